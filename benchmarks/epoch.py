@@ -1,0 +1,95 @@
+"""One epoch of MNIST at batch 50: training/loop.py against the classic recipe.
+
+The classic recipe is torch.utils.data.DataLoader over torchvision's MNIST with ToTensor, two worker processes and Adam.
+Both fit the same network to the same 55,000 images. Ours reports the accuracy on validation images on its way, as every
+run does; the classic one does not stop for that. Each epoch runs in a process of its own, as people run it; only the
+epoch is timed, neither start-up nor the reading of the files. Rounds alternate, so that a noisy neighbour hits both.
+"""
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, Subset
+
+from models.mnist import MnistCNN
+from training import metrics, mnist
+from training.data import mnist as mnist_data
+from training.recipe import TrainingError
+from training.vision import import_torchvision
+
+
+class Epoch(NamedTuple):
+    """What one epoch took, and the accuracy it gave on the 10,000 test images."""
+
+    seconds: float
+    accuracy: float
+
+
+def main(*, data: Path, rounds: int) -> str:
+    """The table. Where the MNIST files are missing, it says so instead."""
+    try:
+        mnist_data(data)
+    except TrainingError as err:
+        return f"  skipped: {err}"
+    taken: dict[str, list[Epoch]] = {"classic": [], "torchloop": []}
+    for seed in range(rounds):
+        for name, epochs in taken.items():
+            epochs.append(_alone(name, data, seed))
+    seconds = {name: median(epoch.seconds for epoch in epochs) for name, epochs in taken.items()}
+    rows = [
+        f"  {name:10} {seconds[name]:7.2f} s   {median(epoch.accuracy for epoch in epochs):.4f}"
+        for name, epochs in taken.items()
+    ]
+    ratio = median(slow.seconds / fast.seconds for slow, fast in zip(*taken.values(), strict=True))
+    head = f"  MNIST, batch 50, medians of {rounds}\n  recipe       an epoch   test accuracy"
+    return "\n".join([head, *rows, f"  ratio      {ratio:7.2f}"])
+
+
+def classic(data: Path, seed: int) -> Epoch:
+    """As in the tutorials: the network without its own scaling, since ToTensor has done that."""
+    transforms = import_torchvision("torchvision.transforms")
+    source = import_torchvision("torchvision.datasets").MNIST(data, transform=transforms.ToTensor())
+    images = Subset(source, range(55_000))
+    torch.manual_seed(seed)
+    network = MnistCNN()
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.001)
+    began = time.perf_counter()
+    for samples, targets in DataLoader(images, batch_size=50, shuffle=True, num_workers=2):
+        loss = nn.functional.cross_entropy(network.layers(samples), targets)
+        optimizer.zero_grad()
+        torch.autograd.backward(loss)
+        optimizer.step()
+    return _finished(network, data, began)
+
+
+def torchloop(data: Path, seed: int) -> Epoch:
+    """As `python -m training mnist`."""
+    dataset = mnist_data(data)
+    torch.manual_seed(seed)
+    network = MnistCNN()
+    began = time.perf_counter()
+    mnist.fit_network(network, dataset, mnist.Config(seed=seed), lambda _: None)
+    return _finished(network, data, began)
+
+
+def _finished(network: nn.Module, data: Path, began: float) -> Epoch:
+    seconds = time.perf_counter() - began
+    return Epoch(seconds, metrics.classification(network, mnist_data(data).test)["accuracy"])
+
+
+def _alone(name: str, data: Path, seed: int) -> Epoch:
+    """That epoch, run by this file in a fresh process."""
+    command = [sys.executable, "-m", "benchmarks.epoch", name, str(data), str(seed)]
+    return Epoch(*json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
+
+
+if __name__ == "__main__":
+    _name, _data, _seed = sys.argv[1:]
+    sys.stdout.write(json.dumps({"classic": classic, "torchloop": torchloop}[_name](Path(_data), int(_seed))))

@@ -1,0 +1,39 @@
+"""What there is: every module of a package that carries a certain object. There is no list to edit."""
+
+import re
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from typing import TypeVar
+
+from models.spec import ModelSpec
+
+T = TypeVar("T")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+PRETRAINED = Path(__file__).parent / "pretrained"  # the shipped checkpoints, NAME.pt and NAME.json
+RESERVED = {"stats"}  # /v2/models/stats is a path of the Open Inference Protocol
+
+
+def discover(package: str, attribute: str, kind: type[T]) -> dict[str, T]:
+    """Module name -> its `attribute`, for every module of `package` that has one, in alphabetical order.
+
+    Raises TypeError where the attribute is of another kind, ValueError where the file name cannot be a model name.
+    """
+    found: dict[str, T] = {}
+    for name in sorted(module.name for module in iter_modules(import_module(package).__path__)):
+        value = getattr(import_module(f"{package}.{name}"), attribute, None) if name != "__main__" else None
+        if value is None:
+            continue
+        if not isinstance(value, kind):
+            raise TypeError(f"{package}/{name}.py: {attribute} is no {kind.__name__}")
+        if not NAME.fullmatch(name) or name in RESERVED:
+            raise ValueError(f"{package}/{name}.py: {name!r} cannot be a model name; it must match {NAME.pattern}")
+        found[name] = value
+    return found
+
+
+@cache
+def specs() -> dict[str, ModelSpec]:
+    """Model name -> spec, for every models/<name>.py that has a SPEC."""
+    return discover("models", "SPEC", ModelSpec)

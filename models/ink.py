@@ -1,0 +1,150 @@
+"""Pictures of handwriting, as people send them -> the form of the MNIST files: white ink on black, 28x28, centred.
+
+The MNIST files were made by scaling the ink into a box of 20x20, keeping its proportions, and moving its centre of
+mass to the centre of a field of 28x28 (LeCun, Cortes, Burges: the MNIST database of handwritten digits).
+"""
+
+import numpy as np
+from PIL import Image, ImageFilter, ImageOps
+
+from models.inputs import damaged_picture
+from models.spec import Array, InvalidInput
+
+FIELD = 28  # pixels, the whole picture
+BOX = 20  # pixels, the ink
+_WORKING_SIZE = 320  # pixels, longer side: enough for the ink, small enough for the arithmetic
+_LEAST_CONTRAST = 24.0  # grey levels between paper and ink: below, there is noise only
+_ORIENTATION = 0x0112  # EXIF tag
+
+
+def read_digit(picture: Image.Image) -> Array:
+    """A picture of one digit -> uint8 (28, 28), white ink on black. Raises InvalidInput where there is no ink.
+
+    A 28x28 grey picture with light ink on black is that already and is taken as it is.
+    """
+    try:
+        if picture.size == (FIELD, FIELD) and picture.mode == "L":
+            grey: Array = np.asarray(picture)
+            if _border(grey).mean() < 128 and grey.max() >= _LEAST_CONTRAST:
+                return grey
+        return _to_field(_find_ink(_colours(_shrunk(picture))))
+    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as err:
+        if isinstance(err, InvalidInput):
+            raise
+        raise damaged_picture() from err
+
+
+def _border(array: Array) -> Array:
+    return np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]])
+
+
+def _shrunk(picture: Image.Image) -> Image.Image:
+    """Upright, at most _WORKING_SIZE long, RGB or RGBA. A large JPEG is decoded at a fraction of its size."""
+    orientation = picture.getexif().get(_ORIENTATION)
+    picture.draft("RGB", (_WORKING_SIZE, _WORKING_SIZE))
+    transparent = "A" in picture.getbands() or "transparency" in picture.info
+    if picture.mode.startswith(("I", "F")):
+        picture = _eight_bits(picture)
+    factor = max(picture.size) // (2 * _WORKING_SIZE)
+    if factor > 1 and picture.mode != "P":
+        picture = picture.reduce(factor)
+    picture = picture.convert("RGBA" if transparent else "RGB")
+    picture.thumbnail((_WORKING_SIZE, _WORKING_SIZE), Image.Resampling.BOX)
+    picture.getexif()[_ORIENTATION] = orientation or 1
+    return ImageOps.exif_transpose(picture)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits, stretched to 8."""
+    deep = np.asarray(picture).astype(np.float32)
+    span = float(np.ptp(deep)) or 1.0
+    return Image.fromarray(((deep - deep.min()) * (255.0 / span)).astype(np.uint8))
+
+
+def _colours(picture: Image.Image) -> Array:
+    """float32 (height, width, 3). What is transparent becomes paper: white under dark ink, black under light ink."""
+    pixels = np.asarray(picture, dtype=np.float32)
+    colours, alpha = pixels[..., :3], pixels[..., 3:] / 255.0
+    if pixels.shape[2] == 3 or alpha.min() > 0.99:
+        return colours
+    if alpha.max() == 0:
+        raise no_ink()
+    paper = 255.0 if np.average(colours.mean(axis=2), weights=alpha[..., 0]) < 128 else 0.0
+    blended: Array = colours * alpha + paper * (1.0 - alpha)
+    return blended
+
+
+def _find_ink(colours: Array) -> Array:
+    """Strength of the ink, float32 (height, width) in 0..1: the distance of each pixel's colour from its paper's."""
+    distance = np.abs(colours - _paper(colours)).max(axis=2)
+    small = Image.fromarray(distance.clip(0, 255).astype(np.uint8))
+    smooth: Array = np.asarray(small.filter(ImageFilter.MedianFilter(3)) if min(small.size) > 2 * FIELD else small)
+    threshold, strength = _otsu(smooth)
+    if strength < _LEAST_CONTRAST:
+        raise no_ink()
+    ink = ((distance - threshold / 2) / max(strength - threshold / 2, 1.0)).clip(0, 1)
+    inked: Array = np.where(_near(smooth > threshold), ink, 0).astype(np.float32)
+    return inked
+
+
+def _paper(colours: Array) -> Array:
+    """The paper's colour at each pixel: a surface of second degree through the pixels that are no ink.
+
+    Starts from the whole picture, then leaves out, three times, what lies far from the surface: uneven light
+    bends the surface, ink falls out of the fit.
+    """
+    height, width, _ = colours.shape
+    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
+    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1).reshape(-1, 6)
+    flat = colours.reshape(-1, 3)
+    paper: Array = np.broadcast_to(np.median(flat, axis=0), flat.shape)
+    for _ in range(3):
+        distance = np.abs(flat - paper).max(axis=1)
+        kept = distance <= max(2.0 * float(np.median(distance)), 12.0)
+        weights = terms[kept].T @ terms[kept] + 1e-3 * np.eye(6, dtype=np.float32)
+        paper = terms @ np.linalg.solve(weights, terms[kept].T @ flat[kept])
+    surface: Array = paper.reshape(colours.shape)
+    return surface
+
+
+def _otsu(levels: Array) -> tuple[float, float]:
+    """uint8 levels -> the threshold that parts them best (Otsu 1979), and the mean level above it."""
+    counts = np.bincount(levels.reshape(-1), minlength=256).astype(np.float64)
+    below = counts.cumsum()
+    sums = (counts * np.arange(256)).cumsum()
+    above = below[-1] - below
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = np.nan_to_num(below * above * (sums / below - (sums[-1] - sums) / above) ** 2)
+    threshold = int(between.argmax())
+    return float(threshold), float((sums[-1] - sums[threshold]) / max(above[threshold], 1))
+
+
+def _near(mask: Array) -> Array:
+    """The mask, grown by two pixels on each side: the soft edges of the ink belong to it."""
+    grown: Array = np.asarray(Image.fromarray((mask * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(5))) > 0
+    return grown
+
+
+def _to_field(ink: Array) -> Array:
+    """Ink in 0..1 at any place and size -> uint8 (28, 28), scaled into the box and centred by mass."""
+    rows, columns = (np.flatnonzero(ink.max(axis=axis) > 0.3) for axis in (1, 0))
+    if not len(rows) or not len(columns):
+        raise no_ink()
+    cropped = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = BOX / max(cropped.shape)
+    height, width = (max(1, round(side * scale)) for side in cropped.shape)
+    scaled = Image.fromarray((cropped * 255).astype(np.uint8)).resize((width, height), Image.Resampling.LANCZOS)
+    digit = np.asarray(scaled)
+    mass = digit.astype(np.float64) + 1e-9
+    centre_y = (mass.sum(axis=1) * np.arange(height)).sum() / mass.sum()
+    centre_x = (mass.sum(axis=0) * np.arange(width)).sum() / mass.sum()
+    top = min(max(round(FIELD / 2 - 0.5 - centre_y), 0), FIELD - height)
+    left = min(max(round(FIELD / 2 - 0.5 - centre_x), 0), FIELD - width)
+    field = np.zeros((FIELD, FIELD), np.uint8)
+    field[top : top + height, left : left + width] = digit
+    return field
+
+
+def no_ink() -> InvalidInput:
+    """What to raise for a blank page."""
+    return InvalidInput("No ink found", "the picture shows no digit: it is blank, or its ink hardly differs from it")

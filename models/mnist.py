@@ -1,0 +1,58 @@
+"""The MNIST CNN: one picture of a handwritten digit in, the digit out."""
+
+import numpy as np
+from PIL import Image, ImageDraw
+from torch import Tensor, nn
+
+from models.activation import Activation, activation_module
+from models.ink import FIELD, read_digit
+from models.outputs import Classification, describe_classes, probabilities
+from models.spec import Array, Entry, ModelSpec
+
+
+class MnistCNN(nn.Module):
+    """uint8 (N, 1, 28, 28), white ink on black -> logits float32 (N, 10). 28,938 parameters."""
+
+    def __init__(self, *, activation: Activation = "relu") -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, 16, kernel_size=5, padding=2),
+            activation_module(activation),
+            nn.MaxPool2d(2),  # (N, 16, 14, 14)
+            nn.Conv2d(16, 32, kernel_size=5, padding=2),
+            activation_module(activation),
+            nn.MaxPool2d(2),  # (N, 32, 7, 7)
+            nn.Flatten(),
+            nn.Linear(1568, 10),
+        )
+
+    def forward(self, samples: Tensor) -> Tensor:
+        logits: Tensor = self.layers(samples.float() / 255)  # (N, 10)
+        return logits
+
+
+def with_channel(entries: Array) -> Array:
+    """(N, 28, 28) -> (N, 1, 28, 28)."""
+    return entries[:, None]
+
+
+def drawn_seven() -> Array:
+    """A seven drawn with three strokes, uint8 (28, 28): an example that comes from no data set."""
+    scale = 8
+    page = Image.new("L", (FIELD * scale, FIELD * scale))
+    strokes = [(7.5, 7.0), (20.0, 7.0), (12.0, 23.0)]
+    ImageDraw.Draw(page).line([(x * scale, y * scale) for x, y in strokes], fill=255, width=20, joint="curve")
+    return np.asarray(page.resize((FIELD, FIELD), Image.Resampling.BOX))
+
+
+SPEC = ModelSpec(
+    summary="a handwritten digit in a picture of any size",
+    network=MnistCNN,
+    entry=Entry(shape=(FIELD, FIELD), dtype=np.dtype(np.uint8), low=0, high=255),
+    preprocess=with_channel,
+    picture=read_digit,
+    postprocess=probabilities,
+    describe=describe_classes,
+    prediction=Classification,
+    example=drawn_seven()[None],
+)

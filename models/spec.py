@@ -1,0 +1,84 @@
+"""ModelSpec: all that the service may know of a model."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+from torch import nn
+
+Array = NDArray[Any]
+Prediction = Mapping[str, Any]
+PictureReader = Callable[[Image], Array]
+
+
+class InvalidInput(ValueError):
+    """A body, or one sample of it, that the model cannot take.
+
+    `title` names the kind of fault, `detail` says what to change. Both are shown to the caller.
+    """
+
+    def __init__(self, title: str, detail: str) -> None:
+        super().__init__(f"{title}: {detail}")
+        self.title = title
+        self.detail = detail
+
+
+class MalformedInput(InvalidInput):
+    """A body that cannot even be read: no JSON, no .npy, no picture of a known format's framing."""
+
+
+def same(entries: Array) -> Array:
+    """The entries of a body are the network's samples already."""
+    return entries
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One entry of `{"inputs": [...]}` or one row of a .npy array, before `preprocess`.
+
+    `shape` and `dtype` are those of one entry; `low` and `high` bound its numbers (inclusive).
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    low: float = field(default=-float(np.finfo(np.float32).max))
+    high: float = field(default=float(np.finfo(np.float32).max))
+
+    def json_schema(self) -> dict[str, Any]:
+        """The JSON schema of one entry: nested arrays of bounded numbers."""
+        schema: dict[str, Any] = {"type": "number", "minimum": self.low, "maximum": self.high}
+        for size in reversed(self.shape):
+            schema = {"type": "array", "items": schema, "minItems": size, "maxItems": size}
+        return schema
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSpec:
+    """How a model is built and served: plain functions, no state.
+
+    The way of the data: body -> entries (N, *entry.shape) -> `preprocess` -> samples -> network -> outputs
+    -> `postprocess` -> values (N, k) float32 -> `describe` -> N predictions.
+
+    network      keyword arguments -> nn.Module. All that the weights depend on (scaling, statistics) lies inside it.
+    entry        what one entry of a JSON or .npy body looks like.
+    preprocess   entries -> samples, the array that the network takes as a tensor.
+    picture      an opened, not yet decoded picture -> one entry; None where pictures are no input.
+                 Raises InvalidInput.
+    postprocess  outputs of the network, on the host -> float32 values (N, k): also the answer as .npy.
+    describe     values -> one prediction a row; numbers may be NumPy's.
+    prediction   the TypedDict that `describe` fills; its JSON schema goes into the API documentation.
+    example      a valid value of "inputs": warm-up, documentation and contract tests use it.
+    """
+
+    summary: str
+    network: Callable[..., nn.Module]
+    entry: Entry
+    preprocess: Callable[[Array], Array] = same
+    picture: PictureReader | None = None
+    postprocess: Callable[[Array], Array]
+    describe: Callable[[Array], Sequence[Prediction]]
+    prediction: type
+    example: Array

@@ -1,0 +1,159 @@
+"""One request's body -> the model's samples, by its media type."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from starlette.datastructures import Headers, UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+from models.inputs import PICTURE_FORMATS, Entries, TooManySamples, from_json, from_npy, open_picture, stacked
+from models.spec import Array, InvalidInput, ModelSpec, PictureReader
+from service.errors import Malformed, TooLarge, UnsupportedMediaType
+
+JSON = "application/json"
+NPY = "application/x-npy"
+MULTIPART = "multipart/form-data"
+OCTETS = "application/octet-stream"
+MAX_FILES = 256  # in one multipart body
+_INLINE_BYTES = 65_536  # a larger JSON or .npy body is decoded in a thread, so that it stalls nobody
+_INLINE_PIXELS = 65_536  # likewise a larger picture
+
+Decode = Callable[[bytes], Awaitable[Entries]]
+T = TypeVar("T")
+
+
+def media_types(spec: ModelSpec) -> list[str]:
+    """The media types that a model takes, the handiest first."""
+    pictures = [*PICTURE_FORMATS, OCTETS, MULTIPART] if spec.picture else []
+    return [*pictures, JSON, NPY]
+
+
+@dataclass(frozen=True, slots=True)
+class Samples:
+    """What a body holds: good samples (k, ...), what is wrong with each other one by position, `count` in all."""
+
+    good: Array
+    errors: Mapping[int, InvalidInput]
+    count: int
+
+
+class BodyReader:
+    """Reads and decodes request bodies within the limits."""
+
+    def __init__(self, max_body_bytes: int, max_pixels: int) -> None:
+        self._max_body_bytes = max_body_bytes
+        self._max_pixels = max_pixels
+        # Two at a time: a picture of max_pixels takes over 100 MB while it is decoded.
+        self._threads = ThreadPoolExecutor(2, thread_name_prefix="decode")
+
+    def close(self) -> None:
+        """End the threads."""
+        self._threads.shutdown(cancel_futures=True)
+
+    async def samples(self, request: Request, spec: ModelSpec) -> Samples:
+        """The body of `request` -> samples.
+
+        Raises UnsupportedMediaType, TooLarge, Malformed, or the InvalidInput of a body with no good sample at all.
+        """
+        media_type = _plain(request.headers.get("content-type"))
+        decode = self._decoder(media_type, request.headers, spec)
+        entries = await decode(await self.read(request))
+        if not len(entries.good):
+            raise next(iter(entries.errors.values()))
+        return Samples(spec.preprocess(entries.good), entries.errors, len(entries))
+
+    async def read(self, request: Request) -> bytes:
+        """The whole body, counted while it arrives: a Content-Length is believed only where it is too large."""
+        limit = self._max_body_bytes
+        too_large = TooLarge(f"the body is larger than {limit} bytes: send it in parts")
+        declared = request.headers.get("content-length", "")
+        if declared.isdecimal() and int(declared[:20]) > limit:
+            raise too_large
+        body = bytearray()
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > limit:
+                raise too_large
+        return bytes(body)
+
+    def _decoder(self, media_type: str, headers: Headers, spec: ModelSpec) -> Decode:
+        if media_type == JSON:
+            return partial(self._array, from_json, spec)
+        if media_type == NPY:
+            return partial(self._array, from_npy, spec)
+        if spec.picture and media_type == MULTIPART:
+            return partial(self._multipart, headers, spec, spec.picture)
+        if spec.picture and media_type in {*PICTURE_FORMATS, OCTETS, ""}:
+            return partial(self._picture, media_type, spec.picture)
+        sent = repr(media_type) if media_type else "no Content-Type"
+        raise UnsupportedMediaType(f"the body came with {sent}; send one of {', '.join(media_types(spec))}")
+
+    async def _array(self, decode: Callable[..., Entries], spec: ModelSpec, content: bytes) -> Entries:
+        if len(content) <= _INLINE_BYTES:
+            return decode(content, spec.entry)
+        return await self._in_thread(partial(decode, content, spec.entry))
+
+    async def _picture(self, media_type: str, read: PictureReader, content: bytes) -> Entries:
+        return Entries((await self._entry(content, media_type, read))[None])
+
+    async def _entry(self, content: bytes, media_type: str, read: PictureReader) -> Array:
+        """One picture -> one entry. Raises InvalidInput."""
+        picture = open_picture(content, media_type, self._max_pixels)
+        if picture.width * picture.height <= _INLINE_PIXELS:
+            return read(picture)
+        return await self._in_thread(partial(read, picture))
+
+    async def _multipart(self, headers: Headers, spec: ModelSpec, read: PictureReader, content: bytes) -> Entries:
+        good: list[Array] = []
+        errors: dict[int, InvalidInput] = {}
+        for position, (media_type, part) in enumerate(await _files(headers, content)):
+            try:
+                good.append(await self._entry(part, media_type, read))
+            except InvalidInput as err:
+                errors[position] = err
+        return stacked(good, errors, spec.entry)
+
+    async def _in_thread(self, function: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
+
+async def _files(headers: Headers, content: bytes) -> list[tuple[str, bytes]]:
+    """Media type and content of each part of a multipart body; the names that a caller gave them are not used.
+
+    Raises Malformed, TooLarge, or InvalidInput where there is no file.
+    """
+
+    async def stream() -> AsyncGenerator[bytes, None]:
+        yield content
+
+    parser = MultiPartParser(headers, stream(), max_files=MAX_FILES, max_fields=MAX_FILES, max_part_size=len(content))
+    parser.spool_max_size = len(content) + 1  # the body is in memory already: nothing goes to a temporary file
+    try:
+        form = await parser.parse()
+    except MultiPartException as err:
+        if err.message.startswith("Too many"):
+            raise TooManySamples(MAX_FILES + 1, MAX_FILES) from err
+        raise Malformed(f"the multipart body cannot be read: {err.message}") from err
+    try:
+        parts = form.multi_items()
+        if not parts:
+            raise InvalidInput("No file", f"the form holds no file; send 1 to {MAX_FILES} pictures")
+        return [(_plain(part.content_type), await part.read()) for part in map(_file, (part for _, part in parts))]
+    finally:
+        await form.close()
+
+
+def _file(part: UploadFile | str) -> UploadFile:
+    if isinstance(part, str):
+        raise InvalidInput("No file", "a field of the form is text; send each picture as a file")
+    return part
+
+
+def _plain(content_type: str | None) -> str:
+    """A media type without its parameters, in lower case."""
+    return (content_type or "").partition(";")[0].strip().lower()

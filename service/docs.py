@@ -1,0 +1,125 @@
+"""The OpenAPI description of the predict routes, which read the raw request: made from the specs."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import TypeAdapter
+
+from models.inputs import MAX_SAMPLES, PICTURE_FORMATS
+from models.spec import ModelSpec
+from service import problems
+from service.bodies import JSON, MAX_FILES, MULTIPART, NPY, OCTETS, media_types
+
+_STATUSES = {
+    "400": "the body cannot be read",
+    "404": "no such version",
+    "413": "too many bytes or samples",
+    "415": "a body of a kind that this model does not take",
+    "422": "no sample of the body is valid",
+    "429": "the queue is full: try again after Retry-After seconds",
+    "503": "the model has no live version",
+    "504": "the answer would come too late",
+}
+CHECKPOINT_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {OCTETS: {"schema": {"type": "string", "format": "binary", "description": "a state_dict file"}}},
+    }
+}
+_ERROR_ENTRY = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["title", "detail"],
+            "properties": {"title": {"type": "string"}, "detail": {"type": "string"}},
+        }
+    },
+}
+
+
+def body_schema(spec: ModelSpec) -> dict[str, Any]:
+    """JSON schema of a model's application/json body."""
+    inputs = {"type": "array", "items": spec.entry.json_schema(), "minItems": 1, "maxItems": MAX_SAMPLES}
+    return {"type": "object", "required": ["inputs"], "properties": {"inputs": inputs}, "additionalProperties": False}
+
+
+def example_body(spec: ModelSpec) -> dict[str, Any]:
+    """The spec's example as an application/json body."""
+    return {"inputs": spec.example.tolist()}
+
+
+def describe(app: FastAPI, specs: Mapping[str, ModelSpec]) -> None:
+    """Make `app.openapi()` describe one predict route a model, with its example, beside the typed routes."""
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = get_openapi(
+                title=app.title, version=app.version, summary=app.summary, routes=app.routes, tags=app.openapi_tags
+            )
+            predict = {f"/predict/{name}": {"post": _predict(name, spec)} for name, spec in specs.items()}
+            schema["paths"] = {**predict, **schema["paths"]}
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _predict(name: str, spec: ModelSpec) -> dict[str, Any]:
+    version = {
+        "name": "version",
+        "in": "query",
+        "description": "a version that is not live",
+        "schema": {"type": "integer", "minimum": 0},
+    }
+    failures = {
+        status: {"description": text, "content": {problems.MEDIA_TYPE: {"schema": problems.SCHEMA}}}
+        for status, text in _STATUSES.items()
+    }
+    return {
+        "tags": ["predict"],
+        "summary": f"Predict: {spec.summary}",
+        "operationId": f"predict_{name}",
+        "parameters": [version],
+        "requestBody": {"required": True, "content": {kind: _body(kind, spec) for kind in media_types(spec)}},
+        "responses": {"200": _answer(name, spec), **failures},
+    }
+
+
+def _body(media_type: str, spec: ModelSpec) -> dict[str, Any]:
+    binary = {"type": "string", "format": "binary"}
+    if media_type == JSON:
+        return {"schema": body_schema(spec), "example": example_body(spec)}
+    if media_type == MULTIPART:
+        files = {"type": "array", "items": binary, "minItems": 1, "maxItems": MAX_FILES}
+        return {"schema": {"type": "object", "required": ["file"], "properties": {"file": files}}}
+    if media_type in {*PICTURE_FORMATS, OCTETS}:
+        return {"schema": {**binary, "description": "the bytes of one picture"}}
+    shape = ", ".join(["N", *map(str, spec.entry.shape)])
+    return {"schema": {**binary, "description": f"a .npy file: {np.dtype(spec.entry.dtype).name} ({shape})"}}
+
+
+def _answer(name: str, spec: ModelSpec) -> dict[str, Any]:
+    entry = {"anyOf": [TypeAdapter(spec.prediction).json_schema(), _ERROR_ENTRY]}
+    body = {
+        "type": "object",
+        "required": ["model", "version", "predictions"],
+        "properties": {
+            "model": {"const": name},
+            "version": {"type": "integer"},
+            "predictions": {"type": "array", "items": entry, "description": "one entry a sample, in order"},
+        },
+    }
+    text = {"schema": {"type": "string"}}
+    return {
+        "description": "one prediction a sample; a sample that failed has its error in its place",
+        "headers": {"X-Model-Version": text, "Server-Timing": text},
+        "content": {
+            JSON: {"schema": body},
+            NPY: {"schema": {"type": "string", "format": "binary", "description": "float32 values (N, k)"}},
+        },
+    }

@@ -1,0 +1,1 @@
+"""Steps, in order: never changed once released."""

@@ -1,0 +1,59 @@
+"""python -m service.register MODEL FILE.pt: make a checkpoint a version.
+
+`python -m training MODEL --register` calls it. It needs the store and the database, not the running service, and it
+promotes nothing.
+"""
+
+import argparse
+import os
+import sys
+import time
+from pathlib import Path
+
+from models import checkpoint
+from models.catalog import specs
+from models.checkpoint import CheckpointError
+from service.config import SettingsError, from_environment
+from service.errors import ServiceError
+from service.registry import Registry
+from service.store import Store
+
+
+def register(store: Store, model: str, path: Path) -> int:
+    """The number of the new version; the store keeps the bytes of the file at `path`.
+
+    Raises CheckpointError where the file cannot be served, StoreUnavailable.
+    """
+    _, record = checkpoint.load(model, specs()[model], path)
+    kept = checkpoint.keep(path.read_bytes(), store.folder, model)
+    store.migrate()
+    with store.write() as connection:
+        return Registry(store).add(connection, model, kept, record, job=None, now=time.time())
+
+
+def main() -> int:
+    """Register, and say under which number. Returns the exit status: 1 where it failed, 2 for a bad setting."""
+    parser = argparse.ArgumentParser(prog="python -m service.register", description="Make a checkpoint a version.")
+    parser.add_argument("model", choices=list(specs()))
+    parser.add_argument("file", type=Path, help="a .pt file, with its record beside it or a bare state_dict")
+    options = parser.parse_args()
+    try:
+        settings = from_environment(os.environ)
+        store = Store(settings.store, settings.database_url)
+        version = register(store, options.model, options.file)
+        store.close()
+    except SettingsError as err:
+        return _failed(str(err), 2)
+    except (CheckpointError, ServiceError) as err:
+        return _failed(str(err), 1)
+    sys.stdout.write(f"registered version {version} of {options.model}: POST /models/{options.model}/promote it\n")
+    return 0
+
+
+def _failed(reason: str, status: int) -> int:
+    sys.stderr.write(f"torchloop: {reason}\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

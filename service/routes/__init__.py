@@ -1,0 +1,1 @@
+"""HTTP: requests -> calls of the parts below, their results -> answers."""

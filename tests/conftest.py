@@ -1,0 +1,58 @@
+"""Fixtures that several test files share."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from uuid import uuid4
+
+import pytest
+import torch
+
+from service.store import Store
+from tests.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of the tests' own, on a socket in a temporary folder."""
+    with TemporaryDirectory() as folder:
+        server = Postgres(Path(folder))
+        yield server
+        server.stop()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest) -> str:
+    """The setting of each database: "" for SQLite in the store folder, a fresh database's URL for PostgreSQL."""
+    if request.param == "sqlite":
+        return ""
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.create_database(f"t{uuid4().hex}")
+
+
+@pytest.fixture
+def store(tmp_path: Path, database_url: str) -> Iterator[Store]:
+    """An empty, migrated store, once on each database."""
+    store = Store(tmp_path / "store", database_url)
+    store.migrate()
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def mnist_folder() -> Path:
+    """The data folder, where it holds the MNIST files; the test is skipped elsewhere."""
+    folder = Path(os.environ.get("TORCHLOOP_DATA") or "data")
+    if not (folder / "MNIST" / "raw" / "train-images-idx3-ubyte").exists():
+        pytest.skip("the MNIST files are not in the data folder: set TORCHLOOP_DATA to try this on real images")
+    return folder
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """PyTorch on one thread: as fast for small batches, and no slower where several test runs share the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,0 +1,102 @@
+"""A model small enough to know its answers by heart, and servers to talk to."""
+
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models import checkpoint
+from models.outputs import Value, describe_values, values
+from models.record import Record
+from models.spec import Entry, ModelSpec
+
+ROOT = Path(__file__).parents[1]
+
+
+class Line(nn.Module):
+    """slope * x + offset, elementwise on (N, 1)."""
+
+    def __init__(self, *, slope: float = 2.0, offset: float = 1.0) -> None:
+        super().__init__()
+        self.slope = nn.Parameter(torch.tensor([float(slope)]))
+        self.offset = nn.Parameter(torch.tensor([float(offset)]))
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return samples * self.slope + self.offset
+
+
+LINE = ModelSpec(
+    summary="2x + 1",
+    network=Line,
+    entry=Entry(shape=(1,), dtype=np.dtype(np.float32)),
+    postprocess=values,
+    describe=describe_values,
+    prediction=Value,
+    example=np.array([[3.0]], dtype=np.float32),
+)
+
+
+def save_line(folder: Path, name: str = "line", slope: float = 2.0, offset: float = 1.0) -> Path:
+    """A checkpoint of LINE under `folder`."""
+    path = folder / f"{name}.pt"
+    sha256 = checkpoint.save_weights(Line(slope=slope, offset=offset).state_dict(), path)
+    checkpoint.save_record(Record(model=name, sha256=sha256), path)
+    return path
+
+
+@contextmanager
+def running_server(settings: Mapping[str, str], cwd: Path = ROOT) -> Iterator[str]:
+    """The URL of a really started `python -m service` on a free port; it is stopped at the end.
+
+    Unless the settings say otherwise it trains nothing, and its store is gone with it.
+    """
+    with TemporaryDirectory() as store, _started({"TORCHLOOP_STORE": store, **settings}, cwd) as url:
+        yield url
+
+
+@contextmanager
+def _started(settings: Mapping[str, str], cwd: Path) -> Iterator[str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service"],
+        cwd=cwd,
+        env={**inherited, "TORCHLOOP_PORT": "0", "TORCHLOOP_WORKER": "external", **settings},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    lines: queue.Queue[str] = queue.Queue()
+    reader = threading.Thread(target=_pump, args=(process, lines))
+    reader.start()
+    try:
+        yield _address(lines)
+    finally:
+        process.terminate()
+        process.wait(timeout=30)
+        reader.join()
+
+
+def _pump(process: "subprocess.Popen[str]", lines: "queue.Queue[str]") -> None:
+    assert process.stderr is not None
+    with process.stderr as stream:
+        for line in stream:
+            lines.put(line)
+    lines.put("")  # the end
+
+
+def _address(lines: "queue.Queue[str]") -> str:
+    seen = []
+    while line := lines.get(timeout=60):
+        seen.append(line)
+        if found := re.search(r"running on (http://[\d.:]+)", line):
+            return found[1]
+    raise AssertionError("the server did not start:\n" + "".join(seen))

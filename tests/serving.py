@@ -1,0 +1,66 @@
+"""The real application, in process, around the fake model or the real ones."""
+
+import io
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from starlette.testclient import TestClient
+
+from models import catalog
+from models.spec import Array, ModelSpec
+from service.app import create_app
+from service.config import Settings
+from service.recipes import ReadRecipes, RecipeSchema
+
+LINE_RECIPE = RecipeSchema(
+    hyperparameters={
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"epochs": {"type": "integer", "minimum": 1, "default": 1, "description": "passes"}},
+    },
+    metric="mse",
+    higher_is_better=False,
+)
+
+
+async def line_recipes() -> Mapping[str, RecipeSchema]:
+    """What `python -m training --schemas` would say of the fake model, without a process."""
+    return {"line": LINE_RECIPE}
+
+
+async def no_recipes() -> Mapping[str, RecipeSchema]:
+    """As if there were no training: what is uploaded is not evaluated."""
+    return {}
+
+
+@contextmanager
+def serving(
+    pretrained: Path = catalog.PRETRAINED,
+    specs: Mapping[str, ModelSpec] | None = None,
+    recipes: ReadRecipes = line_recipes,
+    **settings: Any,
+) -> Iterator[TestClient]:
+    """A client of the started application; its store is a temporary one unless given."""
+    with TemporaryDirectory() as folder:
+        app = create_app(Settings(**{"store": Path(folder), **settings}), specs, pretrained, recipes)
+        with TestClient(app, raise_server_exceptions=False) as client:
+            yield client
+
+
+def npy(array: Any) -> bytes:
+    """The bytes of a .npy file."""
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def png(array: Array, kind: str = "PNG") -> bytes:
+    """The bytes of a picture."""
+    file = io.BytesIO()
+    Image.fromarray(array).save(file, kind)
+    return file.getvalue()

@@ -1,0 +1,77 @@
+"""The benchmarks find each other, and say so where they cannot measure."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from benchmarks import __main__ as command
+from benchmarks import epoch, loop
+from benchmarks.loop import Answer, Change, Window
+from training.vision import import_torchvision
+
+
+def test_an_unknown_benchmark_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        command.main(["epoch", "teatime"])
+    assert ended.value.code == 2
+    assert "no benchmark teatime; there are epoch" in capsys.readouterr().err
+
+
+def test_a_named_benchmark_prints_its_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(epoch, "main", lambda *, data, rounds: f"  {data.name} {rounds}")
+    command.main(["epoch", "--rounds", "2", "--data", str(tmp_path / "folder")])
+    assert capsys.readouterr().out == "epoch\n  folder 2\n\n"
+
+
+def test_without_the_files_the_epoch_is_skipped_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_torchvision("torchvision.datasets").MNIST, "mirrors", [])
+    assert epoch.main(data=tmp_path, rounds=1).startswith("  skipped: the MNIST files are neither readable")
+
+
+@pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.2, 1), (0.21, 2), (0.5, 3), (0.99, 5), (1.0, 5)])
+def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(share: float, value: float) -> None:
+    assert loop.percentile([5, 3, 1, 4, 2], share) == value
+
+
+def test_of_no_values_there_is_no_percentile() -> None:
+    assert math.isnan(loop.percentile([], 0.99))
+
+
+def test_a_request_is_in_a_window_if_any_moment_of_it_is() -> None:
+    before, into, inside, around, after = (Answer(*span, 1) for span in [(0, 9), (9, 10), (11, 12), (8, 22), (21, 22)])
+    assert loop.within([before, into, inside, around, after], [Window(10, 20)]) == [into, inside, around]
+    assert loop.within([before, after], [Window(10, 20), Window(22, 30)]) == [after]
+    assert loop.within([before], []) == []
+
+
+LIVES = [Change(1, -math.inf, -math.inf), Change(2, 10, 11), Change(1, 20, 21), Change(3, 30, 32)]
+
+
+@pytest.mark.parametrize(
+    ("began", "ended", "versions"),
+    [
+        (5.0, 9.0, {1}),
+        (9.0, 9.9, {1}),
+        (9.5, 10.5, {1, 2}),  # version 2 is about to be live
+        (10.2, 10.4, {1, 2}),  # in the middle of the change either may answer
+        (11.5, 12.0, {2}),  # it was told that version 2 is live
+        (10.5, 31.0, {1, 2, 3}),
+        (21.5, 22.0, {1}),  # rolled back
+        (31.5, 40.0, {1, 3}),
+        (40.0, 41.0, {3}),
+    ],
+)
+def test_an_answer_is_stale_unless_its_version_was_live_during_its_request(
+    began: float, ended: float, versions: set[int]
+) -> None:
+    answers = [Answer(began, ended, version) for version in (1, 2, 3, 4)]
+    assert {answer.version for answer in answers} - {
+        answer.version for answer in loop.stale(answers, LIVES)
+    } == versions
+
+
+def test_a_failed_request_is_counted_as_failed_and_not_as_stale() -> None:
+    assert loop.stale([Answer(0, 1, 0, "503")], LIVES) == []

@@ -1,0 +1,174 @@
+import json
+import pickle
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from models import checkpoint
+from models.catalog import specs
+from models.checkpoint import CheckpointError
+from models.record import Record, record_path
+from tests.fakes import LINE, Line, save_line
+
+
+def test_the_same_tensors_give_the_same_bytes_and_come_back(tmp_path: Path) -> None:
+    first, second = save_line(tmp_path / "a"), save_line(tmp_path / "b")
+    assert first.read_bytes() == second.read_bytes()
+    network, record = checkpoint.load("line", LINE, first)
+    assert network(torch.tensor([[3.0]])).item() == 7
+    assert record.sha256
+    assert not network.training
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save_line(tmp_path)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        checkpoint.save_weights(Line(slope=9).state_dict(), path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+def test_a_state_dict_without_a_record_is_loaded_with_the_default_arguments(tmp_path: Path) -> None:
+    torch.save(Line(slope=5.0).state_dict(), tmp_path / "line.pt")
+    network, record = checkpoint.load("line", LINE, tmp_path / "line.pt")
+    assert network(torch.tensor([[1.0]])).item() == 6
+    assert record.arguments == {}
+
+
+SEQUENTIALS: dict[str, nn.Module] = {
+    "regressor": nn.Sequential(nn.Linear(1, 10), nn.ReLU(), nn.Linear(10, 1)),
+    "classifier": nn.Sequential(nn.Linear(2, 10), nn.ReLU(), nn.Linear(10, 2)),
+    "mnist": nn.Sequential(
+        nn.Conv2d(1, 16, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Conv2d(16, 32, 5, padding=2), nn.ReLU(), nn.MaxPool2d(2),
+        nn.Flatten(), nn.Linear(1568, 10),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SEQUENTIALS)
+def test_a_state_dict_of_the_equivalent_sequential_computes_the_same(name: str, tmp_path: Path) -> None:
+    theirs, spec = SEQUENTIALS[name], specs()[name]
+    torch.save(theirs.state_dict(), tmp_path / f"{name}.pt")
+    network, _ = checkpoint.load(name, spec, tmp_path / f"{name}.pt")
+    samples = torch.from_numpy(spec.preprocess(spec.example).copy())
+    scaled = samples.float() / 255 if name == "mnist" else samples
+    torch.testing.assert_close(network(samples), theirs(scaled))
+
+
+def test_keys_that_do_not_fit_are_all_listed_and_change_nothing() -> None:
+    network = Line()
+    state = {"slope": torch.ones(2), "bias": torch.ones(1)}
+    with pytest.raises(CheckpointError, match=r"missing offset; unexpected bias; slope has shape \(2,\) instead of"):
+        checkpoint.adopt(network, state)
+    assert network.slope.item() == 2
+
+
+def test_numbers_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(CheckpointError, match="not finite: slope"):
+        checkpoint.adopt(Line(), {"slope": torch.tensor([float("nan")]), "offset": torch.ones(1)})
+
+
+class Canary:
+    """Touches a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+@pytest.mark.parametrize("write", ["torch", "pickle"])
+def test_nothing_but_tensors_is_ever_unpickled(write: str, tmp_path: Path) -> None:
+    canary, path = tmp_path / "canary", tmp_path / "line.pt"
+    if write == "torch":
+        torch.save({"slope": Canary(canary)}, path)
+    else:
+        path.write_bytes(pickle.dumps(Canary(canary), protocol=2))
+    with pytest.raises(CheckpointError, match=r"line\.pt is no state_dict file"):
+        checkpoint.load("line", LINE, path)
+    assert not canary.exists()
+
+
+def test_a_pickled_network_is_refused(tmp_path: Path) -> None:
+    torch.save(Line(), tmp_path / "line.pt")
+    with pytest.raises(CheckpointError, match="state_dict"):
+        checkpoint.load("line", LINE, tmp_path / "line.pt")
+
+
+@pytest.mark.parametrize(
+    "value", [[torch.ones(1)], {"slope": "2"}, {1: torch.ones(1)}, OrderedDict(a={"b": torch.ones(1)})]
+)
+def test_what_is_no_state_dict_says_so(value: object, tmp_path: Path) -> None:
+    torch.save(value, tmp_path / "line.pt")
+    with pytest.raises(CheckpointError, match=r"torch\.save|more than tensors"):
+        checkpoint.load("line", LINE, tmp_path / "line.pt")
+
+
+@pytest.mark.parametrize("damage", [b"", b"PK\x03\x04", b"not a checkpoint at all"])
+def test_damaged_weights_are_a_clear_error(damage: bytes, tmp_path: Path) -> None:
+    (tmp_path / "line.pt").write_bytes(damage)
+    with pytest.raises(CheckpointError, match=r"line\.pt"):
+        checkpoint.load("line", LINE, tmp_path / "line.pt")
+
+
+def test_every_truncation_is_refused(tmp_path: Path) -> None:
+    path = save_line(tmp_path)
+    whole = path.read_bytes()
+    record_path(path).unlink()
+    for length in range(0, len(whole), max(1, len(whole) // 40)):
+        path.write_bytes(whole[:length])
+        with pytest.raises(CheckpointError):
+            checkpoint.load("line", LINE, path)
+
+
+def test_weights_that_are_not_those_of_the_record_are_refused(tmp_path: Path) -> None:
+    path = save_line(tmp_path)
+    checkpoint.save_weights(Line(slope=3).state_dict(), path)
+    with pytest.raises(CheckpointError, match="sha256"):
+        checkpoint.load("line", LINE, path)
+
+
+def test_missing_weights_are_named_without_their_folder(tmp_path: Path) -> None:
+    path = save_line(tmp_path)
+    path.unlink()
+    assert checkpoint.exists(path)  # the record is still there
+    with pytest.raises(CheckpointError, match=r"line\.pt cannot be read") as raised:
+        checkpoint.load("line", LINE, path)
+    assert str(tmp_path) not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("fields", "match"),
+    [
+        ({"model": "other"}, "of other, not of line"),
+        ({"arguments": {"depth": 3}}, "constructor arguments"),
+        ([], "no readable record"),
+    ],
+)
+def test_a_record_that_does_not_fit_is_refused(fields: Any, match: str, tmp_path: Path) -> None:
+    path = save_line(tmp_path)
+    beside = record_path(path)
+    record = json.loads(beside.read_text())
+    beside.write_text(json.dumps({**record, **fields} if fields else fields))
+    with pytest.raises(CheckpointError, match=match):
+        checkpoint.load("line", LINE, path)
+
+
+def test_fields_of_a_later_version_in_a_record_are_passed_over(tmp_path: Path) -> None:
+    path = save_line(tmp_path)
+    beside = record_path(path)
+    beside.write_text(json.dumps({**json.loads(beside.read_text()), "from_the_future": 1}))
+    assert checkpoint.load("line", LINE, path)[1] == Record(
+        model="line", sha256=checkpoint.load("line", LINE, path)[1].sha256
+    )

@@ -1,0 +1,79 @@
+"""Imports run downward only. Kept by reading the source, and by looking into fresh interpreters."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.fakes import ROOT
+
+PACKAGES = ("models", "training", "service")
+FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+SOURCES = [*FILES, *sorted((ROOT / "benchmarks").rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
+MAY_IMPORT = {"models": {"models"}, "training": {"models", "training"}, "service": {"models", "service"}}
+
+
+def imports(path: Path) -> set[str]:
+    """The modules that a file imports, in full."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_package_imports_from_above(path: Path) -> None:
+    ours = {name.split(".")[0] for name in imports(path)} & {*PACKAGES, "tests", "benchmarks"}
+    assert ours <= MAY_IMPORT[path.relative_to(ROOT).parts[0]]
+
+
+def test_there_are_no_circles() -> None:
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
+    graph = {
+        name: {other for other in names if any(f"{found}.".startswith(f"{other}.") for found in imports(path))} - {name}
+        for name, path in names.items()
+    }
+    while leaves := {name for name, targets in graph.items() if not targets & graph.keys()}:
+        graph = {name: targets for name, targets in graph.items() if name not in leaves}
+    assert not graph, f"circle among {sorted(graph)}"
+
+
+@pytest.mark.parametrize(
+    ("module", "absent"),
+    [
+        ("models.catalog", {"training", "service", "fastapi", "torchvision", "matplotlib", "sklearn"}),
+        ("service.app", {"training", "torchvision", "matplotlib", "sklearn"}),
+        ("training.recipe", {"service", "fastapi"}),
+        ("service.worker", {"torch", "fastapi", "service.batcher", "service.engine", "training"}),
+        ("service.batcher", {"torch._dynamo", "fastapi", "training"}),
+    ],
+)
+def test_a_fresh_interpreter_loads_only_what_it_should(module: str, absent: set[str]) -> None:
+    code = f"import sys, {module}; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not absent & set(loaded.split())
+
+
+def test_unsafe_loading_stands_nowhere() -> None:
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.keyword) and node.arg in {"weights_only", "shell"}:
+                assert isinstance(node.value, ast.Constant)
+                assert node.value.value is (node.arg == "weights_only"), path
+        assert not imports(path) & {"dill", "joblib", "pickle.loads", "pickle.load"}, path
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_and_functions_stay_short(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 400
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"

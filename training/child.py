@@ -1,0 +1,178 @@
+"""python -m training.child: fits and evaluates for the worker, or evaluates for the web process, which started it.
+
+Orders come as JSON lines on the standard input and are done one after the other; what there is to tell goes out as
+JSON lines on the standard output. When the input ends, so does this process: its parent is gone. SIGTERM ends it
+within a step, with nothing half-written left behind.
+"""
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+import torch
+from pydantic import ValidationError
+from torch import nn
+
+from models import checkpoint
+from models.catalog import specs
+from models.checkpoint import CheckpointError
+from models.record import Record
+from training import plots
+from training.recipe import Dataset, Hyperparameters, Progress, Recipe, TrainingError, recipes
+from training.resume import ResumePoints
+from training.run import held_out_figures, run
+
+Order = Mapping[str, Any]
+_TERMINATED = 128 + signal.SIGTERM
+_NICENESS = 10  # serving goes first
+_PLOT_EVERY_S = 2.0
+_LAST_BREATH_S = 2.0  # between the end of the input and the end of this process, whatever it is doing
+
+
+class Child:
+    """Does orders. What it loaded for one it has at hand for the next."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+        self._datasets: dict[str, Dataset] = {}
+
+    def do(self, order: Order) -> None:
+        """One order; its result, or why there is none, is the last line that it tells."""
+        try:
+            self._tell(kind="result", **self._done(order))
+        except ValidationError as err:
+            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in err.errors())
+            self._tell(kind="error", title="Invalid hyperparameters", detail=faults)
+        except (TrainingError, CheckpointError) as err:
+            self._tell(kind="error", title="Training failed", detail=str(err))
+        except Exception as err:  # noqa: BLE001 - the job's edge: a recipe may raise anything, and would raise it again
+            traceback.print_exc()
+            detail = f"the recipe raised {type(err).__name__}; the worker's log holds the trace"
+            self._tell(kind="error", title="Recipe failed", detail=detail)
+
+    def _done(self, order: Order) -> dict[str, Any]:
+        if order["model"] not in recipes():
+            raise TrainingError(f"this worker has no recipe for {order['model']}: add training/{order['model']}.py")
+        recipe = recipes()[order["model"]]
+        config = recipe.config.model_validate(order["config"])
+        return self._fit(order, recipe, config) if order["op"] == "fit" else self._evaluate(order, recipe, config)
+
+    def _fit(self, order: Order, recipe: Recipe[Any], config: Hyperparameters) -> dict[str, Any]:
+        store = Path(order["store"])
+        scratch = store / "jobs" / order["job"]
+        curves = _Curves(order, recipe, scratch / "plot.png")
+
+        def report(progress: Progress) -> None:
+            self._tell(kind="progress", **asdict(progress))
+            curves.add(progress)
+
+        outcome = run(
+            order["model"],
+            recipe,
+            config,
+            data=Path(order["data"]),
+            folder=store / "checkpoints" / order["model"],
+            report=ResumePoints(scratch, order["attempt"], report),
+            command=f"job {order['job']}",
+        )
+        curves.draw_fit(outcome.network, outcome.dataset)
+        self._datasets[self._key(order)] = outcome.dataset
+        return {
+            "path": outcome.path.relative_to(store).as_posix(),
+            "record": asdict(outcome.record),
+            "metric": recipe.metric,
+            "higher_is_better": recipe.higher_is_better,
+        }
+
+    def _evaluate(self, order: Order, recipe: Recipe[Any], config: Hyperparameters) -> dict[str, Any]:
+        """A checkpoint's figures on the held-out splits of the config's data set."""
+        key = self._key(order)
+        if key not in self._datasets:
+            self._datasets[key] = recipe.load(config, Path(order["data"]))
+        dataset = self._datasets[key]
+        record = Record(**order["record"])
+        network, _ = checkpoint.load(order["model"], specs()[order["model"]], Path(order["path"]), record)
+        return {"metrics": held_out_figures(recipe, network, dataset), "dataset": dataset.name}
+
+    def _key(self, order: Order) -> str:
+        return json.dumps([order["model"], order["config"]], sort_keys=True)
+
+    def _tell(self, **message: Any) -> None:
+        self._out.write(json.dumps(message, allow_nan=False) + "\n")
+        self._out.flush()
+
+
+class _Curves:
+    """The job's plot, drawn anew now and then while it runs. A plot that cannot be written stops no job."""
+
+    def __init__(self, order: Order, recipe: Recipe[Any], path: Path) -> None:
+        self._title = f"{order['model']}, job {order['job'][:8]}"
+        self._recipe = recipe
+        self._path = path
+        self._points = [Progress(**point) for point in order["history"]]
+        self._drawn_at = 0.0
+
+    def add(self, progress: Progress) -> None:
+        while self._points and self._points[-1].step >= progress.step:  # a resumed run tells some again
+            self._points.pop()
+        self._points.append(progress)
+        if time.monotonic() - self._drawn_at > _PLOT_EVERY_S:
+            self._draw()
+
+    def draw_fit(self, network: nn.Module, dataset: Dataset) -> None:
+        self._draw(network, dataset)
+
+    def _draw(self, network: nn.Module | None = None, dataset: Dataset | None = None) -> None:
+        with contextlib.suppress(TrainingError):
+            plots.save(plots.draw(self._title, self._points, self._recipe, network, dataset), self._path)
+        self._drawn_at = time.monotonic()
+
+
+def main() -> int:
+    """Do orders until the input ends. Whatever a recipe prints goes to the standard error."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as out:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        os.nice(_NICENESS)
+        torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
+        signal.signal(signal.SIGTERM, _end)
+        child = Child(out)
+        try:
+            for order in _orders():
+                child.do(order)
+        except SystemExit:  # everything was tidied on the way here; the interpreter's own end would take a second
+            os._exit(_TERMINATED)
+    return 0
+
+
+def _end(*_: object) -> None:
+    sys.exit(_TERMINATED)
+
+
+def _orders() -> Iterator[Order]:
+    """The input's lines. A thread reads them, so that the input's end is seen in the middle of an order too."""
+    lines: queue.Queue[str] = queue.Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_LAST_BREATH_S)
+        os._exit(1)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield json.loads(lines.get())
+
+
+if __name__ == "__main__":
+    sys.exit(main())

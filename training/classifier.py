@@ -1,0 +1,48 @@
+"""Fits the two-class classifier: `python -m training classifier`."""
+
+from pathlib import Path
+
+from torch import nn
+
+from training import data, metrics, plots
+from training.loop import fit
+from training.perceptron import PerceptronConfig, arguments
+from training.recipe import BatchSize, Dataset, Epochs, LearningRate, Recipe, Report
+
+
+class Config(PerceptronConfig):
+    """The defaults are 30 steps over all 200 points at once."""
+
+    epochs: Epochs = 30
+    batch_size: BatchSize = 200
+    lr: LearningRate = 0.5
+
+
+def load(_config: Config, _folder: Path) -> Dataset:
+    """Two clouds of points; they are made up, not read."""
+    return data.clouds()
+
+
+def fit_network(network: nn.Module, dataset: Dataset, config: Config, report: Report) -> None:
+    """Cross entropy."""
+    fit(
+        network,
+        dataset.train,
+        config,
+        report,
+        loss=nn.functional.cross_entropy,
+        measure=lambda network: {"accuracy": metrics.classification(network, dataset.validation)["accuracy"]},
+        samples_per_report=len(dataset.train),
+    )
+
+
+RECIPE = Recipe(
+    config=Config,
+    arguments=arguments,
+    load=load,
+    fit=fit_network,
+    evaluate=metrics.classification,
+    metric="accuracy",
+    higher_is_better=True,
+    plot=plots.decision_field,
+)

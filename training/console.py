@@ -1,0 +1,71 @@
+"""How a run shows itself: a bar on a terminal, plain lines everywhere else."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+
+from training.recipe import Progress, Report
+
+
+def figures(values: Mapping[str, float]) -> str:
+    """`accuracy 0.9912  loss 0.02801`."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def say(text: str) -> None:
+    """A line on the standard output, now."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+@contextmanager
+def shown_progress() -> Iterator[Report]:
+    """A Report that shows the run."""
+    if sys.stdout.isatty():
+        with _bar() as report:
+            yield report
+    else:
+        yield lines(say)
+
+
+def lines(write: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> Report:
+    """A Report that writes a line for each tenth of the run, and every five seconds of a slow one."""
+    tenth, last = 0, now()
+
+    def report(progress: Progress) -> None:
+        nonlocal tenth, last
+        reached = 10 * progress.step // progress.steps
+        if reached == tenth and now() - last < 5:
+            return
+        tenth, last = reached, now()
+        place = f"epoch {progress.epoch}/{progress.epochs}  step {progress.step}/{progress.steps}"
+        write(f"{place}  loss {progress.loss:.4g}  {figures(progress.metrics)}")
+
+    return report
+
+
+@contextmanager
+def _bar() -> Iterator[Report]:
+    from rich import progress as rich  # noqa: PLC0415
+
+    columns = (
+        rich.TextColumn("epoch {task.fields[epoch]}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn("{task.fields[figures]}"),
+        rich.TimeRemainingColumn(),
+    )
+    with rich.Progress(*columns) as bar:
+        task = bar.add_task("", total=None, epoch="", figures="")
+
+        def report(progress: Progress) -> None:
+            bar.update(
+                task,
+                total=progress.steps,
+                completed=progress.step,
+                epoch=f"{progress.epoch}/{progress.epochs}",
+                figures=f"loss {progress.loss:.4g}  {figures(progress.metrics)}",
+            )
+
+        yield report

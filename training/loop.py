@@ -1,0 +1,133 @@
+"""The epoch loop. A recipe may use it or bring its own.
+
+All randomness comes from one generator seeded with `config.seed`: the same seed gives the same weights, bit for bit, on
+the same machine with the same number of threads, whatever else draws random numbers in the process.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from statistics import fmean
+
+import torch
+from torch import Tensor, nn
+
+from training.batches import Augment, Batch, batches
+from training.recipe import Hyperparameters, Progress, Report, Split, TrainingError
+from training.resume import Resumable, State
+from training.rules import lr_factor, make_optimizer
+
+Loss = Callable[[Tensor, Tensor], Tensor]  # outputs, targets -> the mean over the batch
+_MOST_STEPS = 50  # between two reports, so that a run can be cancelled soon
+
+
+@dataclass(kw_only=True)
+class Fitting:
+    """All that changes from step to step: from one such point the run goes on as if never interrupted.
+
+    The learning rate is a function of `step`, and so has no state of its own. `losses` are those since the last report.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    generator: torch.Generator
+    epoch: int = 0
+    step: int = 0
+    losses: list[float] = field(default_factory=list)
+
+    def state(self) -> State:
+        """As it can be kept in a file."""
+        return {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "default_generator": torch.get_rng_state(),  # for networks that draw numbers of their own, as dropout does
+            "epoch": self.epoch,
+            "step": self.step,
+            "losses": self.losses,
+        }
+
+    def go_on_from(self, state: State) -> None:
+        """The opposite of `state`."""
+        self.network.load_state_dict(state["network"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["default_generator"])
+        self.epoch, self.step, self.losses = state["epoch"], state["step"], list(state["losses"])
+
+
+def fit(
+    network: nn.Module,
+    train: Split,
+    config: Hyperparameters,
+    report: Report,
+    *,
+    loss: Loss,
+    measure: Callable[[nn.Module], Mapping[str, float]],
+    samples_per_report: int,
+    augment: Augment | None = None,
+    num_workers: int = 0,
+) -> None:
+    """Fit the network in place.
+
+    A Resumable `report` is given a state to go on from after each epoch, and asked for the last one at the start.
+    `report` is told the mean loss since it was last told, and what `measure` says of the network, after every
+    `samples_per_report` samples, after 50 steps at most and after the last one; what it raises ends the run at once.
+    Raises TrainingError where the loss is no longer finite.
+    """
+    fitting = Fitting(
+        network=network.train(),
+        optimizer=make_optimizer(network, config),
+        generator=torch.Generator().manual_seed(config.seed),
+    )
+    steps = config.epochs * math.ceil(len(train) / config.batch_size)
+    steps_per_report = min(_MOST_STEPS, math.ceil(samples_per_report / config.batch_size))
+    if isinstance(report, Resumable) and (saved := report.saved()) is not None:
+        fitting.go_on_from(saved)
+    while fitting.epoch < config.epochs:
+        fitting.epoch += 1
+        for batch in batches(
+            train,
+            batch_size=config.batch_size,
+            shuffle=config.shuffle,
+            generator=fitting.generator,
+            augment=augment,
+            num_workers=num_workers,
+        ):
+            _step(fitting, batch, loss, lr=config.lr * lr_factor(config.schedule, fitting.step / steps))
+            if fitting.step % steps_per_report == 0 or fitting.step == steps:
+                report(_progress(fitting, config.epochs, steps, measure(network)))
+                fitting.losses.clear()
+        if isinstance(report, Resumable):
+            report.save(fitting.state)
+
+
+def _step(fitting: Fitting, batch: Batch, loss: Loss, *, lr: float) -> None:
+    """Move the weights by one batch and note its loss, that of the weights before."""
+    samples, targets = batch
+    for group in fitting.optimizer.param_groups:
+        group["lr"] = lr
+    error = loss(fitting.network(samples), targets)
+    fitting.optimizer.zero_grad()
+    torch.autograd.backward(error)
+    fitting.optimizer.step()
+    fitting.step += 1
+    fitting.losses.append(error.item())
+    if not math.isfinite(fitting.losses[-1]):
+        raise _diverged(fitting, "loss", lr)
+
+
+def _progress(fitting: Fitting, epochs: int, steps: int, metrics: Mapping[str, float]) -> Progress:
+    """Where the run is. Raises TrainingError where a metric is no longer finite."""
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise _diverged(fitting, name, fitting.optimizer.param_groups[0]["lr"])
+    loss = fmean(fitting.losses)
+    return Progress(epoch=fitting.epoch, epochs=epochs, step=fitting.step, steps=steps, loss=loss, metrics=metrics)
+
+
+def _diverged(fitting: Fitting, what: str, lr: float) -> TrainingError:
+    return TrainingError(
+        f"the {what} is no longer finite at step {fitting.step}: lower lr ({lr:.6g}), "
+        "or choose another optimizer or schedule"
+    )

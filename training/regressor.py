@@ -1,0 +1,66 @@
+"""Fits the regressor: `python -m training regressor`."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from training import data, metrics, plots
+from training.loop import fit
+from training.perceptron import PerceptronConfig, arguments
+from training.recipe import BatchSize, Dataset, Epochs, LearningRate, Recipe, Report
+
+
+class Config(PerceptronConfig):
+    """The defaults are 100 steps of plain gradient descent over all 100 points at once."""
+
+    epochs: Epochs = 100
+    batch_size: BatchSize = 100
+    lr: LearningRate = 0.5
+
+
+def load(_config: Config, _folder: Path) -> Dataset:
+    """A noisy parabola; its points are made up, not read."""
+    return data.parabola()
+
+
+def spread(network: nn.Module, generator: torch.Generator) -> None:
+    """Start weights under which each hidden unit bends at a place of its own in [-1, 1] and rises outwards from there.
+
+    With PyTorch's own many units bend outside the data: after the default run 143 of 200 seeds miss a validation error
+    of 0.005, some of them by fifty times. With these none of the 200 does (median 0.0037, worst 0.0042): units that
+    rise outwards overlap little, and a slope of 4 / sqrt(width) keeps a learning rate of 0.5 stable at any width.
+    """
+    weight, bias, *_ = network.parameters()  # (width, 1) and (width,) of the hidden layer
+    width = len(bias)
+    bends = 2 * (torch.arange(width) + torch.rand(width, generator=generator)) / width - 1
+    slopes = torch.where(bends < 0, -4.0, 4.0) / width**0.5
+    with torch.no_grad():
+        weight.copy_(slopes[:, None])
+        bias.copy_(-slopes * bends)
+
+
+def fit_network(network: nn.Module, dataset: Dataset, config: Config, report: Report) -> None:
+    """Mean squared error, from start weights of its own."""
+    spread(network, torch.Generator().manual_seed(config.seed))
+    fit(
+        network,
+        dataset.train,
+        config,
+        report,
+        loss=nn.functional.mse_loss,
+        measure=lambda network: metrics.regression(network, dataset.validation),
+        samples_per_report=len(dataset.train),
+    )
+
+
+RECIPE = Recipe(
+    config=Config,
+    arguments=arguments,
+    load=load,
+    fit=fit_network,
+    evaluate=metrics.regression,
+    metric="mse",
+    higher_is_better=False,
+    plot=plots.fitted_curve,
+)
