@@ -25,7 +25,7 @@ LEASE_S = 2
 LONG = {"epochs": 2500, "hidden": 50}  # some seconds, with a resume point every second
 
 
-def until(condition: Callable[[], Any], seconds: float = 90) -> Any:
+def until(condition: Callable[[], Any], seconds: float = 240) -> Any:
     """The first true value of `condition`."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
