@@ -10,11 +10,13 @@ from fastapi_offline import FastAPIOffline
 
 from models import catalog, device
 from models.spec import Array, ModelSpec
-from service import docs, problems
+from service import backends, docs, problems
 from service.batcher import Batcher, Compute
 from service.bodies import BodyReader
+from service.child import Child, StartChild
 from service.config import Settings, configure_logging, from_environment
 from service.engine import Engine
+from service.exports import Exports
 from service.imports import Importer
 from service.jobs import Jobs
 from service.keys import KeyGuard
@@ -44,15 +46,19 @@ def create_app(
     specs: Mapping[str, ModelSpec] | None = None,
     pretrained: Path = catalog.PRETRAINED,
     read: ReadRecipes = read_recipes,
+    start_child: StartChild = Child,
 ) -> FastAPI:
     """The application, of every model here and the shipped checkpoints, unless others are given.
 
-    Raises ValueError where the device is not to be had.
+    `start_child` starts the process that does what takes torch. Raises ValueError where the device is not to be had.
     """
     specs = catalog.specs() if specs is None else specs
     metrics = Metrics()
     store = Store(settings.store, settings.database_url)
-    engine = Engine(specs, device.resolve(settings.device), settings.max_batch)
+    exports = Exports(settings.store, start_child)
+    where = device.resolve(settings.device)
+    backend = backends.choose(settings.backend, where, exports, backends.threads_for(settings.web_processes))
+    engine = Engine(specs, backend, settings.max_batch)
     rollout = Rollout(specs, store, pretrained, engine, metrics)
     bodies = BodyReader(settings.max_body_bytes, settings.max_pixels)
 
@@ -70,6 +76,7 @@ def create_app(
             yield
             await batcher.drain()
         engine.close()
+        exports.close()
         bodies.close()
         store.close()
 
@@ -83,8 +90,8 @@ def create_app(
     app.add_middleware(KeyGuard, keys=settings.api_keys)
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
     app.router.routes.extend(predict.routes())
-    importer = Importer(specs, store, settings.data, recipes)
-    app.include_router(model_routes.router(specs, engine, rollout, recipes))
+    importer = Importer(store, settings.data, recipes, start_child)
+    app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
     app.include_router(versions.promotions_router(specs, Registry(store), rollout))
     app.include_router(job_routes.router(specs, Jobs(store), settings.store, recipes))

@@ -7,8 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
-from models.checkpoint import CheckpointError
-from models.record import Record
+from models.record import CheckpointError, Record
 from models.spec import ModelSpec
 from service.engine import Engine, Loaded
 from service.errors import Conflict, StoreUnavailable
@@ -137,7 +136,7 @@ class Rollout:
 
     def _prepare(self) -> None:
         self._store.migrate()
-        broken = register_shipped(self._store, self._specs, self._pretrained)
+        broken = register_shipped(self._store, self._specs, self._pretrained, self._engine.load)
         for model in broken:
             self._metrics.load_failures.labels(model).inc()
         self.faults.update(broken)
@@ -169,8 +168,8 @@ class Rollout:
             raise Conflict(f"version {number} of {model} cannot be loaded, nothing was changed: {err}") from err
 
     async def _load(self, version: Version) -> Loaded:
-        path = self._registry.path(version)
-        return await self._engine.load(version.model, version.version, path, Record(**version.record))
+        path, record = self._registry.path(version), Record(**version.record)
+        return await asyncio.to_thread(self._engine.load, version.model, version.version, path, record)
 
     def _swap(self, loaded: Loaded) -> None:
         before = self._engine.loaded(loaded.model)
