@@ -28,7 +28,7 @@ from service.routes import jobs as job_routes
 from service.routes import models as model_routes
 from service.routes import ops as ops_routes
 from service.routes import versions
-from service.routes.predict import Lane, PredictRoute
+from service.routes.predict import Lane, PredictRoute, ShortCut
 from service.store import Store
 
 VERSION = "0.1.0"
@@ -87,8 +87,9 @@ def create_app(
         lifespan=lifespan,
         redoc_url=None,
     )
-    app.add_middleware(KeyGuard, keys=settings.api_keys)
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
+    app.add_middleware(ShortCut, predict=predict, models=specs)
+    app.add_middleware(KeyGuard, keys=settings.api_keys)
     app.router.routes.extend(predict.routes())
     importer = Importer(store, settings.data, recipes, start_child)
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))

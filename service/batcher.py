@@ -65,19 +65,20 @@ class Batcher:
         """
         if self.waiting >= self._queue_limit:
             raise QueueFull(self._queue_limit)
-        caller = _Caller(samples, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        caller = _Caller(samples, loop.create_future())
+        deadline = loop.call_later(timeout_s, _expire, caller.future, timeout_s)
         if lane not in self._lanes:
             self._lanes[lane] = deque()
-            loop = asyncio.create_task(self._serve(lane))
-            self._loops.add(loop)
-            loop.add_done_callback(self._loops.discard)
+            serving = loop.create_task(self._serve(lane))
+            self._loops.add(serving)
+            serving.add_done_callback(self._loops.discard)
         self._lanes[lane].append(caller)
         self._arrival.set()
         try:
-            async with asyncio.timeout(timeout_s):
-                return await caller.future
-        except TimeoutError as err:
-            raise DeadlineExceeded(f"no answer within {timeout_s:g} s: send less at once, or later") from err
+            return await caller.future
+        finally:
+            deadline.cancel()
 
     async def drain(self) -> None:
         """Wait until every caller that was taken in has its answer."""
@@ -135,3 +136,8 @@ class Batcher:
             row += len(caller.samples)
             if not caller.future.done():
                 caller.future.set_result(Answer(version, rows, started - caller.arrived, forward_s))
+
+
+def _expire(future: asyncio.Future[Answer], timeout_s: float) -> None:
+    if not future.done():
+        future.set_exception(DeadlineExceeded(f"no answer within {timeout_s:g} s: send less at once, or later"))

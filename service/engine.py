@@ -1,6 +1,7 @@
 """Networks on the device: load, warm up, swap, compute a batch."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import numpy as np
 from models.record import CheckpointError, Record
 from models.spec import Array, ModelSpec
 from service.errors import NothingLive
+
+_BRIEF_S = 0.002  # for so long the event loop may stand still; a thread and back takes 0.05 to 0.1 ms
 
 Name = Literal["eager", "onnxruntime"]
 
@@ -34,7 +37,10 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Loaded:
-    """One version of a model, on the device, warmed up. `run`: samples (N, ...) -> outputs, on the host."""
+    """One version of a model, on the device, warmed up. `run`: samples (N, ...) -> outputs, on the host.
+
+    `brief` samples take so little time that handing them to a thread would cost more.
+    """
 
     model: str
     version: int
@@ -42,10 +48,12 @@ class Loaded:
     run: Callable[[Array], Array]
     backend: Name
     record: Record
+    brief: int
 
 
 class Engine:
-    """Holds the network that answers, for each model, and computes with it in one thread of its own.
+    """Holds the network that answers, for each model, and computes with it: at once what takes less time than handing
+    it to a thread and back would, the rest in one thread of its own.
 
     A batch takes the network once, before it starts; `swap` is one assignment. So no lock is needed, every answer of
     a batch comes from one version, and the old network lives on until its last batch is done.
@@ -76,16 +84,23 @@ class Engine:
         """
         spec = self._specs[model]
         network = self._backend.load(model, spec, path, record)
-        loaded = Loaded(
-            model=model, version=version, spec=spec, run=network.run, backend=network.backend, record=record
-        )
         try:
-            values = self._values(loaded, spec.preprocess(spec.example))
+            samples = spec.preprocess(spec.example)
+            values = spec.postprocess(network.run(samples))
+            brief = 0 if network.backend == "eager" else _brief(network.run, samples, self._max_batch)
         except (RuntimeError, ValueError, TypeError) as err:
             raise CheckpointError(f"{path.name} loads, but fails on the model's example: {err}") from err
         if not np.isfinite(values).all():
             raise CheckpointError(f"{path.name} loads, but answers the model's example with NaN or infinity")
-        return loaded
+        return Loaded(
+            model=model,
+            version=version,
+            spec=spec,
+            run=network.run,
+            backend=network.backend,
+            record=record,
+            brief=brief,
+        )
 
     def swap(self, loaded: Loaded) -> None:
         """From the next batch on, `loaded` answers for its model."""
@@ -93,6 +108,8 @@ class Engine:
 
     async def compute(self, loaded: Loaded, samples: Array) -> Array:
         """Samples (N, ...) -> values (N, k) float32, in slices of at most max_batch samples."""
+        if len(samples) <= loaded.brief:
+            return self._values(loaded, samples)
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._values, loaded, samples)
 
     def close(self) -> None:
@@ -103,3 +120,11 @@ class Engine:
         step = self._max_batch
         slices = [loaded.run(samples[start : start + step]) for start in range(0, len(samples), step)]
         return loaded.spec.postprocess(slices[0] if len(slices) == 1 else np.concatenate(slices))
+
+
+def _brief(run: Callable[[Array], Array], samples: Array, max_batch: int) -> int:
+    """How many samples take at most _BRIEF_S, by a full batch of them; this warms that size up as well."""
+    batch = np.resize(samples, (max_batch, *samples.shape[1:]))
+    began = time.perf_counter()
+    run(batch)
+    return int(max_batch * min(1.0, _BRIEF_S / (time.perf_counter() - began)))

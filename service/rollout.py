@@ -176,6 +176,6 @@ class Rollout:
         self._engine.swap(loaded)
         self.live[loaded.model] = loaded.version
         self.faults.pop(loaded.model, None)
-        self._metrics.loaded_version.labels(loaded.model).set(loaded.version)
+        self._metrics.loaded(loaded.model, loaded.version, loaded.backend)
         fields = {"model": loaded.model, "version": loaded.version, "before": before.version if before else None}
         log.info("version live", extra=fields)
