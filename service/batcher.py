@@ -21,10 +21,14 @@ Compute = Callable[[Hashable, Array], Awaitable[tuple[int, Array]]]  # lane, sam
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Values (N, k) of one caller's N samples, all from one version, and the seconds spent."""
+    """Values (N, k) of one caller's N samples, all from one version, and the seconds spent.
+
+    `finite`: no value of the whole batch is NaN or infinite; else some value is, maybe another caller's.
+    """
 
     version: int
     values: Array
+    finite: bool
     queue_s: float
     forward_s: float
 
@@ -130,12 +134,13 @@ class Batcher:
                     caller.future.set_exception(err)
             return
         forward_s = time.perf_counter() - started
+        finite = bool(np.isfinite(values).all())
         row = 0
         for caller in batch:
             rows = values[row : row + len(caller.samples)]
             row += len(caller.samples)
             if not caller.future.done():
-                caller.future.set_result(Answer(version, rows, started - caller.arrived, forward_s))
+                caller.future.set_result(Answer(version, rows, finite, started - caller.arrived, forward_s))
 
 
 def _expire(future: asyncio.Future[Answer], timeout_s: float) -> None:

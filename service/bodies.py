@@ -1,7 +1,7 @@
 """One request's body -> the model's samples, by its media type."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -74,10 +74,9 @@ class BodyReader:
         Raises TooLarge, and ClientDisconnect where the caller has gone.
         """
         limit = self._max_body_bytes
-        too_large = TooLarge(f"the body is larger than {limit} bytes: send it in parts")
         declared = header(scope, b"content-length")
         if declared.isdigit() and int(declared[:20]) > limit:
-            raise too_large
+            raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
         message = await receive()
         body: bytes | bytearray = message.get("body", b"")  # mostly the whole of it
         while message.get("more_body", False):
@@ -90,7 +89,7 @@ class BodyReader:
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
         if len(body) > limit:
-            raise too_large
+            raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
         return bytes(body)
 
     def _decoder(self, media_type: str, scope: Scope, spec: ModelSpec) -> Decode:
@@ -168,8 +167,10 @@ def _file(part: UploadFile | str) -> UploadFile:
 
 def header(scope: Scope, name: bytes) -> bytes:
     """The first header of that name, in lower case; empty where there is none."""
-    headers: Iterable[tuple[bytes, bytes]] = scope["headers"]
-    return next((value for key, value in headers if key == name), b"")
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return b""
 
 
 def _plain(content_type: str | None) -> str:

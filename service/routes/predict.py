@@ -137,7 +137,7 @@ def _version(model: str, asked: str | None) -> int | None:
 def _json(name: str, spec: ModelSpec, samples: Samples, answer: Answer) -> tuple[bytes, str]:
     """Predictions in the order of the body's samples; what failed has its error in its place."""
     predictions: list[Any] = list(spec.describe(answer.values))
-    if not np.isfinite(answer.values).all():
+    if not answer.finite:
         finite: Array = np.all(np.isfinite(answer.values), axis=1)
         if not finite.any():
             raise _NOT_FINITE
@@ -154,7 +154,7 @@ def _npy(_: str, __: ModelSpec, samples: Samples, answer: Answer) -> tuple[bytes
         position = min(samples.errors)
         error = samples.errors[position]
         raise InvalidInput(error.title, f"sample {position}: {error.detail}. Ask for JSON to get the others' answers")
-    if not np.isfinite(answer.values).all():
+    if not (answer.finite or np.isfinite(answer.values).all()):
         raise _NOT_FINITE
     file = BytesIO()
     np.save(file, np.ascontiguousarray(answer.values), allow_pickle=False)
