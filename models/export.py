@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.exported import Exported, warm_up_batch
+from models.exported import Exported, warm_up_outputs
 from models.record import CheckpointError
-from models.spec import ModelSpec
+from models.spec import Array, ModelSpec
 
 _REASON = 300  # characters of an exporter's complaint that are kept
 
@@ -19,16 +19,20 @@ def export(spec: ModelSpec, network: nn.Module) -> Exported:
 
     Raises CheckpointError where the network itself fails on the spec's example, or answers it with NaN or infinity.
     """
-    samples = torch.from_numpy(warm_up_batch(spec))
+
+    def run(samples: Array) -> Array:
+        outputs: Array = network(torch.from_numpy(samples)).numpy()
+        return outputs
+
     try:
         with torch.inference_mode():
-            outputs = network(samples).numpy()
+            outputs = warm_up_outputs(spec, run)
     except (RuntimeError, ValueError, TypeError, AttributeError) as err:
         raise CheckpointError(f"the network fails on the model's example: {err}") from err
     if not np.isfinite(outputs).all():
         raise CheckpointError("the network answers the model's example with NaN or infinity")
     try:
-        return Exported(_to_onnx(network, samples), outputs)
+        return Exported(_to_onnx(network, torch.tensor(spec.preprocess(spec.example))), outputs)
     except Exception as err:  # noqa: BLE001 - the exporter's errors have no common class; without ONNX it runs eagerly
         return Exported(b"", outputs, f"{type(err).__name__}: {err}"[:_REASON])
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
@@ -15,22 +16,26 @@ from models.files import write_whole
 from models.record import Record
 from models.spec import Array, ModelSpec
 
-_ROWS = 3  # of the warm-up batch: more than one, so that a network which mixes its samples up is found out
+_ROWS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """`onnx` is the model, empty where there can be none: `refusal` then says why. `outputs`: see `warm_up_batch`."""
+    """`onnx` is the model, empty where there can be none: `refusal` then says why. `outputs`: see `warm_up_outputs`."""
 
     onnx: bytes
     outputs: Array
     refusal: str = ""
 
 
-def warm_up_batch(spec: ModelSpec) -> Array:
-    """Samples (3, ...) made of the spec's example: what the eager network answers to them is kept with the export."""
+def warm_up_outputs(spec: ModelSpec, run: Callable[[Array], Array]) -> Array:
+    """Outputs (6, ...) of a batch of three samples, made of the spec's example, and then of each sample alone.
+
+    What the eager network answers is kept with its export, which must answer the same, also at another batch size.
+    """
     samples = spec.preprocess(spec.example)
-    return np.ascontiguousarray(np.resize(samples, (_ROWS, *samples.shape[1:])))
+    batch = np.ascontiguousarray(np.resize(samples, (_ROWS, *samples.shape[1:])))
+    return np.concatenate([run(batch), *(run(batch[row : row + 1]) for row in range(_ROWS))])
 
 
 def export_path(store: Path, record: Record) -> Path:

@@ -8,8 +8,14 @@ from service.exports import Exports
 from service.onnx import OnnxBackend
 
 
-def choose(name: Literal["auto", "eager", "onnxruntime"], device: str, exports: Exports, threads: int) -> Backend:
-    """The backend that a setting and a device stand for. Raises ValueError where they do not go together."""
+def choose(name: Literal["auto", "eager", "onnxruntime"], device: str, exports: Exports, web_processes: int) -> Backend:
+    """The backend of a setting and a device, in one of so many processes, which share the cores.
+
+    Raises ValueError where the two do not go together.
+    """
+
+    cores = _cores()
+    threads = max(1, cores // web_processes)
 
     def eager() -> Backend:
         from service.eager import EagerBackend  # noqa: PLC0415 - torch: 200 MB that an exported network does without
@@ -22,10 +28,9 @@ def choose(name: Literal["auto", "eager", "onnxruntime"], device: str, exports: 
         )
     if name == "eager" or device != "cpu":
         return eager()
-    return OnnxBackend(exports, threads, eager if name == "auto" else None)
+    return OnnxBackend(exports, threads, cores, eager if name == "auto" else None)
 
 
-def threads_for(web_processes: int) -> int:
-    """How many threads one of so many web processes may compute with: the cores that this process may use, shared."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, cores // web_processes)
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -29,4 +29,4 @@ class EagerBackend:
                 outputs: Array = network(tensor.to(self._device)).cpu().numpy()
             return outputs
 
-        return Network(run, "eager")
+        return Network(run, run, "eager")

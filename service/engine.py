@@ -21,9 +21,10 @@ Name = Literal["eager", "onnxruntime"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """`run` computes outputs (N, ...) of samples (N, ...), both on the host."""
+    """`run` computes outputs (N, ...) of samples (N, ...), both on the host; `bulk` does so with every core."""
 
     run: Callable[[Array], Array]
+    bulk: Callable[[Array], Array]
     backend: Name
 
 
@@ -37,7 +38,7 @@ class Backend(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Loaded:
-    """One version of a model, on the device, warmed up. `run`: samples (N, ...) -> outputs, on the host.
+    """One version of a model, on the device, warmed up.
 
     `brief` samples take so little time that handing them to a thread would cost more.
     """
@@ -45,8 +46,7 @@ class Loaded:
     model: str
     version: int
     spec: ModelSpec
-    run: Callable[[Array], Array]
-    backend: Name
+    network: Network
     record: Record
     brief: int
 
@@ -96,8 +96,7 @@ class Engine:
             model=model,
             version=version,
             spec=spec,
-            run=network.run,
-            backend=network.backend,
+            network=network,
             record=record,
             brief=brief,
         )
@@ -118,8 +117,10 @@ class Engine:
 
     def _values(self, loaded: Loaded, samples: Array) -> Array:
         step = self._max_batch
-        slices = [loaded.run(samples[start : start + step]) for start in range(0, len(samples), step)]
-        return loaded.spec.postprocess(slices[0] if len(slices) == 1 else np.concatenate(slices))
+        if len(samples) <= step:
+            return loaded.spec.postprocess(loaded.network.run(samples))
+        slices = [loaded.network.bulk(samples[start : start + step]) for start in range(0, len(samples), step)]
+        return loaded.spec.postprocess(np.concatenate(slices))
 
 
 def _brief(run: Callable[[Array], Array], samples: Array, max_batch: int) -> int:

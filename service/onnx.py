@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from models.exported import Exported, warm_up_batch
+from models.exported import Exported, warm_up_outputs
 from models.record import CheckpointError, Record
 from models.spec import Array, ModelSpec
 from service.engine import Backend, Network
@@ -25,21 +25,22 @@ class DisagreementError(Exception):
 class OnnxBackend:
     """ONNX Runtime. A network that cannot be exported, or answers differently then, is run by `otherwise`, if given."""
 
-    def __init__(self, exports: Exports, threads: int, otherwise: Callable[[], Backend] | None) -> None:
+    def __init__(self, exports: Exports, threads: int, cores: int, otherwise: Callable[[], Backend] | None) -> None:
         self._exports = exports
         self._threads = threads
+        self._cores = cores
         self._otherwise = otherwise
 
     def load(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Network:
         """See Backend."""
         try:
             exported = self._exports.get(model, path, record)
-            return Network(session(exported, spec, self._threads), "onnxruntime")
+            run = session(exported, spec, self._threads)
+            bulk = run if self._cores == self._threads else session(exported, spec, self._cores)
+            return Network(run, bulk, "onnxruntime")
         except DisagreementError as err:
             if self._otherwise is None:
-                raise CheckpointError(
-                    f"{model} does not run in ONNX Runtime: {err}. Set TORCHLOOP_BACKEND=auto"
-                ) from err
+                raise CheckpointError(f"{model} does not run in ONNX Runtime, set BACKEND=auto: {err}") from err
             log.warning("run by eager PyTorch", extra={"model": model, "reason": str(err)})
         return self._otherwise().load(model, spec, path, record)
 
@@ -48,7 +49,7 @@ def session(exported: Exported, spec: ModelSpec, threads: int) -> Callable[[Arra
     """Samples (N, ...) -> outputs (N, ...), computed with `threads` threads.
 
     Raises DisagreementError where there is no export, or it fails, or differs from the eager network's outputs by
-    more than TOLERANCE on the warm-up batch, as a whole or one sample at a time.
+    more than TOLERANCE on the warm-up batch or on one sample of it.
     """
     if not exported.onnx:
         raise DisagreementError(f"no export: {exported.refusal}")
@@ -63,14 +64,12 @@ def session(exported: Exported, spec: ModelSpec, threads: int) -> Callable[[Arra
             outputs: Array = inner.run(None, {"samples": samples})[0]
             return outputs
 
-        samples = warm_up_batch(spec)
-        whole, single = run(samples), np.concatenate([run(samples[row : row + 1]) for row in range(len(samples))])
+        outputs = warm_up_outputs(spec, run)
     except Exception as err:  # ONNX Runtime's errors share no class but this one
         raise DisagreementError(f"ONNX Runtime: {err}") from err
-    for outputs in (whole, single):
-        if outputs.shape != exported.outputs.shape:
-            raise DisagreementError(f"the export answers {outputs.shape}, the network {exported.outputs.shape}")
-        difference = float(np.abs(outputs - exported.outputs).max())
-        if not difference <= TOLERANCE * float(np.abs(exported.outputs).max()):
-            raise DisagreementError(f"the export's outputs differ by {difference:.3g} from the network's")
+    if outputs.shape != exported.outputs.shape:
+        raise DisagreementError(f"the export answers {outputs.shape}, the network {exported.outputs.shape}")
+    difference = float(np.abs(outputs - exported.outputs).max())
+    if not difference <= TOLERANCE * float(np.abs(exported.outputs).max()):
+        raise DisagreementError(f"the export's outputs differ by {difference:.3g} from the network's")
     return run

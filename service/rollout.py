@@ -1,6 +1,7 @@
 """The loaded networks follow the promotions, in every web process."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import OrderedDict
@@ -18,6 +19,8 @@ from service.store import Store
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.5
+_FOLLOW_S = 2.0  # in which every web process has followed
+_LOOK_S = 0.05
 _RETRY_S = 5.0  # after a version could not be loaded
 _PINNED = 4  # versions that are not live but were asked for by number, kept loaded
 
@@ -93,7 +96,8 @@ class Rollout:
 
             previous = await asyncio.to_thread(commit)
             self._swap(loaded)
-            return previous
+        await self._everywhere(model, number)
+        return previous
 
     async def rollback(self, model: str, by: str) -> tuple[int, int]:
         """Make the version before the live one live: (now live, before). Raises Conflict."""
@@ -112,7 +116,8 @@ class Rollout:
 
             done = await asyncio.to_thread(commit)
             self._swap(loaded)
-            return done
+        await self._everywhere(model, target)
+        return done
 
     async def pinned(self, model: str, number: int) -> Loaded:
         """A version by its number, live or not; the last few are kept. Raises NotFound, Conflict."""
@@ -125,6 +130,13 @@ class Rollout:
                 self._pinned.popitem(last=False)
         self._pinned.move_to_end((model, number))
         return self._pinned[model, number]
+
+    async def _everywhere(self, model: str, number: int) -> None:
+        """Wait until each web process of this service answers with that version, if it is not long about it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FOLLOW_S):
+                while await asyncio.to_thread(self._metrics.loaded_everywhere, model) != {number}:  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK_S)
 
     async def _run(self) -> None:
         while True:
@@ -176,6 +188,6 @@ class Rollout:
         self._engine.swap(loaded)
         self.live[loaded.model] = loaded.version
         self.faults.pop(loaded.model, None)
-        self._metrics.loaded(loaded.model, loaded.version, loaded.backend)
+        self._metrics.loaded(loaded.model, loaded.version, loaded.network.backend)
         fields = {"model": loaded.model, "version": loaded.version, "before": before.version if before else None}
         log.info("version live", extra=fields)

@@ -5,6 +5,7 @@ import json
 import os
 import queue
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from service.child import Child, Message
 from training import child
 
 ROOT = Path(__file__).parents[1]
+_EXPORTS = TemporaryDirectory()  # what one server here has exported, the next need not
 
 
 class Line(nn.Module):
@@ -85,8 +87,13 @@ def running_server(settings: Mapping[str, str], cwd: Path = ROOT) -> Iterator[st
 
     Unless the settings say otherwise it trains nothing, and its store is gone with it.
     """
-    with TemporaryDirectory() as store, _started({"TORCHLOOP_STORE": store, **settings}, cwd) as url:
-        yield url
+    with TemporaryDirectory() as folder:
+        settings = {"TORCHLOOP_STORE": folder, **settings}
+        exports = Path(settings["TORCHLOOP_STORE"]) / "exports"
+        shutil.copytree(_EXPORTS.name, exports, dirs_exist_ok=True)
+        with _started(settings, cwd) as url:
+            shutil.copytree(exports, _EXPORTS.name, dirs_exist_ok=True)
+            yield url
 
 
 @contextmanager

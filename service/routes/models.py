@@ -29,7 +29,7 @@ def router(
             loaded=loaded.version if loaded else None,
             fault=rollout.faults.get(name),
             device=device,
-            backend=loaded.backend if loaded else None,
+            backend=loaded.network.backend if loaded else None,
             media_types=media_types(spec),
             body_schema=body_schema(spec),
             example=example_body(spec),
