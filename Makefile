@@ -18,7 +18,8 @@ $(READY): requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 
-serve: $(READY)  ## start the service on http://127.0.0.1:8000
+serve: export TORCHLOOP_WEB_PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))')
+serve: $(READY)  ## start the service on http://127.0.0.1:8000, with a web process for each core, at most 4
 	@exec $(BIN)/python -m service
 
 test: $(READY)  ## run the whole test suite

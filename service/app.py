@@ -57,7 +57,7 @@ def create_app(
     store = Store(settings.store, settings.database_url)
     exports = Exports(settings.store, start_child)
     where = device.resolve(settings.device)
-    backend = backends.choose(settings.backend, where, exports, settings.web_processes)
+    backend = backends.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
     engine = Engine(specs, backend, settings.max_batch)
     rollout = Rollout(specs, store, pretrained, engine, metrics)
     bodies = BodyReader(settings.max_body_bytes, settings.max_pixels)

@@ -8,19 +8,20 @@ from service.exports import Exports
 from service.onnx import OnnxBackend
 
 
-def choose(name: Literal["auto", "eager", "onnxruntime"], device: str, exports: Exports, web_processes: int) -> Backend:
+def choose(
+    name: Literal["auto", "eager", "onnxruntime"], device: str, exports: Exports, web_processes: int, max_batch: int
+) -> Backend:
     """The backend of a setting and a device, in one of so many processes, which share the cores.
 
     Raises ValueError where the two do not go together.
     """
-
     cores = _cores()
     threads = max(1, cores // web_processes)
 
     def eager() -> Backend:
         from service.eager import EagerBackend  # noqa: PLC0415 - torch: 200 MB that an exported network does without
 
-        return EagerBackend(device, threads)
+        return EagerBackend(device, threads, max_batch)
 
     if name == "onnxruntime" and device != "cpu":
         raise ValueError(

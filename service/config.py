@@ -58,7 +58,7 @@ class Settings(BaseModel):
     data: Path = Field(Path("data"), description="dataset folder")
     host: str = Field("127.0.0.1", description="address to listen on; any other than loopback needs API_KEYS")
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
-    web_processes: int = Field(1, ge=1, le=256, description="web processes; /metrics speaks of the one that answers")
+    web_processes: int = Field(1, ge=1, le=256, description="web processes that share the port")
     worker: Literal["embedded", "external"] = Field(
         "embedded", description="embedded: train in a process beside; external: python -m service.worker does"
     )

@@ -1,20 +1,28 @@
 """Networks in PyTorch: the reference, and what runs on GPUs. Importing this imports torch."""
 
+import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from torch import Tensor, nn
 
 from models import checkpoint
 from models.record import Record
 from models.spec import Array, ModelSpec
 from service.engine import Network
 
+log = logging.getLogger(__name__)
+Replay = Callable[[], None]
+Capture = Callable[[nn.Module, Tensor], tuple[Replay, Tensor]]  # network, its input -> compute again, its outputs
+
 
 class EagerBackend:
-    """PyTorch on one device."""
+    """PyTorch on one device. On CUDA the launches of a forward are recorded once for each batch size, and replayed."""
 
-    def __init__(self, device: str, threads: int) -> None:
+    def __init__(self, device: str, threads: int, max_batch: int) -> None:
         self._device = torch.device(device)
+        self._max_batch = max_batch
         if self._device.type == "cpu":
             torch.set_num_threads(threads)
 
@@ -22,11 +30,67 @@ class EagerBackend:
         """See Backend."""
         network, _ = checkpoint.load(model, spec, path, record)
         network = network.to(self._device)
-
-        def run(samples: Array) -> Array:
-            tensor = torch.from_numpy(samples if samples.flags.writeable else samples.copy())
-            with torch.inference_mode():
-                outputs: Array = network(tensor.to(self._device)).cpu().numpy()
-            return outputs
-
+        run = _plain(network, self._device)
+        if self._device.type == "cuda":
+            run = self._recorded(network, model, spec) or run
         return Network(run, run, "eager")
+
+    def _recorded(self, network: nn.Module, model: str, spec: ModelSpec) -> Callable[[Array], Array] | None:
+        samples = torch.from_numpy(spec.preprocess(spec.example)).to(self._device)
+        try:
+            return Recorded(network, samples[:1], self._max_batch, cuda_graph)
+        except RuntimeError as err:  # a network that asks the host in its middle cannot be recorded
+            log.warning("run without a CUDA graph", extra={"model": model, "reason": str(err).partition("\n")[0]})
+            return None
+
+
+class Recorded:
+    """samples (N, ...) -> outputs, by the recording of the next power of two at or above N; the rest is padding."""
+
+    def __init__(self, network: nn.Module, sample: Tensor, max_batch: int, capture: Capture) -> None:
+        self._recordings: list[tuple[Tensor, Replay, Tensor]] = []
+        size = 1
+        while True:
+            given = sample.repeat(size, *(1 for _ in sample.shape[1:]))
+            replay, outputs = capture(network, given)
+            self._recordings.append((given, replay, outputs))
+            if size >= max_batch:
+                return
+            size *= 2
+
+    def __call__(self, samples: Array) -> Array:
+        """At most max_batch samples."""
+        given, replay, outputs = next(one for one in self._recordings if len(one[0]) >= len(samples))
+        with torch.inference_mode():
+            given[: len(samples)].copy_(_tensor(samples))
+            replay()
+            computed: Array = outputs[: len(samples)].to("cpu", copy=True).numpy()
+        return computed
+
+
+def cuda_graph(network: nn.Module, given: Tensor) -> tuple[Replay, Tensor]:
+    """A CUDA graph of one forward, captured after the warm-up that its kernels need."""
+    stream = torch.cuda.Stream(given.device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(given.device))
+    with torch.inference_mode(), torch.cuda.stream(stream):
+        for _ in range(3):
+            network(given)
+    torch.cuda.current_stream(given.device).wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.inference_mode(), torch.cuda.graph(graph):
+        outputs: Tensor = network(given)
+    return graph.replay, outputs
+
+
+def _plain(network: nn.Module, device: torch.device) -> Callable[[Array], Array]:
+    def run(samples: Array) -> Array:
+        with torch.inference_mode():
+            outputs: Array = network(_tensor(samples).to(device)).cpu().numpy()
+        return outputs
+
+    return run
+
+
+def _tensor(samples: Array) -> Tensor:
+    """Without a copy, unless PyTorch would warn that it cannot protect what is read-only."""
+    return torch.from_numpy(samples if samples.flags.writeable else samples.copy())

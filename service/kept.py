@@ -34,9 +34,7 @@ class Kept:
     def ask_to_stop(self) -> None:
         """Have it end in good order."""
         self._stopping.set()
-        if self._process is not None and self._process.stdin is not None:
-            with contextlib.suppress(BrokenPipeError):
-                self._process.stdin.close()
+        self._close_input()
 
     def wait(self, timeout_s: float) -> None:
         """Until it has ended, if it was started; killed where that takes too long."""
@@ -48,12 +46,22 @@ class Kept:
             self._process.kill()
             self._thread.join()
 
+    def _close_input(self) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                self._process.stdin.close()
+
     def _keep(self) -> None:
         while not self._stopping.is_set():
-            command = [sys.executable, "-m", *self._words]
-            self._process = subprocess.Popen(command, stdin=subprocess.PIPE, process_group=0)  # as in child.py
-            status = self._process.wait()
-            self._on_end(self._process.pid)
+            command = [sys.executable, "-m", *self._words]  # in a group of its own for the reason in child.py
+            process = self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, process_group=0
+            )  # as in child.py
+            if self._stopping.is_set():  # since the line above the last
+                self.ask_to_stop()
+            status = process.wait()
+            self._close_input()
+            self._on_end(process.pid)
             if status == BROKEN:
                 self._on_broken()
                 return

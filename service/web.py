@@ -21,7 +21,7 @@ from service.kept import BROKEN
 
 log = logging.getLogger(__name__)
 _BACKLOG = 2048
-_LINGER_S = 1.0  # how long a stopping server waits for a next request on connections that are open and idle
+_LINGER_S = 2.0  # how long a stopping server waits for a next request on connections that are open and idle
 _POLL_S = 0.02
 
 

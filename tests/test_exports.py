@@ -158,7 +158,7 @@ def loaded(name: Any, tmp_path: Path, network: type[nn.Module]) -> str:
     """The backend that a network of this class ends up with, once its answer has been compared with PyTorch's."""
     spec = spec_of(network)
     path, record = save(network(), tmp_path)
-    engine = Engine({"odd": spec}, choose(name, "cpu", Exports(tmp_path, partial(InProcess, {"odd": spec})), 1), 64)
+    engine = Engine({"odd": spec}, choose(name, "cpu", Exports(tmp_path, partial(InProcess, {"odd": spec})), 1, 64), 64)
     found = engine.load("odd", 1, path, record)
     samples = np.array([[1.0]], np.float32)
     with torch.inference_mode():
@@ -192,7 +192,7 @@ def test_a_store_that_cannot_be_written_is_no_reason_not_to_answer(tmp_path: Pat
 
 def test_onnx_runtime_on_a_gpu_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="set DEVICE=cpu or BACKEND=auto"):
-        choose("onnxruntime", "cuda:0", Exports(tmp_path), 1)
+        choose("onnxruntime", "cuda:0", Exports(tmp_path), 1, 64)
 
 
 @pytest.mark.parametrize("change", [0.001, float("nan")])
@@ -218,7 +218,7 @@ def test_bulk_computes_with_every_core(tmp_path: Path, monkeypatch: pytest.Monke
     path = save_line(tmp_path)
     record = read_verified("line", path)[1]
     for processes in (1, 2, 8):
-        choose("auto", "cpu", Exports(tmp_path, partial(InProcess, {"line": LINE})), processes).load(
+        choose("auto", "cpu", Exports(tmp_path, partial(InProcess, {"line": LINE})), processes, 64).load(
             "line", LINE, path, record
         )
     assert asked == [6, 3, 6, 1, 6]

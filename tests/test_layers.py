@@ -47,8 +47,9 @@ def test_there_are_no_circles() -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("models.catalog", {"training", "service", "fastapi", "torchvision", "matplotlib", "sklearn"}),
-        ("service.app", {"training", "torchvision", "matplotlib", "sklearn"}),
+        ("models.catalog", {"torch", "training", "service", "fastapi", "matplotlib", "sklearn"}),
+        ("service.app", {"torch", "onnx", "training", "matplotlib", "sklearn"}),
+        ("service.__main__", {"torch", "fastapi", "onnxruntime"}),
         ("training.recipe", {"service", "fastapi"}),
         ("service.worker", {"torch", "fastapi", "service.batcher", "service.engine", "training"}),
         ("service.batcher", {"torch._dynamo", "fastapi", "training"}),
@@ -58,6 +59,22 @@ def test_a_fresh_interpreter_loads_only_what_it_should(module: str, absent: set[
     code = f"import sys, {module}; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert not absent & set(loaded.split())
+
+
+def test_the_shipped_models_are_served_without_torch(tmp_path: Path) -> None:
+    """A started web process, asked for a prediction, has not imported it: what takes torch a child has done."""
+    code = (
+        "import sys; from pathlib import Path; from starlette.testclient import TestClient\n"
+        "from service.app import create_app; from service.config import Settings\n"
+        "with TestClient(create_app(Settings(store=Path(sys.argv[1])))) as client:\n"
+        "    for model in client.get('/models').json()['models']:\n"
+        "        assert model['backend'] == 'onnxruntime'\n"
+        "        assert client.post(f\"/predict/{model['name']}\", json=model['example']).status_code == 200\n"
+        "print(*sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "onnx"} & set(loaded.split())
 
 
 def test_unsafe_loading_stands_nowhere() -> None:

@@ -22,7 +22,7 @@ class Replica:
     """One web process's engine and rollout."""
 
     def __init__(self, store: Store, shipped: Path) -> None:
-        self.engine = Engine(SPECS, EagerBackend("cpu", 1), max_batch=8)
+        self.engine = Engine(SPECS, EagerBackend("cpu", 1, 8), max_batch=8)
         self.metrics = Metrics()
         self.rollout = Rollout(SPECS, store, shipped, self.engine, self.metrics)
 
