@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
 from models.spec import ModelSpec
-from service.bodies import BodyReader
+from service.bodies import OCTETS, BodyReader
 from service.docs import CHECKPOINT_BODY
 from service.errors import NotFound, require_model
 from service.imports import Importer
@@ -25,7 +25,7 @@ def versions_router(
     routes = APIRouter(tags=["versions"])
 
     async def version_of(model: str, number: int) -> Version:
-        if number >= 2**31:
+        if not 0 < number < 2**31:
             raise NotFound(f"{model} has no version {number}")
         return await asyncio.to_thread(registry.version, _known(specs, model), number)
 
@@ -41,13 +41,16 @@ def versions_router(
         return _info(found, (await asyncio.to_thread(registry.live)).get(model))
 
     @routes.get(
-        "/models/{model}/versions/{version}/checkpoint", summary="Its state_dict file", response_class=FileResponse
+        "/models/{model}/versions/{version}/checkpoint",
+        summary="Its state_dict file",
+        response_class=FileResponse,
+        responses={200: {"content": {OCTETS: {}}}},
     )
     async def checkpoint(model: str, version: int) -> FileResponse:
         path = registry.path(await version_of(model, version))
         if not path.is_file():
             raise NotFound(f"the checkpoint file of version {version} of {model} is gone from the store")
-        return FileResponse(path, media_type="application/octet-stream", filename=f"{model}-{version}.pt")
+        return FileResponse(path, media_type=OCTETS, filename=f"{model}-{version}.pt")
 
     @routes.post(
         "/models/{model}/versions", status_code=201, summary="Register a state_dict", openapi_extra=CHECKPOINT_BODY
