@@ -80,7 +80,7 @@ def describe(app: FastAPI, specs: Mapping[str, ModelSpec], *, locked: bool) -> N
             )
             predict = {f"/predict/{name}": {"post": _predict(name, spec)} for name, spec in specs.items()}
             schema["paths"] = {**predict, **schema["paths"]}
-            _name_models(schema, list(specs))
+            _correct_parameters(schema, list(specs))
             _add_problems(schema, locked=locked)
             app.openapi_schema = schema
         return app.openapi_schema
@@ -88,13 +88,16 @@ def describe(app: FastAPI, specs: Mapping[str, ModelSpec], *, locked: bool) -> N
     app.openapi = openapi  # type: ignore[method-assign]
 
 
-def _name_models(schema: dict[str, Any], names: list[str]) -> None:
-    """Say which models there are, wherever one must be named."""
+def _correct_parameters(schema: dict[str, Any], names: list[str]) -> None:
+    """Say which models there are, wherever one must be named; and that what may be left out may not be `null`."""
     schema["components"]["schemas"]["TrainRequest"]["properties"]["model"]["enum"] = names
     operations = (operation for path in schema["paths"].values() for operation in path.values())
     for parameter in (parameter for operation in operations for parameter in operation.get("parameters", [])):
+        kind = parameter["schema"]
         if (parameter["name"], parameter["in"]) == ("model", "path"):
-            parameter["schema"]["enum"] = names
+            kind["enum"] = names
+        if {"type": "null"} in kind.get("anyOf", []):
+            kind |= next(option for option in kind.pop("anyOf") if option != {"type": "null"})
 
 
 def _add_problems(schema: dict[str, Any], *, locked: bool) -> None:

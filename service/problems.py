@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from models.inputs import TooManySamples
 from models.spec import InvalidInput, MalformedInput
@@ -62,6 +63,8 @@ def install(app: FastAPI) -> None:
 
     async def http_error(request: Request, err: Exception) -> Response:
         assert isinstance(err, HTTPException)
+        if err.status_code == 405:  # the router's own Allow knows of one of several routes with this path
+            err.headers = {"Allow": ", ".join(_allowed(request))}
         return problem(err.status_code, HTTPStatus(err.status_code).phrase, _in_words(request, err), err.headers)
 
     async def gone(_: Request, __: Exception) -> Response:
@@ -79,6 +82,16 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, bad_request)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that this address takes."""
+
+    def taken(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in ("GET", "HEAD", "POST") if taken(method)]
 
 
 def _in_words(request: Request, err: HTTPException) -> str:

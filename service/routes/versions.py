@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
@@ -15,7 +15,7 @@ from service.imports import Importer
 from service.keys import caller
 from service.registry import Registry, Version
 from service.rollout import Rollout
-from service.schemas import History, Promoted, PromoteRequest, PromotionInfo, VersionInfo, VersionList
+from service.schemas import History, Moment, Promoted, PromoteRequest, PromotionInfo, VersionInfo, VersionList
 
 
 def versions_router(
@@ -79,7 +79,7 @@ def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollou
         return Promoted(model=model, live=live, previous=previous)
 
     @routes.get("/models/{model}/promotions", summary="What was live when")
-    async def promotions(model: str, at: datetime | None = None) -> History:
+    async def promotions(model: str, at: Moment | None = None) -> History:
         moment = None if at is None else (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
         rows = await asyncio.to_thread(registry.history, _known(specs, model), moment)
         infos = [PromotionInfo.model_validate(row, from_attributes=True) for row in rows]
