@@ -122,7 +122,7 @@ def _statuses(operation_name: str, operation: Mapping[str, Any], scope: str | No
     found = {status for pattern, of in _PROBLEMS.items() if re.fullmatch(pattern, operation_name) for status in of}
     keys = {"401"} if scope else set()
     refused = {"403"} if scope not in {None, "predict"} else set()
-    return found | keys | refused | ({"422"} & operation["responses"].keys())
+    return found | keys | refused | {"422"}.intersection(operation["responses"])
 
 
 def _problem(status: str) -> dict[str, Any]:
