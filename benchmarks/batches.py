@@ -1,0 +1,142 @@
+"""256 pictures in one request: through the service, through LitServe, and through ONNX Runtime without any server."""
+
+import base64
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from io import BytesIO
+from statistics import median
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+
+from benchmarks import load
+from benchmarks.floors import session
+from benchmarks.load import Body, LoadError
+from benchmarks.report import table
+from benchmarks.servers import Server, started
+from models.catalog import PRETRAINED
+from models.mnist import MnistCNN
+from models.spec import Array
+
+NPY = "application/x-npy"
+SIZE = 256
+_SURE = 0.9  # so that rounding in another runtime turns no label
+
+
+@cache
+def drawings(count: int) -> tuple[Array, tuple[int, ...]]:
+    """Pictures uint8 (N, 28, 28) of three random strokes, and the label of each as the reference network sees it."""
+    network = MnistCNN().eval()
+    network.load_state_dict(torch.load(PRETRAINED / "mnist.pt", weights_only=True))
+    rng = np.random.default_rng(0)
+    kept: list[Array] = []
+    labels: list[int] = []
+    while len(labels) < count:
+        candidates = np.stack([_strokes(rng) for _ in range(512)])
+        with torch.inference_mode():
+            best = network(torch.from_numpy(candidates[:, None])).softmax(dim=1).max(dim=1)
+        sure = best.values.numpy() > _SURE
+        kept.append(candidates[sure])
+        labels += best.indices.numpy()[sure].tolist()
+    return np.concatenate(kept)[:count], tuple(labels[:count])
+
+
+def _strokes(rng: np.random.Generator) -> Array:
+    page = Image.new("L", (56, 56))
+    ImageDraw.Draw(page).line([tuple(point) for point in rng.integers(10, 46, (4, 2)).tolist()], fill=255, width=5)
+    return np.asarray(page.resize((28, 28), Image.Resampling.BOX))
+
+
+def npy_body(count: int, accept: str = "application/json") -> Body:
+    """Drawings as one .npy file."""
+    pictures, labels = drawings(count)
+    file = BytesIO()
+    np.save(file, pictures, allow_pickle=False)
+    return Body(content=file.getvalue(), media_type=NPY, labels=labels, accept=accept)
+
+
+def through(server: Server, seconds: int) -> dict[str, float]:
+    """Pictures a second through a server, one request at a time. Raises LoadError where an answer is wrong."""
+    if server.name == "litserve":
+        pictures, labels = drawings(SIZE)
+        content = json.dumps({"samples": base64.b64encode(pictures.tobytes()).decode()}).encode()
+        bodies = {"litserve": replace(server.body, content=content, labels=labels)}
+    else:
+        processes = server.environ["TORCHLOOP_WEB_PROCESSES"]
+        bodies = {_service(processes): npy_body(SIZE), _service(processes, "npy"): npy_body(SIZE, NPY)}
+    found = {}
+    with started(server) as running:
+        running.settle()
+        for name, body in bodies.items():
+            load.send(running.url, body, (server.path,), connections=1, seconds=1)
+            seen = load.send(running.url, body, (server.path,), connections=1, seconds=seconds)
+            if seen.bad:
+                raise LoadError(f"{seen.bad} of {seen.requests} answers to a batch were wrong")
+            found[name] = seen.rate * SIZE
+    return found
+
+
+def bare(seconds: int) -> dict[str, float]:
+    """Pictures a second in ONNX Runtime, for each number of threads that matters."""
+    samples = drawings(SIZE)[0][:, None]
+    found = {}
+    for threads in sorted({1, _threads(2), _threads(1)}):
+        network = session(threads)
+        network.run(None, {"samples": samples})
+        calls, began = 0, time.perf_counter()
+        while (taken := time.perf_counter() - began) < seconds / 2:
+            network.run(None, {"samples": samples})
+            calls += 1
+        found[_bare(threads)] = calls * SIZE / taken
+    return found
+
+
+def to_bare(found: Mapping[str, float]) -> float:
+    """The better of the service's two ratios to ONNX Runtime with as many threads as one of its processes has.
+
+    Raises KeyError where one is missing.
+    """
+    return max(found[_service(str(count), "npy")] / found[_bare(_threads(count))] for count in (1, 2))
+
+
+def to_litserve(found: Mapping[str, float]) -> float:
+    """JSON against JSON, with two processes each. Raises KeyError where one is missing."""
+    return found[_service("2")] / found["litserve"]
+
+
+def table_of(rounds: Sequence[Mapping[str, float]], faults: Mapping[str, str]) -> str:
+    """Medians, each with its ratio to ONNX Runtime on the same number of threads."""
+    names = list(dict.fromkeys(name for found in rounds for name in found))
+    rows = []
+    for name in names:
+        seen = [found for found in rounds if name in found]
+        row = [name, f"{median(found[name] for found in seen):.0f}"]
+        if threads := _threads_of(name):
+            row.append(f"{median(found[name] / found[_bare(threads)] for found in seen):.2f}")
+        rows.append([*row, ""][:3])
+    rows += [[name, faults[name]] for name in ("torchloop", "litserve") if name in faults]
+    return table(["", "pictures/s", "/ ONNX Runtime"], rows)
+
+
+def _threads(processes: int) -> int:
+    """How many threads one of so many web processes computes with."""
+    return max(1, (os.cpu_count() or 1) // processes)
+
+
+def _service(processes: str, answer: str = "JSON") -> str:
+    return f"torchloop, {processes} web process{'es' if processes != '1' else ''}, {answer} answer"
+
+
+def _bare(threads: int) -> str:
+    return f"ONNX Runtime alone, {threads} thread{'s' if threads != 1 else ''}"
+
+
+def _threads_of(name: str) -> int:
+    """As many as that part of the service has; 0 for anything else."""
+    counts = {_service(str(count), answer): _threads(count) for count in (1, 2) for answer in ("JSON", "npy")}
+    return counts.get(name, 0)
