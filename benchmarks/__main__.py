@@ -22,8 +22,8 @@ def main(words: Sequence[str] | None = None) -> None:
     for name in ("rounds", "seconds"):
         if getattr(given, name) < 1:
             parser.error(f"--{name} must be at least 1")
-    if given.write and not given.write.parent.is_dir():
-        parser.error(f"--write: there is no folder {given.write.parent}")
+    if given.write:
+        given.write.parent.mkdir(parents=True, exist_ok=True)
     options = Options(data=given.data, rounds=given.rounds, seconds=given.seconds)
     tables = {}
     for name in given.names or names:
