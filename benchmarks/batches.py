@@ -25,6 +25,8 @@ from models.spec import Array
 
 NPY = "application/x-npy"
 SIZE = 256
+THREADS = sorted({1, os.cpu_count() or 1})
+_SERVICE, _SERVICE_NPY = "torchloop, JSON answer", "torchloop, .npy answer"
 _SURE = 0.9  # so that rounding in another runtime turns no label
 
 
@@ -67,8 +69,7 @@ def through(server: Server, seconds: int) -> dict[str, float]:
         content = json.dumps({"samples": base64.b64encode(pictures.tobytes()).decode()}).encode()
         bodies = {"litserve": replace(server.body, content=content, labels=labels)}
     else:
-        processes = server.environ["TORCHLOOP_WEB_PROCESSES"]
-        bodies = {_service(processes): npy_body(SIZE), _service(processes, "npy"): npy_body(SIZE, NPY)}
+        bodies = {_SERVICE: npy_body(SIZE), _SERVICE_NPY: npy_body(SIZE, NPY)}
     found = {}
     with started(server) as running:
         running.settle()
@@ -82,10 +83,10 @@ def through(server: Server, seconds: int) -> dict[str, float]:
 
 
 def bare(seconds: int) -> dict[str, float]:
-    """Pictures a second in ONNX Runtime, for each number of threads that matters."""
+    """Pictures a second in ONNX Runtime, on one thread and on all cores."""
     samples = drawings(SIZE)[0][:, None]
     found = {}
-    for threads in sorted({1, _threads(2), _threads(1)}):
+    for threads in THREADS:
         network = session(threads)
         network.run(None, {"samples": samples})
         calls, began = 0, time.perf_counter()
@@ -96,47 +97,27 @@ def bare(seconds: int) -> dict[str, float]:
     return found
 
 
-def to_bare(found: Mapping[str, float], processes: int) -> float:
-    """.npy in and out, against ONNX Runtime with as many threads as one of so many web processes has.
-
-    Raises KeyError where one is missing.
-    """
-    return found[_service(str(processes), "npy")] / found[_bare(_threads(processes))]
+def to_bare(found: Mapping[str, float], threads: int) -> float:
+    """.npy in and out, against ONNX Runtime on so many threads. Raises KeyError where one is missing."""
+    return found[_SERVICE_NPY] / found[_bare(threads)]
 
 
 def to_litserve(found: Mapping[str, float]) -> float:
     """JSON against JSON, with two processes each. Raises KeyError where one is missing."""
-    return found[_service("2")] / found["litserve"]
+    return found[_SERVICE] / found["litserve"]
 
 
 def table_of(rounds: Sequence[Mapping[str, float]], faults: Mapping[str, str]) -> str:
-    """Medians, each with its ratio to ONNX Runtime on the same number of threads."""
+    """Medians, each with its ratios to ONNX Runtime."""
     names = list(dict.fromkeys(name for found in rounds for name in found))
     rows = []
     for name in names:
         seen = [found for found in rounds if name in found]
-        row = [name, f"{median(found[name] for found in seen):.0f}"]
-        if threads := _threads_of(name):
-            row.append(f"{median(found[name] / found[_bare(threads)] for found in seen):.2f}")
-        rows.append([*row, ""][:3])
+        ratios = [median(found[name] / found[_bare(threads)] for found in seen) for threads in THREADS]
+        rows.append([name, f"{median(found[name] for found in seen):.0f}", *(f"{ratio:.2f}" for ratio in ratios)])
     rows += [[name, faults[name]] for name in ("torchloop", "litserve") if name in faults]
-    return table(["", "pictures/s", "/ ONNX Runtime"], rows)
-
-
-def _threads(processes: int) -> int:
-    """How many threads one of so many web processes computes with."""
-    return max(1, (os.cpu_count() or 1) // processes)
-
-
-def _service(processes: str, answer: str = "JSON") -> str:
-    return f"torchloop, {processes} web process{'es' if processes != '1' else ''}, {answer} answer"
+    return table(["", "pictures/s", *(f"/ {_bare(threads)}" for threads in THREADS)], rows)
 
 
 def _bare(threads: int) -> str:
     return f"ONNX Runtime alone, {threads} thread{'s' if threads != 1 else ''}"
-
-
-def _threads_of(name: str) -> int:
-    """As many as that part of the service has; 0 for anything else."""
-    counts = {_service(str(count), answer): _threads(count) for count in (1, 2) for answer in ("JSON", "npy")}
-    return counts.get(name, 0)

@@ -6,7 +6,7 @@ This service alone, with two web processes, really started; wrk checks every ans
 import re
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from statistics import median
@@ -19,7 +19,7 @@ from benchmarks import Options, load
 from benchmarks.batches import npy_body
 from benchmarks.load import Body, Load
 from benchmarks.report import table
-from benchmarks.servers import ROOT, SEVEN, Running, copy_checkout, started, torchloop
+from benchmarks.servers import ROOT, SEVEN, Running, Server, copy_checkout, started, torchloop
 
 CONNECTIONS = (1, 4, 16, 64, 128, 256, 512)
 SAMPLES = (1, 4, 16, 64, 256, 1024, 4096)
@@ -150,7 +150,7 @@ def _models(options: Options) -> dict[int, list[Grown]]:
         for count in MODELS:
             copy_checkout(Path(folder) / f"{count}")
             add_models(Path(folder) / f"{count}", count - MODELS[0])
-            with started(torchloop(Path(folder) / f"store{count}", cwd=Path(folder) / f"{count}")):
+            with started(_with_models(Path(folder), count)):
                 pass
         return _repeat(options, MODELS, lambda count: _grown(Path(folder), count, options))
 
@@ -168,10 +168,15 @@ def add_models(checkout: Path, more: int) -> list[str]:
     return names
 
 
+def _with_models(folder: Path, count: int) -> Server:
+    """It has started when every model is loaded."""
+    return replace(torchloop(folder / f"store{count}", cwd=folder / f"{count}"), ready="/health/ready")
+
+
 def _grown(folder: Path, count: int, options: Options) -> Grown:
     names = ["mnist", *(f"mnist_{number:02}" for number in range(1, count - MODELS[0] + 1))]
     paths = tuple(f"/predict/{name}" for name in names)
-    with started(torchloop(folder / f"store{count}", cwd=folder / f"{count}")) as running:
+    with started(_with_models(folder, count)) as running:
         running.settle()
         load.send(running.url, SEVEN, paths, connections=_SPREAD, seconds=1)
         seen = load.send(running.url, SEVEN, paths, connections=_SPREAD, seconds=options.seconds)

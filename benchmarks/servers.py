@@ -44,7 +44,7 @@ class NotStarted(Exception):
 class Server:
     """How to start it and what to send. In `command`, {python} and {port} are filled in.
 
-    `needs` names the peer whose environment it runs in; by default this one.
+    `needs` names the peer whose environment it runs in; by default this one. `ready`: what must answer 200, too.
     """
 
     name: str
@@ -54,11 +54,12 @@ class Server:
     environ: Mapping[str, str] = field(default_factory=dict)
     cwd: Path = _HERE
     needs: str = ""
+    ready: str = ""
 
 
-def torchloop(store: Path, *, processes: int = 2, cwd: Path = ROOT) -> Server:
-    """This service, with no worker beside it."""
-    settings = {"STORE": str(store), "WORKER": "external", "WEB_PROCESSES": str(processes), "PORT": "{port}"}
+def torchloop(store: Path, *, cwd: Path = ROOT) -> Server:
+    """This service with two web processes, and no worker beside it."""
+    settings = {"STORE": str(store), "WORKER": "external", "WEB_PROCESSES": "2", "PORT": "{port}"}
     return Server(
         name="torchloop",
         command=("{python}", "-m", "service"),
@@ -189,10 +190,14 @@ def _wait(server: Server, url: str, process: "subprocess.Popen[bytes]", began: f
                 raise NotStarted(f"ended with {process.returncode}")
             with suppress(httpx.TransportError):
                 answer = client.post(url + server.path, content=server.body.content, headers=headers)
-                if answer.status_code == httpx.codes.OK and good.search(answer.text):
+                if answer.status_code == httpx.codes.OK and good.search(answer.text) and _is_ready(client, url, server):
                     return
             time.sleep(0.02)
     raise NotStarted(f"no good answer within {_START_S} s")
+
+
+def _is_ready(client: httpx.Client, url: str, server: Server) -> bool:
+    return not server.ready or client.get(url + server.ready).status_code == httpx.codes.OK
 
 
 def _tree(parent: psutil.Process) -> tuple[psutil.Process, ...]:

@@ -41,11 +41,10 @@ def main(options: Options) -> str:
         servers = [torchloop(Path(store)), HANDWRITTEN, *MOSEC, LITSERVE, BARE]
         for server in servers:  # the first start writes stores and bytecode
             _attempt(server, faults, _start)
-        batched = [torchloop(Path(store)), torchloop(Path(store), processes=1), LITSERVE]
         rounds = []
         for turn in range(options.rounds):
             visits = _visits(servers, faults, options.seconds, turn)
-            rates = _batches(batched, unbatched, options.seconds)
+            rates = _batches([torchloop(Path(store)), LITSERVE], unbatched, options.seconds)
             rounds.append(Round(visits=visits, floors=floors.floors(), batches=rates))
     return tables(rounds, faults, unbatched, [server.name for server in servers])
 
