@@ -4,6 +4,7 @@ import argparse
 import ast
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -63,4 +64,5 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as by Ctrl-C: the servers are stopped
     main()
