@@ -69,7 +69,14 @@ def from_npy(content: bytes, entry: Entry) -> Entries:
 
     Raises MalformedInput where the bytes are no .npy file, InvalidInput where shape or dtype do not fit.
     """
-    array = _read_npy(content)
+    return from_array(_read_npy(content), entry)
+
+
+def from_array(array: Array, entry: Entry) -> Entries:
+    """An array (N, *shape) -> entries; those with a number out of bounds are errors.
+
+    Raises InvalidInput where shape or dtype do not fit.
+    """
     wanted = f"{entry.dtype.name} array of shape (N{''.join(f', {size}' for size in entry.shape)})"
     if array.ndim == 0 or array.shape[1:] != entry.shape or len(array) == 0:
         raise InvalidInput("Wrong shape", f"the array has shape {array.shape}; send a {wanted}, N at least 1")

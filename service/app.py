@@ -24,8 +24,9 @@ from service.registry import Registry
 from service.rollout import Rollout
 from service.routes import jobs as job_routes
 from service.routes import models as model_routes
+from service.routes import openinference, repository, versions
 from service.routes import ops as ops_routes
-from service.routes import versions
+from service.routes.infer import InferRoute
 from service.routes.predict import Lane, PredictRoute
 from service.store import Store
 
@@ -83,6 +84,13 @@ def create_app(
     app.add_middleware(KeyGuard, keys=settings.api_keys)
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
     app.router.routes.extend(predict.routes())
+    offered = repository.Offered(specs, engine, rollout)
+    infer = InferRoute(offered, bodies, batcher, metrics, settings.request_timeout_s)
+    app.router.routes.extend(infer.routes())
+    app.router.routes.extend(
+        openinference.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
+    )
+    app.router.routes.extend(repository.routes(offered, bodies, rollout))
     importer = Importer(specs, store, settings.data, recipes)
     app.include_router(model_routes.router(specs, engine, rollout, recipes))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
@@ -101,6 +109,7 @@ def _compute(engine: Engine, metrics: Metrics) -> Compute:
         assert isinstance(lane, Lane)  # the one kind of lane that the predict route makes
         loaded = lane.pinned or engine.live(lane.model)
         metrics.batch_size.labels(lane.model).observe(len(samples))
+        metrics.last_batch.labels(lane.model).set_to_current_time()
         return loaded.version, await engine.compute(loaded, samples)
 
     return compute

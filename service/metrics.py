@@ -27,6 +27,9 @@ class Metrics:
         self.batch_size = Histogram(
             "torchloop_batch_size", "Samples in one forward pass", ["model"], buckets=_SIZES, registry=registry
         )
+        self.last_batch = Gauge(
+            "torchloop_last_batch_timestamp_seconds", "When the last forward pass began", ["model"], registry=registry
+        )
         self.waiting = Gauge("torchloop_waiting_requests", "Requests waiting for the device", registry=registry)
         self.loaded_version = Gauge(
             "torchloop_loaded_version", "Version that answers in this process", ["model"], registry=registry

@@ -11,7 +11,7 @@ from models.checkpoint import CheckpointError
 from models.record import Record
 from models.spec import ModelSpec
 from service.engine import Engine, Loaded
-from service.errors import Conflict, StoreUnavailable
+from service.errors import Conflict, NothingLive, StoreUnavailable
 from service.metrics import Metrics
 from service.registry import Registry, Version
 from service.shipped import register_shipped
@@ -114,6 +114,14 @@ class Rollout:
             done = await asyncio.to_thread(commit)
             self._swap(loaded)
             return done
+
+    async def reload(self, model: str) -> None:
+        """Load the live version anew. Raises NothingLive, or Conflict: then what answered goes on answering."""
+        async with self._turn:
+            live = await asyncio.to_thread(self._registry.live)
+            if model not in live:
+                raise NothingLive(f"{model} has no live version that could be loaded: promote one")
+            self._swap(await self._verified(model, live[model]))
 
     async def pinned(self, model: str, number: int) -> Loaded:
         """A version by its number, live or not; the last few are kept. Raises NotFound, Conflict."""
