@@ -11,9 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from models.inputs import MAX_SAMPLES, TooManySamples
-from service.encodings import accepted as coding_for
-from service.encodings import deflate, inflate
-from service.errors import Malformed, TooLarge, UnsupportedMediaType
+from service.errors import Malformed
 from service.inference import Inference, Wanted, encode, json_object, parse
 from service.tensors import BYTES, DATATYPES, TensorType, classes, datatype_of, from_bytes, from_json, to_bytes, to_json
 
@@ -372,40 +370,3 @@ def test_framed_bytes_are_read_whole_or_refused(items: list[bytes], cut: int) ->
     else:
         with pytest.raises(Malformed):
             from_bytes(memoryview(data)[:cut], WORDS, (len(items),))
-
-
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_a_coding_is_undone_within_its_limit(coding: str) -> None:
-    packed = deflate(bytes(1000), coding)
-    assert inflate(packed, coding, 1000) == bytes(1000)
-    with pytest.raises(TooLarge, match="999 bytes"):
-        inflate(packed, coding, 999)
-    for broken in (b"", b"junk", packed[:-1], packed + b"x", packed + packed):
-        with pytest.raises(Malformed):
-            inflate(broken, coding, 10_000)
-
-
-def test_another_coding_is_refused_and_told_which_there_are() -> None:
-    for coding in ("br", "zstd", "gzip, gzip", "x" * 1000):
-        with pytest.raises(UnsupportedMediaType) as caught:
-            inflate(b"", coding, 10)
-        assert caught.value.headers == {"Accept-Encoding": "gzip, deflate"}
-
-
-@pytest.mark.parametrize(
-    ("header", "coding"),
-    [
-        ("", None),
-        ("identity", None),
-        ("br, zstd, *", None),
-        ("gzip", "gzip"),
-        ("deflate", "deflate"),
-        ("deflate, GZIP;q=0.5", "gzip"),
-        ("gzip;q=0, deflate", "deflate"),
-        ("gzip; q=0.000", None),
-        ("gzip;q=0.01", "gzip"),
-        (",;q=,", None),
-    ],
-)
-def test_an_answer_is_encoded_only_as_the_caller_accepts(header: str, coding: str | None) -> None:
-    assert coding_for(header) == coding
