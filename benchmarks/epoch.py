@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from models.mnist import MnistCNN
+from models.networks import MnistCNN
 from training import metrics, mnist
 from training.data import mnist as mnist_data
 from training.recipe import TrainingError

@@ -11,7 +11,7 @@ import pickle
 import re
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from models.files import write_whole
-from models.record import Record, record_path
+from models.record import CheckpointError, Record, read_verified, record_path
 from models.spec import ModelSpec
 
 # What torch.load raises on files that are damaged or made up, besides saying that they hold more than tensors.
@@ -30,10 +30,6 @@ _UNREADABLE = (
     AssertionError, struct.error,
 )  # fmt: skip
 _ZIP = b"PK\x03\x04"
-
-
-class CheckpointError(Exception):
-    """A checkpoint that is missing, damaged, or not of this network. The message names no folder."""
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> str:
@@ -56,42 +52,13 @@ def save_record(record: Record, path: Path) -> None:
     write_whole(f"{text}\n".encode(), record_path(path))
 
 
-def keep(content: bytes, store: Path, name: str) -> Path:
-    """Write a checkpoint's bytes, whole or not at all, to where the store keeps them. The same bytes are kept once."""
-    path = content_path(store, name, hashlib.sha256(content).hexdigest())
-    write_whole(content, path)
-    return path
-
-
-def content_path(store: Path, name: str, sha256: str) -> Path:
-    """Where a store keeps the weights with that digest: the same content is one file, and no other is replaced."""
-    return store / "checkpoints" / name / content_name(sha256)
-
-
-def content_name(sha256: str) -> str:
-    """The file name of the weights with that digest."""
-    return f"{sha256[:12]}.pt"
-
-
-def exists(path: Path) -> bool:
-    """Whether anything of a checkpoint lies at `path`: weights, a record, or both."""
-    return path.exists() or record_path(path).exists()
-
-
 def load(name: str, spec: ModelSpec, path: Path, record: Record | None = None) -> tuple[nn.Module, Record]:
     """The network of the weights at `path`, on the CPU and in eval mode, with its record.
 
     `record` is what they must be; without it, the one beside them says so. Nothing but tensors is ever unpickled.
     Raises CheckpointError, saying what is wrong with which file.
     """
-    try:
-        content = path.read_bytes()
-    except OSError as err:
-        raise CheckpointError(f"{path.name} cannot be read ({err.strerror}): put it back or train it again") from err
-    sha256 = hashlib.sha256(content).hexdigest()
-    record = _read_record(name, path, sha256) if record is None else record
-    if record.sha256 != sha256:
-        raise CheckpointError(f"{path.name} is not the file that its record was written for (sha256 differs)")
+    content, record = read_verified(name, path, record)
     network = build(spec, record.arguments)
     adopt(network, read_state(content, path.name))
     return network.eval(), record
@@ -165,18 +132,3 @@ def _named_as(network: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, T
         return state
     renamed = dict(zip(names, state.values(), strict=True))
     return {**dict(network.named_buffers()), **renamed}
-
-
-def _read_record(name: str, path: Path, sha256: str) -> Record:
-    """The record beside `path`, or a bare one where there is none; its digest must be that of the weights."""
-    beside = record_path(path)
-    if not beside.exists():
-        return Record(model=name, sha256=sha256)
-    known = {item.name for item in fields(Record)}
-    try:
-        record = Record(**{key: value for key, value in json.loads(beside.read_bytes()).items() if key in known})
-    except (OSError, ValueError, TypeError, AttributeError) as err:
-        raise CheckpointError(f"{beside.name} is no readable record: put it back or train again") from err
-    if record.model != name:
-        raise CheckpointError(f"{beside.name} is a checkpoint of {record.model}, not of {name}")
-    return record

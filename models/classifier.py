@@ -5,12 +5,11 @@ from functools import partial
 import numpy as np
 
 from models.outputs import Classification, describe_classes, probabilities
-from models.perceptron import Perceptron
-from models.spec import Entry, ModelSpec
+from models.spec import Entry, ModelSpec, by_name
 
 SPEC = ModelSpec(
     summary="two normal clouds: label 0 around (2, 2), label 1 around (-2, -2)",
-    network=partial(Perceptron, features=2, outputs=2),
+    network=partial(by_name("models.networks:Perceptron"), features=2, outputs=2),
     entry=Entry(shape=(2,), dtype=np.dtype(np.float32)),
     postprocess=probabilities,
     describe=describe_classes,

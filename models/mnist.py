@@ -2,33 +2,10 @@
 
 import numpy as np
 from PIL import Image, ImageDraw
-from torch import Tensor, nn
 
-from models.activation import Activation, activation_module
 from models.ink import FIELD, read_digit
 from models.outputs import Classification, describe_classes, probabilities
-from models.spec import Array, Entry, ModelSpec
-
-
-class MnistCNN(nn.Module):
-    """uint8 (N, 1, 28, 28), white ink on black -> logits float32 (N, 10). 28,938 parameters."""
-
-    def __init__(self, *, activation: Activation = "relu") -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            nn.Conv2d(1, 16, kernel_size=5, padding=2),
-            activation_module(activation),
-            nn.MaxPool2d(2),  # (N, 16, 14, 14)
-            nn.Conv2d(16, 32, kernel_size=5, padding=2),
-            activation_module(activation),
-            nn.MaxPool2d(2),  # (N, 32, 7, 7)
-            nn.Flatten(),
-            nn.Linear(1568, 10),
-        )
-
-    def forward(self, samples: Tensor) -> Tensor:
-        logits: Tensor = self.layers(samples.float() / 255)  # (N, 10)
-        return logits
+from models.spec import Array, Entry, ModelSpec, by_name
 
 
 def with_channel(entries: Array) -> Array:
@@ -47,7 +24,7 @@ def drawn_seven() -> Array:
 
 SPEC = ModelSpec(
     summary="a handwritten digit in a picture of any size",
-    network=MnistCNN,
+    network=by_name("models.networks:MnistCNN"),
     entry=Entry(shape=(FIELD, FIELD), dtype=np.dtype(np.uint8), low=0, high=255),
     preprocess=with_channel,
     picture=read_digit,

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
-from torch import nn
+
+if TYPE_CHECKING:  # importing torch takes two seconds and 200 MB: only what builds a network does
+    from torch import nn
 
 Array = NDArray[Any]
 Prediction = Mapping[str, Any]
@@ -28,6 +31,17 @@ class InvalidInput(ValueError):
 
 class MalformedInput(InvalidInput):
     """A body that cannot even be read: no JSON, no .npy, no picture of a known format's framing."""
+
+
+def by_name(network: str) -> Callable[..., "nn.Module"]:
+    """The class at `module:Class`, imported when the first network is built: a spec that names it needs no torch."""
+    module, _, name = network.partition(":")
+
+    def build(**arguments: Any) -> "nn.Module":
+        built: nn.Module = getattr(import_module(module), name)(**arguments)
+        return built
+
+    return build
 
 
 def same(entries: Array) -> Array:
@@ -62,7 +76,8 @@ class ModelSpec:
     The way of the data: body -> entries (N, *entry.shape) -> `preprocess` -> samples -> network -> outputs
     -> `postprocess` -> values (N, k) float32 -> `describe` -> N predictions.
 
-    network      keyword arguments -> nn.Module. All that the weights depend on (scaling, statistics) lies inside it.
+    network      keyword arguments -> nn.Module: the class, or its name (see `by_name`). All that the weights depend
+                 on (scaling, statistics) lies inside it.
     entry        what one entry of a JSON or .npy body looks like.
     preprocess   entries -> samples, the array that the network takes as a tensor.
     picture      an opened, not yet decoded picture -> one entry; None where pictures are no input.
@@ -74,7 +89,7 @@ class ModelSpec:
     """
 
     summary: str
-    network: Callable[..., nn.Module]
+    network: Callable[..., "nn.Module"]
     entry: Entry
     preprocess: Callable[[Array], Array] = same
     picture: PictureReader | None = None

@@ -1,45 +1,78 @@
-"""python -m service: the web process. Settings come from the environment; --help lists them."""
+"""python -m service: the service. Settings come from the environment; --help lists them."""
 
 import argparse
 import os
+import signal
 import sys
-
-import uvicorn
+import threading
+from tempfile import TemporaryDirectory
 
 from models import device
+from service import web
 from service.config import PREFIX, Settings, SettingsError, configure_logging, from_environment
-from service.embedded import EmbeddedWorker
+from service.kept import BROKEN, Kept
+
+_SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # as in metrics.py, which must not be imported before this is set
+_WORKER = ["service.worker", "--embedded"]
+_WORKER_STOP_S = 10.0
 
 
 def main() -> int:
-    """Serve until SIGINT or SIGTERM. Returns the exit status: 2 for a bad setting."""
+    """Serve until SIGINT or SIGTERM. Returns the exit status: 2 for a bad setting, 3 where it could not start."""
     _parser().parse_args()
     try:
         settings = from_environment(os.environ)
         device.resolve(settings.device)
     except (SettingsError, ValueError) as err:
-        print(f"torchloop: {err}", file=sys.stderr)  # noqa: T201
-        return 2
+        return _failed(str(err), 2)
     configure_logging(settings.log_format)
-    worker = EmbeddedWorker() if settings.worker == "embedded" else None
-    if worker:
-        worker.start()
+    stopping = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopping.set())
+    worker = Kept(_WORKER, lambda _: None, stopping.set)
     try:
-        uvicorn.run(
-            "service.app:from_settings",
-            factory=True,
-            host=settings.host,
-            port=settings.port,
-            workers=settings.web_processes,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=int(settings.request_timeout_s) + 1,
-        )
+        if settings.worker == "embedded":
+            worker.start()
+        return _one_process(settings) if settings.web_processes == 1 else _several_processes(settings, stopping)
+    except OSError as err:
+        return _failed(f"cannot listen on {settings.host}, port {settings.port} ({err.strerror}): set {PREFIX}PORT", 1)
     finally:
-        if worker:
-            worker.stop()
-    return 0
+        worker.ask_to_stop()
+        worker.wait(_WORKER_STOP_S)
+
+
+def _one_process(settings: Settings) -> int:
+    return 0 if web.serve(settings, web.listen(settings.host, settings.port, shared=False)) else BROKEN
+
+
+def _several_processes(settings: Settings, stopping: threading.Event) -> int:
+    """Web processes that share a port, each started again when it dies."""
+    web.listen(settings.host, settings.port, shared=False).close()  # fails where another service has the port
+    broken = threading.Event()
+
+    def give_up() -> None:
+        broken.set()
+        stopping.set()
+
+    with web.listen(settings.host, settings.port, shared=True) as reserved, TemporaryDirectory() as folder:
+        os.environ[_SHARED_METRICS] = folder
+        from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - not before the line above
+
+        words = ["service.web", str(reserved.getsockname()[1])]
+        processes = [Kept(words, mark_process_dead, give_up) for _ in range(settings.web_processes)]
+        for process in processes:
+            process.start()
+        stopping.wait()
+        for process in processes:
+            process.ask_to_stop()
+        for process in processes:
+            process.wait(settings.request_timeout_s + 5)
+    return BROKEN if broken.is_set() else 0
+
+
+def _failed(reason: str, status: int) -> int:
+    sys.stderr.write(f"torchloop: {reason}\n")
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

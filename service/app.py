@@ -7,14 +7,17 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.routing import Route
 
 from models import catalog, device
 from models.spec import Array, ModelSpec
-from service import docs, problems
+from service import backends, docs, problems
 from service.batcher import Batcher, Compute
 from service.bodies import BodyReader
+from service.child import Child, StartChild
 from service.config import Settings, configure_logging, from_environment
 from service.engine import Engine
+from service.exports import Exports
 from service.imports import Importer
 from service.jobs import Jobs
 from service.keys import KeyGuard
@@ -27,7 +30,7 @@ from service.routes import models as model_routes
 from service.routes import openinference, repository, versions
 from service.routes import ops as ops_routes
 from service.routes.infer import InferRoute
-from service.routes.predict import Lane, PredictRoute
+from service.routes.predict import Lane, PredictRoute, ShortCut
 from service.store import Store
 
 VERSION = "0.1.0"
@@ -45,15 +48,19 @@ def create_app(
     specs: Mapping[str, ModelSpec] | None = None,
     pretrained: Path = catalog.PRETRAINED,
     read: ReadRecipes = read_recipes,
+    start_child: StartChild = Child,
 ) -> FastAPI:
     """The application, of every model here and the shipped checkpoints, unless others are given.
 
-    Raises ValueError where the device is not to be had.
+    `start_child` starts the process that does what takes torch. Raises ValueError where the device is not to be had.
     """
     specs = catalog.specs() if specs is None else specs
     metrics = Metrics()
     store = Store(settings.store, settings.database_url)
-    engine = Engine(specs, device.resolve(settings.device), settings.max_batch)
+    exports = Exports(settings.store, start_child)
+    where = device.resolve(settings.device)
+    backend = backends.choose(settings.backend, where, exports, settings.web_processes)
+    engine = Engine(specs, backend, settings.max_batch)
     rollout = Rollout(specs, store, pretrained, engine, metrics)
     bodies = BodyReader(settings.max_body_bytes, settings.max_pixels)
 
@@ -71,6 +78,7 @@ def create_app(
             yield
             await batcher.drain()
         engine.close()
+        exports.close()
         bodies.close()
         store.close()
 
@@ -80,19 +88,16 @@ def create_app(
         version=VERSION,
         lifespan=lifespan,
         redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
     )
-    app.add_middleware(KeyGuard, keys=settings.api_keys)
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
+    app.add_middleware(ShortCut, predict=predict, models=specs)
+    app.add_middleware(KeyGuard, keys=settings.api_keys)
     app.router.routes.extend(predict.routes())
     offered = repository.Offered(specs, engine, rollout)
-    infer = InferRoute(offered, bodies, batcher, metrics, settings.request_timeout_s)
-    app.router.routes.extend(infer.routes())
-    app.router.routes.extend(
-        openinference.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
-    )
-    app.router.routes.extend(repository.routes(offered, bodies, rollout))
-    importer = Importer(specs, store, settings.data, recipes)
-    app.include_router(model_routes.router(specs, engine, rollout, recipes))
+    app.router.routes.extend(_v2(settings, offered, bodies, batcher, engine, rollout, store, metrics))
+    importer = Importer(store, settings.data, recipes, start_child)
+    app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
     app.include_router(versions.promotions_router(specs, Registry(store), rollout))
     app.include_router(job_routes.router(specs, Jobs(store), settings.store, recipes))
@@ -100,6 +105,22 @@ def create_app(
     problems.install(app)
     docs.describe(app, specs)
     return app
+
+
+def _v2(
+    settings: Settings,
+    offered: repository.Offered,
+    bodies: BodyReader,
+    batcher: Batcher,
+    engine: Engine,
+    rollout: Rollout,
+    store: Store,
+    metrics: Metrics,
+) -> list[Route]:
+    """The Open Inference Protocol: over the same batcher and engine as /predict."""
+    infer = InferRoute(offered, bodies, batcher, metrics, settings.request_timeout_s)
+    described = openinference.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
+    return [*infer.routes(), *described, *repository.routes(offered, bodies, rollout)]
 
 
 def _compute(engine: Engine, metrics: Metrics) -> Compute:

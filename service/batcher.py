@@ -21,10 +21,14 @@ Compute = Callable[[Hashable, Array], Awaitable[tuple[int, Array]]]  # lane, sam
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Values (N, k) of one caller's N samples, all from one version, and the seconds spent."""
+    """Values (N, k) of one caller's N samples, all from one version, and the seconds spent.
+
+    `finite`: no value of the whole batch is NaN or infinite; else some value is, maybe another caller's.
+    """
 
     version: int
     values: Array
+    finite: bool
     queue_s: float
     forward_s: float
 
@@ -65,19 +69,20 @@ class Batcher:
         """
         if self.waiting >= self._queue_limit:
             raise QueueFull(self._queue_limit)
-        caller = _Caller(samples, asyncio.get_running_loop().create_future())
+        loop = asyncio.get_running_loop()
+        caller = _Caller(samples, loop.create_future())
+        deadline = loop.call_later(timeout_s, _expire, caller.future, timeout_s)
         if lane not in self._lanes:
             self._lanes[lane] = deque()
-            loop = asyncio.create_task(self._serve(lane))
-            self._loops.add(loop)
-            loop.add_done_callback(self._loops.discard)
+            serving = loop.create_task(self._serve(lane))
+            self._loops.add(serving)
+            serving.add_done_callback(self._loops.discard)
         self._lanes[lane].append(caller)
         self._arrival.set()
         try:
-            async with asyncio.timeout(timeout_s):
-                return await caller.future
-        except TimeoutError as err:
-            raise DeadlineExceeded(f"no answer within {timeout_s:g} s: send less at once, or later") from err
+            return await caller.future
+        finally:
+            deadline.cancel()
 
     async def drain(self) -> None:
         """Wait until every caller that was taken in has its answer."""
@@ -129,9 +134,15 @@ class Batcher:
                     caller.future.set_exception(err)
             return
         forward_s = time.perf_counter() - started
+        finite = bool(np.isfinite(values).all())
         row = 0
         for caller in batch:
             rows = values[row : row + len(caller.samples)]
             row += len(caller.samples)
             if not caller.future.done():
-                caller.future.set_result(Answer(version, rows, started - caller.arrived, forward_s))
+                caller.future.set_result(Answer(version, rows, finite, started - caller.arrived, forward_s))
+
+
+def _expire(future: asyncio.Future[Answer], timeout_s: float) -> None:
+    if not future.done():
+        future.set_exception(DeadlineExceeded(f"no answer within {timeout_s:g} s: send less at once, or later"))

@@ -9,7 +9,8 @@ from typing import TypeVar
 
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
 
 from models.inputs import PICTURE_FORMATS, Entries, TooManySamples, from_json, from_npy, open_picture, stacked
 from models.spec import Array, InvalidInput, ModelSpec, PictureReader
@@ -56,39 +57,49 @@ class BodyReader:
         """End the threads."""
         self._threads.shutdown(cancel_futures=True)
 
-    async def samples(self, request: Request, spec: ModelSpec) -> Samples:
-        """The body of `request` -> samples.
+    async def samples(self, scope: Scope, receive: Receive, spec: ModelSpec) -> Samples:
+        """The body of a request -> samples.
 
         Raises UnsupportedMediaType, TooLarge, Malformed, or the InvalidInput of a body with no good sample at all.
         """
-        media_type = _plain(request.headers.get("content-type"))
-        decode = self._decoder(media_type, request.headers, spec)
-        entries = await decode(await self.read(request))
+        media_type = _plain(header(scope, b"content-type").decode("latin-1"))
+        decode = self._decoder(media_type, scope, spec)
+        entries = await decode(await self.read(scope, receive))
         if not len(entries.good):
             raise next(iter(entries.errors.values()))
         return Samples(spec.preprocess(entries.good), entries.errors, len(entries))
 
-    async def read(self, request: Request) -> bytes:
-        """The whole body, counted while it arrives: a Content-Length is believed only where it is too large."""
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body, counted while it arrives: a Content-Length is believed only where it is too large.
+
+        Raises TooLarge, and ClientDisconnect where the caller has gone.
+        """
         limit = self._max_body_bytes
-        too_large = TooLarge(f"the body is larger than {limit} bytes: send it in parts")
-        declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared[:20]) > limit:
-            raise too_large
-        body = bytearray()
-        async for chunk in request.stream():
-            body += chunk
+        declared = header(scope, b"content-length")
+        if declared.isdigit() and int(declared[:20]) > limit:
+            raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
+        message = await receive()
+        body: bytes | bytearray = message.get("body", b"")  # mostly the whole of it
+        while message.get("more_body", False):
+            if isinstance(body, bytes):
+                body = bytearray(body)
+            message = await receive()
+            body += message.get("body", b"")
             if len(body) > limit:
-                raise too_large
+                break
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        if len(body) > limit:
+            raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
         return bytes(body)
 
-    async def inflated(self, request: Request) -> bytes:
+    async def inflated(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body, its Content-Encoding undone: the limit counts what comes out of it.
 
         Raises Malformed, TooLarge, UnsupportedMediaType.
         """
-        body = await self.read(request)
-        coding = request.headers.get("content-encoding", "identity").strip().lower()
+        body = await self.read(scope, receive)
+        coding = header(scope, b"content-encoding").decode("latin-1").strip().lower()
         if coding in {"", "identity"}:
             return body
         return await self.in_thread(partial(inflate, body, coding, self._max_body_bytes))
@@ -112,13 +123,13 @@ class BodyReader:
         """`function`, off the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
-    def _decoder(self, media_type: str, headers: Headers, spec: ModelSpec) -> Decode:
+    def _decoder(self, media_type: str, scope: Scope, spec: ModelSpec) -> Decode:
         if media_type == JSON:
             return partial(self._array, from_json, spec)
         if media_type == NPY:
             return partial(self._array, from_npy, spec)
         if spec.picture and media_type == MULTIPART:
-            return partial(self._multipart, headers, spec, spec.picture)
+            return partial(self._multipart, Headers(scope=scope), spec, spec.picture)
         if spec.picture and media_type in {*PICTURE_FORMATS, OCTETS, ""}:
             return partial(self._picture, media_type, spec.picture)
         sent = repr(media_type) if media_type else "no Content-Type"
@@ -171,6 +182,14 @@ def _file(part: UploadFile | str) -> UploadFile:
     if isinstance(part, str):
         raise InvalidInput("No file", "a field of the form is text; send each picture as a file")
     return part
+
+
+def header(scope: Scope, name: bytes) -> bytes:
+    """The first header of that name, in lower case; empty where there is none."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return b""
 
 
 def _plain(content_type: str | None) -> str:

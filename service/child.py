@@ -1,4 +1,4 @@
-"""A process that fits and evaluates networks, `python -m training.child`, seen from the process that started it.
+"""The process that does what takes torch, `python -m training.child`, seen from the process that started it.
 
 Orders go in as JSON lines and are done one after the other; JSON lines come out. The child's input stays open as long
 as its parent lives: at its end the child ends too. A crash of the child is an outcome, not an accident.
@@ -9,7 +9,7 @@ import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -21,6 +21,7 @@ _ROOT = Path(models.__file__).parents[1]
 _TERM_S = 1.0  # how long a child may take to stop in good order
 
 Message = Mapping[str, Any]
+StartChild = Callable[[], "Child"]
 
 
 class Child:

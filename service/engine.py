@@ -1,47 +1,69 @@
 """Networks on the device: load, warm up, swap, compute a batch."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, Protocol
 
 import numpy as np
-import torch
-from torch import nn
 
-from models import checkpoint
-from models.checkpoint import CheckpointError
-from models.record import Record
+from models.record import CheckpointError, Record
 from models.spec import Array, ModelSpec
 from service.errors import NothingLive
+
+_BRIEF_S = 0.002  # for so long the event loop may stand still; a thread and back takes 0.05 to 0.1 ms
+
+Name = Literal["eager", "onnxruntime"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Network:
+    """`run` computes outputs (N, ...) of samples (N, ...), both on the host; `bulk` does so with every core."""
+
+    run: Callable[[Array], Array]
+    bulk: Callable[[Array], Array]
+    backend: Name
+
+
+class Backend(Protocol):
+    """Loads networks."""
+
+    def load(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Network:
+        """The network of the checkpoint at `path`, ready to compute. Raises CheckpointError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Loaded:
-    """One version of a model, on the device, warmed up."""
+    """One version of a model, on the device, warmed up.
+
+    `brief` samples take so little time that handing them to a thread would cost more.
+    """
 
     model: str
     version: int
     spec: ModelSpec
-    network: nn.Module
+    network: Network
     record: Record
+    brief: int
 
 
 class Engine:
-    """Holds the network that answers, for each model, and computes with it in one thread of its own.
+    """Holds the network that answers, for each model, and computes with it: at once what takes less time than handing
+    it to a thread and back would, the rest in one thread of its own.
 
     A batch takes the network once, before it starts; `swap` is one assignment. So no lock is needed, every answer of
     a batch comes from one version, and the old network lives on until its last batch is done.
     """
 
-    def __init__(self, specs: Mapping[str, ModelSpec], device: torch.device, max_batch: int) -> None:
-        self.device = device
+    def __init__(self, specs: Mapping[str, ModelSpec], backend: Backend, max_batch: int) -> None:
         self._specs = specs
+        self._backend = backend
         self._max_batch = max_batch
         self._live: dict[str, Loaded] = {}
-        if device.type == "cpu":  # networks this small gain nothing from a second thread, and lose when training has it
-            torch.set_num_threads(1)
         self._thread: Executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
 
     def loaded(self, model: str) -> Loaded | None:
@@ -55,12 +77,29 @@ class Engine:
         except KeyError as err:
             raise NothingLive(f"{model} has no live version: train it (POST /train) or register a checkpoint") from err
 
-    async def load(self, model: str, version: int, path: Path, record: Record) -> Loaded:
-        """Read a checkpoint, bring it onto the device and warm it up with the spec's example, off the event loop.
+    def load(self, model: str, version: int, path: Path, record: Record) -> Loaded:
+        """Read a checkpoint, bring it onto the device and warm it up with the spec's example. Takes a while.
 
         Raises CheckpointError; what answers now goes on answering.
         """
-        return await asyncio.to_thread(self._load, model, version, path, record)
+        spec = self._specs[model]
+        network = self._backend.load(model, spec, path, record)
+        try:
+            samples = spec.preprocess(spec.example)
+            values = spec.postprocess(network.run(samples))
+            brief = 0 if network.backend == "eager" else _brief(network.run, samples, self._max_batch)
+        except (RuntimeError, ValueError, TypeError) as err:
+            raise CheckpointError(f"{path.name} loads, but fails on the model's example: {err}") from err
+        if not np.isfinite(values).all():
+            raise CheckpointError(f"{path.name} loads, but answers the model's example with NaN or infinity")
+        return Loaded(
+            model=model,
+            version=version,
+            spec=spec,
+            network=network,
+            record=record,
+            brief=brief,
+        )
 
     def swap(self, loaded: Loaded) -> None:
         """From the next batch on, `loaded` answers for its model."""
@@ -68,34 +107,25 @@ class Engine:
 
     async def compute(self, loaded: Loaded, samples: Array) -> Array:
         """Samples (N, ...) -> values (N, k) float32, in slices of at most max_batch samples."""
-        return await self._in_thread(lambda: self._values(loaded, samples))
+        if len(samples) <= loaded.brief:
+            return self._values(loaded, samples)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._values, loaded, samples)
 
     def close(self) -> None:
         """End the thread, after the batch in hand."""
         self._thread.shutdown()
 
-    async def _in_thread(self, function: Callable[[], Array]) -> Array:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, function)
-
-    def _load(self, model: str, version: int, path: Path, record: Record) -> Loaded:
-        spec = self._specs[model]
-        network, record = checkpoint.load(model, spec, path, record)
-        try:
-            network = network.to(self.device)
-            loaded = Loaded(model=model, version=version, spec=spec, network=network, record=record)
-            values = self._values(loaded, spec.preprocess(spec.example))
-        except (RuntimeError, ValueError, TypeError) as err:
-            raise CheckpointError(f"{path.name} loads, but fails on the model's example: {err}") from err
-        if not np.isfinite(values).all():
-            raise CheckpointError(f"{path.name} loads, but answers the model's example with NaN or infinity")
-        return loaded
-
     def _values(self, loaded: Loaded, samples: Array) -> Array:
-        tensor = torch.from_numpy(samples if samples.flags.writeable else samples.copy())
-        with torch.inference_mode():
-            slices = [
-                loaded.network(tensor[start : start + self._max_batch].to(self.device)).cpu()
-                for start in range(0, len(samples), self._max_batch)
-            ]
-        outputs = slices[0] if len(slices) == 1 else torch.cat(slices)
-        return loaded.spec.postprocess(outputs.numpy())
+        step = self._max_batch
+        if len(samples) <= step:
+            return loaded.spec.postprocess(loaded.network.run(samples))
+        slices = [loaded.network.bulk(samples[start : start + step]) for start in range(0, len(samples), step)]
+        return loaded.spec.postprocess(np.concatenate(slices))
+
+
+def _brief(run: Callable[[Array], Array], samples: Array, max_batch: int) -> int:
+    """How many samples take at most _BRIEF_S, by a full batch of them; this warms that size up as well."""
+    batch = np.resize(samples, (max_batch, *samples.shape[1:]))
+    began = time.perf_counter()
+    run(batch)
+    return int(max_batch * min(1.0, _BRIEF_S / (time.perf_counter() - began)))

@@ -1,40 +1,37 @@
 """State_dicts from elsewhere: checked, kept in the store, evaluated, registered. Never promoted by themselves."""
 
 import asyncio
-import hashlib
 import logging
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import orjson
-import torch
 
-from models import checkpoint
-from models.checkpoint import CheckpointError
 from models.record import Record
-from models.spec import ModelSpec
-from service.child import Child, Message
-from service.errors import Invalid
+from service import exports
+from service.child import Child, Message, StartChild
+from service.errors import Invalid, ServiceError
 from service.recipes import ReadRecipes, RecipeSchema, complete_config
 from service.registry import Registry, Version
 from service.store import Store
 
 log = logging.getLogger(__name__)
-_EVALUATE_S = 120.0
+_ANSWER_S = 120.0
 
 
 class Importer:
-    """Registers what callers upload, one at a time: each is evaluated by a process of its own."""
+    """Registers what callers upload, one at a time: a process of its own reads, evaluates and exports each."""
 
-    def __init__(self, specs: Mapping[str, ModelSpec], store: Store, data: Path, recipes: ReadRecipes) -> None:
-        self._specs = specs
+    def __init__(self, store: Store, data: Path, recipes: ReadRecipes, start_child: StartChild = Child) -> None:
         self._store = store
         self._registry = Registry(store)
         self._data = data
         self._recipes = recipes
+        self._start_child = start_child
         self._turn = asyncio.Lock()
 
     async def register(self, model: str, content: bytes, arguments: str) -> Version:
@@ -45,25 +42,37 @@ class Importer:
         named = _json_object(arguments)
         recipe = (await self._recipes()).get(model)
         async with self._turn:
-            record, path = await asyncio.to_thread(self._keep, model, content, named)
-            if recipe is not None:
-                record = await asyncio.to_thread(self._evaluated, model, record, path, recipe)
+            record, path = await asyncio.to_thread(self._made_ready, model, content, named, recipe)
             return await asyncio.to_thread(self._add, model, record, path)
 
-    def _keep(self, model: str, content: bytes, arguments: Mapping[str, Any]) -> tuple[Record, Path]:
-        """Check the upload by building the network from it, and write it to the store as torch.save would."""
+    def _made_ready(
+        self, model: str, content: bytes, arguments: Mapping[str, Any], recipe: RecipeSchema | None
+    ) -> tuple[Record, Path]:
+        child = self._start_child()
         try:
-            network = checkpoint.build(self._specs[model], arguments)
-            checkpoint.adopt(network, checkpoint.read_state(content, "the upload"))
-        except CheckpointError as err:
-            raise Invalid(str(err)) from err
-        rewritten = checkpoint.to_bytes(network.state_dict())
-        sha256 = hashlib.sha256(rewritten).hexdigest()
-        path = checkpoint.keep(rewritten, self._store.folder, model)
-        record = Record(model=model, sha256=sha256, arguments=arguments, torch=torch.__version__, command="uploaded")
+            record, path = self._adopted(child, model, content, arguments)
+            if recipe is not None:
+                record = self._evaluated(child, model, record, path, recipe)
+            _last_word(child, exports.order(self._store.folder, model, path, record))
+        finally:
+            child.stop()
         return record, path
 
-    def _evaluated(self, model: str, record: Record, path: Path, recipe: RecipeSchema) -> Record:
+    def _adopted(self, child: Child, model: str, content: bytes, arguments: Mapping[str, Any]) -> tuple[Record, Path]:
+        """The upload, checked by building the network from it, in the store as torch.save would write it."""
+        folder = self._store.folder.resolve()
+        with NamedTemporaryFile(dir=folder, prefix=".upload-") as file:
+            file.write(content)
+            file.flush()
+            order = {"op": "adopt", "model": model, "path": file.name, "arguments": arguments, "store": str(folder)}
+            answer = _last_word(child, order)
+        if answer["kind"] == "result":
+            return Record(**answer["record"]), self._store.folder / answer["path"]
+        if answer["title"] == "Broken checkpoint":
+            raise Invalid(answer["detail"])
+        raise ServiceError(f"the upload could not be checked: {answer['detail']}")
+
+    def _evaluated(self, child: Child, model: str, record: Record, path: Path, recipe: RecipeSchema) -> Record:
         """The record with figures on the recipe's default data set; without them where it is not at hand."""
         order = {
             "op": "evaluate",
@@ -73,13 +82,7 @@ class Importer:
             "path": str(path.resolve()),
             "record": asdict(record),
         }
-        child = Child()
-        try:
-            child.send(order)
-            answers = child.messages(_EVALUATE_S)
-        finally:
-            child.stop()
-        answer: Message = answers[-1] if answers else {"kind": "error", "detail": "no answer in time"}
+        answer = _last_word(child, order)
         if answer["kind"] != "result":
             log.warning("upload not evaluated", extra={"model": model, "reason": answer["detail"]})
             return record
@@ -100,3 +103,9 @@ def _json_object(text: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise Invalid("arguments must be a JSON object of the network's constructor arguments")
     return value
+
+
+def _last_word(child: Child, order: Message) -> Message:
+    child.send(order)
+    answers = child.messages(_ANSWER_S)
+    return answers[-1] if answers else {"kind": "error", "title": "No answer", "detail": "no answer in time"}

@@ -1,23 +1,32 @@
 """Every Prometheus object of the service, in one place."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+import os
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.exposition import generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.samples import Sample
+
+SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the library's own variable; it must be set before the library is imported
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384)
 
 
 class Metrics:
-    """One set a process; a registry of its own, so that two applications in one process do not collide."""
+    """One set a process; a registry of its own, so that two applications in one process do not collide.
+
+    Where several web processes share SHARED_FOLDER, each answers for all of them.
+    """
 
     def __init__(self) -> None:
-        registry = self.registry = CollectorRegistry()
-        self.requests = Counter(
+        registry = self._registry = CollectorRegistry()
+        self._requests = Counter(
             "torchloop_requests",
             "Prediction requests, by their answer's status",
             ["model", "status"],
             registry=registry,
         )
-        self.stage_seconds = Histogram(
+        self._stage_seconds = Histogram(
             "torchloop_stage_seconds",
             "Time of a prediction request in each stage: decode, queue, forward, total",
             ["model", "stage"],
@@ -28,12 +37,82 @@ class Metrics:
             "torchloop_batch_size", "Samples in one forward pass", ["model"], buckets=_SIZES, registry=registry
         )
         self.last_batch = Gauge(
-            "torchloop_last_batch_timestamp_seconds", "When the last forward pass began", ["model"], registry=registry
+            "torchloop_last_batch_timestamp_seconds",
+            "When the last forward pass began",
+            ["model"],
+            multiprocess_mode="mostrecent",
+            registry=registry,
         )
-        self.waiting = Gauge("torchloop_waiting_requests", "Requests waiting for the device", registry=registry)
-        self.loaded_version = Gauge(
-            "torchloop_loaded_version", "Version that answers in this process", ["model"], registry=registry
+        self.waiting = Gauge(
+            "torchloop_waiting_requests",
+            "Requests waiting for the device",
+            multiprocess_mode="livesum",
+            registry=registry,
+        )
+        self._loaded_version = Gauge(
+            "torchloop_loaded_version",
+            "Version that answers in a process",
+            ["model"],
+            multiprocess_mode="liveall",
+            registry=registry,
+        )
+        self._backend = Gauge(
+            "torchloop_backend",
+            "1 for what computes: onnxruntime or eager (PyTorch)",
+            ["model", "backend"],
+            multiprocess_mode="livemax",
+            registry=registry,
         )
         self.load_failures = Counter(
             "torchloop_load_failures", "Versions that could not be loaded", ["model"], registry=registry
         )
+        self._counters: dict[tuple[str, int], Counter] = {}
+        self._stages: dict[str, tuple[Histogram, ...]] = {}
+
+    def request(self, model: str, status: int) -> None:
+        """Count one answer. What `labels` finds is kept: looking it up costs more than counting."""
+        counter = self._counters.get((model, status))
+        if counter is None:
+            counter = self._counters[model, status] = self._requests.labels(model, status)
+        counter.inc()
+
+    def stages(self, model: str, decode_s: float, queue_s: float, forward_s: float, total_s: float) -> None:
+        """Count where one request's time went."""
+        stages = self._stages.get(model)
+        if stages is None:
+            names = ("decode", "queue", "forward", "total")
+            stages = self._stages[model] = tuple(self._stage_seconds.labels(model, name) for name in names)
+        for stage, seconds in zip(stages, (decode_s, queue_s, forward_s, total_s), strict=True):
+            stage.observe(seconds)
+
+    def loaded(self, model: str, version: int, backend: str) -> None:
+        """A version answers from now on, computed by that backend."""
+        self._loaded_version.labels(model).set(version)
+        for name in ("onnxruntime", "eager"):
+            self._backend.labels(model, name).set(name == backend)
+
+    def loaded_everywhere(self, model: str) -> set[float]:
+        """The versions of a model that answer in the web processes that live; one, unless a swap is under way."""
+        return {
+            sample.value
+            for metric in self._all().collect()
+            if metric.name == "torchloop_loaded_version"
+            for sample in metric.samples
+            if sample.labels["model"] == model
+        }
+
+    def samples(self) -> list[Sample]:
+        """Every number at this moment."""
+        return [sample for metric in self._all().collect() for sample in metric.samples]
+
+    def exposition(self) -> bytes:
+        """All of it, in the text format."""
+        return generate_latest(self._all())
+
+    def _all(self) -> CollectorRegistry:
+        folder = os.environ.get(SHARED_FOLDER)
+        if folder is None:
+            return self._registry
+        together = CollectorRegistry()
+        MultiProcessCollector(together, folder)  # type: ignore[no-untyped-call]
+        return together

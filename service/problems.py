@@ -7,7 +7,7 @@ import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
 from models.inputs import TooManySamples
@@ -50,6 +50,12 @@ def of_invalid_input(err: InvalidInput, path: str = "") -> Response:
     return problem(status, err.title, err.detail, path=path)
 
 
+async def unexpected(request: Request, _: Exception) -> Response:
+    """The answer to an error that nobody foresaw; the server logs it, with its trace."""
+    path = request.scope["path"]
+    return problem(500, "Internal error", "the service failed on this request; its log says why", path=path)
+
+
 def install(app: FastAPI) -> None:
     """Register the one handler of each kind of error."""
 
@@ -66,20 +72,20 @@ def install(app: FastAPI) -> None:
         title = HTTPStatus(err.status_code).phrase
         return problem(err.status_code, title, _in_words(request, err), err.headers, request.scope["path"])
 
+    async def gone(_: Request, __: Exception) -> Response:
+        return problem(400, "Client gone", "the caller went away before the whole body was there")  # nobody reads it
+
     async def bad_request(_: Request, err: Exception) -> Response:
         assert isinstance(err, RequestValidationError)
         malformed = any(fault["type"] == "json_invalid" for fault in err.errors())
         faults = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in err.errors())
         return problem(400 if malformed else 422, "Invalid request", "; ".join(faults))
 
-    async def unexpected(request: Request, _: Exception) -> Response:  # the server logs it, with its trace
-        path = request.scope["path"]
-        return problem(500, "Internal error", "the service failed on this request; its log says why", path=path)
-
     app.add_exception_handler(ServiceError, service_error)
     app.add_exception_handler(InvalidInput, invalid_input)
     app.add_exception_handler(HTTPException, http_error)
     app.add_exception_handler(RequestValidationError, bad_request)
+    app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, unexpected)
 
 

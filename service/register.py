@@ -12,7 +12,7 @@ from pathlib import Path
 
 from models import checkpoint
 from models.catalog import specs
-from models.checkpoint import CheckpointError
+from models.record import CheckpointError, keep
 from service.config import SettingsError, from_environment
 from service.errors import ServiceError
 from service.registry import Registry
@@ -25,7 +25,7 @@ def register(store: Store, model: str, path: Path) -> int:
     Raises CheckpointError where the file cannot be served, StoreUnavailable.
     """
     _, record = checkpoint.load(model, specs()[model], path)
-    kept = checkpoint.keep(path.read_bytes(), store.folder, model)
+    kept = keep(path.read_bytes(), store.folder, model)
     store.migrate()
     with store.write() as connection:
         return Registry(store).add(connection, model, kept, record, job=None, now=time.time())

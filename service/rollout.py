@@ -1,14 +1,14 @@
 """The loaded networks follow the promotions, in every web process."""
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 
-from models.checkpoint import CheckpointError
-from models.record import Record
+from models.record import CheckpointError, Record
 from models.spec import ModelSpec
 from service.engine import Engine, Loaded
 from service.errors import Conflict, NothingLive, StoreUnavailable
@@ -19,6 +19,8 @@ from service.store import Store
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.5
+_FOLLOW_S = 2.0  # in which every web process has followed
+_LOOK_S = 0.05
 _RETRY_S = 5.0  # after a version could not be loaded
 _PINNED = 4  # versions that are not live but were asked for by number, kept loaded
 
@@ -94,7 +96,8 @@ class Rollout:
 
             previous = await asyncio.to_thread(commit)
             self._swap(loaded)
-            return previous
+        await self._everywhere(model, number)
+        return previous
 
     async def rollback(self, model: str, by: str) -> tuple[int, int]:
         """Make the version before the live one live: (now live, before). Raises Conflict."""
@@ -113,7 +116,8 @@ class Rollout:
 
             done = await asyncio.to_thread(commit)
             self._swap(loaded)
-            return done
+        await self._everywhere(model, target)
+        return done
 
     async def reload(self, model: str) -> None:
         """Load the live version anew. Raises NothingLive, or Conflict: then what answered goes on answering."""
@@ -135,6 +139,13 @@ class Rollout:
         self._pinned.move_to_end((model, number))
         return self._pinned[model, number]
 
+    async def _everywhere(self, model: str, number: int) -> None:
+        """Wait until each web process of this service answers with that version, if it is not long about it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FOLLOW_S):
+                while await asyncio.to_thread(self._metrics.loaded_everywhere, model) != {number}:  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK_S)
+
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(_POLL_S)
@@ -145,7 +156,7 @@ class Rollout:
 
     def _prepare(self) -> None:
         self._store.migrate()
-        broken = register_shipped(self._store, self._specs, self._pretrained)
+        broken = register_shipped(self._store, self._specs, self._pretrained, self._engine.load)
         for model in broken:
             self._metrics.load_failures.labels(model).inc()
         self.faults.update(broken)
@@ -177,14 +188,14 @@ class Rollout:
             raise Conflict(f"version {number} of {model} cannot be loaded, nothing was changed: {err}") from err
 
     async def _load(self, version: Version) -> Loaded:
-        path = self._registry.path(version)
-        return await self._engine.load(version.model, version.version, path, Record(**version.record))
+        path, record = self._registry.path(version), Record(**version.record)
+        return await asyncio.to_thread(self._engine.load, version.model, version.version, path, record)
 
     def _swap(self, loaded: Loaded) -> None:
         before = self._engine.loaded(loaded.model)
         self._engine.swap(loaded)
         self.live[loaded.model] = loaded.version
         self.faults.pop(loaded.model, None)
-        self._metrics.loaded_version.labels(loaded.model).set(loaded.version)
+        self._metrics.loaded(loaded.model, loaded.version, loaded.network.backend)
         fields = {"model": loaded.model, "version": loaded.version, "before": before.version if before else None}
         log.info("version live", extra=fields)

@@ -2,29 +2,34 @@
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from models import checkpoint
-from models.checkpoint import CheckpointError
-from models.record import Record
-from models.spec import ModelSpec
+from models import record as records
+from models.record import CheckpointError, Record
 from service.registry import Registry
 from service.store import Store
 
 log = logging.getLogger(__name__)
+_FIRST = 1  # the number that it will have
 
 
-def register_shipped(store: Store, specs: Mapping[str, ModelSpec], folder: Path) -> Mapping[str, str]:
-    """Register and promote `folder`/NAME.pt for every model without a version. Model -> what is wrong with its file."""
+def register_shipped(
+    store: Store, models: Iterable[str], folder: Path, load: Callable[[str, int, Path, Record], object]
+) -> Mapping[str, str]:
+    """Register and promote `folder`/NAME.pt for every model without a version. Model -> what is wrong with its file.
+
+    `load` tries a checkpoint (see Engine.load): one that it refuses with CheckpointError is no version.
+    """
     registry = Registry(store)
     faults: dict[str, str] = {}
-    for name, spec in specs.items():
+    for name in models:
         path = folder / f"{name}.pt"
-        if not checkpoint.exists(path) or registry.versions(name):
+        if not records.exists(path) or registry.versions(name):
             continue
         try:
-            _, record = checkpoint.load(name, spec, path)
+            _, record = records.read_verified(name, path)
+            load(name, _FIRST, path, record)
         except CheckpointError as err:
             faults[name] = str(err)
             log.error("shipped checkpoint not registered", extra={"model": name, "reason": str(err)})  # noqa: TRY400
@@ -38,7 +43,7 @@ def _register(store: Store, registry: Registry, name: str, path: Path, record: R
     with store.write() as connection:
         if registry.count(connection, name):
             return
-        kept = checkpoint.keep(path.read_bytes(), store.folder, name)
+        kept = records.keep(path.read_bytes(), store.folder, name)
         now = time.time()
         version = registry.add(connection, name, kept, record, job=None, now=now)
         registry.promote(connection, name, version, by="start", reason="shipped with the service", now=now)

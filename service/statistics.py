@@ -12,7 +12,7 @@ class _Figures:
     """Every number in the registry at one moment, by its sample's name and labels."""
 
     def __init__(self, metrics: Metrics) -> None:
-        self.samples = [sample for family in metrics.registry.collect() for sample in family.samples]
+        self.samples = metrics.samples()
 
     def total(self, name: str, **labels: str) -> float:
         """The sum over the samples of that name that bear these labels."""
@@ -26,7 +26,7 @@ class _Figures:
 
 
 def model_stats(metrics: Metrics, model: str, version: str) -> dict[str, Any]:
-    """One entry of `model_stats`: all that this process did for the model since it started, whatever the version.
+    """One entry of `model_stats`: what the web processes did for the model since they started, whatever the version.
 
     How long failed requests took, and how long batches of each size took, is not measured.
     """

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from models.record import Record
+from service import exports
 from service.child import Child, Message
 from service.config import SettingsError, configure_logging, from_environment
 from service.errors import NotFound, StoreUnavailable
@@ -125,6 +126,8 @@ class Worker:
     def _register(self, job: Job, child: Child, fitted: Message) -> None:
         """Compare with what is live; then register, promote or keep, and finish, in one transaction."""
         record = Record(**fitted["record"])
+        path = self._store.folder / fitted["path"]
+        self._order(job, child, exports.order(self._store.folder, job.model, path, record))  # so that it is live sooner
         while True:
             live = self._insist(lambda: self._registry.live().get(job.model))
             figures = None if live is None else self._live_figures(job, child, live, record.dataset)

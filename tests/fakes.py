@@ -1,8 +1,11 @@
 """A model small enough to know its answers by heart, and servers to talk to."""
 
+import io
+import json
 import os
 import queue
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -15,12 +18,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models import checkpoint
+from models import catalog, checkpoint
 from models.outputs import Value, describe_values, values
 from models.record import Record
 from models.spec import Entry, ModelSpec
+from service.child import Child, Message
+from training import child
 
 ROOT = Path(__file__).parents[1]
+_EXPORTS = TemporaryDirectory()  # what one server here has exported, the next need not
 
 
 class Line(nn.Module):
@@ -54,14 +60,40 @@ def save_line(folder: Path, name: str = "line", slope: float = 2.0, offset: floa
     return path
 
 
+class InProcess(Child):
+    """The process that does what takes torch, without the process: its orders are done at once, by the same code."""
+
+    def __init__(self, specs: Mapping[str, ModelSpec] | None) -> None:
+        self.exit = None
+        self._out = io.StringIO()
+        self._does = child.Child(self._out, catalog.specs() if specs is None else specs)
+
+    def send(self, order: Message) -> None:
+        self._does.do(order)
+
+    def messages(self, timeout_s: float) -> list[Message]:  # noqa: ARG002
+        lines = self._out.getvalue().splitlines()
+        self._out.seek(0)
+        self._out.truncate()
+        return [json.loads(line) for line in lines]
+
+    def stop(self) -> None:
+        pass
+
+
 @contextmanager
 def running_server(settings: Mapping[str, str], cwd: Path = ROOT) -> Iterator[str]:
     """The URL of a really started `python -m service` on a free port; it is stopped at the end.
 
     Unless the settings say otherwise it trains nothing, and its store is gone with it.
     """
-    with TemporaryDirectory() as store, _started({"TORCHLOOP_STORE": store, **settings}, cwd) as url:
-        yield url
+    with TemporaryDirectory() as folder:
+        settings = {"TORCHLOOP_STORE": folder, **settings}
+        exports = Path(settings["TORCHLOOP_STORE"]) / "exports"
+        shutil.copytree(_EXPORTS.name, exports, dirs_exist_ok=True)
+        with _started(settings, cwd) as url:
+            shutil.copytree(exports, _EXPORTS.name, dirs_exist_ok=True)
+            yield url
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,6 +17,7 @@ from models.spec import Array, ModelSpec
 from service.app import create_app
 from service.config import Settings
 from service.recipes import ReadRecipes, RecipeSchema
+from tests.fakes import InProcess
 
 LINE_RECIPE = RecipeSchema(
     hyperparameters={
@@ -47,7 +49,9 @@ def serving(
 ) -> Iterator[TestClient]:
     """A client of the started application; its store is a temporary one unless given."""
     with TemporaryDirectory() as folder:
-        app = create_app(Settings(**{"store": Path(folder), **settings}), specs, pretrained, recipes)
+        app = create_app(
+            Settings(**{"store": Path(folder), **settings}), specs, pretrained, recipes, partial(InProcess, specs)
+        )
         with TestClient(app, raise_server_exceptions=False) as client:
             yield client
 

@@ -10,8 +10,7 @@ from torch import nn
 
 from models import checkpoint
 from models.catalog import specs
-from models.checkpoint import CheckpointError
-from models.record import Record, record_path
+from models.record import CheckpointError, Record, exists, record_path
 from tests.fakes import LINE, Line, save_line
 
 
@@ -142,7 +141,7 @@ def test_weights_that_are_not_those_of_the_record_are_refused(tmp_path: Path) ->
 def test_missing_weights_are_named_without_their_folder(tmp_path: Path) -> None:
     path = save_line(tmp_path)
     path.unlink()
-    assert checkpoint.exists(path)  # the record is still there
+    assert exists(path)  # the record is still there
     with pytest.raises(CheckpointError, match=r"line\.pt cannot be read") as raised:
         checkpoint.load("line", LINE, path)
     assert str(tmp_path) not in str(raised.value)

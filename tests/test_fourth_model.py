@@ -17,7 +17,7 @@ from functools import partial
 import numpy as np
 
 from models.outputs import Value, describe_values, values
-from models.perceptron import Perceptron
+from models.networks import Perceptron
 from models.spec import Entry, ModelSpec
 
 SPEC = ModelSpec(

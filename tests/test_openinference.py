@@ -4,7 +4,7 @@ import base64
 import gzip
 import json
 import zlib
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,10 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.mnist import drawn_seven
+from models.spec import Array
+from service.batcher import Answer, Batcher
 from service.config import Key
+from service.errors import DeadlineExceeded
 from service.keys import needed_scope
 from tests.fakes import LINE, save_line
 from tests.openinference import LENGTH, LIMIT, SEVEN, framed, is_error, row, with_tail
@@ -169,9 +172,20 @@ def test_bodies_and_answers_are_compressed_on_request(line: TestClient, coding: 
     assert small.json() == plain.json()
 
 
-def test_the_timeout_of_a_request_is_kept(line: TestClient) -> None:
-    body = {"inputs": [row(1)], "parameters": {"timeout": 1}}
-    assert is_error(line.post("/v2/models/line/infer", json=body), 504, "no answer within")
+def test_the_timeout_of_a_request_shortens_that_of_the_service(
+    line: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timeouts = []
+
+    async def late(_: Batcher, __: Hashable, ___: Array, timeout_s: float) -> Answer:
+        timeouts.append(timeout_s)
+        raise DeadlineExceeded("no answer")
+
+    monkeypatch.setattr(Batcher, "submit", late)
+    for microseconds in (0, 250_000, 99_000_000):
+        body = {"inputs": [row(1)], "parameters": {"timeout": microseconds}}
+        assert is_error(line.post("/v2/models/line/infer", json=body), 504, "no answer")
+    assert timeouts == [10, 0.25, 10]
 
 
 def test_unloading_closes_a_model_to_v2_and_to_nothing_else(line: TestClient) -> None:

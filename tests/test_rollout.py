@@ -4,10 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-import torch
-
 from models import checkpoint
 from models.record import Record
+from service.eager import EagerBackend
 from service.engine import Engine
 from service.metrics import Metrics
 from service.registry import Registry
@@ -23,7 +22,7 @@ class Replica:
     """One web process's engine and rollout."""
 
     def __init__(self, store: Store, shipped: Path) -> None:
-        self.engine = Engine(SPECS, torch.device("cpu"), max_batch=8)
+        self.engine = Engine(SPECS, EagerBackend("cpu", 1), max_batch=8)
         self.metrics = Metrics()
         self.rollout = Rollout(SPECS, store, shipped, self.engine, self.metrics)
 

@@ -183,7 +183,6 @@ PIXELS = np.zeros((1, 28, 28), np.uint8)
         (given(PIXELS, binary=False, shape=[2, 28, 28]), {}, "400", "announced as"),
         (given(PIXELS), {"model": "nope"}, "404", "there is no model 'nope'"),
         (given(PIXELS), {"model_version": "9"}, "404", "no version 9"),
-        (given(PIXELS), {"timeout": 1}, "504", "no answer within"),
     ],
 )
 def test_the_client_shows_what_was_wrong(

@@ -1,4 +1,4 @@
-"""python -m training.child: fits and evaluates for the worker, or evaluates for the web process, which started it.
+"""python -m training.child: what takes torch, for the worker or the web process that started it.
 
 Orders come as JSON lines on the standard input and are done one after the other; what there is to tell goes out as
 JSON lines on the standard output. When the input ends, so does this process: its parent is gone. SIGTERM ends it
@@ -6,6 +6,7 @@ within a step, with nothing half-written left behind.
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import queue
@@ -23,10 +24,11 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from models import checkpoint
+from models import checkpoint, exported
 from models.catalog import specs
-from models.checkpoint import CheckpointError
-from models.record import Record
+from models.export import export
+from models.record import CheckpointError, Record, keep
+from models.spec import ModelSpec
 from training import plots
 from training.recipe import Dataset, Hyperparameters, Progress, Recipe, TrainingError, recipes
 from training.resume import ResumePoints
@@ -42,8 +44,9 @@ _LAST_BREATH_S = 2.0  # between the end of the input and the end of this process
 class Child:
     """Does orders. What it loaded for one it has at hand for the next."""
 
-    def __init__(self, out: TextIO) -> None:
+    def __init__(self, out: TextIO, specs: Mapping[str, ModelSpec]) -> None:
         self._out = out
+        self._specs = specs
         self._datasets: dict[str, Dataset] = {}
 
     def do(self, order: Order) -> None:
@@ -53,14 +56,20 @@ class Child:
         except ValidationError as err:
             faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in err.errors())
             self._tell(kind="error", title="Invalid hyperparameters", detail=faults)
-        except (TrainingError, CheckpointError) as err:
+        except TrainingError as err:
             self._tell(kind="error", title="Training failed", detail=str(err))
+        except CheckpointError as err:
+            self._tell(kind="error", title="Broken checkpoint", detail=str(err))
         except Exception as err:  # noqa: BLE001 - the job's edge: a recipe may raise anything, and would raise it again
             traceback.print_exc()
             detail = f"the recipe raised {type(err).__name__}; the worker's log holds the trace"
             self._tell(kind="error", title="Recipe failed", detail=detail)
 
     def _done(self, order: Order) -> dict[str, Any]:
+        if order["op"] == "adopt":
+            return self._adopt(order)
+        if order["op"] == "export":
+            return self._export(order)
         if order["model"] not in recipes():
             raise TrainingError(f"this worker has no recipe for {order['model']}: add training/{order['model']}.py")
         recipe = recipes()[order["model"]]
@@ -101,8 +110,27 @@ class Child:
             self._datasets[key] = recipe.load(config, Path(order["data"]))
         dataset = self._datasets[key]
         record = Record(**order["record"])
-        network, _ = checkpoint.load(order["model"], specs()[order["model"]], Path(order["path"]), record)
+        network, _ = checkpoint.load(order["model"], self._specs[order["model"]], Path(order["path"]), record)
         return {"metrics": held_out_figures(recipe, network, dataset), "dataset": dataset.name}
+
+    def _adopt(self, order: Order) -> dict[str, Any]:
+        """A state_dict from elsewhere, checked by building the network from it, into the store as torch.save writes."""
+        name, arguments, store = order["model"], order["arguments"], Path(order["store"])
+        network = checkpoint.build(self._specs[name], arguments)
+        checkpoint.adopt(network, checkpoint.read_state(Path(order["path"]).read_bytes(), "the upload"))
+        path = keep(checkpoint.to_bytes(network.state_dict()), store, name)
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        record = Record(model=name, sha256=sha256, arguments=arguments, torch=torch.__version__, command="uploaded")
+        return {"path": path.relative_to(store).as_posix(), "record": asdict(record)}
+
+    def _export(self, order: Order) -> dict[str, Any]:
+        """A checkpoint's export, to the file where it is looked for."""
+        spec = self._specs[order["model"]]
+        network, _ = checkpoint.load(order["model"], spec, Path(order["path"]), Record(**order["record"]))
+        result = export(spec, network)
+        with contextlib.suppress(OSError):  # the reader finds no file, and says so
+            exported.write(result, Path(order["to"]))
+        return {}
 
     def _key(self, order: Order) -> str:
         return json.dumps([order["model"], order["config"]], sort_keys=True)
@@ -145,7 +173,7 @@ def main() -> int:
         os.nice(_NICENESS)
         torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
         signal.signal(signal.SIGTERM, _end)
-        child = Child(out)
+        child = Child(out, specs())
         try:
             for order in _orders():
                 child.do(order)

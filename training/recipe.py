@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.activation import Activation
 from models.catalog import discover
+from models.networks import Activation
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import, and only plots need it
     from matplotlib.axes import Axes

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 
 from models.catalog import specs
-from models.checkpoint import CheckpointError, content_name, load, save_record, save_weights
+from models.checkpoint import load, save_record, save_weights
 from models.files import sync_folder
-from models.record import Record, record_path
+from models.record import CheckpointError, Record, content_name, record_path
 from training.recipe import Dataset, Hyperparameters, Recipe, Report, TrainingError
 
 C = TypeVar("C", bound=Hyperparameters)

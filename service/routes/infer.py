@@ -53,13 +53,13 @@ class InferRoute:
             response = of_service_error(err, request.scope["path"])
         except InvalidInput as err:
             response = of_invalid_input(err, request.scope["path"])
-        self._metrics.requests.labels(name, response.status_code).inc()
+        self._metrics.request(name, response.status_code)
         return response
 
     async def _infer(self, request: Request, name: str, spec: ModelSpec) -> Response:
         arrived = time.perf_counter()
         lane = Lane(name, await self._offered.pinned(request))
-        body = await self._bodies.inflated(request)
+        body = await self._bodies.inflated(request.scope, request.receive)
         read = partial(inference.parse, body, request.headers.get(_HEADER_LENGTH), accepted(spec), [OUTPUT])
         asked = await self._bodies.off_the_loop(len(body), read)
         samples = await self._samples(asked.inputs[INPUT], spec)
@@ -69,14 +69,8 @@ class InferRoute:
         response = await self._bodies.off_the_loop(
             answer.values.nbytes, partial(_response, name, asked, answer, request.headers.get("accept-encoding", ""))
         )
-        stages = {
-            "decode": decoded - arrived,
-            "queue": answer.queue_s,
-            "forward": answer.forward_s,
-            "total": time.perf_counter() - arrived,
-        }
-        for stage, seconds in stages.items():
-            self._metrics.stage_seconds.labels(name, stage).observe(seconds)
+        total_s = time.perf_counter() - arrived
+        self._metrics.stages(name, decoded - arrived, answer.queue_s, answer.forward_s, total_s)
         return response
 
     async def _samples(self, tensor: Tensor, spec: ModelSpec) -> Array:

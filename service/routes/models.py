@@ -14,7 +14,9 @@ from service.rollout import Rollout
 from service.schemas import ModelInfo, ModelList
 
 
-def router(specs: Mapping[str, ModelSpec], engine: Engine, rollout: Rollout, recipes: ReadRecipes) -> APIRouter:
+def router(
+    specs: Mapping[str, ModelSpec], engine: Engine, rollout: Rollout, recipes: ReadRecipes, device: str
+) -> APIRouter:
     """The routes, wired to their objects."""
     routes = APIRouter(tags=["models"])
 
@@ -26,7 +28,8 @@ def router(specs: Mapping[str, ModelSpec], engine: Engine, rollout: Rollout, rec
             live=rollout.live.get(name),
             loaded=loaded.version if loaded else None,
             fault=rollout.faults.get(name),
-            device=str(engine.device),
+            device=device,
+            backend=loaded.network.backend if loaded else None,
             media_types=media_types(spec),
             body_schema=body_schema(spec),
             example=example_body(spec),

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from fastapi import APIRouter, Response
-from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 
 from service.batcher import Batcher
 from service.metrics import Metrics
@@ -34,6 +34,6 @@ def router(models: Mapping[str, object], rollout: Rollout, batcher: Batcher, met
     @routes.get("/metrics", summary="Prometheus metrics", response_class=Response)
     async def prometheus() -> Response:
         metrics.waiting.set(batcher.waiting)
-        return Response(generate_latest(metrics.registry), media_type=CONTENT_TYPE_PLAIN_1_0_0)
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_PLAIN_1_0_0)
 
     return routes

@@ -1,25 +1,28 @@
 """POST /predict/{model}. Reads the raw request and writes bytes: typed machinery would cost more than all the rest."""
 
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
 from typing import Any
 
 import numpy as np
 import orjson
-from starlette.requests import Request
-from starlette.responses import Response
+from starlette.datastructures import QueryParams
+from starlette.requests import ClientDisconnect
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.spec import Array, InvalidInput, ModelSpec
 from service.batcher import Answer, Batcher
-from service.bodies import JSON, NPY, BodyReader, Samples
+from service.bodies import JSON, NPY, BodyReader, Samples, header
 from service.engine import Loaded
 from service.errors import Invalid, NotFound, ServiceError, require_model
 from service.metrics import Metrics
 from service.problems import of_invalid_input, of_service_error
 
+PREFIX = "/predict/"
+_Response = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
 _NOT_FINITE = InvalidInput("No finite answer", "the network's answer is not a finite number: the input is out of range")
 
 
@@ -32,7 +35,7 @@ class Lane:
 
 
 class PredictRoute:
-    """The endpoint, with what it needs."""
+    """The endpoint, with what it needs: an ASGI application."""
 
     def __init__(
         self,
@@ -49,45 +52,75 @@ class PredictRoute:
         self._pinned = pinned
         self._metrics = metrics
         self._timeout_s = timeout_s
+        self._live = {name: Lane(name, None) for name in specs}
 
     def routes(self) -> list[Route]:
         """What to mount."""
-        return [Route("/predict/{model}", self.answer, methods=["POST"], name="predict")]
+        return [Route(f"{PREFIX}{{model}}", self, methods=["POST"], name="predict")]
 
-    async def answer(self, request: Request) -> Response:
-        """The whole life of one request; every outcome is counted."""
-        name = request.path_params["model"]
-        require_model(name, self._specs)
-        spec = self._specs[name]
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The whole life of one request; every outcome of a known model is counted."""
+        name = scope["path"].removeprefix(PREFIX)
         try:
-            response = await self._predict(request, name, spec)
+            require_model(name, self._specs)
         except ServiceError as err:
-            response = of_service_error(err)
-        except InvalidInput as err:
-            response = of_invalid_input(err)
-        self._metrics.requests.labels(name, response.status_code).inc()
-        return response
+            await of_service_error(err)(scope, receive, send)
+            return
+        try:
+            status, headers, content = await self._predict(scope, receive, name, self._specs[name])
+        except ClientDisconnect:
+            return
+        except (ServiceError, InvalidInput) as err:
+            response = of_service_error(err) if isinstance(err, ServiceError) else of_invalid_input(err)
+            status, headers, content = response.status_code, response.raw_headers, bytes(response.body)
+        self._metrics.request(name, status)
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": content})
 
-    async def _predict(self, request: Request, name: str, spec: ModelSpec) -> Response:
+    async def _predict(self, scope: Scope, receive: Receive, name: str, spec: ModelSpec) -> _Response:
         arrived = time.perf_counter()
-        asked = _version(name, request.query_params.get("version"))
-        lane = Lane(name, None if asked is None else await self._pinned(name, asked))
-        samples = await self._bodies.samples(request, spec)
+        lane = await self._lane(name, scope["query_string"])
+        samples = await self._bodies.samples(scope, receive, spec)
         decoded = time.perf_counter()
         answer = await self._batcher.submit(lane, samples.good, self._timeout_s)
-        write = _npy if NPY in request.headers.get("accept", "") else _json
+        write = _npy if NPY.encode() in header(scope, b"accept") else _json
         content, media_type = write(name, spec, samples, answer)
-        stages = {
-            "decode": decoded - arrived,
-            "queue": answer.queue_s,
-            "forward": answer.forward_s,
-            "total": time.perf_counter() - arrived,
-        }
-        for stage, seconds in stages.items():
-            self._metrics.stage_seconds.labels(name, stage).observe(seconds)
-        timing = ", ".join(f"{stage};dur={seconds * 1000:.3f}" for stage, seconds in stages.items())
-        headers = {"X-Model-Version": str(answer.version), "Server-Timing": timing}
-        return Response(content, 200, headers, media_type)
+        decode_s, total_s = decoded - arrived, time.perf_counter() - arrived
+        self._metrics.stages(name, decode_s, answer.queue_s, answer.forward_s, total_s)
+        timing = (
+            f"decode;dur={decode_s * 1000:.3f}, queue;dur={answer.queue_s * 1000:.3f}, "
+            f"forward;dur={answer.forward_s * 1000:.3f}, total;dur={total_s * 1000:.3f}"
+        )
+        headers = [
+            (b"content-type", media_type.encode()),
+            (b"content-length", b"%d" % len(content)),
+            (b"x-model-version", b"%d" % answer.version),
+            (b"server-timing", timing.encode()),
+        ]
+        return 200, headers, content
+
+    async def _lane(self, name: str, query: bytes) -> Lane:
+        """The live version's lane, or that of the one in `?version=`."""
+        if not query:
+            return self._live[name]
+        asked = _version(name, QueryParams(query).get("version"))
+        return self._live[name] if asked is None else Lane(name, await self._pinned(name, asked))
+
+
+class ShortCut:
+    """ASGI middleware: a prediction goes past the router and FastAPI, which would cost as much as a forward."""
+
+    def __init__(self, app: ASGIApp, predict: PredictRoute, models: Iterable[str]) -> None:
+        self._app = app
+        self._predict = predict
+        self._paths = {f"{PREFIX}{name}" for name in models}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or pass on."""
+        if scope["type"] == "http" and scope["method"] == "POST" and scope["path"] in self._paths:
+            await self._predict(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
 
 
 def _version(model: str, asked: str | None) -> int | None:
@@ -104,11 +137,11 @@ def _version(model: str, asked: str | None) -> int | None:
 def _json(name: str, spec: ModelSpec, samples: Samples, answer: Answer) -> tuple[bytes, str]:
     """Predictions in the order of the body's samples; what failed has its error in its place."""
     predictions: list[Any] = list(spec.describe(answer.values))
-    finite = _finite_rows(answer.values)
-    if not finite.all():
+    if not answer.finite:
+        finite: Array = np.all(np.isfinite(answer.values), axis=1)
+        if not finite.any():
+            raise _NOT_FINITE
         predictions = [item if good else _failed(_NOT_FINITE) for item, good in zip(predictions, finite, strict=True)]
-    if not finite.any():
-        raise _NOT_FINITE
     for position in sorted(samples.errors):
         predictions.insert(position, _failed(samples.errors[position]))
     body = {"model": name, "version": answer.version, "predictions": predictions}
@@ -121,16 +154,11 @@ def _npy(_: str, __: ModelSpec, samples: Samples, answer: Answer) -> tuple[bytes
         position = min(samples.errors)
         error = samples.errors[position]
         raise InvalidInput(error.title, f"sample {position}: {error.detail}. Ask for JSON to get the others' answers")
-    if not _finite_rows(answer.values).all():
+    if not (answer.finite or np.isfinite(answer.values).all()):
         raise _NOT_FINITE
     file = BytesIO()
     np.save(file, np.ascontiguousarray(answer.values), allow_pickle=False)
     return file.getvalue(), NPY
-
-
-def _finite_rows(values: Array) -> Array:
-    finite: Array = np.all(np.isfinite(values), axis=1)
-    return finite
 
 
 def _failed(err: InvalidInput) -> dict[str, Any]:

@@ -75,7 +75,7 @@ def routes(offered: Offered, bodies: BodyReader, rollout: Rollout) -> list[Route
     """The routes, wired to their objects."""
 
     async def parameters(request: Request, *allowed: str) -> None:
-        body = json_object(await bodies.read(request) or b"{}")
+        body = json_object(await bodies.read(request.scope, request.receive) or b"{}")
         given = body.get("parameters", {})
         if not isinstance(given, dict) or not given.keys() <= set(allowed):
             known = " and ".join(allowed) or "none"
@@ -84,7 +84,7 @@ def routes(offered: Offered, bodies: BodyReader, rollout: Rollout) -> list[Route
             raise Malformed(f"{' and '.join(allowed)} must be true or false")
 
     async def index(request: Request) -> Response:
-        body = json_object(await bodies.read(request) or b"{}")
+        body = json_object(await bodies.read(request.scope, request.receive) or b"{}")
         ready = body.get("ready", False)
         if not isinstance(ready, bool):
             raise Malformed("ready must be true or false")

@@ -54,7 +54,7 @@ def versions_router(
     )
     async def add_version(model: str, request: Request, arguments: str = "{}") -> VersionInfo:
         """As torch.save or safetensors write it. It is evaluated where the data set is at hand, and not promoted."""
-        content = await bodies.read(request)
+        content = await bodies.read(request.scope, request.receive)
         return _info(await importer.register(_known(specs, model), content, arguments), None)
 
     return routes

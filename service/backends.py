@@ -1,0 +1,36 @@
+"""Which backend computes: ONNX Runtime on a CPU, PyTorch on everything else."""
+
+import os
+from typing import Literal
+
+from service.engine import Backend
+from service.exports import Exports
+from service.onnx import OnnxBackend
+
+
+def choose(name: Literal["auto", "eager", "onnxruntime"], device: str, exports: Exports, web_processes: int) -> Backend:
+    """The backend of a setting and a device, in one of so many processes, which share the cores.
+
+    Raises ValueError where the two do not go together.
+    """
+
+    cores = _cores()
+    threads = max(1, cores // web_processes)
+
+    def eager() -> Backend:
+        from service.eager import EagerBackend  # noqa: PLC0415 - torch: 200 MB that an exported network does without
+
+        return EagerBackend(device, threads)
+
+    if name == "onnxruntime" and device != "cpu":
+        raise ValueError(
+            f"the onnxruntime backend computes on the CPU, not on {device}: set DEVICE=cpu or BACKEND=auto"
+        )
+    if name == "eager" or device != "cpu":
+        return eager()
+    return OnnxBackend(exports, threads, cores, eager if name == "auto" else None)
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
