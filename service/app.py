@@ -7,6 +7,8 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.routing import Route
+from starlette.types import Lifespan
 
 from models import catalog, device
 from models.spec import Array, ModelSpec
@@ -26,8 +28,9 @@ from service.registry import Registry
 from service.rollout import Rollout
 from service.routes import jobs as job_routes
 from service.routes import models as model_routes
+from service.routes import openinference, repository, versions
 from service.routes import ops as ops_routes
-from service.routes import versions
+from service.routes.infer import InferRoute
 from service.routes.predict import Lane, PredictRoute, ShortCut
 from service.store import Store
 
@@ -80,18 +83,13 @@ def create_app(
         bodies.close()
         store.close()
 
-    app = FastAPIOffline(
-        title="Torchloop",
-        summary="Train, evaluate, promote, serve, roll back",
-        version=VERSION,
-        lifespan=lifespan,
-        redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
-    )
+    app = _bare(lifespan)
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
     app.add_middleware(ShortCut, predict=predict, models=specs)
     app.add_middleware(KeyGuard, keys=settings.api_keys)
     app.router.routes.extend(predict.routes())
+    offered = repository.Offered(specs, engine, rollout)
+    app.router.routes.extend(_v2(settings, offered, bodies, batcher, engine, rollout, store, metrics))
     importer = Importer(store, settings.data, recipes, start_child)
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
@@ -103,6 +101,34 @@ def create_app(
     return app
 
 
+def _bare(lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """The application before it has any route of ours."""
+    return FastAPIOffline(
+        title="Torchloop",
+        summary="Train, evaluate, promote, serve, roll back",
+        version=VERSION,
+        lifespan=lifespan,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
+    )
+
+
+def _v2(
+    settings: Settings,
+    offered: repository.Offered,
+    bodies: BodyReader,
+    batcher: Batcher,
+    engine: Engine,
+    rollout: Rollout,
+    store: Store,
+    metrics: Metrics,
+) -> list[Route]:
+    """The Open Inference Protocol: over the same batcher and engine as /predict."""
+    infer = InferRoute(offered, bodies, batcher, metrics, settings.request_timeout_s)
+    described = openinference.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
+    return [*infer.routes(), *described, *repository.routes(offered, bodies, rollout)]
+
+
 def _compute(engine: Engine, metrics: Metrics) -> Compute:
     """What the batcher does with a batch: the network is taken here, once for all its callers."""
 
@@ -110,6 +136,7 @@ def _compute(engine: Engine, metrics: Metrics) -> Compute:
         assert isinstance(lane, Lane)  # the one kind of lane that the predict route makes
         loaded = lane.pinned or engine.live(lane.model)
         metrics.batch_size.labels(lane.model).observe(len(samples))
+        metrics.last_batch.labels(lane.model).set_to_current_time()
         return loaded.version, await engine.compute(loaded, samples)
 
     return compute

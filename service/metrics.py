@@ -5,6 +5,7 @@ import os
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.exposition import generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.samples import Sample
 
 SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the library's own variable; it must be set before the library is imported
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
@@ -34,6 +35,13 @@ class Metrics:
         )
         self.batch_size = Histogram(
             "torchloop_batch_size", "Samples in one forward pass", ["model"], buckets=_SIZES, registry=registry
+        )
+        self.last_batch = Gauge(
+            "torchloop_last_batch_timestamp_seconds",
+            "When the last forward pass began",
+            ["model"],
+            multiprocess_mode="mostrecent",
+            registry=registry,
         )
         self.waiting = Gauge(
             "torchloop_waiting_requests",
@@ -92,6 +100,10 @@ class Metrics:
             for sample in metric.samples
             if sample.labels["model"] == model
         }
+
+    def samples(self) -> list[Sample]:
+        """Every number at this moment."""
+        return [sample for metric in self._all().collect() for sample in metric.samples]
 
     def exposition(self) -> bytes:
         """All of it, in the text format."""
