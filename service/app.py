@@ -135,8 +135,7 @@ def _compute(engine: Engine, metrics: Metrics) -> Compute:
     async def compute(lane: Hashable, samples: Array) -> tuple[int, Array]:
         assert isinstance(lane, Lane)  # the one kind of lane that the predict route makes
         loaded = lane.pinned or engine.live(lane.model)
-        metrics.batch_size.labels(lane.model).observe(len(samples))
-        metrics.last_batch.labels(lane.model).set_to_current_time()
+        metrics.batch(lane.model, len(samples))
         return loaded.version, await engine.compute(loaded, samples)
 
     return compute

@@ -67,6 +67,7 @@ class Metrics:
             "torchloop_load_failures", "Versions that could not be loaded", ["model"], registry=registry
         )
         self._counters: dict[tuple[str, int], Counter] = {}
+        self._batches: dict[str, tuple[Histogram, Gauge]] = {}
         self._stages: dict[str, tuple[Histogram, ...]] = {}
 
     def request(self, model: str, status: int) -> None:
@@ -75,6 +76,14 @@ class Metrics:
         if counter is None:
             counter = self._counters[model, status] = self._requests.labels(model, status)
         counter.inc()
+
+    def batch(self, model: str, samples: int) -> None:
+        """Count one forward pass, and when it was."""
+        found = self._batches.get(model)
+        if found is None:
+            found = self._batches[model] = (self.batch_size.labels(model), self.last_batch.labels(model))
+        found[0].observe(samples)
+        found[1].set_to_current_time()
 
     def stages(self, model: str, decode_s: float, queue_s: float, forward_s: float, total_s: float) -> None:
         """Count where one request's time went."""
