@@ -1,6 +1,5 @@
 """The wiring diagram of the web process."""
 
-import os
 from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ from service import backends, docs, problems
 from service.batcher import Batcher, Compute
 from service.bodies import BodyReader
 from service.child import Child, StartChild
-from service.config import Settings, configure_logging, from_environment
+from service.config import Settings
 from service.engine import Engine
 from service.exports import Exports
 from service.imports import Importer
@@ -37,26 +36,21 @@ from service.store import Store
 VERSION = "0.1.0"
 
 
-def from_settings() -> FastAPI:
-    """The application as the environment says: what uvicorn calls in each web process."""
-    settings = from_environment(os.environ)
-    configure_logging(settings.log_format)
-    return create_app(settings)
-
-
 def create_app(
     settings: Settings,
     specs: Mapping[str, ModelSpec] | None = None,
     pretrained: Path = catalog.PRETRAINED,
     read: ReadRecipes = read_recipes,
     start_child: StartChild = Child,
+    shared: Path | None = None,
 ) -> FastAPI:
     """The application, of every model here and the shipped checkpoints, unless others are given.
 
-    `start_child` starts the process that does what takes torch. Raises ValueError where the device is not to be had.
+    `start_child` starts the process that does what takes torch. `shared` is a folder through which web processes tell
+    each other their metrics. Raises ValueError where the device is not to be had.
     """
     specs = catalog.specs() if specs is None else specs
-    metrics = Metrics()
+    metrics = Metrics(shared)
     store = Store(settings.store, settings.database_url)
     exports = Exports(settings.store, start_child)
     where = device.resolve(settings.device)
@@ -75,7 +69,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with recipes, rollout:
+        async with metrics.published(), recipes, rollout:
             yield
             await batcher.drain()
         engine.close()
