@@ -1,6 +1,18 @@
 """Measurements, each a ratio within one run: every benchmarks/<name>.py with a function `main` is one.
 
-    main(*, data: Path, rounds: int) -> str
+    main(options: Options) -> str
 
-takes the folder of datasets and how often to repeat each measurement, and returns a table.
+returns a table. The other modules here are what they are made of.
 """
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """The folder of datasets, how often to repeat each measurement, and how long one takes under load, in s."""
+
+    data: Path = Path("data")
+    rounds: int = 5
+    seconds: int = 4

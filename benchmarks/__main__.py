@@ -1,36 +1,68 @@
 """python -m benchmarks [NAME...]: run these benchmarks, or all, and print their tables."""
 
 import argparse
+import ast
 import os
+import shlex
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from pkgutil import iter_modules
 
-import benchmarks
+from benchmarks import Options, report
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Tables go to the standard output, one after the other."""
-    names = [module.name for module in iter_modules(benchmarks.__path__) if module.name != "__main__"]
+    """Tables go to the standard output, one after the other; with --write, all of them into one page as well."""
+    names = discover(Path(__file__).parent)
+    parser = _parser(names)
+    given = parser.parse_args(words)
+    if unknown := set(given.names) - set(names):
+        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    for name in ("rounds", "seconds"):
+        if getattr(given, name) < 1:
+            parser.error(f"--{name} must be at least 1")
+    if given.write:
+        given.write.parent.mkdir(parents=True, exist_ok=True)
+    options = Options(data=given.data, rounds=given.rounds, seconds=given.seconds)
+    tables = {}
+    for name in given.names or names:
+        tables[name] = import_module(f"benchmarks.{name}").main(options)
+        sys.stdout.write(f"{name}\n{tables[name]}\n\n")
+        sys.stdout.flush()
+        if given.write:  # after each, so that a later failure loses nothing
+            command = shlex.join(["python", "-m", "benchmarks", *(sys.argv[1:] if words is None else words)])
+            given.write.write_text(report.markdown(command, report.facts(), tables))
+
+
+def discover(folder: Path) -> list[str]:
+    """The modules in `folder` that define `main`, found without loading them."""
+
+    def has_main(path: Path) -> bool:
+        return any(
+            isinstance(node, ast.FunctionDef) and node.name == "main" for node in ast.parse(path.read_text()).body
+        )
+
+    return [path.stem for path in sorted(folder.glob("[!_]*.py")) if has_main(path)]
+
+
+def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
+    defaults = Options()
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description="Measure speed, as ratios within one run."
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to run, of {', '.join(names)} (default all)")
-    parser.add_argument("--rounds", type=int, default=5, help="repetitions of each measurement (default %(default)s)")
-    data = Path(os.environ.get("TORCHLOOP_DATA") or "data")
+    words = "repetitions of each measurement (default %(default)s)"
+    parser.add_argument("--rounds", type=int, default=defaults.rounds, help=words)
+    words = "how long one measurement under load takes (default %(default)s)"
+    parser.add_argument("--seconds", type=int, default=defaults.seconds, help=words)
+    data = Path(os.environ.get("TORCHLOOP_DATA") or defaults.data)
     parser.add_argument("--data", type=Path, default=data, help="folder of datasets (TORCHLOOP_DATA, else data)")
-    options = parser.parse_args(words)
-    if unknown := set(options.names) - set(names):
-        parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(names)}")
-    if options.rounds < 1:
-        parser.error("--rounds must be at least 1")
-    for name in options.names or names:
-        table = import_module(f"benchmarks.{name}").main(data=options.data, rounds=options.rounds)
-        sys.stdout.write(f"{name}\n{table}\n\n")
-        sys.stdout.flush()
+    parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables to this Markdown file, too")
+    return parser
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as by Ctrl-C: the servers are stopped
     main()

@@ -18,6 +18,7 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
+from benchmarks import Options
 from models.networks import MnistCNN
 from training import metrics, mnist
 from training.data import mnist as mnist_data
@@ -32,23 +33,23 @@ class Epoch(NamedTuple):
     accuracy: float
 
 
-def main(*, data: Path, rounds: int) -> str:
+def main(options: Options) -> str:
     """The table. Where the MNIST files are missing, it says so instead."""
     try:
-        mnist_data(data)
+        mnist_data(options.data)
     except TrainingError as err:
         return f"  skipped: {err}"
     taken: dict[str, list[Epoch]] = {"classic": [], "torchloop": []}
-    for seed in range(rounds):
+    for seed in range(options.rounds):
         for name, epochs in taken.items():
-            epochs.append(_alone(name, data, seed))
+            epochs.append(_alone(name, options.data, seed))
     seconds = {name: median(epoch.seconds for epoch in epochs) for name, epochs in taken.items()}
     rows = [
         f"  {name:10} {seconds[name]:7.2f} s   {median(epoch.accuracy for epoch in epochs):.4f}"
         for name, epochs in taken.items()
     ]
     ratio = median(slow.seconds / fast.seconds for slow, fast in zip(*taken.values(), strict=True))
-    head = f"  MNIST, batch 50, medians of {rounds}\n  recipe       an epoch   test accuracy"
+    head = f"  MNIST, batch 50, medians of {options.rounds}\n  recipe       an epoch   test accuracy"
     return "\n".join([head, *rows, f"  ratio      {ratio:7.2f}"])
 
 

@@ -25,6 +25,7 @@ import orjson
 import psutil
 import torch
 
+from benchmarks import Options
 from models import checkpoint
 from models.catalog import PRETRAINED
 from tests.fakes import running_server
@@ -72,12 +73,12 @@ class Seen:
     resident: list[int] = field(default_factory=list)  # bytes of the web process, after each swap
 
 
-def main(*, data: Path, rounds: int) -> str:
+def main(options: Options) -> str:
     """The table. Raises SystemExit with it where a request failed or was answered by a version that was not live."""
-    settings = {"TORCHLOOP_DATA": str(data.resolve()), "TORCHLOOP_WORKER": "embedded"}
-    training = _training(data)
+    settings = {"TORCHLOOP_DATA": str(options.data.resolve()), "TORCHLOOP_WORKER": "embedded"}
+    training = _training(options.data)
     with running_server(settings) as url:
-        seen = asyncio.run(_observe(url, max(rounds, math.ceil(_LATE / _SWAPS)), training))
+        seen = asyncio.run(_observe(url, max(options.rounds, math.ceil(_LATE / _SWAPS)), training))
     faults, outdated = Counter(a.fault for a in seen.answers if a.fault), stale(seen.answers, seen.changes)
     table = _table(seen, faults.total(), len(outdated), training["config"])
     if faults or outdated:

@@ -12,7 +12,6 @@ from service import web
 from service.config import PREFIX, Settings, SettingsError, configure_logging, from_environment
 from service.kept import BROKEN, Kept
 
-_SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"  # as in metrics.py, which must not be imported before this is set
 _WORKER = ["service.worker", "--embedded"]
 _WORKER_STOP_S = 10.0
 
@@ -29,7 +28,7 @@ def main() -> int:
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stopping.set())
-    worker = Kept(_WORKER, lambda _: None, stopping.set)
+    worker = Kept(_WORKER, stopping.set)
     try:
         if settings.worker == "embedded":
             worker.start()
@@ -55,11 +54,8 @@ def _several_processes(settings: Settings, stopping: threading.Event) -> int:
         stopping.set()
 
     with web.listen(settings.host, settings.port, shared=True) as reserved, TemporaryDirectory() as folder:
-        os.environ[_SHARED_METRICS] = folder
-        from prometheus_client.multiprocess import mark_process_dead  # noqa: PLC0415 - not before the line above
-
-        words = ["service.web", str(reserved.getsockname()[1])]
-        processes = [Kept(words, mark_process_dead, give_up) for _ in range(settings.web_processes)]
+        words = ["service.web", str(reserved.getsockname()[1]), folder]
+        processes = [Kept(words, give_up) for _ in range(settings.web_processes)]
         for process in processes:
             process.start()
         stopping.wait()

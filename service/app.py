@@ -1,12 +1,13 @@
 """The wiring diagram of the web process."""
 
-import os
 from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.routing import Route
+from starlette.types import Lifespan
 
 from models import catalog, device
 from models.spec import Array, ModelSpec
@@ -14,7 +15,7 @@ from service import backends, docs, problems
 from service.batcher import Batcher, Compute
 from service.bodies import BodyReader
 from service.child import Child, StartChild
-from service.config import Settings, configure_logging, from_environment
+from service.config import Settings
 from service.engine import Engine
 from service.exports import Exports
 from service.imports import Importer
@@ -26,19 +27,13 @@ from service.registry import Registry
 from service.rollout import Rollout
 from service.routes import jobs as job_routes
 from service.routes import models as model_routes
+from service.routes import openinference, repository, versions
 from service.routes import ops as ops_routes
-from service.routes import versions
+from service.routes.infer import InferRoute
 from service.routes.predict import Lane, PredictRoute, ShortCut
 from service.store import Store
 
 VERSION = "0.1.0"
-
-
-def from_settings() -> FastAPI:
-    """The application as the environment says: what uvicorn calls in each web process."""
-    settings = from_environment(os.environ)
-    configure_logging(settings.log_format)
-    return create_app(settings)
 
 
 def create_app(
@@ -47,13 +42,15 @@ def create_app(
     pretrained: Path = catalog.PRETRAINED,
     read: ReadRecipes = read_recipes,
     start_child: StartChild = Child,
+    shared: Path | None = None,
 ) -> FastAPI:
     """The application, of every model here and the shipped checkpoints, unless others are given.
 
-    `start_child` starts the process that does what takes torch. Raises ValueError where the device is not to be had.
+    `start_child` starts the process that does what takes torch. `shared` is a folder through which web processes tell
+    each other their metrics. Raises ValueError where the device is not to be had.
     """
     specs = catalog.specs() if specs is None else specs
-    metrics = Metrics()
+    metrics = Metrics(shared)
     store = Store(settings.store, settings.database_url)
     exports = Exports(settings.store, start_child)
     where = device.resolve(settings.device)
@@ -72,7 +69,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with recipes, rollout:
+        async with metrics.published(), recipes, rollout:
             yield
             await batcher.drain()
         engine.close()
@@ -80,18 +77,13 @@ def create_app(
         bodies.close()
         store.close()
 
-    app = FastAPIOffline(
-        title="Torchloop",
-        summary="Train, evaluate, promote, serve, roll back",
-        version=VERSION,
-        lifespan=lifespan,
-        redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
-    )
+    app = _bare(lifespan)
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
     app.add_middleware(ShortCut, predict=predict, models=specs)
     app.add_middleware(KeyGuard, keys=settings.api_keys)
     app.router.routes.extend(predict.routes())
+    offered = repository.Offered(specs, engine, rollout)
+    app.router.routes.extend(_v2(settings, offered, bodies, batcher, engine, rollout, store, metrics))
     importer = Importer(store, settings.data, recipes, start_child)
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
@@ -103,13 +95,41 @@ def create_app(
     return app
 
 
+def _bare(lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """The application before it has any route of ours."""
+    return FastAPIOffline(
+        title="Torchloop",
+        summary="Train, evaluate, promote, serve, roll back",
+        version=VERSION,
+        lifespan=lifespan,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
+    )
+
+
+def _v2(
+    settings: Settings,
+    offered: repository.Offered,
+    bodies: BodyReader,
+    batcher: Batcher,
+    engine: Engine,
+    rollout: Rollout,
+    store: Store,
+    metrics: Metrics,
+) -> list[Route]:
+    """The Open Inference Protocol: over the same batcher and engine as /predict."""
+    infer = InferRoute(offered, bodies, batcher, metrics, settings.request_timeout_s)
+    described = openinference.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
+    return [*infer.routes(), *described, *repository.routes(offered, bodies, rollout)]
+
+
 def _compute(engine: Engine, metrics: Metrics) -> Compute:
     """What the batcher does with a batch: the network is taken here, once for all its callers."""
 
     async def compute(lane: Hashable, samples: Array) -> tuple[int, Array]:
         assert isinstance(lane, Lane)  # the one kind of lane that the predict route makes
         loaded = lane.pinned or engine.live(lane.model)
-        metrics.batch_size.labels(lane.model).observe(len(samples))
+        metrics.batch(lane.model, len(samples))
         return loaded.version, await engine.compute(loaded, samples)
 
     return compute

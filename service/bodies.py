@@ -1,7 +1,7 @@
 """One request's body -> the model's samples, by its media type."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope
 
 from models.inputs import PICTURE_FORMATS, Entries, TooManySamples, from_json, from_npy, open_picture, stacked
 from models.spec import Array, InvalidInput, ModelSpec, PictureReader
+from service.encodings import inflate
 from service.errors import Malformed, TooLarge, UnsupportedMediaType
 
 JSON = "application/json"
@@ -92,6 +93,36 @@ class BodyReader:
             raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
         return bytes(body)
 
+    async def inflated(self, scope: Scope, receive: Receive) -> bytes:
+        """The whole body, its Content-Encoding undone: the limit counts what comes out of it.
+
+        Raises Malformed, TooLarge, UnsupportedMediaType.
+        """
+        body = await self.read(scope, receive)
+        coding = header(scope, b"content-encoding").decode("latin-1").strip().lower()
+        if coding in {"", "identity"}:
+            return body
+        return await self.in_thread(partial(inflate, body, coding, self._max_body_bytes))
+
+    async def pictures(self, parts: Iterable[tuple[str, bytes]], spec: ModelSpec, read: PictureReader) -> Entries:
+        """Media type and content of each picture -> entries; what cannot be read is an error of its own."""
+        good: list[Array] = []
+        errors: dict[int, InvalidInput] = {}
+        for position, (media_type, content) in enumerate(parts):
+            try:
+                good.append(await self._entry(content, media_type, read))
+            except InvalidInput as err:
+                errors[position] = err
+        return stacked(good, errors, spec.entry)
+
+    async def off_the_loop(self, size: int, function: Callable[[], T]) -> T:
+        """`function` of `size` bytes of data: in a thread where they are many."""
+        return function() if size <= _INLINE_BYTES else await self.in_thread(function)
+
+    async def in_thread(self, function: Callable[[], T]) -> T:
+        """`function`, off the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+
     def _decoder(self, media_type: str, scope: Scope, spec: ModelSpec) -> Decode:
         if media_type == JSON:
             return partial(self._array, from_json, spec)
@@ -105,9 +136,7 @@ class BodyReader:
         raise UnsupportedMediaType(f"the body came with {sent}; send one of {', '.join(media_types(spec))}")
 
     async def _array(self, decode: Callable[..., Entries], spec: ModelSpec, content: bytes) -> Entries:
-        if len(content) <= _INLINE_BYTES:
-            return decode(content, spec.entry)
-        return await self._in_thread(partial(decode, content, spec.entry))
+        return await self.off_the_loop(len(content), partial(decode, content, spec.entry))
 
     async def _picture(self, media_type: str, read: PictureReader, content: bytes) -> Entries:
         return Entries((await self._entry(content, media_type, read))[None])
@@ -117,20 +146,10 @@ class BodyReader:
         picture = open_picture(content, media_type, self._max_pixels)
         if picture.width * picture.height <= _INLINE_PIXELS:
             return read(picture)
-        return await self._in_thread(partial(read, picture))
+        return await self.in_thread(partial(read, picture))
 
     async def _multipart(self, headers: Headers, spec: ModelSpec, read: PictureReader, content: bytes) -> Entries:
-        good: list[Array] = []
-        errors: dict[int, InvalidInput] = {}
-        for position, (media_type, part) in enumerate(await _files(headers, content)):
-            try:
-                good.append(await self._entry(part, media_type, read))
-            except InvalidInput as err:
-                errors[position] = err
-        return stacked(good, errors, spec.entry)
-
-    async def _in_thread(self, function: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, function)
+        return await self.pictures(await _files(headers, content), spec, read)
 
 
 async def _files(headers: Headers, content: bytes) -> list[tuple[str, bytes]]:

@@ -19,9 +19,8 @@ class Kept:
     ends as BROKEN is not started again; `on_broken` is then called.
     """
 
-    def __init__(self, words: Sequence[str], on_end: Callable[[int], None], on_broken: Callable[[], None]) -> None:
+    def __init__(self, words: Sequence[str], on_broken: Callable[[], None]) -> None:
         self._words = words
-        self._on_end = on_end
         self._on_broken = on_broken
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
@@ -61,7 +60,6 @@ class Kept:
                 self.ask_to_stop()
             status = process.wait()
             self._close_input()
-            self._on_end(process.pid)
             if status == BROKEN:
                 self._on_broken()
                 return

@@ -10,7 +10,8 @@ from service.config import Key, Scope
 from service.errors import Forbidden, ServiceError, Unauthorized
 from service.problems import of_service_error
 
-PUBLIC = {"/health/live", "/health/ready"}
+PUBLIC = {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
+_PREDICTS = ("/predict/", "/explain/", "/v2/models/", "/v2/repository/index")
 _RANK: dict[Scope, int] = {"predict": 0, "train": 1, "admin": 2}  # each opens what those below it open
 
 
@@ -18,7 +19,7 @@ def needed_scope(method: str, path: str) -> Scope | None:
     """The least scope that opens a request; None for public ones. What is not named here takes admin."""
     if path in PUBLIC:
         return None
-    if method in {"GET", "HEAD", "OPTIONS"} or path.startswith(("/predict/", "/explain/")):
+    if method in {"GET", "HEAD", "OPTIONS"} or path.startswith(_PREDICTS):
         return "predict"
     if path == "/train" or (path.startswith("/jobs/") and path.endswith("/cancel")):
         return "train"
@@ -43,7 +44,7 @@ class KeyGuard:
             try:
                 self._check(scope)
             except ServiceError as err:
-                await of_service_error(err)(scope, receive, send)
+                await of_service_error(err, scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 

@@ -1,12 +1,17 @@
 """Every Prometheus object of the service, in one place."""
 
-import os
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.exposition import generate_latest
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.samples import Sample
 
-SHARED_FOLDER = "PROMETHEUS_MULTIPROC_DIR"  # the library's own variable; it must be set before the library is imported
+from service.combined import Combined
+
+_PUBLISH_S = 0.5
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384)
 
@@ -14,11 +19,20 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384)
 class Metrics:
     """One set a process; a registry of its own, so that two applications in one process do not collide.
 
-    Where several web processes share SHARED_FOLDER, each answers for all of them.
+    Where several web processes share `folder`, each answers for all of them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path | None = None) -> None:
         registry = self._registry = CollectorRegistry()
+        self._combined = Combined(
+            folder,
+            {
+                "torchloop_waiting_requests": "sum",
+                "torchloop_loaded_version": "each",
+                "torchloop_backend": "highest",
+                "torchloop_last_batch_timestamp_seconds": "highest",
+            },
+        )
         self._requests = Counter(
             "torchloop_requests",
             "Prediction requests, by their answer's status",
@@ -35,30 +49,34 @@ class Metrics:
         self.batch_size = Histogram(
             "torchloop_batch_size", "Samples in one forward pass", ["model"], buckets=_SIZES, registry=registry
         )
+        self.last_batch = Gauge(
+            "torchloop_last_batch_timestamp_seconds",
+            "When the last forward pass began",
+            ["model"],
+            registry=registry,
+        )
         self.waiting = Gauge(
             "torchloop_waiting_requests",
             "Requests waiting for the device",
-            multiprocess_mode="livesum",
             registry=registry,
         )
         self._loaded_version = Gauge(
             "torchloop_loaded_version",
             "Version that answers in a process",
             ["model"],
-            multiprocess_mode="liveall",
             registry=registry,
         )
         self._backend = Gauge(
             "torchloop_backend",
             "1 for what computes: onnxruntime or eager (PyTorch)",
             ["model", "backend"],
-            multiprocess_mode="livemax",
             registry=registry,
         )
         self.load_failures = Counter(
             "torchloop_load_failures", "Versions that could not be loaded", ["model"], registry=registry
         )
         self._counters: dict[tuple[str, int], Counter] = {}
+        self._batches: dict[str, tuple[Histogram, Gauge]] = {}
         self._stages: dict[str, tuple[Histogram, ...]] = {}
 
     def request(self, model: str, status: int) -> None:
@@ -67,6 +85,14 @@ class Metrics:
         if counter is None:
             counter = self._counters[model, status] = self._requests.labels(model, status)
         counter.inc()
+
+    def batch(self, model: str, samples: int) -> None:
+        """Count one forward pass, and when it was."""
+        found = self._batches.get(model)
+        if found is None:
+            found = self._batches[model] = (self.batch_size.labels(model), self.last_batch.labels(model))
+        found[0].observe(samples)
+        found[1].set_to_current_time()
 
     def stages(self, model: str, decode_s: float, queue_s: float, forward_s: float, total_s: float) -> None:
         """Count where one request's time went."""
@@ -82,25 +108,38 @@ class Metrics:
         self._loaded_version.labels(model).set(version)
         for name in ("onnxruntime", "eager"):
             self._backend.labels(model, name).set(name == backend)
+        self._combined.publish(self._registry.collect())
 
     def loaded_everywhere(self, model: str) -> set[float]:
         """The versions of a model that answer in the web processes that live; one, unless a swap is under way."""
         return {
             sample.value
-            for metric in self._all().collect()
-            if metric.name == "torchloop_loaded_version"
-            for sample in metric.samples
-            if sample.labels["model"] == model
+            for sample in self.samples()
+            if sample.name == "torchloop_loaded_version" and sample.labels["model"] == model
         }
+
+    def samples(self) -> list[Sample]:
+        """Every number at this moment."""
+        return [sample for family in self.collect() for sample in family.samples]
 
     def exposition(self) -> bytes:
         """All of it, in the text format."""
-        return generate_latest(self._all())
+        return generate_latest(self)
 
-    def _all(self) -> CollectorRegistry:
-        folder = os.environ.get(SHARED_FOLDER)
-        if folder is None:
-            return self._registry
-        together = CollectorRegistry()
-        MultiProcessCollector(together, folder)  # type: ignore[no-untyped-call]
-        return together
+    def collect(self) -> list[Metric]:
+        """All of it, as the library's registries give it."""
+        return self._combined.families(self._registry.collect())
+
+    @contextlib.asynccontextmanager
+    async def published(self) -> AsyncIterator[None]:
+        """While entered, the other processes are told what this one counts."""
+
+        async def publish() -> None:
+            while True:
+                await asyncio.sleep(_PUBLISH_S)
+                self._combined.publish(self._registry.collect())
+
+        publishing = asyncio.create_task(publish())
+        yield
+        publishing.cancel()
+        self._combined.publish(self._registry.collect())

@@ -28,44 +28,52 @@ SCHEMA = {
 }
 
 
-def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """One problem document. `type` is about:blank: the title says what HTTP's own status does not."""
+def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | None = None, path: str = "") -> Response:
+    """One problem document. `type` is about:blank: the title says what HTTP's own status does not.
+
+    Under /v2 the Open Inference Protocol has a shape of its own, and knows no 422.
+    """
+    if path == "/v2" or path.startswith("/v2/"):
+        error = orjson.dumps({"error": f"{title}: {detail}"})
+        return Response(error, 400 if status == 422 else status, dict(headers or {}), "application/json")
     body = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
     return Response(body, status, dict(headers or {}), MEDIA_TYPE)
 
 
-def of_service_error(err: ServiceError) -> Response:
+def of_service_error(err: ServiceError, path: str = "") -> Response:
     """The document of an error that knows its status."""
-    return problem(err.status, err.title, err.detail, err.headers)
+    return problem(err.status, err.title, err.detail, err.headers, path)
 
 
-def of_invalid_input(err: InvalidInput) -> Response:
+def of_invalid_input(err: InvalidInput, path: str = "") -> Response:
     """400 for what cannot be read, 413 for too many samples, 422 for what cannot be taken."""
     status = 400 if isinstance(err, MalformedInput) else TooLarge.status if isinstance(err, TooManySamples) else 422
-    return problem(status, err.title, err.detail)
+    return problem(status, err.title, err.detail, path=path)
 
 
-async def unexpected(_: Request, __: Exception) -> Response:
+async def unexpected(request: Request, _: Exception) -> Response:
     """The answer to an error that nobody foresaw; the server logs it, with its trace."""
-    return problem(500, "Internal error", "the service failed on this request; its log says why")
+    path = request.scope["path"]
+    return problem(500, "Internal error", "the service failed on this request; its log says why", path=path)
 
 
 def install(app: FastAPI) -> None:
     """Register the one handler of each kind of error."""
 
-    async def service_error(_: Request, err: Exception) -> Response:
+    async def service_error(request: Request, err: Exception) -> Response:
         assert isinstance(err, ServiceError)
-        return of_service_error(err)
+        return of_service_error(err, request.scope["path"])
 
-    async def invalid_input(_: Request, err: Exception) -> Response:
+    async def invalid_input(request: Request, err: Exception) -> Response:
         assert isinstance(err, InvalidInput)
-        return of_invalid_input(err)
+        return of_invalid_input(err, request.scope["path"])
 
     async def http_error(request: Request, err: Exception) -> Response:
         assert isinstance(err, HTTPException)
         if err.status_code == 405:  # the router's own Allow knows of one of several routes with this path
             err.headers = {"Allow": ", ".join(_allowed(request))}
-        return problem(err.status_code, HTTPStatus(err.status_code).phrase, _in_words(request, err), err.headers)
+        title = HTTPStatus(err.status_code).phrase
+        return problem(err.status_code, title, _in_words(request, err), err.headers, request.scope["path"])
 
     async def gone(_: Request, __: Exception) -> Response:
         return problem(400, "Client gone", "the caller went away before the whole body was there")  # nobody reads it

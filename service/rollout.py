@@ -11,7 +11,7 @@ from pathlib import Path
 from models.record import CheckpointError, Record
 from models.spec import ModelSpec
 from service.engine import Engine, Loaded
-from service.errors import Conflict, StoreUnavailable
+from service.errors import Conflict, NothingLive, StoreUnavailable
 from service.metrics import Metrics
 from service.registry import Registry, Version
 from service.shipped import register_shipped
@@ -118,6 +118,14 @@ class Rollout:
             self._swap(loaded)
         await self._everywhere(model, target)
         return done
+
+    async def reload(self, model: str) -> None:
+        """Load the live version anew. Raises NothingLive, or Conflict: then what answered goes on answering."""
+        async with self._turn:
+            live = await asyncio.to_thread(self._registry.live)
+            if model not in live:
+                raise NothingLive(f"{model} has no live version that could be loaded: promote one")
+            self._swap(await self._verified(model, live[model]))
 
     async def pinned(self, model: str, number: int) -> Loaded:
         """A version by its number, live or not; the last few are kept. Raises NotFound, Conflict."""

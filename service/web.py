@@ -1,6 +1,7 @@
 """One web process: uvicorn's server on a port of its own or one that several share.
 
-`python -m service.web PORT` is one of several: it shares PORT with the others and ends when its input does.
+`python -m service.web PORT FOLDER` is one of several: it shares PORT and FOLDER with the others and ends when its
+input does.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import signal
 import socket
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -76,11 +78,12 @@ def listen(host: str, port: int, *, shared: bool) -> socket.socket:
     return bound
 
 
-def serve(settings: Settings, bound: socket.socket) -> bool:
-    """Until SIGINT or SIGTERM. False where it could not start."""
+def serve(settings: Settings, bound: socket.socket, shared: Path | None = None) -> bool:
+    """Until SIGINT or SIGTERM. False where it could not start. See create_app for `shared`."""
+    from service.app import create_app  # noqa: PLC0415 - the parent of several processes serves nothing itself
+
     config = uvicorn.Config(
-        "service.app:from_settings",
-        factory=True,
+        create_app(settings, shared=shared),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -101,7 +104,8 @@ def main() -> int:
     settings = from_environment(os.environ)
     configure_logging(settings.log_format)
     threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
-    return 0 if serve(settings, listen(settings.host, int(sys.argv[1]), shared=True)) else BROKEN
+    port, shared = int(sys.argv[1]), Path(sys.argv[2])
+    return 0 if serve(settings, listen(settings.host, port, shared=True), shared) else BROKEN
 
 
 def _stop_at_end_of_input() -> None:

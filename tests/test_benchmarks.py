@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import Options, epoch, loop
 from benchmarks import __main__ as command
-from benchmarks import epoch, loop
 from benchmarks.loop import Answer, Change, Window
 from training.vision import import_torchvision
 
@@ -21,14 +21,14 @@ def test_an_unknown_benchmark_is_refused_with_those_there_are(capsys: pytest.Cap
 def test_a_named_benchmark_prints_its_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(epoch, "main", lambda *, data, rounds: f"  {data.name} {rounds}")
+    monkeypatch.setattr(epoch, "main", lambda options: f"  {options.data.name} {options.rounds} {options.seconds}")
     command.main(["epoch", "--rounds", "2", "--data", str(tmp_path / "folder")])
-    assert capsys.readouterr().out == "epoch\n  folder 2\n\n"
+    assert capsys.readouterr().out == "epoch\n  folder 2 4\n\n"
 
 
 def test_without_the_files_the_epoch_is_skipped_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_torchvision("torchvision.datasets").MNIST, "mirrors", [])
-    assert epoch.main(data=tmp_path, rounds=1).startswith("  skipped: the MNIST files are neither readable")
+    assert epoch.main(Options(data=tmp_path, rounds=1)).startswith("  skipped: the MNIST files are neither readable")
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.2, 1), (0.21, 2), (0.5, 3), (0.99, 5), (1.0, 5)])

@@ -12,9 +12,12 @@ from pydantic import TypeAdapter
 
 from models import checkpoint
 from models.catalog import specs
-from models.inputs import from_json
+from models.inputs import from_array, from_json
 from models.spec import ModelSpec
+from service import signature
 from service.docs import body_schema, example_body
+from service.inference import parse
+from service.tensors import to_bytes
 
 SPECS = list(specs().items())
 each_model = pytest.mark.parametrize(("name", "spec"), SPECS, ids=[name for name, _ in SPECS])
@@ -64,6 +67,21 @@ def test_all_that_the_answer_depends_on_lies_in_the_state_dict(name: str, spec: 
     checkpoint.save_weights(network.state_dict(), path)
     again, _ = checkpoint.load(name, spec, path)
     np.testing.assert_array_equal(answers(spec, network, spec.example), answers(spec, again, spec.example))
+
+
+@each_model
+def test_the_open_inference_protocol_carries_the_example_in_json_and_in_binary(name: str, spec: ModelSpec) -> None:
+    (entry,) = signature.metadata(name, spec, [1], 1)["inputs"]
+    described = {**entry, "shape": spec.example.shape}
+    data = to_bytes(spec.example)
+    as_json = orjson.dumps({"inputs": [{**described, "data": spec.example.tolist()}]})
+    as_binary = orjson.dumps({"inputs": [{**described, "parameters": {"binary_data_size": len(data)}}]})
+    for body, header in ((as_json, None), (as_binary + data, str(len(as_binary)))):
+        found = parse(body, header, signature.accepted(spec), [signature.OUTPUT]).inputs[entry["name"]].data
+        entries = from_array(found, spec.entry)
+        assert not entries.errors
+        assert entries.good.dtype == spec.example.dtype
+        np.testing.assert_array_equal(entries.good, spec.example)
 
 
 @each_model

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from models import checkpoint
 from models.catalog import specs
 from tests.fakes import ROOT
 from training import __main__ as command
-from training.console import lines, shown_progress
+from training.console import heeding_ctrl_c, lines, shown_progress
 from training.flags import command_line, read_config
 from training.recipe import Progress, recipes
 
@@ -222,6 +223,40 @@ def test_lines_come_for_each_tenth_and_every_five_seconds_of_a_slow_run() -> Non
     clock[0] = 5.0
     report(Progress(epoch=1, epochs=1, step=1_001, steps=10_000, loss=0.5))
     assert len(written) == 11
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
+def test_ctrl_c_ends_the_run_even_where_a_destructor_swallows_it() -> None:
+    class Swallowing:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+            for _ in range(1000):  # the handler runs in here
+                pass
+
+    reported: list[Progress] = []
+    before = signal.getsignal(signal.SIGINT)
+    step = Progress(epoch=1, epochs=1, step=1, steps=2, loss=0.5)
+    with heeding_ctrl_c(reported.append) as report:
+        report(step)
+        with catch_unraisable() as dropped:
+            Swallowing()
+        with pytest.raises(KeyboardInterrupt):
+            report(step)
+    assert dropped == [KeyboardInterrupt]
+    assert len(reported) == 2
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+@contextlib.contextmanager
+def catch_unraisable() -> Iterator[list[type[BaseException]]]:
+    """What Python only prints, since nobody can catch it."""
+    caught: list[type[BaseException]] = []
+    before = sys.unraisablehook
+    sys.unraisablehook = lambda dropped: caught.append(dropped.exc_type)
+    try:
+        yield caught
+    finally:
+        sys.unraisablehook = before
 
 
 def all_of(terminal: int) -> str:

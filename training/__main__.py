@@ -13,7 +13,7 @@ from pathlib import Path
 
 from models.catalog import specs
 from training import plots
-from training.console import figures, say, shown_progress
+from training.console import figures, heeding_ctrl_c, say, shown_progress
 from training.flags import Parser, add_flags, command_line, read_config
 from training.recipe import Progress, TrainingError, recipes
 from training.run import run
@@ -90,7 +90,10 @@ def _train(options: Namespace) -> None:
             history.append(progress)
             show(progress)
 
-        outcome = run(name, recipe, config, data=options.data, folder=folder, file=file, report=report, command=command)
+        with heeding_ctrl_c(report) as told:
+            outcome = run(
+                name, recipe, config, data=options.data, folder=folder, file=file, report=told, command=command
+            )
     say(f"checkpoint {outcome.path}")
     say(figures(outcome.record.metrics))
     if options.register:

@@ -1,5 +1,6 @@
 """How a run shows itself: a bar on a terminal, plain lines everywhere else."""
 
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -27,6 +28,28 @@ def shown_progress() -> Iterator[Report]:
             yield report
     else:
         yield lines(say)
+
+
+@contextmanager
+def heeding_ctrl_c(report: Report) -> Iterator[Report]:
+    """`report`, which ends the run once Ctrl-C was pressed: an exception raised while a destructor runs is dropped."""
+    pressed = False
+
+    def press(*_: object) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    def heeding(progress: Progress) -> None:
+        report(progress)
+        if pressed:
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, press)
+    try:
+        yield heeding
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def lines(write: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> Report:

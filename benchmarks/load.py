@@ -1,0 +1,86 @@
+"""Load from wrk, every answer checked. wrk is one program in C: it leaves the cores to the servers."""
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import NamedTemporaryFile
+
+MISSING = "  skipped: install wrk (apt-get install wrk, brew install wrk)"
+_SCRIPT = Path(__file__).with_name("wrk.lua")
+
+
+class LoadError(Exception):
+    """wrk did not do its work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """What is sent, and the labels that every answer must bear, in order."""
+
+    content: bytes
+    media_type: str
+    labels: tuple[int, ...]
+    accept: str = "*/*"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """What one run of wrk saw. `bad`: requests that failed or were answered wrongly."""
+
+    requests: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    bad: int
+
+    @property
+    def rate(self) -> float:
+        """Good answers a second."""
+        return max(0, self.requests - self.bad) / self.seconds
+
+
+def is_there() -> bool:
+    """Whether wrk is on the PATH."""
+    return shutil.which("wrk") is not None
+
+
+def version() -> str | None:
+    """wrk's, as `wrk --version` says it; it ends with status 1."""
+    if not is_there():
+        return None
+    said = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False)  # noqa: S607 - the PATH's
+    found = re.search(r"wrk (?:debian/)?([\w.+-]+)", said.stdout + said.stderr)
+    return found[1] if found else "of unknown version"
+
+
+def send(url: str, body: Body, paths: tuple[str, ...], *, connections: int, seconds: int) -> Load:
+    """POST `body` for so long over so many connections, to the paths in turn. Raises LoadError."""
+    with NamedTemporaryFile() as file:
+        file.write(body.content)
+        file.flush()
+        labels = ",".join(map(str, body.labels))
+        command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "15s", "-s", str(_SCRIPT), url, "--"]
+        arguments = [file.name, body.media_type, body.accept, labels, *paths]
+        done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LoadError(f"wrk ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-200:]}")
+    return parse(done.stdout)
+
+
+def parse(output: str) -> Load:
+    """The last line of wrk's output, which wrk.lua wrote. Raises LoadError where there is none."""
+    lines = output.strip().splitlines()
+    try:
+        counts = json.loads(lines[-1])
+        return Load(
+            requests=counts["requests"],
+            seconds=counts["duration_us"] / 1e6,
+            p50_ms=counts["p50_us"] / 1e3,
+            p99_ms=counts["p99_us"] / 1e3,
+            bad=counts["wrong"] + counts["socket"] + counts["timeout"],  # a status other than 200 is wrong, too
+        )
+    except (IndexError, ValueError, TypeError, KeyError) as err:
+        raise LoadError(f"wrk.lua told nothing: {output[-200:]}") from err

@@ -1,0 +1,39 @@
+"""A FastAPI route written by hand: the bytes of one picture in, JSON out; for uvicorn with two workers."""
+
+import io
+import os
+from typing import Any
+
+import numpy as np
+import torch
+from fastapi import FastAPI, Request
+from PIL import Image
+from torch import nn
+
+network = nn.Sequential(
+    nn.Conv2d(1, 16, 5, padding=2),
+    nn.ReLU(),
+    nn.MaxPool2d(2),
+    nn.Conv2d(16, 32, 5, padding=2),
+    nn.ReLU(),
+    nn.MaxPool2d(2),
+    nn.Flatten(),
+    nn.Linear(1568, 10),
+)
+state = torch.load(os.environ["CHECKPOINT"], weights_only=True)
+network.load_state_dict({key.removeprefix("layers."): value for key, value in state.items()})
+network.eval()
+torch.set_num_threads(1)
+
+app = FastAPI()
+
+
+@app.post("/predict")
+async def predict(request: Request) -> dict[str, Any]:
+    """The digit in a 28x28 picture, and how probable each is."""
+    picture = Image.open(io.BytesIO(await request.body())).convert("L")
+    sample = torch.from_numpy(np.array(picture)).float().div(255)[None, None]
+    with torch.inference_mode():
+        probabilities = network(sample).softmax(dim=1)[0]
+    label = int(probabilities.argmax())
+    return {"label": label, "probability": float(probabilities[label]), "probabilities": probabilities.tolist()}

@@ -1,0 +1,65 @@
+"""Tables in plain text, and the page that holds them with the machine and the versions they were measured on."""
+
+import os
+import platform
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import psutil
+
+from benchmarks import load, servers
+
+_PACKAGES = ("torch", "onnxruntime", "numpy", "pillow", "uvicorn", "uvloop", "httptools", "fastapi", "starlette")
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns as wide as their widest cell; the first stands left, the others right. A short row ends where it ends."""
+    widths = [
+        max(len(row[i]) for row in [head, *rows] if i < len(row) - 1 or len(row) == len(head)) for i in range(len(head))
+    ]
+    return "\n".join(
+        "  "
+        + "  ".join([row[0].ljust(widths[0]), *(cell.rjust(widths[i]) for i, cell in enumerate(row[1:], 1))]).rstrip()
+        for row in [head, *rows]
+    )
+
+
+def markdown(command: str, known: Mapping[str, str], tables: Mapping[str, str]) -> str:
+    """One page: what was run where, then each benchmark's tables as they are printed."""
+    lines = ["# Benchmarks", "", "Written by", "", "```sh", command, "```", "", "| | |", "|---|---|"]
+    lines += [f"| {name} | {value} |" for name, value in known.items()]
+    for name, text in tables.items():
+        lines += ["", f"## {name}", "", "```text", text, "```"]
+    return "\n".join(lines) + "\n"
+
+
+def facts() -> dict[str, str]:
+    """Date, machine and versions."""
+    memory = f"{psutil.virtual_memory().total / 2**30:.1f} GiB memory"
+    return {
+        "date": f"{datetime.now(UTC):%Y-%m-%d}",
+        "machine": f"{os.cpu_count()} cores, {_processor()}, {memory}",
+        "system": f"{platform.system()}, {platform.machine()}",
+        "Python": platform.python_version(),
+        **{package: _version(package) for package in _PACKAGES},
+        **{name: f"{pins[0].partition('==')[2]}, in its own environment" for name, pins in servers.PEERS.items()},
+        "wrk": load.version() or "not installed",
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,222 @@
+"""The servers that are measured: how each is installed, started, watched and stopped."""
+
+import base64
+import json
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import httpx
+import psutil
+
+from benchmarks.load import Body
+
+ROOT = Path(__file__).parents[1]
+PRETRAINED = ROOT / "models" / "pretrained"  # models.catalog has it, too, but loads PyTorch
+SEVEN = Body(content=(PRETRAINED / "seven.png").read_bytes(), media_type="image/png", labels=(7,))
+_TOOLS = ROOT / ".bench"
+_HERE = Path(__file__).parent / "peers"
+_SHARED = tuple(f"{name}=={version(name).split('+')[0]}" for name in ("torch", "numpy", "pillow"))
+PEERS = {"litserve": ("litserve==0.2.19", *_SHARED), "mosec": ("mosec==0.9.8", *_SHARED)}
+_START_S = 120
+_STOP_S = 20
+
+
+class NotInstalled(Exception):
+    """The environment of a peer could not be made."""
+
+
+class NotStarted(Exception):
+    """A server ended, or did not answer in time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """How to start it and what to send. In `command`, {python} and {port} are filled in.
+
+    `needs` names the peer whose environment it runs in; by default this one. `ready`: what must answer 200, too.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    path: str
+    body: Body = SEVEN
+    environ: Mapping[str, str] = field(default_factory=dict)
+    cwd: Path = _HERE
+    needs: str = ""
+    ready: str = ""
+
+
+def torchloop(store: Path, *, cwd: Path = ROOT) -> Server:
+    """This service with two web processes, and no worker beside it."""
+    settings = {"STORE": str(store), "WORKER": "external", "WEB_PROCESSES": "2", "PORT": "{port}"}
+    return Server(
+        name="torchloop",
+        command=("{python}", "-m", "service"),
+        path="/predict/mnist",
+        environ={f"TORCHLOOP_{name}": value for name, value in settings.items()},
+        cwd=cwd,
+    )
+
+
+def _uvicorn(name: str, *more: str) -> Server:
+    command = ("{python}", "-m", "uvicorn", f"{name}:app", "--port", "{port}", "--workers", "2")
+    quiet = ("--no-access-log", "--log-level", "warning")
+    return Server(name=name, command=(*command, *quiet, *more), path="/predict")
+
+
+def _mosec(name: str, batched: str) -> Server:
+    flags = ("--address", "127.0.0.1", "--port", "{port}", "--log-level", "warning", "--timeout", "10000")
+    return Server(
+        name=name,
+        command=("{python}", "mosec_server.py", *flags),
+        path="/inference",
+        environ={"BATCHED": batched},
+        needs="mosec",
+    )
+
+
+BARE = _uvicorn("bare", "--loop", "uvloop", "--http", "httptools", "--lifespan", "off")
+HANDWRITTEN = _uvicorn("handwritten")
+MOSEC = (_mosec("mosec", "1"), _mosec("mosec, no batches", "0"))
+LITSERVE = Server(
+    name="litserve",
+    command=("{python}", "litserve_server.py", "{port}"),
+    path="/predict",
+    body=Body(
+        content=json.dumps({"image_data": base64.b64encode(SEVEN.content).decode()}).encode(),
+        media_type="application/json",
+        labels=SEVEN.labels,
+    ),
+    needs="litserve",
+)
+
+
+def python(peer: str) -> str:
+    """The interpreter of a peer's environment, which is made where it is missing or stale. Raises NotInstalled."""
+    if not peer:
+        return sys.executable
+    folder = _TOOLS / peer
+    mark, wanted = folder / "installed.txt", "\n".join(PEERS[peer])
+    interpreter = str(folder / "bin" / "python")
+    if mark.is_file() and mark.read_text() == wanted:
+        return interpreter
+    _run([sys.executable, "-m", "venv", "--clear", str(folder)])
+    _run([interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS[peer]])
+    mark.write_text(wanted)
+    return interpreter
+
+
+def _run(command: Sequence[str]) -> None:
+    try:
+        subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as err:
+        said = (getattr(err, "stderr", "") or str(err)).strip().splitlines()
+        reasons = [line for line in said if line.startswith("ERROR")] or said[-1:]
+        raise NotInstalled(re.sub(r"\s+", " ", reasons[-1] if reasons else "no reason given")[:120]) from err
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers. `start_s`: from its start to its first good answer."""
+
+    url: str
+    start_s: float
+    parent: psutil.Process
+
+    def cpu_s(self) -> float:
+        """CPU time of all its processes so far; of those that have ended, what their parents know."""
+        return sum(times.user + times.system for times in (process.cpu_times() for process in _tree(self.parent)))
+
+    def resident_mb(self) -> list[float]:
+        """Resident memory of each process, largest first; pages that two share count in both."""
+        return sorted((process.memory_info().rss / 1e6 for process in _tree(self.parent)), reverse=True)
+
+    def settle(self) -> None:
+        """Wait until it takes less than half of a core: its other processes are up, too."""
+        for _ in range(40):
+            before = self.cpu_s()
+            time.sleep(0.5)
+            if self.cpu_s() - before < 0.25:
+                return
+
+
+@contextmanager
+def started(server: Server) -> Iterator[Running]:
+    """The server on a free port of 127.0.0.1, until the end. Raises NotInstalled, NotStarted."""
+    port, inherited = _free_port(), {k: v for k, v in os.environ.items() if not k.startswith("TORCHLOOP_")}
+    filled = {"{python}": python(server.needs), "{port}": str(port)}
+    environ = {name: filled.get(value, value) for name, value in server.environ.items()}
+    environ = {**inherited, "CHECKPOINT": str(PRETRAINED / "mnist.pt"), **environ}
+    with tempfile.TemporaryFile() as log:
+        command = [filled.get(word, word) for word in server.command]
+        began = time.perf_counter()
+        process = subprocess.Popen(command, cwd=server.cwd, env=environ, stdout=log, stderr=log)
+        try:
+            _wait(server, f"http://127.0.0.1:{port}", process, began)
+            start_s = time.perf_counter() - began
+            yield Running(f"http://127.0.0.1:{port}", start_s, psutil.Process(process.pid))
+        except NotStarted as err:
+            log.seek(0)
+            said = log.read().decode(errors="replace").strip().splitlines()
+            raise NotStarted(f"{err}: {said[-1] if said else 'it said nothing'}"[:160]) from err
+        finally:
+            _stop(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+def _wait(server: Server, url: str, process: "subprocess.Popen[bytes]", began: float) -> None:
+    good = re.compile(rf'"label":\s*{server.body.labels[0]}\b')
+    headers = {"Content-Type": server.body.media_type}
+    with httpx.Client(timeout=10) as client:
+        while time.perf_counter() - began < _START_S:
+            if process.poll() is not None:
+                raise NotStarted(f"ended with {process.returncode}")
+            with suppress(httpx.TransportError):
+                answer = client.post(url + server.path, content=server.body.content, headers=headers)
+                if answer.status_code == httpx.codes.OK and good.search(answer.text) and _is_ready(client, url, server):
+                    return
+            time.sleep(0.02)
+    raise NotStarted(f"no good answer within {_START_S} s")
+
+
+def _is_ready(client: httpx.Client, url: str, server: Server) -> bool:
+    return not server.ready or client.get(url + server.ready).status_code == httpx.codes.OK
+
+
+def _tree(parent: psutil.Process) -> tuple[psutil.Process, ...]:
+    return parent, *parent.children(recursive=True)
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """Ask the parent to end; then end whatever it left behind."""
+    family = _tree(psutil.Process(process.pid)) if process.poll() is None else ()
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(timeout=_STOP_S)
+    for member in psutil.wait_procs(family, timeout=1)[1]:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
+
+
+def copy_checkout(folder: Path) -> None:
+    """The folders that a service consists of, into a new folder."""
+    for name in ("models", "training", "service"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -1,0 +1,164 @@
+"""What the serving benchmark saw, as tables: medians over the rounds, ratios taken within each round."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from benchmarks import batches, floors
+from benchmarks.load import Load
+from benchmarks.report import table
+from benchmarks.servers import MOSEC
+
+CONNECTIONS = (1, 16, 64, 256)
+AT = 64  # connections where CPU and latencies are read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visit:
+    """One server in one round. `resident_mb`: each process's, largest first."""
+
+    start_s: float
+    loads: Mapping[int, Load]
+    cpu_us: float
+    resident_mb: Sequence[float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Round:
+    """What one round saw of each server, of the floors (µs), and of batches (pictures a second)."""
+
+    visits: Mapping[str, Visit]
+    floors: Mapping[str, float]
+    batches: Mapping[str, float]
+
+
+def tables(
+    rounds: Sequence[Round], faults: Mapping[str, str], unbatched: Mapping[str, str], names: Sequence[str]
+) -> str:
+    """Everything, as text. Faults are by server; `unbatched` are those with batches."""
+    parts = [
+        f"  POST of one 28x28 PNG, medians of {len(rounds)} rounds, every answer checked",
+        _throughput(rounds, faults, names),
+        f"  the server at {AT} connections, its memory after all, and its start",
+        _costs(rounds, faults, names),
+        "  floors, µs of CPU a request",
+        floors.table_of([seen.floors for seen in rounds], _over(rounds, lambda seen: seen.visits["bare"].cpu_us)),
+        "  one request of 256 pictures at a time, pictures a second",
+        batches.table_of([seen.batches for seen in rounds], unbatched),
+        "  aims",
+        _aims(rounds),
+    ]
+    return "\n\n".join(parts)
+
+
+def _over(rounds: Sequence[Round], figure: Callable[[Round], float]) -> float:
+    """The median over those rounds that have the figure; NaN where none has."""
+    values = []
+    for seen in rounds:
+        try:
+            values.append(figure(seen))
+        except (KeyError, ValueError, ZeroDivisionError):
+            continue
+    return median(values) if values else math.nan
+
+
+def _rate(name: str, connections: int) -> Callable[[Round], float]:
+    return lambda seen: seen.visits[name].loads[connections].rate
+
+
+def _ratio(connections: int, others: Sequence[str]) -> Callable[[Round], float]:
+    """In one round: this service's rate over that of the best of the others."""
+
+    def ratio(seen: Round) -> float:
+        best = max(seen.visits[other].loads[connections].rate for other in others if other in seen.visits)
+        return seen.visits["torchloop"].loads[connections].rate / best
+
+    return ratio
+
+
+_MOSECS = [server.name for server in MOSEC]
+
+
+def _throughput(rounds: Sequence[Round], faults: Mapping[str, str], names: Sequence[str]) -> str:
+    head = ["requests/s over ... connections", *(f"{count}" for count in CONNECTIONS), "bad answers"]
+    rows = []
+    for name in names:
+        if name in faults:
+            rows.append([name, faults[name]])
+            continue
+        rates = [_over(rounds, _rate(name, count)) for count in CONNECTIONS]
+        bad = sum(found.bad for seen in rounds if name in seen.visits for found in seen.visits[name].loads.values())
+        rows.append([name, *(f"{rate:.0f}" for rate in rates), str(bad)])
+    for label, others in (("handwritten", ["handwritten"]), ("mosec", _MOSECS)):
+        ratios = [_over(rounds, _ratio(count, others)) for count in CONNECTIONS]
+        rows.append([f"torchloop / {label}", *(f"{ratio:.2f}" for ratio in ratios), ""])
+    return table(head, rows)
+
+
+def _costs(rounds: Sequence[Round], faults: Mapping[str, str], names: Sequence[str]) -> str:
+    figures: list[tuple[str, str, Callable[[Visit], float]]] = [
+        ("µs CPU/request", ".0f", lambda visit: visit.cpu_us),
+        ("p50 ms", ".2f", lambda visit: visit.loads[AT].p50_ms),
+        ("p99 ms", ".2f", lambda visit: visit.loads[AT].p99_ms),
+        ("p99/p50", ".2f", lambda visit: visit.loads[AT].p99_ms / visit.loads[AT].p50_ms),
+        ("MB, all", ".0f", lambda visit: sum(visit.resident_mb)),
+        ("MB, two largest", ".0f", lambda visit: sum(visit.resident_mb[:2])),
+        ("start s", ".2f", lambda visit: visit.start_s),
+    ]
+    rows = [
+        [name, *(format(_of(rounds, name, figure), spec) for _, spec, figure in figures)]
+        for name in names
+        if name not in faults
+    ]
+    return table(["", *(title for title, _, _ in figures)], rows)
+
+
+def _of(rounds: Sequence[Round], name: str, figure: Callable[[Visit], float]) -> float:
+    return _over(rounds, lambda seen: figure(seen.visits[name]))
+
+
+def _aims(rounds: Sequence[Round]) -> str:
+    """Each aim beside what was reached, and whether that is enough."""
+    at_least = [
+        *(
+            (f"{aim:g}x handwritten at {count}", aim, _ratio(count, ["handwritten"]))
+            for count, aim in ((1, 2), (64, 3.5))
+        ),
+        *(
+            (f"{aim:g}x mosec at {count}", aim, _ratio(count, _MOSECS))
+            for count, aim in ((1, 2), (16, 2), (64, 2), (256, 1))
+        ),
+        ("0.85x ONNX Runtime alone on all cores, 256 pictures", 0.85, _to_bare),
+        ("2x litserve, 256 pictures", 2, lambda seen: batches.to_litserve(seen.batches)),
+    ]
+    at_most: list[tuple[str, float, Callable[[Round], float]]] = [
+        ("320 µs CPU/request at 64", 320, lambda seen: seen.visits["torchloop"].cpu_us),
+        ("1.6x the sum of the floors", 1.6, _to_floors),
+        ("p99 2.5x p50 at 64", 2.5, lambda seen: _spread(seen.visits["torchloop"].loads[AT])),
+        ("500 MB in two web processes", 500, lambda seen: sum(seen.visits["torchloop"].resident_mb[:2])),
+        ("4 s to the first answer, second start", 4, lambda seen: seen.visits["torchloop"].start_s),
+    ]
+    rows = [_aim(f"at least {name}", aim, _over(rounds, figure), 1) for name, aim, figure in at_least]
+    rows += [_aim(f"at most {name}", aim, _over(rounds, figure), -1) for name, aim, figure in at_most]
+    return table(["aim", "reached", ""], rows)
+
+
+def _aim(name: str, aim: float, reached: float, sign: int) -> list[str]:
+    """A row. `sign` 1: more is better; -1: less is."""
+    if math.isnan(reached):
+        return [name, "not measured"]
+    return [name, f"{reached:.3g}", "yes" if sign * reached >= sign * aim else "no"]
+
+
+def _spread(seen: Load) -> float:
+    return seen.p99_ms / seen.p50_ms
+
+
+def _to_bare(seen: Round) -> float:
+    return batches.to_bare(seen.batches, batches.THREADS[-1])
+
+
+def _to_floors(seen: Round) -> float:
+    """CPU of one request at 64 connections over the sum of the floors of the same round."""
+    return seen.visits["torchloop"].cpu_us / floors.total(seen.floors, seen.visits["bare"].cpu_us)
