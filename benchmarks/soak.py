@@ -42,11 +42,13 @@ _CALLERS = 4
 _PAUSE_S = 0.04  # of a caller, between two requests, on the average
 _IDLE_S = 2.0  # a connection that was idle for longer is not used again: the service would close it after 5
 _REQUESTS = 100  # over one connection; then a new one, which may reach another process
+_TIMEOUT_S = 300.0  # an upload is checked and exported at low priority; what else is late is a 504 of the service
 _CHANGE_S = 2.0
 _JOB_S = 8.0
 _KILL_S = (6.0, 14.0)
 _END_S = 180.0  # for the jobs to end
 JSON = {"Content-Type": "application/json"}
+MODELS = ["regressor", "classifier", "mnist"]
 JOBS: list[dict[str, Any]] = [
     {"model": "regressor", "config": {"epochs": 200}},
     {"model": "classifier", "config": {"epochs": 200}, "promote": "always"},
@@ -121,7 +123,7 @@ class Caller:
         if time.monotonic() > self._used + _IDLE_S:
             self.close()
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(self._soak.address, timeout=60)
+            self._connection = http.client.HTTPConnection(self._soak.address, timeout=_TIMEOUT_S)
             self._pid, self._left = 0, _REQUESTS
         return self._connection
 
@@ -203,17 +205,24 @@ def change(run: Soak) -> None:
     caller, chance = Caller(run), random.Random("change")  # noqa: S311
     turn = 0
     while not run.stop.wait(_CHANGE_S):
+        if turn % 20 == 0:
+            _register(run, caller, "regressor", turn)
         turn += 1
-        model = chance.choice(["regressor", "mnist"])
-        if turn % 10 == 1:
-            _register(run, caller, model, turn)
-        known = [version for name, version in list(run.seen.versions) if name == model]
+        model = chance.choice(MODELS)
+        known = _versions(caller, model)
         action, body = "rollback", b"{}"
         if known and chance.random() < 0.6:
             action, body = "promote", orjson.dumps({"version": chance.choice(known)})
         answer = caller.ask("POST", f"/models/{model}/{action}", body, JSON, good=(200, 409))
         run.seen.changes += answer is not None and answer[0] == 200
     caller.close()
+
+
+def _versions(caller: Caller, model: str) -> list[int]:
+    answer = caller.ask("GET", f"/models/{model}/versions")
+    if answer is None or answer[0] != 200:
+        return []
+    return [version["version"] for version in orjson.loads(answer[1])["versions"]]
 
 
 def _register(run: Soak, caller: Caller, model: str, seed: int) -> None:
