@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -40,7 +41,7 @@ def create_app(
     settings: Settings,
     specs: Mapping[str, ModelSpec] | None = None,
     pretrained: Path = catalog.PRETRAINED,
-    read: ReadRecipes = read_recipes,
+    read: ReadRecipes | None = None,
     start_child: StartChild = Child,
     shared: Path | None = None,
 ) -> FastAPI:
@@ -65,7 +66,7 @@ def create_app(
         max_wait_s=settings.max_wait_ms / 1000,
         queue_limit=settings.queue_limit,
     )
-    recipes = Recipes(read)
+    recipes = Recipes(read or partial(read_recipes, settings.store))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
