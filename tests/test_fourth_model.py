@@ -10,7 +10,7 @@ PAGE = ROOT / "docs" / "adding-a-model.md"
 
 def test_a_fourth_model_is_trained_served_and_tested_as_two_new_files(tmp_path: Path) -> None:
     assert [block.file for block in blocks(PAGE) if block.file] == ["models/iris.py", "training/iris.py"]
-    copy = copy_of_the_checkout(tmp_path)
+    copy = copy_of_the_checkout(tmp_path, PAGE)
     do(PAGE, copy)
     record = json.loads((copy / "models" / "pretrained" / "iris.json").read_text())
     assert record["metrics"]["accuracy"] > 0.9
