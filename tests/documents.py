@@ -153,22 +153,18 @@ def _documents(text: str) -> list[Any]:
 
 def _same(promised: Any, given: Any) -> bool:
     """Whether what was given is what was promised. "..." is anything, also as a key, or as the rest of a list."""
-    match promised:
-        case "...":
-            return True
-        case str() if "..." in promised:
-            return isinstance(given, str) and given.startswith(promised.partition("...")[0])
-        case dict():
-            names = promised.keys() - {"..."}
-            return (
-                isinstance(given, dict)
-                and (names <= given.keys() if "..." in promised else names == given.keys())
-                and all(_same(promised[name], given[name]) for name in names)
-            )
-        case [*items, "..."]:
-            return isinstance(given, list) and all(map(_same, items, given)) and len(given) >= len(items)
-        case list():
-            return isinstance(given, list) and len(given) == len(promised) and all(map(_same, promised, given))
-        case float():
-            return isinstance(given, float | int) and abs(given - promised) <= _TOLERANCE * max(1, abs(promised))
-    return bool(type(promised) is type(given) and promised == given)
+    if isinstance(promised, str) and "..." in promised:
+        return promised == "..." or (isinstance(given, str) and given.startswith(promised.partition("...")[0]))
+    if isinstance(promised, float):
+        return isinstance(given, float | int) and abs(given - promised) <= _TOLERANCE * max(1, abs(promised))
+    if type(promised) is not type(given):
+        return False
+    if isinstance(promised, dict):
+        names = promised.keys() - {"..."}
+        there = names <= given.keys() if "..." in promised else names == given.keys()
+        return there and all(_same(promised[name], given[name]) for name in names)
+    if isinstance(promised, list):
+        items = promised[:-1] if promised[-1:] == ["..."] else promised
+        enough = len(given) >= len(items) if items is not promised else len(given) == len(items)
+        return enough and all(map(_same, items, given))
+    return bool(promised == given)

@@ -9,7 +9,8 @@ import pytest
 from models.record import content_name, read_verified
 from service.registry import Registry
 from service.store import Store
-from tests.documents import PAGES, README, ROOT, blocks, copy_of_the_checkout, do
+from tests.documents import PAGES, README, blocks, copy_of_the_checkout, do
+from tests.fakes import ROOT
 
 DOCS = ROOT / "docs"
 ALL = [README, *PAGES]

@@ -3,7 +3,8 @@
 import json
 from pathlib import Path
 
-from tests.documents import ROOT, blocks, copy_of_the_checkout, do
+from tests.documents import blocks, copy_of_the_checkout, do
+from tests.fakes import ROOT
 
 PAGE = ROOT / "docs" / "adding-a-model.md"
 
