@@ -66,6 +66,7 @@ def create_app(
         max_wait_s=settings.max_wait_ms / 1000,
         queue_limit=settings.queue_limit,
     )
+    metrics.waiting.set_function(lambda: batcher.waiting)
     recipes = Recipes(read or partial(read_recipes, settings.store))
 
     @asynccontextmanager
@@ -90,7 +91,7 @@ def create_app(
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
     app.include_router(versions.promotions_router(specs, Registry(store), rollout))
     app.include_router(job_routes.router(specs, Jobs(store), settings.store, recipes))
-    app.include_router(ops_routes.router(specs, rollout, batcher, metrics))
+    app.include_router(ops_routes.router(specs, rollout, metrics))
     problems.install(app)
     docs.describe(app, specs)
     return app

@@ -24,7 +24,8 @@ from tests.fakes import ROOT, running_server
 
 README = ROOT / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
-_ADDRESS = "http://127.0.0.1:8000"
+_HERE = "127.0.0.1:8000"
+_ADDRESS = f"http://{_HERE}"
 _BLOCK = re.compile(r"^(?:<!-- file: (\S+) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _START = re.compile(r"^((?:TORCHLOOP_\w+=\S+ )*)(?:make serve|\.venv/bin/python -m service)$")
 _END = "-- end of a block --"
@@ -117,7 +118,11 @@ def _run(steps: list[Step], folder: Path, url: str) -> list[str]:
     lines = ["set -euo pipefail", 'curl() { command curl --silent --show-error $fail "$@"; }']
     for step in steps:
         lines += [f"fail={'' if step.is_refused else '--fail'}", step.commands, f"echo; echo '{_END}'"]
-    script = "\n".join(lines).replace(_ADDRESS, url).replace(".venv/bin/python", shlex.quote(sys.executable))
+    script = (
+        "\n".join(lines)
+        .replace(_HERE, url.removeprefix("http://"))
+        .replace(".venv/bin/python", shlex.quote(sys.executable))
+    )
     here = shlex.quote(str(Path(sys.executable).parent))
     script = re.sub(r"^make ", f"make --no-print-directory BIN={here} READY=ready ", script, flags=re.MULTILINE)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
