@@ -21,6 +21,7 @@ PICTURE_FORMATS = {
     "image/gif": "GIF",
 }
 MAX_SAMPLES = 16_384  # in one body: bounds the answer, as the body's bytes alone do not
+_MAX_DEPTH = 64  # of nested lists: what a NumPy array can have
 _NPY_MAGIC = b"\x93NUMPY"
 _NPY_HEADER_LIMIT = 4096  # bytes; NumPy's own is 10,000. An honest header is about 120.
 
@@ -59,8 +60,10 @@ def from_json(content: bytes, entry: Entry) -> Entries:
         raise InvalidInput("Wrong inputs", '"inputs" must be a list of at least one sample')
     if len(inputs) > MAX_SAMPLES:
         raise TooManySamples(len(inputs), MAX_SAMPLES)
-    if b"true" in content or b"false" in content:
-        return _one_by_one(inputs, entry)  # NumPy would read [true, 2] as [1, 2]
+    if b"true" in content or b"false" in content or content.count(b'"') > 2:
+        return _one_by_one(
+            inputs, entry
+        )  # NumPy would read [true, 2] as [1, 2], and ["text", 2] as two texts that long
     return _together(inputs, entry)
 
 
@@ -156,8 +159,8 @@ def _one(value: Any, entry: Entry) -> Array:
     """One entry of a JSON body. Raises InvalidInput."""
     shape = list(entry.shape)
     try:
-        if _has_boolean(value):
-            raise TypeError("booleans are no numbers")
+        if _has_other_than_numbers(value):
+            raise TypeError("booleans and texts are no numbers")
         array = _numbers(value)
     except (ValueError, TypeError, OverflowError) as err:
         raise InvalidInput("Wrong sample", f"a sample must be numbers in shape {shape}") from err
@@ -178,10 +181,10 @@ def _numbers(value: Any) -> Array:
     return array.astype(np.float64, copy=False)
 
 
-def _has_boolean(value: Any) -> bool:
+def _has_other_than_numbers(value: Any, depth: int = 0) -> bool:
     if isinstance(value, list):
-        return any(_has_boolean(item) for item in value)
-    return isinstance(value, bool)
+        return depth > _MAX_DEPTH or any(_has_other_than_numbers(item, depth + 1) for item in value)
+    return isinstance(value, bool | str)
 
 
 def _in_range(array: Array, entry: Entry) -> Entries:

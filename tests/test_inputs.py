@@ -1,5 +1,6 @@
 import io
 import struct
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -184,3 +185,19 @@ def test_other_formats_are_never_decoded(kind: str) -> None:
 def test_bytes_that_are_no_picture_say_so(content: bytes) -> None:
     with pytest.raises(InvalidInput, match=r"picture"):
         open_picture(content, "", 1000)
+
+
+@pytest.mark.parametrize("inputs", [["x" * 200_000, *[1] * 16_000], [["x" * 200_000, *[1] * 16_000]]])
+def test_a_text_among_numbers_does_not_widen_them(inputs: Any) -> None:
+    tracemalloc.start()
+    try:
+        entries = from_json(body(inputs), POINT)
+        assert tracemalloc.get_traced_memory()[1] < 50_000_000  # NumPy took 12 GB: 200,000 characters a number
+    finally:
+        tracemalloc.stop()
+    assert len(entries.errors) == len(inputs)
+
+
+def test_lists_as_deep_as_json_may_be_are_an_error_and_no_failure() -> None:
+    deep = b"[" * 900 + b"true" + b"]" * 900
+    assert from_json(b'{"inputs": [' + deep + b"]}", POINT).errors[0].title == "Wrong sample"
