@@ -19,7 +19,7 @@ from service.engine import Engine
 from service.exports import Exports
 from service.imports import Importer
 from service.jobs import Jobs
-from service.keys import KeyGuard
+from service.keys import Guard
 from service.metrics import Metrics
 from service.recipes import ReadRecipes, Recipes, read_recipes
 from service.registry import Registry
@@ -86,11 +86,12 @@ def create_app(
         version=VERSION,
         lifespan=lifespan,
         redoc_url=None,
+        redirect_slashes=False,  # the address to go to would be made of the Host header
         telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
     )
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
     app.add_middleware(ShortCut, predict=predict, models=specs)
-    app.add_middleware(KeyGuard, keys=settings.api_keys)
+    app.add_middleware(Guard, keys=settings.api_keys)
     app.router.routes.extend(predict.routes())
     importer = Importer(store, settings.data, recipes, start_child)
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
