@@ -126,7 +126,7 @@ class BodyReader:
             try:
                 good.append(await self._entry(part, media_type, read))
             except InvalidInput as err:
-                errors[position] = err
+                errors[position] = err.with_traceback(None)  # which holds this frame, and with it the whole body
         return stacked(good, errors, spec.entry)
 
     async def _in_thread(self, function: Callable[[], T]) -> T:
