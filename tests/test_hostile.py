@@ -143,7 +143,6 @@ def test_clients_that_never_finish_are_hung_up_on(url: str) -> None:
     with ThreadPoolExecutor(len(halves)) as pool:
         answers = list(pool.map(lambda sent: slow(url, sent), halves))
     assert [status for status, _ in answers] == list(halves.values())
-    assert "408" in answers[-1][1], "the second request of that connection never came"
     assert web_process(url).num_fds() == descriptors(url)
 
 
