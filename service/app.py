@@ -21,7 +21,7 @@ from service.engine import Engine
 from service.exports import Exports
 from service.imports import Importer
 from service.jobs import Jobs
-from service.keys import KeyGuard
+from service.keys import Guard
 from service.metrics import Metrics
 from service.recipes import ReadRecipes, Recipes, read_recipes
 from service.registry import Registry
@@ -82,7 +82,7 @@ def create_app(
     app = _bare(lifespan)
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
     app.add_middleware(ShortCut, predict=predict, models=specs)
-    app.add_middleware(KeyGuard, keys=settings.api_keys)
+    app.add_middleware(Guard, keys=settings.api_keys)
     app.router.routes.extend(predict.routes())
     offered = repository.Offered(specs, engine, rollout)
     app.router.routes.extend(_v2(settings, offered, bodies, batcher, engine, rollout, store, metrics))
@@ -95,18 +95,6 @@ def create_app(
     problems.install(app)
     docs.describe(app, specs)
     return app
-
-
-def _bare(lifespan: Lifespan[FastAPI]) -> FastAPI:
-    """The application before it has any route of ours."""
-    return FastAPIOffline(
-        title="Torchloop",
-        summary="Train, evaluate, promote, serve, roll back",
-        version=VERSION,
-        lifespan=lifespan,
-        redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
-    )
 
 
 def _v2(
@@ -123,6 +111,19 @@ def _v2(
     infer = InferRoute(offered, bodies, batcher, metrics, settings.request_timeout_s)
     described = openinference.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
     return [*infer.routes(), *described, *repository.routes(offered, bodies, rollout)]
+
+
+def _bare(lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """The application before it has any route of ours."""
+    return FastAPIOffline(
+        title="Torchloop",
+        summary="Train, evaluate, promote, serve, roll back",
+        version=VERSION,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,  # the address to go to would be made of the Host header
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
+    )
 
 
 def _compute(engine: Engine, metrics: Metrics) -> Compute:
