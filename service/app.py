@@ -93,7 +93,7 @@ def create_app(
     app.include_router(job_routes.router(specs, Jobs(store), settings.store, recipes))
     app.include_router(ops_routes.router(specs, rollout, metrics))
     problems.install(app)
-    docs.describe(app, specs)
+    docs.describe(app, specs, locked=bool(settings.api_keys))
     return app
 
 

@@ -1,5 +1,6 @@
-"""The OpenAPI description of the predict routes, which read the raw request: made from the specs."""
+"""The OpenAPI description: the predict routes, which read the raw request, from the specs; every route's failures."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,17 +13,30 @@ from models.inputs import MAX_SAMPLES, PICTURE_FORMATS
 from models.spec import ModelSpec
 from service import problems
 from service.bodies import JSON, MAX_FILES, MULTIPART, NPY, OCTETS, media_types
+from service.keys import needed_scope
 
-_STATUSES = {
-    "400": "the body cannot be read",
-    "404": "no such version",
+_WHY = {
+    "400": "the request cannot be read",
+    "401": "a key is needed",
+    "403": "the key does not open this",
+    "404": "no such model, version or job",
+    "409": "the state of things forbids it",
     "413": "too many bytes or samples",
     "415": "a body of a kind that this model does not take",
-    "422": "no sample of the body is valid",
+    "422": "readable, but not valid",
     "429": "the queue is full: try again after Retry-After seconds",
-    "503": "the model has no live version",
+    "503": "nothing is live, or the store is out of reach",
     "504": "the answer would come too late",
 }
+_PROBLEMS = {  # the operations, as "METHOD path", that may answer with a problem of these statuses
+    r".*\{.*|POST /(train|predict/.*)": ["404"],
+    r"POST (/train|.*/promote)": ["400", "413", "422"],
+    r"POST .*/versions": ["413"],
+    r"POST .*/(promote|rollback|cancel)": ["409"],
+    r"POST /predict/.*": ["400", "409", "413", "415", "422", "429", "504"],
+    r".* /(predict|train|jobs|models/.*/).*": ["503"],
+}
+_KEY = {"key": {"type": "http", "scheme": "bearer", "description": "a key of TORCHLOOP_API_KEYS"}}
 CHECKPOINT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -53,8 +67,11 @@ def example_body(spec: ModelSpec) -> dict[str, Any]:
     return {"inputs": spec.example.tolist()}
 
 
-def describe(app: FastAPI, specs: Mapping[str, ModelSpec]) -> None:
-    """Make `app.openapi()` describe one predict route a model, with its example, beside the typed routes."""
+def describe(app: FastAPI, specs: Mapping[str, ModelSpec], *, locked: bool) -> None:
+    """Make `app.openapi()` describe one predict route a model, with its example, beside the typed routes.
+
+    Every operation is given the problem documents that it may answer with; where the service is `locked`, its key too.
+    """
 
     def openapi() -> dict[str, Any]:
         if app.openapi_schema is None:
@@ -63,10 +80,54 @@ def describe(app: FastAPI, specs: Mapping[str, ModelSpec]) -> None:
             )
             predict = {f"/predict/{name}": {"post": _predict(name, spec)} for name, spec in specs.items()}
             schema["paths"] = {**predict, **schema["paths"]}
+            _correct_parameters(schema, list(specs))
+            _add_problems(schema, locked=locked)
             app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _correct_parameters(schema: dict[str, Any], names: list[str]) -> None:
+    """Say which models there are, wherever one must be named; and that what may be left out may not be `null`."""
+    schema["components"]["schemas"]["TrainRequest"]["properties"]["model"]["enum"] = names
+    operations = (operation for path in schema["paths"].values() for operation in path.values())
+    for parameter in (parameter for operation in operations for parameter in operation.get("parameters", [])):
+        kind = parameter["schema"]
+        if (parameter["name"], parameter["in"]) == ("model", "path"):
+            kind["enum"] = names
+        if {"type": "null"} in kind.get("anyOf", []):
+            kind |= next(option for option in kind.pop("anyOf") if option != {"type": "null"})
+
+
+def _add_problems(schema: dict[str, Any], *, locked: bool) -> None:
+    """Document the failures of every operation; FastAPI would document its own 422, which never leaves this service."""
+    parts = schema["components"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        parts["schemas"].pop(name, None)
+    parts["schemas"]["Problem"] = problems.SCHEMA
+    if locked:
+        parts["securitySchemes"] = _KEY
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            scope = needed_scope(method.upper(), path) if locked else None
+            if scope:
+                operation["security"] = [{name: [] for name in _KEY}]
+            for status in _statuses(f"{method.upper()} {path}", operation, scope):
+                operation["responses"][status] = _problem(status)
+
+
+def _statuses(operation_name: str, operation: Mapping[str, Any], scope: str | None) -> set[str]:
+    """The statuses of the problems that an operation may answer with, which takes a key of `scope`."""
+    found = {status for pattern, of in _PROBLEMS.items() if re.fullmatch(pattern, operation_name) for status in of}
+    keys = {"401"} if scope else set()
+    refused = {"403"} if scope not in {None, "predict"} else set()
+    return found | keys | refused | {"422"}.intersection(operation["responses"])
+
+
+def _problem(status: str) -> dict[str, Any]:
+    document = {"schema": {"$ref": "#/components/schemas/Problem"}}
+    return {"description": _WHY[status], "content": {problems.MEDIA_TYPE: document}}
 
 
 def _predict(name: str, spec: ModelSpec) -> dict[str, Any]:
@@ -76,17 +137,13 @@ def _predict(name: str, spec: ModelSpec) -> dict[str, Any]:
         "description": "a version that is not live",
         "schema": {"type": "integer", "minimum": 0},
     }
-    failures = {
-        status: {"description": text, "content": {problems.MEDIA_TYPE: {"schema": problems.SCHEMA}}}
-        for status, text in _STATUSES.items()
-    }
     return {
         "tags": ["predict"],
         "summary": f"Predict: {spec.summary}",
         "operationId": f"predict_{name}",
         "parameters": [version],
         "requestBody": {"required": True, "content": {kind: _body(kind, spec) for kind in media_types(spec)}},
-        "responses": {"200": _answer(name, spec), **failures},
+        "responses": {"200": _answer(name, spec)},
     }
 
 

@@ -235,7 +235,7 @@ def _one(connection: Connection, condition: ColumnElement[bool]) -> Job | None:
 
 
 def _required(connection: Connection, job_id: str) -> Job:
-    job = _one(connection, jobs.c.id == job_id)
+    job = None if "\0" in job_id else _one(connection, jobs.c.id == job_id)  # PostgreSQL takes no NUL in a text
     if job is None:
         raise NotFound(f"there is no job {job_id!r}; GET /jobs lists them")
     return job

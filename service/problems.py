@@ -9,6 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from models.inputs import TooManySamples
 from models.spec import InvalidInput, MalformedInput
@@ -73,6 +74,8 @@ def install(app: FastAPI) -> None:
 
     async def http_error(request: Request, err: Exception) -> Response:
         assert isinstance(err, HTTPException)
+        if err.status_code == 405:  # the router's own Allow knows of one of several routes with this path
+            err.headers = {"Allow": ", ".join(_allowed(request))}
         title = HTTPStatus(err.status_code).phrase
         return problem(err.status_code, title, _in_words(request, err), err.headers, request.scope["path"])
 
@@ -98,6 +101,16 @@ def install(app: FastAPI) -> None:
 def _is_json(request: Request) -> bool:
     """Whether the body says so. A form that a page of another site has a browser post cannot."""
     return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+
+
+def _allowed(request: Request) -> list[str]:
+    """The methods that this address takes."""
+
+    def taken(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
+
+    return [method for method in ("GET", "HEAD", "POST") if taken(method)]
 
 
 def _in_words(request: Request, err: HTTPException) -> str:

@@ -1,5 +1,6 @@
 """Bodies of the routes outside /predict. Times are ISO 8601 in UTC."""
 
+import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,14 @@ def _from_seconds(value: object) -> object:
     return datetime.fromtimestamp(value, UTC) if isinstance(value, float | int) else value
 
 
+def _no_bare_number(value: object) -> object:
+    """Else 2026 would be a moment in 1970."""
+    if isinstance(value, str) and not re.match(r"\d{4}-", value):
+        raise ValueError("write a time as 2026-11-23T19:00:00Z")
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_no_bare_number)]
 Time = Annotated[
     datetime,
     BeforeValidator(_from_seconds),

@@ -8,9 +8,14 @@ from uuid import uuid4
 
 import pytest
 import torch
+from hypothesis import settings
 
 from service.store import Store
 from tests.postgres import Postgres
+
+settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=20)
+settings.register_profile("fuzz", deadline=None, max_examples=200, print_blob=True)  # make fuzz
+settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session")

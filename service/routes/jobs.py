@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from models.spec import ModelSpec
-from service.errors import Invalid, NotFound, require_model
+from service.errors import NotFound, require_model
 from service.jobs import FINAL, Event, Job, Jobs, State
 from service.recipes import ReadRecipes, complete_config
 from service.schemas import MAX_JSON_BYTES, JobHistory, JobInfo, JobPage, TrainRequest
@@ -20,7 +20,11 @@ from service.schemas import MAX_JSON_BYTES, JobHistory, JobInfo, JobPage, TrainR
 _POLL_S = 0.25
 _KEEP_ALIVE_S = 15.0
 
+_NUMBER = r"^[0-9]{0,17}$"  # in both databases' range; empty: as if it were not there
 JobsPage = Annotated[int, Query(ge=1, le=200, description="jobs a page")]
+Cursor = Annotated[str | None, Query(pattern=_NUMBER, description="of the page before: where this one begins")]
+LastEvent = Annotated[str | None, Header(alias="Last-Event-ID", pattern=_NUMBER, description="only what came after")]
+ModelName = Annotated[str | None, Query(pattern=r"^[^\x00]*$", description="jobs of this model only")]
 
 
 def router(specs: Mapping[str, ModelSpec], jobs: Jobs, store: Path, recipes: ReadRecipes) -> APIRouter:
@@ -63,7 +67,7 @@ def _lists(jobs: Jobs) -> APIRouter:
 
     @routes.get("/jobs", summary="Jobs, the newest first")
     async def page(
-        model: str | None = None, state: State | None = None, limit: JobsPage = 50, cursor: str | None = None
+        model: ModelName = None, state: State | None = None, limit: JobsPage = 50, cursor: Cursor = None
     ) -> JobPage:
         found = await asyncio.to_thread(jobs.page, model=model, state=state, before=_number(cursor), limit=limit + 1)
         more = len(found) > limit
@@ -93,15 +97,20 @@ def _reports(jobs: Jobs, store: Path) -> APIRouter:
         response_class=StreamingResponse,
         responses={200: {"content": {"text/event-stream": {}}}},
     )
-    async def events(job_id: str, request: Request) -> StreamingResponse:
+    async def events(job_id: str, last_event_id: LastEvent = None) -> StreamingResponse:
         """Server-sent events `progress` and `state`, from the first one, or after `Last-Event-ID`, to the job's end."""
         await asyncio.to_thread(jobs.get, job_id)
-        after = _number(request.headers.get("last-event-id")) or 0
+        after = _number(last_event_id) or 0
         return StreamingResponse(
             _stream(jobs, job_id, after), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
 
-    @routes.get("/jobs/{job_id}/plot.png", summary="Loss and metric curves", response_class=FileResponse)
+    @routes.get(
+        "/jobs/{job_id}/plot.png",
+        summary="Loss and metric curves",
+        response_class=FileResponse,
+        responses={200: {"content": {"image/png": {}}}},
+    )
     async def plot(job_id: str) -> FileResponse:
         job = await asyncio.to_thread(jobs.get, job_id)
         path = store / "jobs" / job.id / "plot.png"
@@ -135,12 +144,8 @@ def _encoded(event: Event) -> bytes:
 
 
 def _number(text: str | None) -> int | None:
-    """A cursor, or the id of an event. Raises Invalid."""
-    if text is None or text == "":
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) < 18):
-        raise Invalid("cursor, or Last-Event-ID, is none that this service gave out")
-    return int(text)
+    """A cursor, or the id of an event, that matches _NUMBER."""
+    return int(text) if text else None
 
 
 def _info(job: Job) -> JobInfo:

@@ -30,7 +30,12 @@ def router(models: Mapping[str, object], rollout: Rollout, metrics: Metrics) -> 
             return Health(status="not ready", reasons=reasons, without_live_version=waiting)
         return Health(status="ready", without_live_version=waiting)
 
-    @routes.get("/metrics", summary="Prometheus metrics", response_class=Response)
+    @routes.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}},
+    )
     async def prometheus() -> Response:
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_PLAIN_1_0_0)
 

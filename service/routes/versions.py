@@ -2,20 +2,29 @@
 
 import asyncio
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC
 
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
 from models.spec import ModelSpec
-from service.bodies import BodyReader
+from service.bodies import OCTETS, BodyReader
 from service.docs import CHECKPOINT_BODY
 from service.errors import NotFound, require_model
 from service.imports import Importer
 from service.keys import caller
 from service.registry import Registry, Version
 from service.rollout import Rollout
-from service.schemas import MAX_JSON_BYTES, History, Promoted, PromoteRequest, PromotionInfo, VersionInfo, VersionList
+from service.schemas import (
+    MAX_JSON_BYTES,
+    History,
+    Moment,
+    Promoted,
+    PromoteRequest,
+    PromotionInfo,
+    VersionInfo,
+    VersionList,
+)
 
 
 def versions_router(
@@ -25,7 +34,7 @@ def versions_router(
     routes = APIRouter(tags=["versions"])
 
     async def version_of(model: str, number: int) -> Version:
-        if number >= 2**31:
+        if not 0 < number < 2**31:
             raise NotFound(f"{model} has no version {number}")
         return await asyncio.to_thread(registry.version, _known(specs, model), number)
 
@@ -41,13 +50,16 @@ def versions_router(
         return _info(found, (await asyncio.to_thread(registry.live)).get(model))
 
     @routes.get(
-        "/models/{model}/versions/{version}/checkpoint", summary="Its state_dict file", response_class=FileResponse
+        "/models/{model}/versions/{version}/checkpoint",
+        summary="Its state_dict file",
+        response_class=FileResponse,
+        responses={200: {"content": {OCTETS: {}}}},
     )
     async def checkpoint(model: str, version: int) -> FileResponse:
         path = registry.path(await version_of(model, version))
         if not path.is_file():
             raise NotFound(f"the checkpoint file of version {version} of {model} is gone from the store")
-        return FileResponse(path, media_type="application/octet-stream", filename=f"{model}-{version}.pt")
+        return FileResponse(path, media_type=OCTETS, filename=f"{model}-{version}.pt")
 
     @routes.post(
         "/models/{model}/versions", status_code=201, summary="Register a state_dict", openapi_extra=CHECKPOINT_BODY
@@ -76,7 +88,7 @@ def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollou
         return Promoted(model=model, live=live, previous=previous)
 
     @routes.get("/models/{model}/promotions", summary="What was live when")
-    async def promotions(model: str, at: datetime | None = None) -> History:
+    async def promotions(model: str, at: Moment | None = None) -> History:
         moment = None if at is None else (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
         rows = await asyncio.to_thread(registry.history, _known(specs, model), moment)
         infos = [PromotionInfo.model_validate(row, from_attributes=True) for row in rows]

@@ -1,0 +1,327 @@
+"""python -m benchmarks.soak --minutes 10: the whole service under load while it is changed, trains, and is killed.
+
+A really started service (two web processes, a worker, its own store) is asked for predictions of every model in every
+kind of body, and for what is read; meanwhile versions are registered, promoted and rolled back, jobs train, and web
+processes and the worker are killed with SIGKILL. Nothing may fail but what a killed process had in hand; no job and no
+version that was answered may be lost. The exit status is 1 where an aim is missed.
+
+One web process is never killed, so that its memory is seen over the whole run. A worker is not killed in a job's last
+attempt: after three a job fails, as it should.
+"""
+
+import argparse
+import http.client
+import io
+import os
+import random
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from uuid import uuid4
+
+import numpy as np
+import orjson
+import psutil
+import torch
+
+from benchmarks.soak_report import Asked, Kill, Resident, Seen, missed, table
+from models import checkpoint
+from models.catalog import PRETRAINED
+from tests.fakes import running_server
+
+_CALLERS = 4
+_PAUSE_S = 0.04  # of a caller, between two requests, on the average
+_IDLE_S = 2.0  # a connection that was idle for longer is not used again: the service would close it after 5
+_REQUESTS = 100  # over one connection; then a new one, which may reach another process
+_CHANGE_S = 2.0
+_JOB_S = 8.0
+_KILL_S = (6.0, 14.0)
+_END_S = 180.0  # for the jobs to end
+JSON = {"Content-Type": "application/json"}
+JOBS: list[dict[str, Any]] = [
+    {"model": "regressor", "config": {"epochs": 200}},
+    {"model": "classifier", "config": {"epochs": 200}, "promote": "always"},
+    {"model": "mnist", "config": {"dataset": "digits", "epochs": 1, "limit": 400}, "promote": "never"},
+]
+
+
+@dataclass
+class Soak:
+    """One run: what it talks to, what it saw, and when it ends."""
+
+    address: str
+    service: psutil.Process
+    seen: Seen = field(default_factory=Seen)
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def below(self, module: str) -> list[psutil.Process]:
+        """The service's processes that run `python -m module`, the oldest first."""
+        found = []
+        for process in self.service.children(recursive=True):
+            with suppress(psutil.Error):
+                if process.cmdline()[1:3] == ["-m", module]:
+                    found.append(process)
+        return sorted(found, key=psutil.Process.create_time)
+
+
+class Caller:
+    """One connection after the other; every request is noted."""
+
+    def __init__(self, soak: Soak) -> None:
+        self._soak = soak
+        self._connection: http.client.HTTPConnection | None = None
+        self._pid = 0
+        self._left = 0
+        self._used = 0.0
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        good: Collection[int] = (200,),
+    ) -> tuple[int, bytes] | None:
+        """Status and body of the answer; None where there was none."""
+        began = time.monotonic()
+        connection = self._open()
+        try:
+            connection.request(method, path, body, dict(headers or {}))
+            response = connection.getresponse()
+            content = response.read()
+        except (OSError, http.client.HTTPException) as err:
+            broken = isinstance(err, ConnectionError | http.client.IncompleteRead)
+            self._note(began, f"{type(err).__name__} {method} {path.partition('?')[0]}", broken=broken)
+            self.close()
+            return None
+        self._note(began, None if response.status in good else f"{response.status} {method} {path}")
+        self._left, self._used = self._left - 1, time.monotonic()
+        if not self._pid:
+            self._pid = self._other_end(connection)
+        if not self._left or response.will_close:
+            self.close()
+        return response.status, content
+
+    def close(self) -> None:
+        """End the connection; the next request opens another."""
+        if self._connection is not None:
+            self._connection.close()
+        self._connection = None
+
+    def _open(self) -> http.client.HTTPConnection:
+        if time.monotonic() > self._used + _IDLE_S:
+            self.close()
+        if self._connection is None:
+            self._connection = http.client.HTTPConnection(self._soak.address, timeout=60)
+            self._pid, self._left = 0, _REQUESTS
+        return self._connection
+
+    def _other_end(self, connection: http.client.HTTPConnection) -> int:
+        """The web process that has this connection: 0 where none is found, as after it died."""
+        if connection.sock is None:
+            return 0
+        port = connection.sock.getsockname()[1]
+        for process in self._soak.below("service.web"):
+            with suppress(psutil.Error):
+                if any(end.raddr and end.raddr.port == port for end in process.net_connections("tcp")):
+                    return process.pid
+        return 0
+
+    def _note(self, began: float, fault: str | None, *, broken: bool = False) -> None:
+        self._soak.seen.asked.append(Asked(began, time.monotonic(), self._pid, fault, broken))
+
+
+def soak(minutes: float, data: Path) -> Seen:
+    """A whole run."""
+    settings = {
+        "TORCHLOOP_WEB_PROCESSES": "2",
+        "TORCHLOOP_WORKER": "embedded",
+        "TORCHLOOP_DATA": str(data.resolve()),
+    }
+    with running_server(settings) as url, ThreadPoolExecutor(_CALLERS + 4) as pool:
+        service = next(child for child in psutil.Process().children() if child.cmdline()[1:3] == ["-m", "service"])
+        run = Soak(urlsplit(url).netloc, service)
+        activities: list[Callable[[Soak], None]] = [change, train, kill, watch]
+        started = [pool.submit(_while_running, run, activity) for activity in activities]
+        started += [pool.submit(_while_running, run, predict, number) for number in range(_CALLERS)]
+        run.stop.wait(minutes * 60)
+        run.stop.set()
+        for future in started:
+            future.result()
+        follow_up(run)
+    return run.seen
+
+
+def _while_running(run: Soak, activity: Callable[..., None], *words: Any) -> None:
+    """An activity that fails ends the run, not itself only."""
+    try:
+        activity(run, *words)
+    finally:
+        run.stop.set()
+
+
+def requests() -> list[tuple[str, str, bytes | None, dict[str, str]]]:
+    """What is asked, each as often as the others."""
+    seven = (PRETRAINED / "seven.png").read_bytes()
+    part = b'--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\nContent-Type: image/png\r\n\r\n'
+    array = io.BytesIO()
+    np.save(array, np.array([[2.0, 1.5], [0.0, -1.0]], np.float32))
+    npy = {"Content-Type": "application/x-npy"}
+    reads = ["/models", "/models/mnist", "/models/mnist/promotions", "/models/regressor/versions", "/jobs?limit=5"]
+    return [
+        ("POST", "/predict/mnist", seven, {"Content-Type": "image/png"}),
+        ("POST", "/predict/mnist", 2 * (part + seven + b"\r\n") + b"--b--\r\n",
+         {"Content-Type": "multipart/form-data; boundary=b"}),
+        ("POST", "/predict/mnist?version=1", seven, {}),
+        ("POST", "/predict/regressor", b'{"inputs": [[0.5], [1.0]]}', JSON),
+        ("POST", "/predict/regressor?version=1", b'{"inputs": [[0.5]]}', JSON),
+        ("POST", "/predict/classifier", array.getvalue(), npy),
+        ("POST", "/predict/classifier", array.getvalue(), {**npy, "Accept": "application/x-npy"}),
+        *(("GET", path, None, {}) for path in [*reads, "/health/live", "/health/ready", "/metrics"]),
+    ]  # fmt: skip
+
+
+def predict(run: Soak, number: int) -> None:
+    """One caller's load."""
+    chance, caller, choices = random.Random(number), Caller(run), requests()  # noqa: S311
+    while not run.stop.wait(chance.uniform(0, 2 * _PAUSE_S)):
+        caller.ask(*chance.choice(choices))
+    caller.close()
+
+
+def change(run: Soak) -> None:
+    """Versions come, go live and are rolled back. A job may promote in the same moment: 409."""
+    caller, chance = Caller(run), random.Random("change")  # noqa: S311
+    turn = 0
+    while not run.stop.wait(_CHANGE_S):
+        turn += 1
+        model = chance.choice(["regressor", "mnist"])
+        if turn % 10 == 1:
+            _register(run, caller, model, turn)
+        known = [version for name, version in list(run.seen.versions) if name == model]
+        action, body = "rollback", b"{}"
+        if known and chance.random() < 0.6:
+            action, body = "promote", orjson.dumps({"version": chance.choice(known)})
+        answer = caller.ask("POST", f"/models/{model}/{action}", body, JSON, good=(200, 409))
+        run.seen.changes += answer is not None and answer[0] == 200
+    caller.close()
+
+
+def _register(run: Soak, caller: Caller, model: str, seed: int) -> None:
+    """Another version: the shipped weights, each a thousandth of a random number off."""
+    generator = torch.Generator().manual_seed(seed)
+    shipped = torch.load(PRETRAINED / f"{model}.pt", weights_only=True)
+    state = {
+        key: value + 1e-3 * torch.randn(value.shape, generator=generator) if value.is_floating_point() else value
+        for key, value in shipped.items()
+    }
+    answer = caller.ask("POST", f"/models/{model}/versions", checkpoint.to_bytes(state), good=(201,))
+    if answer is not None and answer[0] == 201:
+        version = orjson.loads(answer[1])
+        run.seen.versions[model, version["version"]] = version["sha256"]
+
+
+def train(run: Soak) -> None:
+    """A job now and then, of each kind in turn; repeated with its key where no answer came."""
+    caller, number = Caller(run), 0
+    while not run.stop.is_set():
+        headers = {**JSON, "Idempotency-Key": uuid4().hex}
+        answer = None
+        while answer is None:
+            answer = caller.ask("POST", "/train", orjson.dumps(JOBS[number % len(JOBS)]), headers, good=(202,))
+        if answer[0] == 202:
+            run.seen.jobs[orjson.loads(answer[1])["id"]] = ""
+        number += 1
+        run.stop.wait(_JOB_S)
+        while not run.stop.is_set() and len(_listed(caller, "queued")) > 2:
+            run.stop.wait(1)
+        caller.close()
+
+
+def _listed(caller: Caller, state: str) -> list[dict[str, Any]]:
+    answer = caller.ask("GET", f"/jobs?state={state}")
+    jobs: list[dict[str, Any]] = orjson.loads(answer[1])["jobs"] if answer is not None and answer[0] == 200 else []
+    return jobs
+
+
+def kill(run: Soak) -> None:
+    """SIGKILL to the worker or to the younger web process, once both web processes answer again."""
+    caller, chance = Caller(run), random.Random("kill")  # noqa: S311
+    while not run.stop.wait(chance.uniform(*_KILL_S)):
+        module = chance.choice(["service.web", "service.worker"])
+        victims = run.below(module)
+        spent = any(job["attempt"] > 1 for job in _listed(caller, "running"))
+        caller.close()
+        too_few = module == "service.web" and (len(victims) < 2 or not _listens(victims[-1]))
+        if not victims or too_few or (module == "service.worker" and spent):
+            continue
+        run.seen.kills.append(Kill(time.monotonic(), victims[-1].pid, module))
+        victims[-1].send_signal(signal.SIGKILL)
+
+
+def _listens(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):
+        return any(end.status == psutil.CONN_LISTEN for end in process.net_connections("tcp"))
+    return False
+
+
+def watch(run: Soak) -> None:
+    """The web processes' memory, each second."""
+    while not run.stop.wait(1):
+        for process in run.below("service.web"):
+            with suppress(psutil.Error):
+                mib = process.memory_info().rss / 2**20
+                run.seen.resident.append(Resident(time.monotonic(), process.pid, mib))
+
+
+def follow_up(run: Soak) -> None:
+    """After the load: how each job ended, and whether each version is there with the bytes that were answered."""
+    caller, deadline = Caller(run), time.monotonic() + _END_S
+    for job in run.seen.jobs:
+        while not run.seen.jobs[job] and time.monotonic() < deadline:
+            answer = caller.ask("GET", f"/jobs/{job}", good=(200, 404))
+            found = orjson.loads(answer[1]) if answer is not None and answer[0] == 200 else {"state": ""}
+            if found["state"] in {"succeeded", "failed", "cancelled"}:
+                run.seen.jobs[job] = found["state"]
+                _take(run, caller, found)
+            else:
+                time.sleep(0.5)
+    for (model, version), digest in run.seen.versions.items():
+        answer = caller.ask("GET", f"/models/{model}/versions/{version}/checkpoint", good=(200, 404))
+        if answer is None or answer[0] != 200 or sha256(answer[1]).hexdigest() != digest:
+            run.seen.lost_versions.append((model, version))
+    caller.close()
+
+
+def _take(run: Soak, caller: Caller, job: Mapping[str, Any]) -> None:
+    """What came out of a job is a version, too."""
+    if job["state"] == "succeeded":
+        answer = caller.ask("GET", f"/models/{job['model']}/versions/{job['version']}", good=(200, 404))
+        content = orjson.loads(answer[1]) if answer is not None and answer[0] == 200 else {"sha256": "none"}
+        run.seen.versions[job["model"], job["version"]] = content["sha256"]
+
+
+def run_for(words: Sequence[str] | None = None) -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description="Load, changes, training, kills.")
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long (default %(default)s)")
+    data = Path(os.environ.get("TORCHLOOP_DATA") or "data")
+    parser.add_argument("--data", type=Path, default=data, help="folder of datasets (TORCHLOOP_DATA, else data)")
+    given = parser.parse_args(words)
+    seen = soak(given.minutes, given.data)
+    sys.stdout.write(f"soak\n{table(seen, given.minutes * 60)}\n")
+    return 1 if missed(seen) else 0
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as by Ctrl-C: the service is stopped
+    sys.exit(run_for())

@@ -1,0 +1,137 @@
+"""What a soak has seen, and whether it reached its aims. Arithmetic only; times in s of one clock."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+
+_WINDOW_S = 2.0  # after a kill: connections that the dead process had not taken yet may break
+_SETTLING_S = 60.0  # of a process: it takes memory for its first requests
+_LEAST_S = 60.0  # a slope over less says nothing
+
+
+class Asked(NamedTuple):
+    """One request: when it began and ended, and which process had the connection (0: it was not known yet).
+
+    `fault` is None for a good answer; `broken` says that the connection ended without a whole answer.
+    """
+
+    began: float
+    ended: float
+    pid: int
+    fault: str | None = None
+    broken: bool = False
+
+
+class Kill(NamedTuple):
+    """A SIGKILL."""
+
+    at: float
+    pid: int
+    module: str
+
+
+class Resident(NamedTuple):
+    """Memory of a process, in MiB."""
+
+    at: float
+    pid: int
+    mib: float
+
+
+@dataclass
+class Seen:
+    """What was recorded."""
+
+    asked: list[Asked] = field(default_factory=list)
+    kills: list[Kill] = field(default_factory=list)
+    resident: list[Resident] = field(default_factory=list)
+    changes: int = 0  # promotions and rollbacks that were answered
+    versions: dict[tuple[str, int], str] = field(default_factory=dict)  # sha256 of each that was answered
+    lost_versions: list[tuple[str, int]] = field(default_factory=list)
+    jobs: dict[str, str] = field(default_factory=dict)  # how each that was answered ended; "": not, or nowhere
+
+
+@dataclass(frozen=True)
+class Failures:
+    """Requests without a good answer, by where they failed."""
+
+    own: list[Asked]  # on a connection of a process that was killed
+    near: list[Asked]  # on one that nobody was known to have, within _WINDOW_S of a kill of a web process
+    other: list[Asked]
+
+
+def failures(asked: Sequence[Asked], kills: Sequence[Kill]) -> Failures:
+    """Only what broke without an answer can be due to a kill; a wrong answer never is."""
+    webs = [kill for kill in kills if kill.module == "service.web"]
+    died = {kill.pid: kill.at for kill in webs}
+    sorted_out = Failures([], [], [])
+    for request in asked:
+        if request.fault is None:
+            continue
+        if request.broken and request.pid in died and request.ended >= died[request.pid]:
+            sorted_out.own.append(request)
+        elif request.broken and not request.pid and any(_beside(request, kill) for kill in webs):
+            sorted_out.near.append(request)
+        else:
+            sorted_out.other.append(request)
+    return sorted_out
+
+
+def _beside(request: Asked, kill: Kill) -> bool:
+    return request.ended >= kill.at and request.began <= kill.at + _WINDOW_S
+
+
+def slopes(resident: Sequence[Resident], killed: set[int]) -> dict[int, float]:
+    """MiB an hour of each process that was not killed and lived long enough: a straight line through its memory."""
+    found = {}
+    for pid in sorted({sample.pid for sample in resident} - killed):
+        own = [sample for sample in resident if sample.pid == pid]
+        late = [sample for sample in own if sample.at >= own[0].at + _SETTLING_S]
+        if late and late[-1].at - late[0].at >= _LEAST_S:
+            hours = [(sample.at - late[0].at) / 3600 for sample in late]
+            found[pid] = float(np.polyfit(hours, [sample.mib for sample in late], 1)[0])
+    return found
+
+
+def missed(seen: Seen) -> list[str]:
+    """The aims that were not reached, in words."""
+    other = failures(seen.asked, seen.kills).other
+    unfinished = [job for job, state in seen.jobs.items() if state != "succeeded"]
+    faults = {
+        "nothing was asked": not seen.asked,
+        f"{len(other)} failures that no kill explains: {dict(_counted(other))}": other,
+        f"{len(unfinished)} jobs lost or not done: {[(job, seen.jobs[job]) for job in unfinished][:5]}": unfinished,
+        f"{len(seen.lost_versions)} versions lost: {seen.lost_versions[:5]}": seen.lost_versions,
+    }
+    return [text for text, missing in faults.items() if missing]
+
+
+def table(seen: Seen, seconds: float) -> str:
+    """The report."""
+    found = failures(seen.asked, seen.kills)
+    modules = Counter(kill.module for kill in seen.kills)
+    killed = {kill.pid for kill in seen.kills}
+    growth = [f"{slope:+.1f} (process {pid})" for pid, slope in slopes(seen.resident, killed).items()]
+    last = {sample.pid: f"{sample.mib:.0f}" for sample in seen.resident if sample.pid not in killed}
+    done = Counter(state or "lost" for state in seen.jobs.values())
+    lines = [
+        f"  {seconds / 60:.1f} minutes, {len(seen.asked)} requests, {len(seen.asked) / seconds:.0f} a second",
+        f"  killed: {dict(modules)}",
+        f"  without an answer on connections of killed processes: {len(found.own)};"
+        f" on connections nobody had taken yet, within {_WINDOW_S:g} s of a kill: {len(found.near)}",
+        f"  other failures: {len(found.other)} {dict(_counted(found.other))} (aim 0)",
+        f"  promotions and rollbacks: {seen.changes}",
+        f"  jobs: {len(seen.jobs)} {dict(done)}; lost or not done: {len(seen.jobs) - done['succeeded']} (aim 0)",
+        f"  versions: {len(seen.versions)}; lost: {len(seen.lost_versions)} (aim 0)",
+        f"  memory of the web processes that lived, MiB at the end: {', '.join(last.values())};"
+        f" MiB an hour: {', '.join(growth) or 'too short a run to say'}",
+        *(f"  MISSED: {text}" for text in missed(seen)),
+    ]
+    return "\n".join(lines)
+
+
+def _counted(found: Sequence[Asked]) -> list[tuple[str | None, int]]:
+    return Counter(request.fault for request in found).most_common(5)

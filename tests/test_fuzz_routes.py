@@ -1,0 +1,120 @@
+"""The real application, asked whatever its own description allows and forbids: it answers as described.
+
+`make test` asks the same questions each time, `make fuzz` asks others for as long as it is told to. Jobs that are
+ordered here stay queued, and no process is started.
+"""
+
+import shutil
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pytest
+import schemathesis
+from fastapi import FastAPI
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from schemathesis.schemas import BaseSchema
+from starlette.types import Receive, Scope, Send
+
+from models import catalog, mnist
+from service.app import create_app
+from service.config import Key, Settings
+from service.jobs import Jobs
+from service.store import Store
+from tests.fakes import LINE, InProcess, save_line
+from tests.serving import line_recipes, npy
+
+SPECS = {"line": LINE, "mnist": mnist.SPEC}
+# What no schema can say: a picture without ink, a state_dict that does not fit, the hyperparameters of each recipe.
+BY_CONTENT = ["POST /predict/mnist", "POST /models/{model}/versions", "POST /train"]
+
+
+schemathesis.openapi.media_type(
+    "application/x-npy",
+    arrays(np.float32, st.tuples(st.integers(1, 3), st.just(1)), elements=st.floats(-9, 9, width=32)).map(npy),
+)
+FOLDER = TemporaryDirectory()
+HERE = Path(FOLDER.name)
+there: dict[str, str | int] = {"version": 1}  # what a path may name that exists; a job joins it
+
+
+class Fresh:
+    """The application, made anew whenever it is started: schemathesis starts and stops it for each operation."""
+
+    def __init__(self, name: str, keys: tuple[Key, ...]) -> None:
+        self._settings = Settings(store=HERE / name, backend="eager", api_keys=keys)
+        self.app = self._made()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            self.app = self._made()
+        await self.app(scope, receive, send)
+
+    def _made(self) -> FastAPI:
+        return create_app(self._settings, SPECS, HERE, line_recipes, partial(InProcess, SPECS))
+
+
+def described(name: str, *keys: Key) -> BaseSchema:
+    """The description of an application, as it gives it out, with every check that there is but for one exception."""
+    fresh = Fresh(name, keys)
+    exceptions: list[dict[str, Any]] = [
+        {"include-name": name, "checks": {"positive_data_acceptance": {"enabled": False}}} for name in BY_CONTENT
+    ]
+    exceptions[0]["phases"] = {"coverage": {"enabled": False}}  # a minute of variants of 784 pixels
+    options: dict[str, Any] = {"operations": exceptions, "base-url": "http://127.0.0.1", "request-timeout": 20}
+    if keys:
+        options["auth"] = {"openapi": {"key": {"bearer": keys[0].secret}}}
+    schema = schemathesis.openapi.from_dict(fresh.app.openapi(), config=schemathesis.Config.from_dict(options))
+    schema.app = fresh
+    schema.hook(map_path_parameters)
+    return schema
+
+
+def map_path_parameters(_: Any, parameters: dict[str, Any] | None) -> dict[str, Any]:
+    """Half of the jobs and versions that are asked for exist."""
+    parameters = parameters or {}
+    for name in there.keys() & parameters.keys():
+        if len(str(parameters[name])) % 2:
+            parameters[name] = there[name]
+    return parameters
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Iterator[None]:
+    """What the applications find when they start; their end."""
+    save_line(HERE)
+    for path in catalog.PRETRAINED.glob("mnist.*"):
+        shutil.copy(path, HERE)
+    with FOLDER:
+        for name in ("open", "locked"):
+            finished_job(HERE / name)
+        yield
+
+
+def finished_job(folder: Path) -> None:
+    """A job that is over, with a plot: its events end, so that they can be asked for."""
+    store = Store(folder)
+    store.migrate()
+    jobs = Jobs(store)
+    job = jobs.enqueue("line", {"epochs": 1}, "never", now=time.time())
+    plot = store.folder / "jobs" / job.id / "plot.png"
+    plot.parent.mkdir(parents=True)
+    shutil.copy(catalog.PRETRAINED / "seven.png", plot)
+    jobs.cancel(job.id, now=time.time())
+    store.close()
+    there["job_id"] = job.id
+
+
+@schemathesis.pytest.parametrize(
+    open=described("open"),
+    locked=described("locked", Key(scope="admin", secret="abc")),  # noqa: S106
+)
+@settings(suppress_health_check=list(HealthCheck))
+def test_every_route_answers_as_described(shipped: None, case: schemathesis.Case[Any]) -> None:
+    case.call_and_validate()
