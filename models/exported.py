@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import numpy as np
 import safetensors.numpy
 from safetensors import SafetensorError
 
-from models.files import write_whole
+from models.files import sources_digest, write_whole
 from models.record import Record
 from models.spec import Array, ModelSpec
 
@@ -40,7 +39,7 @@ def warm_up_outputs(spec: ModelSpec, run: Callable[[Array], Array]) -> Array:
 
 def export_path(store: Path, record: Record) -> Path:
     """Where a store keeps the export of a checkpoint: another one for every change of what the export depends on."""
-    made_of = [record.sha256, dict(record.arguments), _sources(), version("torch")]
+    made_of = [record.sha256, dict(record.arguments), sources_digest("models"), version("torch")]
     key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:24]
     return store / "exports" / record.model / f"{key}.safetensors"
 
@@ -64,12 +63,3 @@ def read(path: Path) -> Exported | None:
 
 def _digest(exported: Exported) -> str:
     return hashlib.sha256(exported.onnx + exported.outputs.tobytes()).hexdigest()
-
-
-@cache
-def _sources() -> str:
-    """A digest of this package's sources: weights stay the same when their network's code changes."""
-    digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()

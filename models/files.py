@@ -1,7 +1,9 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and the digest of sources."""
 
+import hashlib
 import os
 import tempfile
+from functools import cache
 from pathlib import Path
 
 
@@ -29,3 +31,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+@cache
+def sources_digest(*packages: str) -> str:
+    """A digest of the source files of these packages: what was made with other code has another one."""
+    digest = hashlib.sha256()
+    for package in packages:
+        for path in sorted((Path(__file__).parents[1] / package).glob("*.py")):
+            digest.update(f"{package}/{path.name}".encode() + path.read_bytes())
+    return digest.hexdigest()

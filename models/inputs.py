@@ -101,7 +101,9 @@ def open_picture(content: bytes, media_type: str, max_pixels: int) -> Image.Imag
     formats = (PICTURE_FORMATS[media_type],) if media_type in PICTURE_FORMATS else tuple(PICTURE_FORMATS.values())
     try:
         picture = Image.open(io.BytesIO(content), formats=formats)
-    except (UnidentifiedImageError, Image.DecompressionBombError) as err:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+        raise InvalidInput("Picture too large", f"send a picture of at most {max_pixels} pixels in all") from err
+    except UnidentifiedImageError as err:
         known = " or ".join(formats)
         raise InvalidInput("No picture", f"the bytes are no picture that can be read; send {known}") from err
     except (OSError, ValueError, SyntaxError, EOFError) as err:
@@ -153,7 +155,7 @@ def _one_by_one(inputs: list[Any], entry: Entry) -> Entries:
         try:
             good.append(_one(value, entry))
         except InvalidInput as err:
-            errors[position] = err
+            errors[position] = err.with_traceback(None)  # which holds this frame, and with it the whole body
     return stacked(good, errors, entry)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -20,7 +21,7 @@ from service.engine import Engine
 from service.exports import Exports
 from service.imports import Importer
 from service.jobs import Jobs
-from service.keys import KeyGuard
+from service.keys import Guard
 from service.metrics import Metrics
 from service.recipes import ReadRecipes, Recipes, read_recipes
 from service.registry import Registry
@@ -40,7 +41,7 @@ def create_app(
     settings: Settings,
     specs: Mapping[str, ModelSpec] | None = None,
     pretrained: Path = catalog.PRETRAINED,
-    read: ReadRecipes = read_recipes,
+    read: ReadRecipes | None = None,
     start_child: StartChild = Child,
     shared: Path | None = None,
 ) -> FastAPI:
@@ -65,7 +66,8 @@ def create_app(
         max_wait_s=settings.max_wait_ms / 1000,
         queue_limit=settings.queue_limit,
     )
-    recipes = Recipes(read)
+    metrics.waiting.set_function(lambda: batcher.waiting)
+    recipes = Recipes(read or partial(read_recipes, settings.store))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
@@ -80,7 +82,7 @@ def create_app(
     app = _bare(lifespan)
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
     app.add_middleware(ShortCut, predict=predict, models=specs)
-    app.add_middleware(KeyGuard, keys=settings.api_keys)
+    app.add_middleware(Guard, keys=settings.api_keys)
     app.router.routes.extend(predict.routes())
     offered = repository.Offered(specs, engine, rollout)
     app.router.routes.extend(_v2(settings, offered, bodies, batcher, engine, rollout, store, metrics))
@@ -89,22 +91,10 @@ def create_app(
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
     app.include_router(versions.promotions_router(specs, Registry(store), rollout))
     app.include_router(job_routes.router(specs, Jobs(store), settings.store, recipes))
-    app.include_router(ops_routes.router(specs, rollout, batcher, metrics))
+    app.include_router(ops_routes.router(specs, rollout, metrics))
     problems.install(app)
     docs.describe(app, specs, locked=bool(settings.api_keys))
     return app
-
-
-def _bare(lifespan: Lifespan[FastAPI]) -> FastAPI:
-    """The application before it has any route of ours."""
-    return FastAPIOffline(
-        title="Torchloop",
-        summary="Train, evaluate, promote, serve, roll back",
-        version=VERSION,
-        lifespan=lifespan,
-        redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
-    )
 
 
 def _v2(
@@ -121,6 +111,19 @@ def _v2(
     infer = InferRoute(offered, bodies, batcher, metrics, settings.request_timeout_s)
     described = openinference.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
     return [*infer.routes(), *described, *repository.routes(offered, bodies, rollout)]
+
+
+def _bare(lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """The application before it has any route of ours."""
+    return FastAPIOffline(
+        title="Torchloop",
+        summary="Train, evaluate, promote, serve, roll back",
+        version=VERSION,
+        lifespan=lifespan,
+        redoc_url=None,
+        redirect_slashes=False,  # the address to go to would be made of the Host header
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
+    )
 
 
 def _compute(engine: Engine, metrics: Metrics) -> Compute:

@@ -112,7 +112,7 @@ class BodyReader:
             try:
                 good.append(await self._entry(content, media_type, read))
             except InvalidInput as err:
-                errors[position] = err
+                errors[position] = err.with_traceback(None)  # which holds this frame, and with it the whole body
         return stacked(good, errors, spec.entry)
 
     async def off_the_loop(self, size: int, function: Callable[[], T]) -> T:

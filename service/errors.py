@@ -2,8 +2,9 @@
 
 ServiceError 500
 ├── Malformed 400              ├── UnsupportedMediaType 415
-├── Unauthorized 401           ├── Invalid 422
-├── Forbidden 403              ├── QueueFull 429
+├── Unauthorized 401           ├── Misdirected 421
+├── Forbidden 403              ├── Invalid 422
+├── CrossSite 403              ├── QueueFull 429
 ├── NotFound 404               ├── NothingLive 503
 ├── Conflict 409               ├── StoreUnavailable 503
 ├── TooLarge 413               └── DeadlineExceeded 504
@@ -44,6 +45,12 @@ class Forbidden(ServiceError):
     status, title = 403, "Not allowed with this key"
 
 
+class CrossSite(ServiceError):
+    """A page from elsewhere has a browser ask for this."""
+
+    status, title = 403, "Cross-site request"
+
+
 class NotFound(ServiceError):
     """No such model, version or job."""
 
@@ -66,6 +73,12 @@ class UnsupportedMediaType(ServiceError):
     """A body of a kind that this model does not take."""
 
     status, title = 415, "Unsupported media type"
+
+
+class Misdirected(ServiceError):
+    """Asked for under a name that is not this service's."""
+
+    status, title = 421, "Misdirected request"
 
 
 class Invalid(ServiceError):

@@ -1,28 +1,77 @@
-"""Who may do what: one key a caller, one decision a request, taken before anything else is read."""
+"""Who may do what: one decision a request, taken before anything else of it is read."""
 
 import hmac
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from hashlib import sha256
 
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Request
 
+from service.browsers import check_origin, check_site
 from service.config import Key, Scope
 from service.errors import Forbidden, ServiceError, Unauthorized
 from service.problems import of_service_error
 
-PUBLIC = {"/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
-_PREDICTS = ("/predict/", "/explain/", "/v2/models/", "/v2/repository/index")
+# The least scope that opens each route; None for public ones. A test holds this against the routes that there are.
+RULES: Mapping[str, Scope | None] = {
+    "POST /predict/{model}": "predict",
+    "GET /models": "predict",
+    "GET /models/{model}": "predict",
+    "GET /models/{model}/versions": "predict",
+    "GET /models/{model}/versions/{version}": "predict",
+    "GET /models/{model}/versions/{version}/checkpoint": "predict",
+    "GET /models/{model}/promotions": "predict",
+    "GET /jobs": "predict",
+    "GET /jobs/{job_id}": "predict",
+    "GET /jobs/{job_id}/history": "predict",
+    "GET /jobs/{job_id}/events": "predict",
+    "GET /jobs/{job_id}/plot.png": "predict",
+    "GET /metrics": "predict",
+    "GET /openapi.json": "predict",
+    "GET /docs": "predict",
+    "GET /docs/oauth2-redirect": "predict",
+    "GET /static-offline-docs/{path:path}": "predict",
+    "POST /train": "train",
+    "POST /jobs/{job_id}/cancel": "train",
+    "POST /models/{model}/versions": "admin",
+    "POST /models/{model}/promote": "admin",
+    "POST /models/{model}/rollback": "admin",
+    "GET /v2": "predict",
+    "GET /v2/": "predict",
+    "GET /v2/models/stats": "predict",
+    "GET /v2/models/{model}": "predict",
+    "GET /v2/models/{model}/ready": "predict",
+    "GET /v2/models/{model}/config": "predict",
+    "GET /v2/models/{model}/stats": "predict",
+    "GET /v2/models/{model}/versions/{version}": "predict",
+    "GET /v2/models/{model}/versions/{version}/ready": "predict",
+    "GET /v2/models/{model}/versions/{version}/config": "predict",
+    "GET /v2/models/{model}/versions/{version}/stats": "predict",
+    "POST /v2/models/{model}/infer": "predict",
+    "POST /v2/models/{model}/versions/{version}/infer": "predict",
+    "POST /v2/repository/index": "predict",
+    "POST /v2/repository/models/{model}/load": "admin",
+    "POST /v2/repository/models/{model}/unload": "admin",
+    "GET /v2/health/live": None,
+    "GET /v2/health/ready": None,
+    "GET /health/live": None,
+    "GET /health/ready": None,
+}
 _RANK: dict[Scope, int] = {"predict": 0, "train": 1, "admin": 2}  # each opens what those below it open
+_PATTERNS = [
+    (method, compile_path(path)[0], scope) for (method, path), scope in ((r.split(), s) for r, s in RULES.items())
+]
+
+Headers = Mapping[bytes, bytes]
 
 
 def needed_scope(method: str, path: str) -> Scope | None:
-    """The least scope that opens a request; None for public ones. What is not named here takes admin."""
-    if path in PUBLIC:
-        return None
-    if method in {"GET", "HEAD", "OPTIONS"} or path.startswith(_PREDICTS):
-        return "predict"
-    if path == "/train" or (path.startswith("/jobs/") and path.endswith("/cancel")):
-        return "train"
+    """The least scope that opens a request; None for public ones. What RULES do not name takes admin."""
+    method = "GET" if method == "HEAD" else method
+    for ruled, pattern, scope in _PATTERNS:
+        if ruled == method and pattern.match(path):
+            return scope
     return "admin"
 
 
@@ -31,34 +80,41 @@ def caller(request: Request) -> str:
     return str(request.get("torchloop.caller", "anyone"))
 
 
-class KeyGuard:
-    """ASGI middleware: `Authorization: Bearer KEY`. Without keys everything is open (see Settings)."""
+class Guard:
+    """ASGI middleware: lets in who has a key, or, where there are no keys, who is on this machine (see Settings).
+
+    Each takes one look at the headers. Browsers add no key to what a foreign page has them send, but they are on this
+    machine: so without keys Host and Origin must say that the page is ours.
+    """
 
     def __init__(self, app: ASGIApp, keys: Sequence[Key]) -> None:
         self._app = app
-        self._keys = keys
+        self._keys = [(key.scope, sha256(key.secret.encode()).digest()) for key in keys]
+        self._check: Callable[[Request, Headers], None] = self._check_key if keys else check_origin
 
     async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
-        """Pass on, or answer 401 or 403."""
-        if scope["type"] == "http" and self._keys:
+        """Pass on, or answer 401, 403 or 421."""
+        if scope["type"] != "lifespan":
+            headers = dict(scope["headers"])
             try:
-                self._check(scope)
+                check_site(scope, headers)
+                self._check(scope, headers)
             except ServiceError as err:
                 await of_service_error(err, scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
-    def _check(self, request: Request) -> None:
+    def _check_key(self, request: Request, headers: Headers) -> None:
         needed = needed_scope(request["method"], request["path"])
         if needed is None:
             return
-        given = next((value for name, value in request["headers"] if name == b"authorization"), b"")
-        kind, _, secret = given.partition(b" ")
-        matching = [key for key in self._keys if hmac.compare_digest(key.secret.encode(), secret.strip())]
+        kind, _, secret = headers.get(b"authorization", b"").partition(b" ")
+        given = sha256(secret.strip()).digest()  # digests are of one length: the time to compare them tells nothing
+        matching = [scope for scope, known in self._keys if hmac.compare_digest(known, given)]
         if kind.lower() != b"bearer" or not matching:
             challenge = {"WWW-Authenticate": 'Bearer realm="torchloop"'}
             raise Unauthorized('send a key of this service: "Authorization: Bearer KEY"', challenge)
-        best = max(matching, key=lambda key: _RANK[key.scope])
-        request["torchloop.caller"] = best.scope
-        if _RANK[best.scope] < _RANK[needed]:
+        best = max(matching, key=_RANK.__getitem__)
+        request["torchloop.caller"] = best
+        if _RANK[best] < _RANK[needed]:
             raise Forbidden(f"this takes a key of scope {needed}")

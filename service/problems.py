@@ -13,7 +13,7 @@ from starlette.routing import Match
 
 from models.inputs import TooManySamples
 from models.spec import InvalidInput, MalformedInput
-from service.errors import ServiceError, TooLarge
+from service.errors import ServiceError, TooLarge, UnsupportedMediaType
 
 MEDIA_TYPE = "application/problem+json"
 SCHEMA = {
@@ -46,7 +46,11 @@ def of_service_error(err: ServiceError, path: str = "") -> Response:
 
 
 def of_invalid_input(err: InvalidInput, path: str = "") -> Response:
-    """400 for what cannot be read, 413 for too many samples, 422 for what cannot be taken."""
+    """400 for what cannot be read, 413 for too many samples, 422 for what cannot be taken.
+
+    Lets go of the error's frames: they hold the body, and the error too, a circle that would stay in memory for long.
+    """
+    err.__traceback__ = None
     status = 400 if isinstance(err, MalformedInput) else TooLarge.status if isinstance(err, TooManySamples) else 422
     return problem(status, err.title, err.detail, path=path)
 
@@ -78,8 +82,10 @@ def install(app: FastAPI) -> None:
     async def gone(_: Request, __: Exception) -> Response:
         return problem(400, "Client gone", "the caller went away before the whole body was there")  # nobody reads it
 
-    async def bad_request(_: Request, err: Exception) -> Response:
+    async def bad_request(request: Request, err: Exception) -> Response:
         assert isinstance(err, RequestValidationError)
+        if any(fault["loc"] == ("body",) for fault in err.errors()) and not _is_json(request):
+            return of_service_error(UnsupportedMediaType("send the body as application/json"))
         malformed = any(fault["type"] == "json_invalid" for fault in err.errors())
         faults = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in err.errors())
         return problem(400 if malformed else 422, "Invalid request", "; ".join(faults))
@@ -90,6 +96,11 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, bad_request)
     app.add_exception_handler(ClientDisconnect, gone)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _is_json(request: Request) -> bool:
+    """Whether the body says so. A form that a page of another site has a browser post cannot."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
 
 
 def _allowed(request: Request) -> list[str]:

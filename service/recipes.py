@@ -5,10 +5,12 @@ ends before the first job, so that its memory is not the web process's.
 """
 
 import asyncio
+import contextlib
 import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import orjson
 from jsonschema import Draft202012Validator
 
 import models
+from models.files import sources_digest, write_whole
 from service.errors import Invalid
 
 log = logging.getLogger(__name__)
@@ -34,8 +37,24 @@ class RecipeSchema:
 ReadRecipes = Callable[[], Awaitable[Mapping[str, RecipeSchema]]]
 
 
-async def read_recipes() -> Mapping[str, RecipeSchema]:
-    """Model name -> its recipe. Empty, with an error in the log, where training cannot be imported."""
+async def read_recipes(store: Path) -> Mapping[str, RecipeSchema]:
+    """Model name -> its recipe. Empty, with an error in the log, where training cannot be imported.
+
+    The answer is kept in the store, for as long as the code that gave it is the same: asking takes seconds of a core.
+    """
+    kept = store / "recipes" / f"{sources_digest('models', 'training')[:24]}-{version('pydantic')}.json"
+    try:
+        return _parsed(await asyncio.to_thread(kept.read_bytes))
+    except (OSError, ValueError, TypeError, AttributeError):  # not there, or nothing that this wrote
+        pass
+    output = await _asked()
+    if output:
+        with contextlib.suppress(OSError):  # the next start asks again
+            await asyncio.to_thread(write_whole, output, kept)
+    return _parsed(output or b"{}")
+
+
+async def _asked() -> bytes:
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-m", "training", "--schemas", cwd=_ROOT, stdout=asyncio.subprocess.PIPE
     )
@@ -47,7 +66,11 @@ async def read_recipes() -> Mapping[str, RecipeSchema]:
             await process.wait()
     if process.returncode:
         log.error("recipes not read: python -m training --schemas failed", extra={"exit": process.returncode})
-        return {}
+        return b""
+    return output
+
+
+def _parsed(output: bytes) -> Mapping[str, RecipeSchema]:
     return {name: RecipeSchema(**fields) for name, fields in orjson.loads(output).items()}
 
 

@@ -6,6 +6,7 @@ input does.
 
 import asyncio
 import contextlib
+import ctypes
 import gc
 import logging
 import os
@@ -25,6 +26,7 @@ log = logging.getLogger(__name__)
 _BACKLOG = 2048
 _LINGER_S = 2.0  # how long a stopping server waits for a next request on connections that are open and idle
 _POLL_S = 0.02
+_M_MMAP_THRESHOLD, _LARGE = -3, 1_048_576  # from <malloc.h>; bytes
 
 
 class Server(uvicorn.Server):
@@ -42,6 +44,15 @@ class Server(uvicorn.Server):
         assert sockets
         host, port = sockets[0].getsockname()[:2]
         log.info("running on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
+    async def on_tick(self, counter: int) -> bool:
+        """As uvicorn's, ten times a second; clients that are too slow are given up once a second."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            connections: set[Any] = self.server_state.connections  # of service.protocol
+            for connection in list(connections):
+                connection.check(now)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop taking connections, answer what is under way and what comes in on those that are open, then end."""
@@ -84,6 +95,7 @@ def serve(settings: Settings, bound: socket.socket, shared: Path | None = None) 
 
     config = uvicorn.Config(
         create_app(settings, shared=shared),
+        http="service.protocol:Protocol",  # by name: what it imports is for web processes only
         log_config=None,
         access_log=False,
         server_header=False,
@@ -92,11 +104,22 @@ def serve(settings: Settings, bound: socket.socket, shared: Path | None = None) 
         backlog=_BACKLOG,
         timeout_graceful_shutdown=int(settings.request_timeout_s) + 1,
     )
+    _give_back_large_blocks()
     server = Server(config)
     for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again after it has stopped in good order
         signal.signal(number, server.handle_exit)
     server.run(sockets=[bound])
     return server.started
+
+
+def _give_back_large_blocks() -> None:
+    """Have glibc map each large block by itself, so that what one large body took is free when it is done.
+
+    Otherwise it keeps such blocks from the second one on, up to 32 MB each.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # on Linux
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _LARGE)
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ from service.child import Child, Message
 from training import child
 
 ROOT = Path(__file__).parents[1]
-_EXPORTS = TemporaryDirectory()  # what one server here has exported, the next need not
+_ASKED = TemporaryDirectory()  # what one server here had made by a process with torch, the next need not
 
 
 class Line(nn.Module):
@@ -89,11 +89,13 @@ def running_server(settings: Mapping[str, str], cwd: Path = ROOT) -> Iterator[st
     """
     with TemporaryDirectory() as folder:
         settings = {"TORCHLOOP_STORE": folder, **settings}
-        exports = Path(settings["TORCHLOOP_STORE"]) / "exports"
-        shutil.copytree(_EXPORTS.name, exports, dirs_exist_ok=True)
+        store = Path(settings["TORCHLOOP_STORE"])
+        shutil.copytree(_ASKED.name, store, dirs_exist_ok=True)
         with _started(settings, cwd) as url:
-            shutil.copytree(exports, _EXPORTS.name, dirs_exist_ok=True)
+            shutil.copytree(store / "exports", Path(_ASKED.name) / "exports", dirs_exist_ok=True)
             yield url
+            if (store / "recipes").exists():
+                shutil.copytree(store / "recipes", Path(_ASKED.name) / "recipes", dirs_exist_ok=True)
 
 
 @contextmanager

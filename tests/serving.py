@@ -19,6 +19,8 @@ from service.config import Settings
 from service.recipes import ReadRecipes, RecipeSchema
 from tests.fakes import InProcess
 
+BASE_URL = "http://localhost"  # without keys the service answers to no other name
+
 LINE_RECIPE = RecipeSchema(
     hyperparameters={
         "type": "object",
@@ -52,7 +54,7 @@ def serving(
         app = create_app(
             Settings(**{"store": Path(folder), **settings}), specs, pretrained, recipes, partial(InProcess, specs)
         )
-        with TestClient(app, raise_server_exceptions=False) as client:
+        with TestClient(app, BASE_URL, raise_server_exceptions=False) as client:
             yield client
 
 

@@ -66,7 +66,7 @@ def test_the_shipped_models_are_served_without_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from starlette.testclient import TestClient\n"
         "from service.app import create_app; from service.config import Settings\n"
-        "with TestClient(create_app(Settings(store=Path(sys.argv[1])))) as client:\n"
+        "with TestClient(create_app(Settings(store=Path(sys.argv[1]))), 'http://localhost') as client:\n"
         "    for model in client.get('/models').json()['models']:\n"
         "        assert model['backend'] == 'onnxruntime'\n"
         "        assert client.post(f\"/predict/{model['name']}\", json=model['example']).status_code == 200\n"

@@ -9,12 +9,9 @@ from starlette.testclient import TestClient
 
 from models.catalog import specs
 from service.app import create_app
-from service.config import Key, Settings
-from service.keys import PUBLIC, needed_scope
+from service.config import Settings
 from tests.fakes import LINE, save_line
-from tests.serving import LINE_RECIPE, line_recipes, serving
-
-KEYS = (Key(scope="predict", secret="p"), Key(scope="train", secret="t"), Key(scope="admin", secret="a"))  # noqa: S106
+from tests.serving import BASE_URL, LINE_RECIPE, line_recipes, serving
 
 
 @pytest.fixture
@@ -111,55 +108,8 @@ def test_an_unexpected_failure_shows_nothing_of_the_machine(tmp_path: Path) -> N
     async def boom() -> None:
         raise RuntimeError("/secret/path")
 
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, BASE_URL, raise_server_exceptions=False) as client:
         response = client.get("/boom")
     assert response.status_code == 500
     assert response.json()["title"] == "Internal error"
     assert "secret" not in response.text
-
-
-@pytest.fixture
-def locked(tmp_path: Path) -> Iterator[TestClient]:
-    save_line(tmp_path)
-    with serving(tmp_path, {"line": LINE}, api_keys=KEYS) as client:
-        yield client
-
-
-@pytest.mark.parametrize("header", [None, "Bearer", "Bearer x", "Basic p", "bearer", "Bearer pp", "p", "Bearer \xff"])
-def test_without_a_good_key_everything_but_health_is_401(locked: TestClient, header: str | None) -> None:
-    headers = {"authorization": header.encode("latin-1")} if header else {}
-    for method, path in [
-        ("GET", "/models"),
-        ("POST", "/predict/line"),
-        ("GET", "/metrics"),
-        ("GET", "/docs"),
-        ("GET", "/x"),
-    ]:
-        response = locked.request(method, path, headers=headers)  # type: ignore[arg-type]
-        assert response.status_code == 401
-        assert response.headers["content-type"] == "application/problem+json"
-        assert response.headers["www-authenticate"].startswith("Bearer")
-    for path in PUBLIC:
-        assert locked.get(path).status_code == 200
-
-
-@pytest.mark.parametrize("secret", ["p", "t", "a"])
-def test_every_scope_predicts_and_reads(locked: TestClient, secret: str) -> None:
-    headers = {"authorization": f"Bearer {secret}"}
-    assert locked.post("/predict/line", json={"inputs": [[1]]}, headers=headers).status_code == 200
-    assert locked.get("/models", headers=headers).status_code == 200
-
-
-def test_a_scope_opens_no_more_than_it_should(locked: TestClient) -> None:
-    def status(secret: str, path: str) -> int:
-        return locked.post(path, headers={"authorization": f"Bearer {secret}"}).status_code
-
-    assert [status(secret, "/train") == 403 for secret in "pta"] == [True, False, False]
-    assert [status(secret, "/models/line/promote") == 403 for secret in "pta"] == [True, True, False]
-
-
-def test_what_nobody_decided_takes_admin() -> None:
-    assert needed_scope("DELETE", "/models/line") == "admin"
-    assert needed_scope("POST", "/something/new") == "admin"
-    assert needed_scope("POST", "/jobs/x/cancel") == "train"
-    assert needed_scope("GET", "/health/live") is None

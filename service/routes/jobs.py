@@ -15,7 +15,7 @@ from models.spec import ModelSpec
 from service.errors import NotFound, require_model
 from service.jobs import FINAL, Event, Job, Jobs, State
 from service.recipes import ReadRecipes, complete_config
-from service.schemas import JobHistory, JobInfo, JobPage, TrainRequest
+from service.schemas import MAX_JSON_BYTES, JobHistory, JobInfo, JobPage, TrainRequest
 
 _POLL_S = 0.25
 _KEEP_ALIVE_S = 15.0
@@ -37,7 +37,7 @@ def router(specs: Mapping[str, ModelSpec], jobs: Jobs, store: Path, recipes: Rea
 
 
 def _commands(specs: Mapping[str, ModelSpec], jobs: Jobs, recipes: ReadRecipes) -> APIRouter:
-    routes = APIRouter()
+    routes = APIRouter(max_body_size=MAX_JSON_BYTES)
 
     @routes.post("/train", status_code=202, summary="Train a model")
     async def train(

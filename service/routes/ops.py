@@ -5,13 +5,12 @@ from collections.abc import Mapping
 from fastapi import APIRouter, Response
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 
-from service.batcher import Batcher
 from service.metrics import Metrics
 from service.rollout import Rollout
 from service.schemas import Health
 
 
-def router(models: Mapping[str, object], rollout: Rollout, batcher: Batcher, metrics: Metrics) -> APIRouter:
+def router(models: Mapping[str, object], rollout: Rollout, metrics: Metrics) -> APIRouter:
     """The routes, wired to their objects."""
     routes = APIRouter(tags=["operations"])
 
@@ -38,7 +37,6 @@ def router(models: Mapping[str, object], rollout: Rollout, batcher: Batcher, met
         responses={200: {"content": {"text/plain": {}}}},
     )
     async def prometheus() -> Response:
-        metrics.waiting.set(batcher.waiting)
         return Response(metrics.exposition(), media_type=CONTENT_TYPE_PLAIN_1_0_0)
 
     return routes

@@ -15,7 +15,16 @@ from service.imports import Importer
 from service.keys import caller
 from service.registry import Registry, Version
 from service.rollout import Rollout
-from service.schemas import History, Moment, Promoted, PromoteRequest, PromotionInfo, VersionInfo, VersionList
+from service.schemas import (
+    MAX_JSON_BYTES,
+    History,
+    Moment,
+    Promoted,
+    PromoteRequest,
+    PromotionInfo,
+    VersionInfo,
+    VersionList,
+)
 
 
 def versions_router(
@@ -65,7 +74,7 @@ def versions_router(
 
 def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollout: Rollout) -> APIRouter:
     """The routes over what is live, wired to their objects."""
-    routes = APIRouter(tags=["promotions"])
+    routes = APIRouter(tags=["promotions"], max_body_size=MAX_JSON_BYTES)
 
     @routes.post("/models/{model}/promote", summary="Make a version live")
     async def promote(model: str, body: PromoteRequest, request: Request) -> Promoted:

@@ -1,0 +1,98 @@
+"""HTTP/1.1 as uvicorn speaks it, with bounds: on the size of a head, and on the time that a client takes."""
+
+import asyncio
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from service.problems import problem
+
+MAX_HEAD_BYTES = 65_536  # request line and headers; of what comes between the pieces of a body, too
+MAX_HEADERS = 128
+PATIENCE_S = 10.0  # for a head, from its first byte or from the connection
+LEAST_BYTES_PER_S = 16_384  # a body that comes in slower than this, over all, after PATIENCE_S is given up
+STALL_S = 30.0  # how long a client may take nothing of an answer
+
+
+class Protocol(HttpToolsProtocol):
+    """One connection. `check` is to be called now and then: a timer for each request would cost more."""
+
+    _began: float | None = None  # since when the client has been sending a request; None where it owes nothing
+    _received = 0  # bytes of its body
+    _unread = 0  # bytes that have become neither a whole head nor a piece of a body
+    _unsent = 0  # bytes of answers that the client has not taken
+    _unsent_since = 0.0
+    _refusal = (400, "Malformed request", "this is no HTTP request that can be read")
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """As uvicorn's; from now on the client owes a request."""
+        super().connection_made(transport)
+        self._began = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        """As uvicorn's; a head that does not end is not gathered for ever."""
+        self._unread += len(data)
+        super().data_received(data)
+        if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
+            self._refuse(431, "Head too large", f"send at most {MAX_HEAD_BYTES} bytes of headers")
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        super().on_message_begin()
+        self._received = 0
+        if self._began is None:
+            self._began = self.loop.time()
+
+    def on_headers_complete(self) -> None:
+        """The head is whole. One that is too large ends in send_400_response."""
+        if self._unread > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+            size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
+            if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
+                limits = f"send at most {MAX_HEADERS} headers, {MAX_HEAD_BYTES} bytes in all"
+                self._refusal = 431, "Head too large", limits
+                raise ValueError(limits)
+        self._unread = 0
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body."""
+        self._unread = 0
+        self._received += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole: the client owes nothing."""
+        self._began = None
+        self._unread = 0
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
+        """What uvicorn calls where the parser gives up."""
+        self._refuse(*self._refusal)
+
+    def check(self, now: float) -> None:
+        """Give up a client that takes too long to send its request, or to take its answer."""
+        unsent = self.transport.get_write_buffer_size()
+        if unsent != self._unsent:
+            self._unsent, self._unsent_since = unsent, now
+        if unsent:
+            if now - self._unsent_since > STALL_S:
+                self.transport.abort()
+        elif self.flow.read_paused:
+            self._began = now  # it is not the client who is slow
+        elif self._began is not None and now - self._began > self._patience_s():
+            self._refuse(408, "Too slow", "the request did not come in time: send it again, faster")
+
+    def _patience_s(self) -> float:
+        """How long this request may take. After an early answer the rest is read for the answer not to be lost."""
+        answered = self.cycle is not None and self.cycle.response_complete
+        return PATIENCE_S + (0 if answered else self._received / LEAST_BYTES_PER_S)
+
+    def _refuse(self, status: int, title: str, detail: str) -> None:
+        """Answer, unless another answer is under way or nothing was asked, and hang up."""
+        idle = self.scope is None and not self._unread
+        if not idle and (self.cycle is None or self.cycle.response_complete or not self.cycle.response_started):
+            response = problem(status, title, detail, {"Connection": "close"})
+            headers = [*self.server_state.default_headers, *response.raw_headers]
+            lines = [name + b": " + value + b"\r\n" for name, value in headers]
+            self.transport.write(b"".join([STATUS_LINE[status], *lines, b"\r\n", bytes(response.body)]))
+        self.transport.close()
