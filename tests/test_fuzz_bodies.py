@@ -108,7 +108,8 @@ def test_any_picture_is_a_digit_or_invalid(content: bytes, media_type: str) -> N
         digit = read_digit(open_picture(content, media_type, MAX_PIXELS))
     except InvalidInput:
         return
-    assert (digit.shape, digit.dtype) == ((28, 28), np.uint8)
+    assert digit.shape == (28, 28)
+    assert digit.dtype == np.uint8
     assert digit.any()
 
 
