@@ -18,11 +18,12 @@ from service.keys import needed_scope
 _WHY = {
     "400": "the request cannot be read",
     "401": "a key is needed",
-    "403": "the key does not open this",
+    "403": "the key does not open this, or a page of another site asks",
     "404": "no such model, version or job",
     "409": "the state of things forbids it",
     "413": "too many bytes or samples",
-    "415": "a body of a kind that this model does not take",
+    "415": "a body of a kind that is not taken here",
+    "421": "without keys, Host is to be a name of this machine",
     "422": "readable, but not valid",
     "429": "the queue is full: try again after Retry-After seconds",
     "503": "nothing is live, or the store is out of reach",
@@ -30,7 +31,8 @@ _WHY = {
 }
 _PROBLEMS = {  # the operations, as "METHOD path", that may answer with a problem of these statuses
     r".*\{.*|POST /(train|predict/.*)": ["404"],
-    r"POST (/train|.*/promote)": ["400", "413", "422"],
+    r"POST .*": ["403"],
+    r"POST (/train|.*/promote)": ["400", "413", "415", "422"],
     r"POST .*/versions": ["413"],
     r"POST .*/(promote|rollback|cancel)": ["409"],
     r"POST /predict/.*": ["400", "409", "413", "415", "422", "429", "504"],
@@ -110,19 +112,15 @@ def _add_problems(schema: dict[str, Any], *, locked: bool) -> None:
         parts["securitySchemes"] = _KEY
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
-            scope = needed_scope(method.upper(), path) if locked else None
-            if scope:
+            title = f"{method.upper()} {path}"
+            found = {status for pattern, of in _PROBLEMS.items() if re.fullmatch(pattern, title) for status in of}
+            if not locked:
+                found.add("421")
+            elif needed_scope(method.upper(), path):
+                found.add("401")
                 operation["security"] = [{name: [] for name in _KEY}]
-            for status in _statuses(f"{method.upper()} {path}", operation, scope):
+            for status in sorted(found.union({"422"}.intersection(operation["responses"]))):
                 operation["responses"][status] = _problem(status)
-
-
-def _statuses(operation_name: str, operation: Mapping[str, Any], scope: str | None) -> set[str]:
-    """The statuses of the problems that an operation may answer with, which takes a key of `scope`."""
-    found = {status for pattern, of in _PROBLEMS.items() if re.fullmatch(pattern, operation_name) for status in of}
-    keys = {"401"} if scope else set()
-    refused = {"403"} if scope not in {None, "predict"} else set()
-    return found | keys | refused | {"422"}.intersection(operation["responses"])
 
 
 def _problem(status: str) -> dict[str, Any]:
