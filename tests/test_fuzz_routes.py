@@ -69,8 +69,13 @@ def described(name: str, *keys: Key) -> BaseSchema:
     exceptions[0]["phases"] = {"coverage": {"enabled": False}}  # a minute of variants of 784 pixels
     options: dict[str, Any] = {"operations": exceptions, "base-url": "http://127.0.0.1", "request-timeout": 20}
     if keys:
+        # A key is asked for before it is looked whether there is such a method.
+        exceptions.append({"include-path-regex": "^/health/", "checks": {"unsupported_method": {"enabled": False}}})
         options["auth"] = {"openapi": {"key": {"bearer": keys[0].secret}}}
-    schema = schemathesis.openapi.from_dict(fresh.app.openapi(), config=schemathesis.Config.from_dict(options))
+    description = fresh.app.openapi()
+    body = description["paths"]["/predict/mnist"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    del body["properties"]["inputs"]["maxItems"]  # one more than that is a body of 13 million numbers
+    schema = schemathesis.openapi.from_dict(description, config=schemathesis.Config.from_dict(options))
     schema.app = fresh
     schema.hook(map_path_parameters)
     return schema
