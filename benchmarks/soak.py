@@ -14,18 +14,19 @@ import http.client
 import io
 import os
 import random
+import re
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit
 from uuid import uuid4
 
 import numpy as np
@@ -36,8 +37,9 @@ import torch
 from benchmarks.soak_report import Asked, Kill, Resident, Seen, missed, table
 from models import checkpoint
 from models.catalog import PRETRAINED
-from tests.fakes import running_server
 
+ROOT = Path(__file__).parents[1]
+LOG = ROOT / ".bench" / "soak.log"  # what the service said
 _CALLERS = 4
 _PAUSE_S = 0.04  # of a caller, between two requests, on the average
 _IDLE_S = 2.0  # a connection that was idle for longer is not used again: the service would close it after 5
@@ -150,18 +152,36 @@ def soak(minutes: float, data: Path) -> Seen:
         "TORCHLOOP_WORKER": "embedded",
         "TORCHLOOP_DATA": str(data.resolve()),
     }
-    with running_server(settings) as url, ThreadPoolExecutor(_CALLERS + 5) as pool:
-        service = next(child for child in psutil.Process().children() if child.cmdline()[1:3] == ["-m", "service"])
-        run = Soak(urlsplit(url).netloc, service)
+    with started(settings) as (address, service), ThreadPoolExecutor(_CALLERS + 5) as pool:
+        run = Soak(address, service)
         activities: list[Callable[[Soak], None]] = [change, register, train, kill, watch]
-        started = [pool.submit(_while_running, run, activity) for activity in activities]
-        started += [pool.submit(_while_running, run, predict, number) for number in range(_CALLERS)]
+        futures = [pool.submit(_while_running, run, activity) for activity in activities]
+        futures += [pool.submit(_while_running, run, predict, number) for number in range(_CALLERS)]
         run.stop.wait(minutes * 60)
         run.stop.set()
-        for future in started:
+        for future in futures:
             future.result()
         follow_up(run)
     return run.seen
+
+
+@contextmanager
+def started(settings: Mapping[str, str]) -> Iterator[tuple[str, psutil.Process]]:
+    """Address and process of a service with a store of its own, both gone at the end; what it says stays in LOG."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
+    LOG.parent.mkdir(exist_ok=True)
+    with TemporaryDirectory() as folder, LOG.open("wb") as log:
+        environ = {**inherited, "TORCHLOOP_PORT": "0", "TORCHLOOP_STORE": folder, **settings}
+        process = psutil.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environ, stderr=log)
+        try:
+            while not (found := re.search(r"running on http://([\d.:]+)", LOG.read_text())):
+                if process.poll() is not None:
+                    raise SystemExit(f"soak: the service did not start: {LOG} says why")
+                time.sleep(0.1)
+            yield found[1], process
+        finally:
+            process.terminate()
+            process.wait(60)
 
 
 def _while_running(run: Soak, activity: Callable[..., None], *words: Any) -> None:
@@ -323,7 +343,10 @@ def run_for(words: Sequence[str] | None = None) -> int:
     given = parser.parse_args(words)
     seen = soak(given.minutes, given.data)
     sys.stdout.write(f"soak\n{table(seen, given.minutes * 60)}\n")
-    return 1 if missed(seen) else 0
+    if not missed(seen):
+        return 0
+    sys.stdout.write(f"  what the service said: {LOG.relative_to(ROOT)}\n")
+    return 1
 
 
 if __name__ == "__main__":

@@ -22,6 +22,13 @@ def _no_bare_number(value: object) -> object:
     return value
 
 
+def _only_a_number(value: object) -> object:
+    """Else true would be version 1."""
+    if isinstance(value, bool | str):
+        raise ValueError("a version is a whole number")  # noqa: TRY004 - what pydantic takes for a fault of the value
+    return value
+
+
 Moment = Annotated[datetime, BeforeValidator(_no_bare_number)]
 Time = Annotated[
     datetime,
@@ -81,7 +88,7 @@ class PromoteRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    version: int = Field(ge=1, le=2**31 - 1)
+    version: Annotated[int, BeforeValidator(_only_a_number)] = Field(ge=1, le=2**31 - 1)
 
 
 class Promoted(BaseModel):

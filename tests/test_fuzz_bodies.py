@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from hypothesis.extra.numpy import array_dtypes, array_shapes, arrays, scalar_dtypes
+from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 from PIL import Image
 
 from models.ink import read_digit
@@ -86,7 +86,8 @@ def test_any_json_is_entries_or_invalid(content: bytes, entry: Entry) -> None:
     check(from_json, content, entry)
 
 
-dtypes = scalar_dtypes() | array_dtypes()
+odd_dtypes = [np.dtype([("a", "f4")]), np.dtype([("a", "f4"), ("b", "i2")]), np.dtype("V3")]
+dtypes = scalar_dtypes() | st.sampled_from(odd_dtypes)
 array_files = dtypes.flatmap(lambda dtype: arrays(dtype, array_shapes(min_dims=0, min_side=0, max_side=3))).map(npy)
 
 
@@ -131,7 +132,7 @@ def test_a_picture_of_any_mode_and_size_is_a_digit_or_invalid(
     file = io.BytesIO()
     try:
         picture.save(file, kind, exif=exif)
-    except OSError:  # the format has no such mode
+    except (OSError, ValueError):  # the format has no such mode
         picture.convert("RGB").save(file, kind, exif=exif)
     with suppress(InvalidInput):
         assert read_digit(open_picture(file.getvalue(), "", MAX_PIXELS)).shape == (28, 28)
