@@ -64,7 +64,7 @@ class Soak:
     """One run: what it talks to, what it saw, and when it ends."""
 
     address: str
-    service: psutil.Process
+    service: psutil.Popen
     seen: Seen = field(default_factory=Seen)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -162,11 +162,12 @@ def soak(minutes: float, data: Path) -> Seen:
         for future in futures:
             future.result()
         follow_up(run)
+        run.seen.ended = service.poll()
     return run.seen
 
 
 @contextmanager
-def started(settings: Mapping[str, str]) -> Iterator[tuple[str, psutil.Process]]:
+def started(settings: Mapping[str, str]) -> Iterator[tuple[str, psutil.Popen]]:
     """Address and process of a service with a store of its own, both gone at the end; what it says stays in LOG."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
     LOG.parent.mkdir(exist_ok=True)

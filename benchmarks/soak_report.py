@@ -48,6 +48,7 @@ class Seen:
     asked: list[Asked] = field(default_factory=list)
     kills: list[Kill] = field(default_factory=list)
     resident: list[Resident] = field(default_factory=list)
+    ended: int | None = None  # exit status of the service, if it ended by itself
     changes: int = 0  # promotions and rollbacks that were answered
     versions: dict[tuple[str, int], str] = field(default_factory=dict)  # sha256 of each that was answered
     lost_versions: list[tuple[str, int]] = field(default_factory=list)
@@ -102,6 +103,7 @@ def missed(seen: Seen) -> list[str]:
     unfinished = [job for job, state in seen.jobs.items() if state != "succeeded"]
     faults = {
         "nothing was asked": not seen.asked,
+        f"the service ended, with status {seen.ended}": seen.ended is not None,
         f"{len(other)} failures that no kill explains: {dict(_counted(other))}": other,
         f"{len(unfinished)} jobs lost or not done: {[(job, seen.jobs[job]) for job in unfinished][:5]}": unfinished,
         f"{len(seen.lost_versions)} versions lost: {seen.lost_versions[:5]}": seen.lost_versions,

@@ -5,6 +5,7 @@ counts in memory and writes twice a second; what another one tells of it is that
 """
 
 import os
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
@@ -36,7 +37,7 @@ class Combined:
             [*(getattr(family, part) for part in _PARTS), [(s.name, s.labels, s.value) for s in family.samples]]
             for family in families
         ]
-        hidden = self._folder / f".{os.getpid()}"
+        hidden = self._folder / f".{os.getpid()}-{threading.get_ident()}"  # a promotion publishes from a thread
         hidden.write_bytes(orjson.dumps(told))
         hidden.replace(self._folder / f"{os.getpid()}.json")
 

@@ -49,7 +49,7 @@ def test_the_slope_is_that_of_processes_that_lived_once_they_had_settled() -> No
 
 
 def test_a_run_in_which_all_went_well_misses_nothing_and_says_what_it_saw() -> None:
-    seen = Seen([Asked(0, 1, 7), OWN], [WEB], [], 3, {("mnist", 2): "ab"}, [], {"j": "succeeded"})
+    seen = Seen([Asked(0, 1, 7), OWN], [WEB], changes=3, versions={("mnist", 2): "ab"}, jobs={"j": "succeeded"})
     assert missed(seen) == []
     assert "2 requests" in table(seen, 60)
     assert "MISSED" not in table(seen, 60)
@@ -59,6 +59,7 @@ def test_a_run_in_which_all_went_well_misses_nothing_and_says_what_it_saw() -> N
     ("seen", "words"),
     [
         (Seen(), "nothing was asked"),
+        (Seen([Asked(0, 1, 7)], ended=3), "ended, with status 3"),
         (Seen([Asked(0, 1, 7, "500 GET /models")]), "500 GET /models"),
         (Seen([Asked(0, 1, 7)], jobs={"j": "running", "k": "succeeded"}), "1 jobs lost or not done"),
         (Seen([Asked(0, 1, 7)], jobs={"j": "failed"}), "1 jobs lost or not done"),
