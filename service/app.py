@@ -27,7 +27,7 @@ from service.rollout import Rollout
 from service.routes import jobs as job_routes
 from service.routes import models as model_routes
 from service.routes import ops as ops_routes
-from service.routes import versions
+from service.routes import page, preview, versions
 from service.routes.predict import Lane, PredictRoute, ShortCut
 from service.store import Store
 
@@ -91,7 +91,8 @@ def create_app(
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
     app.add_middleware(ShortCut, predict=predict, models=specs)
     app.add_middleware(KeyGuard, keys=settings.api_keys)
-    app.router.routes.extend(predict.routes())
+    app.router.routes.extend([*page.routes(), *predict.routes()])
+    app.include_router(preview.router(specs, bodies))
     importer = Importer(store, settings.data, recipes, start_child)
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))

@@ -10,15 +10,15 @@ from service.config import Key, Scope
 from service.errors import Forbidden, ServiceError, Unauthorized
 from service.problems import of_service_error
 
-PUBLIC = {"/health/live", "/health/ready"}
+PUBLIC = {"/", "/health/live", "/health/ready"}
 _RANK: dict[Scope, int] = {"predict": 0, "train": 1, "admin": 2}  # each opens what those below it open
 
 
 def needed_scope(method: str, path: str) -> Scope | None:
     """The least scope that opens a request; None for public ones. What is not named here takes admin."""
-    if path in PUBLIC:
+    if path in PUBLIC or path.startswith("/page/"):  # the page's own files: they hold no data
         return None
-    if method in {"GET", "HEAD", "OPTIONS"} or path.startswith(("/predict/", "/explain/")):
+    if method in {"GET", "HEAD", "OPTIONS"} or path.startswith(("/predict/", "/explain/", "/preview/")):
         return "predict"
     if path == "/train" or (path.startswith("/jobs/") and path.endswith("/cancel")):
         return "train"

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 from fastapi import FastAPI
@@ -42,6 +43,11 @@ def of_invalid_input(err: InvalidInput) -> Response:
     """400 for what cannot be read, 413 for too many samples, 422 for what cannot be taken."""
     status = 400 if isinstance(err, MalformedInput) else TooLarge.status if isinstance(err, TooManySamples) else 422
     return problem(status, err.title, err.detail)
+
+
+def failed(err: InvalidInput) -> dict[str, Any]:
+    """What stands in the place of one sample that failed, in an answer to several."""
+    return {"error": {"title": err.title, "detail": err.detail}}
 
 
 async def unexpected(_: Request, __: Exception) -> Response:
