@@ -63,6 +63,6 @@ function drawBars(bars, { probabilities = [], label }) {
 }
 
 function metaOf({ version, serverMs, roundMs }) {
-  const inside = serverMs === null ? "" : `${serverMs.toFixed(2)} ms in the service, `;
-  return [h("span", { class: "badge" }, `version ${version}`), ` ${inside}${roundMs.toFixed(0)} ms there and back`];
+  const inside = serverMs === null ? "" : `${serverMs.toFixed(2)} ms in the service · `;
+  return [h("span", { class: "badge" }, `version ${version}`), ` ${inside}${roundMs.toFixed(0)} ms in all`];
 }

@@ -25,7 +25,7 @@ export function curveInput(model) {
   const askCurve = newest(async () => {
     const [low, high] = [Number(from.value), Number(to.value)];
     if (!(high > low)) return;
-    Object.assign(slider, { min: low, max: high, step: (high - low) / 200 });
+    Object.assign(slider, { min: low, max: high, step: Number(((high - low) / 300).toPrecision(12)) });
     const inputs = Array.from({ length: POINTS }, (_, at) => [low + ((high - low) * at) / (POINTS - 1)]);
     try {
       const { predictions } = await predict(model.name, { inputs });

@@ -5,7 +5,7 @@ import { answerPanel } from "./answer.js";
 import { colour, h, onScheme } from "./dom.js";
 
 const SIZE = 448; // pixels of the pad; it is shown at whatever size there is
-const SENT = 224; // pixels of the picture that is sent
+const SENT = 112; // pixels of the picture that is sent: enough for 28, and cheap to find the ink in
 const PEN = 0.075; // of the pad's side
 
 export function pictureInput(model) {

@@ -24,10 +24,6 @@ function vectorWidth(schema) {
 
 export function predictView({ model }) {
   const input = inputFor(model)(model);
-  const heading = h("div", { class: "heading" }, h("h1", {}, `Ask ${model.name}`), h("p", {}, sentence(model.summary)));
+  const heading = h("div", { class: "heading" }, h("h1", {}, `Ask ${model.name}`), h("p", {}, model.summary));
   return { ...input, element: h("section", {}, heading, input.element) };
-}
-
-function sentence(text) {
-  return text ? `${text[0].toUpperCase()}${text.slice(1)}.` : "";
 }

@@ -8,7 +8,7 @@ import { figure, when, words } from "./format.js";
 
 export function versionsView({ model, now, look }) {
   const table = h("div", { class: "scroll card" });
-  const history = h("ol", { class: "history" });
+  const history = h("ol", { class: "history", reversed: true });
   const compared = h("div", {});
   const chosen = new Set();
   const back = h("button", { type: "button", on: { click: rollBack } }, "Roll back");
@@ -30,7 +30,7 @@ export function versionsView({ model, now, look }) {
     const newestFirst = [...versions].reverse();
     const figures = figuresOf(model, versions);
     table.replaceChildren(h("table", {},
-      h("thead", {}, h("tr", {}, ["Compare", "Version", ...figures.map(words), "Made", "Origin", "Do"].map((name) => h("th", { scope: "col" }, name)))),
+      h("thead", {}, h("tr", {}, ["Compare", "Version", ...figures.map(words), "Made", "Origin", "Actions"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, newestFirst.map((version) => row(version, figures)))));
   }
 
