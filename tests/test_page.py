@@ -167,6 +167,6 @@ def test_a_fourth_model_has_its_tab_without_a_changed_file(page: Page, tmp_path:
     with running_server({}, cwd=tmp_path) as url:
         page.goto(f"{url}/#predict/adder")
         expect(page.get_by_role("tab", name="adder")).to_have_attribute("aria-selected", "true")
-        expect(page.get_by_label("Body")).to_have_value('{\n "inputs": [ [ 0.25, 0.5 ] ]\n}')
+        expect(page.get_by_label("Body")).to_have_value('{"inputs": [\n  [0.25,0.5]\n]}')
         page.get_by_role("button", name="Predict").click()
         expect(page.get_by_role("alert").filter(has_text="no live version")).to_be_visible()

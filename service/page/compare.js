@@ -9,9 +9,9 @@ import { linePlot } from "./plot.js";
 export async function comparison(model, pair) {
   const names = pair.map((version) => `version ${version.version}`);
   const runs = await Promise.all(pair.map(async ({ job }) => (job ? (await getJson(`jobs/${job}/history`)).points : [])));
-  const loss = linePlot({ label: "Loss", xLabel: "epoch" });
+  const loss = linePlot({ label: "Loss", xLabel: "epoch", log: true });
   loss.update(runs.map((points, at) => ({ name: names[at], points: points.map((one) => [(one.step * one.epochs) / one.steps, one.loss]) })));
-  const metric = linePlot({ label: `${words(model.metric ?? "metric")} on the validation split`, xLabel: "epoch" });
+  const metric = linePlot({ label: `${words(model.metric ?? "metric")} on the validation split`, xLabel: "epoch", log: true });
   metric.update(runs.map((points, at) => ({ name: names[at],
     points: points.filter((one) => model.metric in (one.metrics ?? {})).map((one) => [one.epoch, one.metrics[model.metric]]) })));
   const without = names.filter((_, at) => !runs[at].length);

@@ -17,8 +17,8 @@ export function jobCard(first, { open = false, ended = () => {} }) {
   const summary = h("span", { class: "summary" });
   const bar = h("progress", { max: 1, value: 0, "aria-label": "Progress" });
   const facts = h("div", { class: "facts" });
-  const loss = linePlot({ label: "Loss", xLabel: "epoch", height: 180 });
-  const metric = linePlot({ label: "On the validation split", xLabel: "epoch", height: 180 });
+  const loss = linePlot({ label: "Loss", xLabel: "epoch", height: 180, log: true });
+  const metric = linePlot({ label: "On the validation split", xLabel: "epoch", height: 180, log: true });
   const cancel = h("button", { type: "button", on: { click: () => trying(() => send(`jobs/${job.id}/cancel`, { method: "POST" })) } }, "Cancel");
   const plot = h("button", { type: "button", on: { click: () => trying(picture) } }, "Picture of the run");
   const body = h("div", { class: "body" }, bar, facts, h("div", { class: "plots" }, loss.element, metric.element),

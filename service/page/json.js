@@ -8,7 +8,8 @@ export function jsonInput(model) {
   const box = h("textarea", { id: "body", rows: 12, spellcheck: "false" });
   const output = h("pre", { tabindex: "0", "aria-label": "Predictions" });
   const answer = answerPanel("Send the example, or change it");
-  box.value = JSON.stringify(model.example, null, 1).replace(/\n\s+(?=[-\d\]])/g, " ");
+  const samples = model.example.inputs.map((one) => JSON.stringify(one)); // a line each
+  box.value = `{"inputs": [\n  ${samples.join(",\n  ")}\n]}`;
 
   async function ask(event) {
     event?.preventDefault();

@@ -5,13 +5,15 @@ import { figure } from "./format.js";
 
 const MARGIN = { left: 52, right: 14, top: 12, bottom: 34 };
 const HEIGHT = 220;
+const LOG_FROM = 30; // largest over smallest: above, what falls steeply would lie on the axis
 const MOST_POINTS = 500; // a line; more cannot be seen
 
 /**
  * A plot of `series`: [{name, points: [[x, y], ...]}], with `update` to draw others.
+ * `log` allows a logarithmic axis, where all values are positive and far apart.
  * `mark` is a point to show; `pick(x)` is called where the reader points with the button down.
  */
-export function linePlot({ label, xLabel, height = HEIGHT, pick = null }) {
+export function linePlot({ label, xLabel, height = HEIGHT, log = false, pick = null }) {
   const legend = h("p", { class: "legend" });
   const drawing = h("div", { class: "drawing" });
   const element = h("figure", { class: "plot" }, h("figcaption", {}, label, legend), drawing);
@@ -21,7 +23,7 @@ export function linePlot({ label, xLabel, height = HEIGHT, pick = null }) {
   function draw() {
     const width = drawing.clientWidth;
     if (!width) return;
-    scale = scales(shown, width, height);
+    scale = scales(shown, width, height, log);
     drawing.replaceChildren(picture(shown, scale, { label, xLabel, width, height }));
   }
 
@@ -56,19 +58,22 @@ function thinned(points) {
   return Array.from({ length: MOST_POINTS + 1 }, (_, at) => finite[Math.min(finite.length - 1, Math.round(at * step))]);
 }
 
-function scales({ series, mark }, width, height) {
+function scales({ series, mark }, width, height, log) {
   const points = [...series.flatMap((one) => one.points), ...(mark ? [mark] : [])];
   const [x0, x1] = range(points.map(([x]) => x), 0);
-  const [y0, y1] = range(points.map(([, y]) => y), 0.06);
+  const values = points.map(([, y]) => y);
+  const bent = log && values.length > 1 && Math.min(...values) > 0 && Math.max(...values) > LOG_FROM * Math.min(...values);
+  const level = bent ? Math.log10 : Number;
+  const [y0, y1] = range(values.map(level), 0.06);
   const across = width - MARGIN.left - MARGIN.right;
   const down = height - MARGIN.top - MARGIN.bottom;
   return {
     empty: points.length === 0,
     x: (value) => MARGIN.left + ((value - x0) / (x1 - x0)) * across,
-    y: (value) => MARGIN.top + (1 - (value - y0) / (y1 - y0)) * down,
+    y: (value) => MARGIN.top + (1 - (level(value) - y0) / (y1 - y0)) * down,
     xOf: (pixel) => Math.min(x1, Math.max(x0, x0 + ((pixel - MARGIN.left) / across) * (x1 - x0))),
     xTicks: ticks(x0, x1, Math.max(2, Math.floor(across / 90))),
-    yTicks: ticks(y0, y1, 4),
+    yTicks: bent ? powers(y0, y1) : ticks(y0, y1, 4),
   };
 }
 
@@ -88,6 +93,13 @@ function ticks(low, high, count) {
   const first = Math.ceil(low / step);
   const last = Math.floor(high / step + 1e-9);
   return Array.from({ length: last - first + 1 }, (_, at) => Number(((first + at) * step).toPrecision(10)));
+}
+
+/** Powers of ten between two logarithms; with twos and fives where there would be few. */
+function powers(low, high) {
+  const steps = high - low > 2.5 ? [1] : [1, 2, 5];
+  const all = Array.from({ length: Math.ceil(high) - Math.floor(low) + 1 }, (_, at) => Math.floor(low) + at);
+  return all.flatMap((power) => steps.map((step) => step * 10 ** power)).filter((value) => Math.log10(value) >= low && Math.log10(value) <= high);
 }
 
 function picture({ series, mark }, scale, { label, xLabel, width, height }) {

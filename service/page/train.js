@@ -49,7 +49,7 @@ export function trainView({ model, look }) {
   const timer = setInterval(() => document.hidden || refresh(), LOOK_MS);
   const form = model.hyperparameters ? trainForm(model, started) : h("p", { class: "card" }, `${model.name} has no recipe: it can be served, not trained.`);
   const heading = h("div", { class: "heading" }, h("h1", {}, `Train ${model.name}`),
-    h("p", {}, model.metric ? `${words(model.metric)[0].toUpperCase()}${words(model.metric).slice(1)} decides between two versions: ${model.higher_is_better ? "more" : "less"} is better.` : ""));
+    h("p", {}, model.metric ? `The gate compares ${words(model.metric)}: ${model.higher_is_better ? "more" : "less"} is better.` : ""));
   const element = h("section", {}, heading, h("div", { class: "train" }, form,
     h("section", { "aria-label": "Jobs" }, h("h2", {}, "Jobs"), none, list)));
   return {
