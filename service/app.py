@@ -61,7 +61,6 @@ def create_app(
     engine = Engine(specs, backend, settings.max_batch)
     rollout = Rollout(specs, store, pretrained, engine, metrics)
     bodies = BodyReader(settings.max_body_bytes, settings.max_pixels)
-
     batcher = Batcher(
         _compute(engine, metrics),
         max_batch=settings.max_batch,
