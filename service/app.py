@@ -28,7 +28,7 @@ from service.registry import Registry
 from service.rollout import Rollout
 from service.routes import jobs as job_routes
 from service.routes import models as model_routes
-from service.routes import openinference, repository, versions
+from service.routes import openinference, page, preview, repository, versions
 from service.routes import ops as ops_routes
 from service.routes.infer import InferRoute
 from service.routes.predict import Lane, PredictRoute, ShortCut
@@ -59,7 +59,6 @@ def create_app(
     engine = Engine(specs, backend, settings.max_batch)
     rollout = Rollout(specs, store, pretrained, engine, metrics)
     bodies = BodyReader(settings.max_body_bytes, settings.max_pixels)
-
     batcher = Batcher(
         _compute(engine, metrics),
         max_batch=settings.max_batch,
@@ -83,9 +82,10 @@ def create_app(
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
     app.add_middleware(ShortCut, predict=predict, models=specs)
     app.add_middleware(Guard, keys=settings.api_keys)
-    app.router.routes.extend(predict.routes())
+    app.router.routes.extend([*page.routes(), *predict.routes()])
     offered = repository.Offered(specs, engine, rollout)
     app.router.routes.extend(_v2(settings, offered, bodies, batcher, engine, rollout, store, metrics))
+    app.include_router(preview.router(specs, bodies))
     importer = Importer(store, settings.data, recipes, start_child)
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))

@@ -43,6 +43,16 @@ CHECKPOINT_BODY: dict[str, Any] = {
         "content": {OCTETS: {"schema": {"type": "string", "format": "binary", "description": "a state_dict file"}}},
     }
 }
+PREVIEW_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "as for POST /predict/{model}",
+        "content": {
+            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in (*PICTURE_FORMATS, OCTETS, NPY)},
+            JSON: {"schema": {"type": "object", "required": ["inputs"], "properties": {"inputs": {"type": "array"}}}},
+        },
+    }
+}
 _ERROR_ENTRY = {
     "type": "object",
     "required": ["error"],

@@ -43,6 +43,7 @@ class ModelInfo(BaseModel):
     media_types: list[str] = Field(description="what POST /predict/{name} takes")
     body_schema: dict[str, Any] = Field(description="JSON schema of an application/json body")
     example: dict[str, Any] = Field(description="a valid application/json body")
+    prediction_schema: dict[str, Any] = Field(description="JSON schema of one prediction of the answer")
     hyperparameters: dict[str, Any] | None = Field(description="JSON schema of the recipe's config; null: no recipe")
     metric: str | None = Field(description="the figure that decides between two versions")
     higher_is_better: bool | None
@@ -52,6 +53,13 @@ class ModelList(BaseModel):
     """Every model of this installation."""
 
     models: list[ModelInfo]
+
+
+class Preview(BaseModel):
+    """What a network is given for a body: one entry a sample, in order."""
+
+    model: str
+    samples: list[Any] = Field(description="nested lists of numbers, in the shape that the network takes")
 
 
 class VersionInfo(BaseModel):
