@@ -6,8 +6,11 @@ BIN := .venv/bin
 READY := .venv/ready
 MODEL ?= mnist
 ARGS ?=
+FUZZ_MINUTES ?= 5
+FUZZ := tests/test_fuzz_bodies.py tests/test_fuzz_routes.py
+MINUTES ?= 10
 
-.PHONY: help serve test check train bench checkpoints lock clean
+.PHONY: help serve test check train bench fuzz soak checkpoints lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -35,6 +38,13 @@ train: $(READY)  ## train a model offline: make train MODEL=mnist ARGS="--epochs
 
 bench: $(READY)  ## measure speed, as ratios within one run
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+fuzz: $(READY)  ## try ever new requests and bodies on the application, for FUZZ_MINUTES (5)
+	@end=$$((SECONDS + 60 * $(FUZZ_MINUTES))); until ((SECONDS >= end)); do \
+	  $(BIN)/python -m pytest --hypothesis-profile=fuzz $(FUZZ) $(ARGS) || exit 1; done
+
+soak: $(READY)  ## load, change, train and kill a service for MINUTES (10); fails where anything is lost
+	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
 
 checkpoints: $(READY)  ## make the shipped checkpoints in models/pretrained again
 	$(BIN)/python -m training regressor --output models/pretrained/regressor.pt

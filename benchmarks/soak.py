@@ -42,11 +42,14 @@ _CALLERS = 4
 _PAUSE_S = 0.04  # of a caller, between two requests, on the average
 _IDLE_S = 2.0  # a connection that was idle for longer is not used again: the service would close it after 5
 _REQUESTS = 100  # over one connection; then a new one, which may reach another process
+_TIMEOUT_S = 300.0  # an upload is checked and exported at low priority; what else is late is a 504 of the service
 _CHANGE_S = 2.0
+_REGISTER_S = 15.0
 _JOB_S = 8.0
 _KILL_S = (6.0, 14.0)
-_END_S = 180.0  # for the jobs to end
+_END_S = 600.0  # for the jobs to end: they have what the load of the machine leaves
 JSON = {"Content-Type": "application/json"}
+MODELS = ["regressor", "classifier", "mnist"]
 JOBS: list[dict[str, Any]] = [
     {"model": "regressor", "config": {"epochs": 200}},
     {"model": "classifier", "config": {"epochs": 200}, "promote": "always"},
@@ -121,7 +124,7 @@ class Caller:
         if time.monotonic() > self._used + _IDLE_S:
             self.close()
         if self._connection is None:
-            self._connection = http.client.HTTPConnection(self._soak.address, timeout=60)
+            self._connection = http.client.HTTPConnection(self._soak.address, timeout=_TIMEOUT_S)
             self._pid, self._left = 0, _REQUESTS
         return self._connection
 
@@ -147,10 +150,10 @@ def soak(minutes: float, data: Path) -> Seen:
         "TORCHLOOP_WORKER": "embedded",
         "TORCHLOOP_DATA": str(data.resolve()),
     }
-    with running_server(settings) as url, ThreadPoolExecutor(_CALLERS + 4) as pool:
+    with running_server(settings) as url, ThreadPoolExecutor(_CALLERS + 5) as pool:
         service = next(child for child in psutil.Process().children() if child.cmdline()[1:3] == ["-m", "service"])
         run = Soak(urlsplit(url).netloc, service)
-        activities: list[Callable[[Soak], None]] = [change, train, kill, watch]
+        activities: list[Callable[[Soak], None]] = [change, register, train, kill, watch]
         started = [pool.submit(_while_running, run, activity) for activity in activities]
         started += [pool.submit(_while_running, run, predict, number) for number in range(_CALLERS)]
         run.stop.wait(minutes * 60)
@@ -199,15 +202,11 @@ def predict(run: Soak, number: int) -> None:
 
 
 def change(run: Soak) -> None:
-    """Versions come, go live and are rolled back. A job may promote in the same moment: 409."""
+    """Versions go live and are rolled back. A job may promote in the same moment: 409."""
     caller, chance = Caller(run), random.Random("change")  # noqa: S311
-    turn = 0
     while not run.stop.wait(_CHANGE_S):
-        turn += 1
-        model = chance.choice(["regressor", "mnist"])
-        if turn % 10 == 1:
-            _register(run, caller, model, turn)
-        known = [version for name, version in list(run.seen.versions) if name == model]
+        model = chance.choice(MODELS)
+        known = _versions(caller, model)
         action, body = "rollback", b"{}"
         if known and chance.random() < 0.6:
             action, body = "promote", orjson.dumps({"version": chance.choice(known)})
@@ -216,18 +215,25 @@ def change(run: Soak) -> None:
     caller.close()
 
 
-def _register(run: Soak, caller: Caller, model: str, seed: int) -> None:
-    """Another version: the shipped weights, each a thousandth of a random number off."""
-    generator = torch.Generator().manual_seed(seed)
-    shipped = torch.load(PRETRAINED / f"{model}.pt", weights_only=True)
-    state = {
-        key: value + 1e-3 * torch.randn(value.shape, generator=generator) if value.is_floating_point() else value
-        for key, value in shipped.items()
-    }
-    answer = caller.ask("POST", f"/models/{model}/versions", checkpoint.to_bytes(state), good=(201,))
-    if answer is not None and answer[0] == 201:
-        version = orjson.loads(answer[1])
-        run.seen.versions[model, version["version"]] = version["sha256"]
+def _versions(caller: Caller, model: str) -> list[int]:
+    answer = caller.ask("GET", f"/models/{model}/versions")
+    if answer is None or answer[0] != 200:
+        return []
+    return [version["version"] for version in orjson.loads(answer[1])["versions"]]
+
+
+def register(run: Soak) -> None:
+    """New versions of the regressor: the shipped weights, each a thousandth of a random number off."""
+    caller, generator = Caller(run), torch.Generator().manual_seed(1)
+    shipped = torch.load(PRETRAINED / "regressor.pt", weights_only=True)
+    while not run.stop.is_set():
+        state = {key: value + 1e-3 * torch.randn(value.shape, generator=generator) for key, value in shipped.items()}
+        answer = caller.ask("POST", "/models/regressor/versions", checkpoint.to_bytes(state), good=(201,))
+        if answer is not None and answer[0] == 201:
+            version = orjson.loads(answer[1])
+            run.seen.versions["regressor", version["version"]] = version["sha256"]
+        run.stop.wait(_REGISTER_S)
+    caller.close()
 
 
 def train(run: Soak) -> None:
@@ -239,7 +245,7 @@ def train(run: Soak) -> None:
         while answer is None:
             answer = caller.ask("POST", "/train", orjson.dumps(JOBS[number % len(JOBS)]), headers, good=(202,))
         if answer[0] == 202:
-            run.seen.jobs[orjson.loads(answer[1])["id"]] = ""
+            run.seen.jobs[orjson.loads(answer[1])["id"]] = "queued"
         number += 1
         run.stop.wait(_JOB_S)
         while not run.stop.is_set() and len(_listed(caller, "queued")) > 2:
@@ -287,14 +293,12 @@ def follow_up(run: Soak) -> None:
     """After the load: how each job ended, and whether each version is there with the bytes that were answered."""
     caller, deadline = Caller(run), time.monotonic() + _END_S
     for job in run.seen.jobs:
-        while not run.seen.jobs[job] and time.monotonic() < deadline:
+        while run.seen.jobs[job] not in {"succeeded", "failed", "cancelled"} and time.monotonic() < deadline:
             answer = caller.ask("GET", f"/jobs/{job}", good=(200, 404))
-            found = orjson.loads(answer[1]) if answer is not None and answer[0] == 200 else {"state": ""}
-            if found["state"] in {"succeeded", "failed", "cancelled"}:
-                run.seen.jobs[job] = found["state"]
-                _take(run, caller, found)
-            else:
-                time.sleep(0.5)
+            found = orjson.loads(answer[1]) if answer is not None and answer[0] == 200 else {"state": "lost"}
+            run.seen.jobs[job] = found["state"]
+            _take(run, caller, found)
+            time.sleep(0.2)
     for (model, version), digest in run.seen.versions.items():
         answer = caller.ask("GET", f"/models/{model}/versions/{version}/checkpoint", good=(200, 404))
         if answer is None or answer[0] != 200 or sha256(answer[1]).hexdigest() != digest:

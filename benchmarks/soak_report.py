@@ -51,7 +51,7 @@ class Seen:
     changes: int = 0  # promotions and rollbacks that were answered
     versions: dict[tuple[str, int], str] = field(default_factory=dict)  # sha256 of each that was answered
     lost_versions: list[tuple[str, int]] = field(default_factory=list)
-    jobs: dict[str, str] = field(default_factory=dict)  # how each that was answered ended; "": not, or nowhere
+    jobs: dict[str, str] = field(default_factory=dict)  # the last state of each that was answered; lost: it is nowhere
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def table(seen: Seen, seconds: float) -> str:
     killed = {kill.pid for kill in seen.kills}
     growth = [f"{slope:+.1f} (process {pid})" for pid, slope in slopes(seen.resident, killed).items()]
     last = {sample.pid: f"{sample.mib:.0f}" for sample in seen.resident if sample.pid not in killed}
-    done = Counter(state or "lost" for state in seen.jobs.values())
+    done = Counter(seen.jobs.values())
     lines = [
         f"  {seconds / 60:.1f} minutes, {len(seen.asked)} requests, {len(seen.asked) / seconds:.0f} a second",
         f"  killed: {dict(modules)}",

@@ -152,6 +152,16 @@ class BodyReader:
         return await self.pictures(await _files(headers, content), spec, read)
 
 
+class _Form(MultiPartParser):
+    """A parser that knows whether the whole form was there: it takes what is cut off for a shorter one."""
+
+    ended = False
+
+    def on_end(self) -> None:
+        """The last boundary was read."""
+        self.ended = True
+
+
 async def _files(headers: Headers, content: bytes) -> list[tuple[str, bytes]]:
     """Media type and content of each part of a multipart body; the names that a caller gave them are not used.
 
@@ -160,8 +170,10 @@ async def _files(headers: Headers, content: bytes) -> list[tuple[str, bytes]]:
 
     async def stream() -> AsyncGenerator[bytes, None]:
         yield content
+        if not parser.ended:  # raised in here, it has the parser close what it opened
+            raise MultiPartException("it ends before its last boundary")
 
-    parser = MultiPartParser(headers, stream(), max_files=MAX_FILES, max_fields=MAX_FILES, max_part_size=len(content))
+    parser = _Form(headers, stream(), max_files=MAX_FILES, max_fields=MAX_FILES, max_part_size=len(content))
     parser.spool_max_size = len(content) + 1  # the body is in memory already: nothing goes to a temporary file
     try:
         form = await parser.parse()
