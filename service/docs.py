@@ -22,7 +22,7 @@ _WHY = {
     "404": "no such model, version or job",
     "409": "the state of things forbids it",
     "413": "too many bytes or samples",
-    "415": "a body of a kind that this model does not take",
+    "415": "a body of a kind that is not taken here",
     "422": "readable, but not valid",
     "429": "the queue is full: try again after Retry-After seconds",
     "503": "nothing is live, or the store is out of reach",
@@ -30,7 +30,8 @@ _WHY = {
 }
 _PROBLEMS = {  # the operations, as "METHOD path", that may answer with a problem of these statuses
     r".*\{.*|POST /(train|predict/.*)": ["404"],
-    r"POST (/train|.*/promote)": ["400", "413", "422"],
+    r"POST (/train|.*/promote)": ["400", "413", "415", "422"],
+    r"POST /preview/.*": ["400", "413", "415", "422"],
     r"POST .*/versions": ["413"],
     r"POST .*/(promote|rollback|cancel)": ["409"],
     r"POST /predict/.*": ["400", "409", "413", "415", "422", "429", "504"],
