@@ -16,6 +16,7 @@ from service.bodies import BodyReader
 from service.child import Child, StartChild
 from service.config import Settings, configure_logging, from_environment
 from service.engine import Engine
+from service.explainer import Explainer
 from service.exports import Exports
 from service.imports import Importer
 from service.jobs import Jobs
@@ -24,10 +25,10 @@ from service.metrics import Metrics
 from service.recipes import ReadRecipes, Recipes, read_recipes
 from service.registry import Registry
 from service.rollout import Rollout
+from service.routes import explain, versions
 from service.routes import jobs as job_routes
 from service.routes import models as model_routes
 from service.routes import ops as ops_routes
-from service.routes import versions
 from service.routes.predict import Lane, PredictRoute, ShortCut
 from service.store import Store
 
@@ -77,6 +78,7 @@ def create_app(
             await batcher.drain()
         engine.close()
         exports.close()
+        explainer.close()
         bodies.close()
         store.close()
 
@@ -92,6 +94,8 @@ def create_app(
     app.add_middleware(ShortCut, predict=predict, models=specs)
     app.add_middleware(KeyGuard, keys=settings.api_keys)
     app.router.routes.extend(predict.routes())
+    explainer = Explainer(settings.request_timeout_s, start_child)
+    app.include_router(explain.router(specs, bodies, rollout, engine, Registry(store), explainer))
     importer = Importer(store, settings.data, recipes, start_child)
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))

@@ -1,7 +1,7 @@
 """The OpenAPI description of the predict routes, which read the raw request: made from the specs."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from fastapi import FastAPI
@@ -9,7 +9,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from models.inputs import MAX_SAMPLES, PICTURE_FORMATS
-from models.spec import ModelSpec
+from models.spec import Method, ModelSpec
 from service import problems
 from service.bodies import JSON, MAX_FILES, MULTIPART, NPY, OCTETS, media_types
 
@@ -62,7 +62,8 @@ def describe(app: FastAPI, specs: Mapping[str, ModelSpec]) -> None:
                 title=app.title, version=app.version, summary=app.summary, routes=app.routes, tags=app.openapi_tags
             )
             predict = {f"/predict/{name}": {"post": _predict(name, spec)} for name, spec in specs.items()}
-            schema["paths"] = {**predict, **schema["paths"]}
+            explain = {f"/explain/{name}": {"post": _explain(name, spec)} for name, spec in specs.items()}
+            schema["paths"] = {**predict, **explain, **schema["paths"]}
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -88,6 +89,54 @@ def _predict(name: str, spec: ModelSpec) -> dict[str, Any]:
         "requestBody": {"required": True, "content": {kind: _body(kind, spec) for kind in media_types(spec)}},
         "responses": {"200": _answer(name, spec), **failures},
     }
+
+
+def _explain(name: str, spec: ModelSpec) -> dict[str, Any]:
+    """As _predict, with a method to choose, and explanations in the answer."""
+    described = _predict(name, spec)
+    method = {
+        "name": "method",
+        "in": "query",
+        "description": "gradient: of the answer by each number of the sample; integrated_gradients: what each number "
+        "adds to the answer that a sample of zeros gets",
+        "schema": {"enum": list(get_args(Method)), "default": "gradient"},
+    }
+    body = {
+        "type": "object",
+        "required": ["model", "version", "explanations"],
+        "properties": {
+            "model": {"const": name},
+            "version": {"type": "integer"},
+            "explanations": {
+                "type": "array",
+                "items": _explanation(spec),
+                "description": "one entry a sample, in order",
+            },
+        },
+    }
+    return {
+        **described,
+        "summary": f"Explain: {spec.summary}",
+        "operationId": f"explain_{name}",
+        "parameters": [method, *described["parameters"]],
+        "responses": {
+            **described["responses"],
+            "200": {
+                "description": "one explanation a sample; a sample that failed has its error in its place",
+                "headers": {"X-Model-Version": {"schema": {"type": "string"}}},
+                "content": {JSON: {"schema": body}},
+            },
+        },
+    }
+
+
+def _explanation(spec: ModelSpec) -> dict[str, Any]:
+    """JSON schema of one entry: the first field of a prediction, and what the spec makes of attributions."""
+    field, kind = next(iter(TypeAdapter(spec.prediction).json_schema()["properties"].items()))
+    no_samples = np.zeros((0, *spec.entry.shape), np.float32)
+    names = {name for method in get_args(Method) for name in spec.explain(no_samples, method)}
+    rows = {name: {"type": "array", "description": "of the shape of one entry"} for name in sorted(names)}
+    return {"anyOf": [{"type": "object", "required": [field], "properties": {field: kind, **rows}}, _ERROR_ENTRY]}
 
 
 def _body(media_type: str, spec: ModelSpec) -> dict[str, Any]:
