@@ -156,7 +156,7 @@ def test_saliency_of_nothing_is_nothing(method: Method) -> None:
 class Silent(InProcess):
     """A child that died."""
 
-    def messages(self, timeout_s: float) -> Any:
+    def messages(self, timeout_s: float) -> Any:  # noqa: ARG002
         return []
 
 

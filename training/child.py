@@ -35,6 +35,7 @@ from training import plots
 from training.recipe import Dataset, Hyperparameters, Progress, Recipe, TrainingError, recipes
 from training.resume import ResumePoints
 from training.run import held_out_figures, run
+from training.tensorboard import EventFile
 
 Order = Mapping[str, Any]
 _TERMINATED = 128 + signal.SIGTERM
@@ -89,8 +90,12 @@ class Child:
         scratch = store / "jobs" / order["job"]
         curves = _Curves(order, recipe, scratch / "plot.png")
 
+        event_file = EventFile(scratch / "tensorboard") if order["tensorboard"] else None
+
         def report(progress: Progress) -> None:
             self._tell(kind="progress", **asdict(progress))
+            if event_file:
+                event_file.add(progress)
             curves.add(progress)
 
         outcome = run(
@@ -102,6 +107,8 @@ class Child:
             report=ResumePoints(scratch, order["attempt"], report),
             command=f"job {order['job']}",
         )
+        if event_file:
+            event_file.close(config, outcome.record.metrics)
         curves.draw_fit(outcome.network, outcome.dataset)
         self._datasets[self._key(order)] = outcome.dataset
         return {

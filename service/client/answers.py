@@ -91,6 +91,7 @@ class Job(TypedDict):
     state: State
     config: dict[str, Any]
     promote: Policy
+    tensorboard: bool
     attempt: int
     progress: dict[str, Any] | None
     version: int | None
