@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.types import Lifespan
 
 from models import catalog, device
 from models.spec import Array, ModelSpec
@@ -82,14 +83,7 @@ def create_app(
         bodies.close()
         store.close()
 
-    app = FastAPIOffline(
-        title="Torchloop",
-        summary="Train, evaluate, promote, serve, roll back",
-        version=VERSION,
-        lifespan=lifespan,
-        redoc_url=None,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
-    )
+    app = _bare(lifespan)
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
     app.add_middleware(ShortCut, predict=predict, models=specs)
     app.add_middleware(KeyGuard, keys=settings.api_keys)
@@ -105,6 +99,18 @@ def create_app(
     problems.install(app)
     docs.describe(app, specs)
     return app
+
+
+def _bare(lifespan: Lifespan[FastAPI]) -> FastAPI:
+    """The application before it has any route of ours."""
+    return FastAPIOffline(
+        title="Torchloop",
+        summary="Train, evaluate, promote, serve, roll back",
+        version=VERSION,
+        lifespan=lifespan,
+        redoc_url=None,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
+    )
 
 
 def _compute(engine: Engine, metrics: Metrics) -> Compute:
