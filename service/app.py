@@ -18,6 +18,7 @@ from service.bodies import BodyReader
 from service.child import Child, StartChild
 from service.config import Settings
 from service.engine import Engine
+from service.explainer import Explainer
 from service.exports import Exports
 from service.imports import Importer
 from service.jobs import Jobs
@@ -28,7 +29,7 @@ from service.registry import Registry
 from service.rollout import Rollout
 from service.routes import jobs as job_routes
 from service.routes import models as model_routes
-from service.routes import openinference, page, preview, repository, versions
+from service.routes import explain, openinference, page, preview, repository, versions
 from service.routes import ops as ops_routes
 from service.routes.infer import InferRoute
 from service.routes.predict import Lane, PredictRoute, ShortCut
@@ -75,6 +76,7 @@ def create_app(
             await batcher.drain()
         engine.close()
         exports.close()
+        explainer.close()
         bodies.close()
         store.close()
 
@@ -86,6 +88,8 @@ def create_app(
     offered = repository.Offered(specs, engine, rollout)
     app.router.routes.extend(_v2(settings, offered, bodies, batcher, engine, rollout, store, metrics))
     app.include_router(preview.router(specs, bodies))
+    explainer = Explainer(settings.request_timeout_s, start_child)
+    app.include_router(explain.router(specs, bodies, rollout, engine, Registry(store), explainer))
     importer = Importer(store, settings.data, recipes, start_child)
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))

@@ -17,6 +17,7 @@ from service.problems import of_service_error
 RULES: Mapping[str, Scope | None] = {
     "POST /predict/{model}": "predict",
     "POST /preview/{model}": "predict",
+    "POST /explain/{model}": "predict",
     "GET /models": "predict",
     "GET /models/{model}": "predict",
     "GET /models/{model}/versions": "predict",

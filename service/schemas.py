@@ -126,6 +126,7 @@ class TrainRequest(BaseModel):
     model: str
     config: dict[str, Any] = Field(default_factory=dict, description="hyperparameters; the others have their defaults")
     promote: Policy = "if_better"
+    tensorboard: bool = Field(False, description="also write TensorBoard event files, into STORE/jobs/ID/tensorboard")
 
 
 class JobInfo(BaseModel):
@@ -136,6 +137,7 @@ class JobInfo(BaseModel):
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     config: dict[str, Any] = Field(description="every hyperparameter")
     promote: Policy
+    tensorboard: bool
     attempt: int
     progress: dict[str, Any] | None = Field(description="the last point reported: epoch, step, loss, metrics")
     version: int | None = Field(description="what came out of it")

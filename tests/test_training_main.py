@@ -17,6 +17,7 @@ from models import checkpoint
 from models.catalog import specs
 from tests.fakes import ROOT
 from training import __main__ as command
+from training import plots
 from training.console import heeding_ctrl_c, lines, shown_progress
 from training.flags import command_line, read_config
 from training.recipe import Progress, recipes
@@ -130,7 +131,7 @@ def test_plot_draws_the_curves_and_the_fit(name: str, panels: int, tmp_path: Pat
     words = [name, "--epochs", "2", "--store", str(tmp_path), "--plot", str(tmp_path / "new" / "run.png")]
     assert command.main([*words, *(["--dataset", "digits"] if name == "mnist" else [])]) == 0
     with Image.open(tmp_path / "new" / "run.png") as picture:
-        assert picture.width == pytest.approx(panels * 5.2 * 120, abs=2)
+        assert picture.width == pytest.approx(panels * 5.2 * plots.DPI, abs=2)
         assert len(picture.convert("RGB").getcolors(1_000_000) or []) > 20, "more than a blank page"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["run.png"]
 

@@ -17,6 +17,7 @@ from training.console import figures, heeding_ctrl_c, say, shown_progress
 from training.flags import Parser, add_flags, command_line, read_config
 from training.recipe import Progress, TrainingError, recipes
 from training.run import run
+from training.tensorboard import EventFile
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -61,6 +62,7 @@ def _add_paths(group: _ArgumentGroup) -> None:
     )
     group.add_argument("--output", type=_path_with(".pt"), help="write the checkpoint to this .pt file instead")
     group.add_argument("--register", action="store_true", help="make the checkpoint a version that can be promoted")
+    group.add_argument("--tensorboard", type=Path, metavar="DIR", help="write TensorBoard event files into this folder")
     group.add_argument("--plot", type=_path_with(".png"), help="draw the run and its fit into this .png file")
 
 
@@ -84,10 +86,13 @@ def _train(options: Namespace) -> None:
         folder, file = options.output.parent, options.output.name
     command = command_line(name, config)
     history: list[Progress] = []
+    event_file = EventFile(options.tensorboard) if options.tensorboard else None
     with shown_progress() as show:
 
         def report(progress: Progress) -> None:
             history.append(progress)
+            if event_file:
+                event_file.add(progress)
             show(progress)
 
         with heeding_ctrl_c(report) as told:
@@ -96,6 +101,8 @@ def _train(options: Namespace) -> None:
             )
     say(f"checkpoint {outcome.path}")
     say(figures(outcome.record.metrics))
+    if event_file:
+        event_file.close(config, outcome.record.metrics)
     if options.register:
         _register(name, outcome.path, options.store)
     if options.plot:

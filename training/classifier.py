@@ -44,5 +44,6 @@ RECIPE = Recipe(
     evaluate=metrics.classification,
     metric="accuracy",
     higher_is_better=True,
+    loss="cross entropy (nats)",
     plot=plots.decision_field,
 )

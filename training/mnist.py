@@ -60,4 +60,5 @@ RECIPE = Recipe(
     evaluate=metrics.classification,
     metric="accuracy",
     higher_is_better=True,
+    loss="cross entropy (nats)",
 )

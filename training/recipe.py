@@ -105,6 +105,7 @@ class Recipe(Generic[C]):
     fit        trains the network in place, telling `report` where it is. Raises TrainingError, Cancelled.
     evaluate   network in eval mode, split -> figures of merit
     metric     the key of `evaluate` that decides between two versions
+    loss       what the loss of a run is, with its unit
     plot       draws the fit or the decision field into axes; None where there is nothing to draw
     """
 
@@ -115,6 +116,7 @@ class Recipe(Generic[C]):
     evaluate: Callable[[nn.Module, Split], dict[str, float]]
     metric: str
     higher_is_better: bool
+    loss: str = "loss"
     plot: Callable[[nn.Module, Dataset, "Axes"], None] | None = None
 
 
