@@ -26,6 +26,7 @@ from torch import nn
 
 from models import checkpoint, exported
 from models.catalog import specs
+from models.device import resolve
 from models.export import export
 from models.record import CheckpointError, Record, keep
 from models.spec import ModelSpec
@@ -93,6 +94,7 @@ class Child:
             folder=store / "checkpoints" / order["model"],
             report=ResumePoints(scratch, order["attempt"], report),
             command=f"job {order['job']}",
+            device=resolve(os.environ.get("TORCHLOOP_DEVICE") or "auto"),
         )
         curves.draw_fit(outcome.network, outcome.dataset)
         self._datasets[self._key(order)] = outcome.dataset
