@@ -20,7 +20,7 @@ FLOORS = {
     "clean": 0.98,
     "inverted": 0.98,
     "black pen on a transparent canvas": 0.98,
-}  # of 150 digits; of the others 0.96
+}  # of 150; others 0.96
 
 
 @pytest.fixture(scope="module")

@@ -27,7 +27,7 @@ from training.console import say
 from training.recipe import Dataset, Recipe, TrainingError, recipes
 
 _FOLDER = Path(__file__).parents[1] / "docs" / "models"
-_PICTURES = 400  # of each kind, from the first test digits
+_PICTURES = 300  # of each kind, from the first test digits
 _WORST = 10  # confusions that are listed
 _ABOUT_DATA = MappingProxyType(
     {"mnist": data.mnist, "digits": data.digits, "parabola": data.parabola, "clouds": data.clouds}

@@ -63,7 +63,7 @@ def _typed(word: str, schema: Mapping[str, Any]) -> object:
 def _examples(schema: Mapping[str, Any]) -> Sequence[str]:
     """Two values that the field may take."""
     if "enum" in schema:
-        return schema["enum"][:2]
+        return list(map(str, schema["enum"][:2]))
     usual = schema["default"]
     if isinstance(usual, bool):
         return ["on", "off"]
