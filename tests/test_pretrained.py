@@ -53,7 +53,8 @@ def test_the_digits_are_answered_as_surely_as_they_are_right() -> None:
 def test_the_shipped_cnn_has_the_parameters_it_always_had() -> None:
     network, _ = shipped("mnist")
     assert sum(weights.numel() for weights in network.parameters()) == 28_938
-    assert list(network.state_dict()) == [f"layers.{place}.{part}" for place in (0, 3, 7) for part in ("weight", "bias")]
+    places = [f"layers.{place}" for place in (0, 3, 7)]
+    assert list(network.state_dict()) == [f"{place}.{part}" for place in places for part in ("weight", "bias")]
 
 
 @pytest.mark.parametrize("name", FLOORS)

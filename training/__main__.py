@@ -57,9 +57,9 @@ def _parser() -> Parser:
 
 
 def _add_hyperparameters(parser: Parser, name: str) -> None:
-    group = parser.add_argument_group("hyperparameters")
-    add_presets(group, recipes()[name].presets)
-    add_flags(group, recipes()[name].config)
+    if presets := recipes()[name].presets:
+        add_presets(parser.add_argument_group("presets"), presets)
+    add_flags(parser.add_argument_group("hyperparameters"), recipes()[name].config)
     parser.set_defaults(fail=parser.error, name=name)
 
 

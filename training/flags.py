@@ -36,8 +36,6 @@ def add_flags(group: argparse._ArgumentGroup, config: type[Hyperparameters]) -> 
 
 def add_presets(group: argparse._ArgumentGroup, presets: Mapping[str, Mapping[str, Any]]) -> None:
     """`--preset NAME`, with what each sets."""
-    if not presets:
-        return
     said = "; ".join(f"{name} is {' '.join(_words(values))}" for name, values in presets.items())
     text = f"hyperparameters that go together; a flag beside it goes first. {said}".replace("%", "%%")
     group.add_argument("--preset", choices=list(presets), help=text)
