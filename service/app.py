@@ -27,9 +27,9 @@ from service.metrics import Metrics
 from service.recipes import ReadRecipes, Recipes, read_recipes
 from service.registry import Registry
 from service.rollout import Rollout
+from service.routes import explain, openinference, page, preview, repository, versions
 from service.routes import jobs as job_routes
 from service.routes import models as model_routes
-from service.routes import explain, openinference, page, preview, repository, versions
 from service.routes import ops as ops_routes
 from service.routes.infer import InferRoute
 from service.routes.predict import Lane, PredictRoute, ShortCut

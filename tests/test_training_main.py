@@ -113,6 +113,27 @@ def test_the_recorded_command_gives_the_same_config_again(name: str) -> None:
     assert read_config(recipes()[name].config, vars(options)) == config
 
 
+def test_a_preset_is_in_the_help_and_a_flag_beside_it_goes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["mnist", "--help"])
+    assert "champion is --epochs" in " ".join(capsys.readouterr().out.split())
+    recipe = recipes()["mnist"]
+    options = command._parser().parse_args(["mnist", "--preset", "champion", "--epochs", "3"])
+    config = read_config(recipe.config, vars(options), recipe.presets["champion"])
+    assert config == recipe.config(**{**recipe.presets["champion"], "epochs": 3})
+    line = command_line("mnist", config, "champion", recipe.presets["champion"])
+    assert line == "python -m training mnist --preset champion --epochs 3"
+
+
+def test_an_unknown_preset_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "choose from" in refused(["mnist", "--preset", "hero"], capsys)
+
+
+def test_a_classifier_run_prints_its_wrong_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["classifier", "--epochs", "1", "--store", str(tmp_path)]) == 0
+    assert "wrong answers on test data, a row for each true label" in capsys.readouterr().out
+
+
 def test_a_run_prints_where_the_checkpoint_lies_and_its_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -27,6 +27,7 @@ from torch import nn
 from models import checkpoint, exported
 from models.attribution import NoGradient, attribute
 from models.catalog import specs
+from models.device import resolve
 from models.explanations import packed, unpacked
 from models.export import export
 from models.record import CheckpointError, Record, keep
@@ -106,6 +107,7 @@ class Child:
             folder=store / "checkpoints" / order["model"],
             report=ResumePoints(scratch, order["attempt"], report),
             command=f"job {order['job']}",
+            device=resolve(os.environ.get("TORCHLOOP_DEVICE") or "auto"),
         )
         if event_file:
             event_file.close(config, outcome.record.metrics)

@@ -4,15 +4,18 @@ Colours after Okabe and Ito, which all eyes tell apart; classes differ in shape 
 """
 
 import io
+import itertools
+import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from models.files import write_whole
+from training.compare import Trial
 from training.metrics import outputs
 from training.recipe import Dataset, Progress, Recipe, TrainingError
 
@@ -23,6 +26,8 @@ if TYPE_CHECKING:  # imported where it is used: it takes half a second
 _BLUE, _GREEN, _RED, _GREY = "#0072B2", "#009E73", "#D55E00", "#555555"
 _PALE_BLUE, _PALE_RED = "#8CBFDE", "#EDB388"  # the classes' colours as a ground on which their points stand out
 DPI = 150
+_COLOURS = (_BLUE, _RED, _GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
+_DASHES = ("-", "--", "-.", ":")
 
 
 def draw(
@@ -47,12 +52,48 @@ def draw(
     measured = [(point.step, point.metrics[recipe.metric]) for point in history if recipe.metric in point.metrics]
     name = f"validation {recipe.metric}"
     _curve(metric, measured, name=name, colour=_GREEN, log=not recipe.higher_is_better)
-    metric.set(title="On samples that are not trained on", ylabel=_LABELS.get(recipe.metric, recipe.metric))
+    metric.set(title="On samples that are not trained on", ylabel=_label(recipe.metric))
     for axes in (loss, metric):
         _steps(axes, history)
     if picture is not None:
         picture(rest[0])
     return figure
+
+
+def draw_comparison(title: str, trials: Sequence[Trial], recipe: Recipe[Any]) -> "Figure":
+    """The loss and the metric of several runs over their epochs, each in a colour and a dash of its own."""
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
+    figure = Figure(figsize=(12, 4.8), layout="constrained")
+    figure.suptitle(title)
+    loss, metric = figure.subplots(1, 2)
+    for position, trial in enumerate(trials):
+        epochs = [point.step * point.epochs / point.steps for point in trial.history]
+        style = {"color": _COLOURS[position % 8], "linestyle": _DASHES[position % 4], "linewidth": 1.8}
+        label = f"{trial.label} (failed)" if trial.failure else trial.label
+        loss.plot(epochs, [point.loss for point in trial.history], label=label, **style)
+        metric.plot(epochs, [point.metrics.get(recipe.metric, math.nan) for point in trial.history], **style)
+    loss.set(title="Training loss", xlabel="epoch", ylabel="loss, mean since the report before", yscale="log")
+    metric.set(title="On validation samples, not trained on", xlabel="epoch", ylabel=_label(recipe.metric))
+    if not recipe.higher_is_better:
+        metric.set(yscale="log")
+    for axes in (loss, metric):
+        _quiet(axes)
+    figure.legend(loc="outside right upper")
+    return figure
+
+
+def confusion_matrix(counts: Tensor, axes: "Axes") -> None:
+    """int64 (classes, classes), a row for each true label: each wrong answer's count, the right ones left pale."""
+    wrong = counts - counts.diagonal().diag()
+    axes.imshow(wrong, cmap="Blues", vmin=0, vmax=max(int(wrong.max()), 1) * 1.3)
+    for row, column in itertools.product(range(len(counts)), repeat=2):
+        right = row == column
+        if right or counts[row, column]:
+            axes.text(column, row, str(counts[row, column].item()), ha="center", va="center", fontsize=8,
+                      color=_GREY if right else "black", weight="normal" if right else "bold")  # fmt: skip
+    ticks = range(len(counts))
+    axes.set(title="Confusion matrix, test split", xlabel="answer", ylabel="true label", xticks=ticks, yticks=ticks)
 
 
 def save(figure: "Figure", path: Path) -> None:
@@ -102,6 +143,10 @@ def decision_field(network: nn.Module, dataset: Dataset, axes: "Axes") -> None:
 
 
 _LABELS = {"accuracy": "accuracy (share of the samples)", "mse": "mean squared error (unit of y, squared)"}
+
+
+def _label(metric: str) -> str:
+    return _LABELS.get(metric, metric)
 
 
 def _curve(axes: "Axes", points: Sequence[tuple[int, float]], *, name: str, colour: str, log: bool) -> None:
