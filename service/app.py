@@ -74,11 +74,8 @@ def create_app(
         async with metrics.published(), recipes, rollout:
             yield
             await batcher.drain()
-        engine.close()
-        exports.close()
-        explainer.close()
-        bodies.close()
-        store.close()
+        for part in (engine, exports, explainer, bodies, store):
+            part.close()
 
     app = _bare(lifespan)
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
