@@ -18,11 +18,12 @@ from service.keys import needed_scope
 _WHY = {
     "400": "the request cannot be read",
     "401": "a key is needed",
-    "403": "the key does not open this",
+    "403": "the key does not open this, or a page of another site asks",
     "404": "no such model, version or job",
     "409": "the state of things forbids it",
     "413": "too many bytes or samples",
     "415": "a body of a kind that is not taken here",
+    "421": "without keys, Host is to be a name of this machine",
     "422": "readable, but not valid",
     "429": "the queue is full: try again after Retry-After seconds",
     "503": "nothing is live, or the store is out of reach",
@@ -30,6 +31,7 @@ _WHY = {
 }
 _PROBLEMS = {  # the operations, as "METHOD path", that may answer with a problem of these statuses
     r".*\{.*|POST /(train|predict/.*|explain/.*)": ["404"],
+    r"POST .*": ["403"],
     r"POST (/train|.*/promote)": ["400", "413", "415", "422"],
     r"POST /preview/.*": ["400", "413", "415", "422"],
     r"POST .*/versions": ["413"],

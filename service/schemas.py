@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictBool
 
 from service.gate import Policy
 
@@ -126,7 +126,9 @@ class TrainRequest(BaseModel):
     model: str
     config: dict[str, Any] = Field(default_factory=dict, description="hyperparameters; the others have their defaults")
     promote: Policy = "if_better"
-    tensorboard: bool = Field(False, description="also write TensorBoard event files, into STORE/jobs/ID/tensorboard")
+    tensorboard: StrictBool = Field(
+        False, description="also write TensorBoard event files, into STORE/jobs/ID/tensorboard"
+    )
 
 
 class JobInfo(BaseModel):

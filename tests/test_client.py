@@ -16,7 +16,7 @@ from models.mnist import drawn_seven
 from service import client as torchloop
 from service.client import AsyncClient, Call, Client, Event
 from tests.fakes import LINE, Line, save_line
-from tests.serving import npy, png, serving
+from tests.serving import BASE_URL, npy, png, serving
 
 Handler = Callable[[httpx.Request], httpx.Response]
 
@@ -35,7 +35,7 @@ def over(app: TestClient) -> httpx.MockTransport:
 @pytest.fixture
 def line(tmp_path: Path) -> Iterator[Client]:
     save_line(tmp_path)
-    with serving(tmp_path, {"line": LINE}) as app, Client("http://testserver", transport=over(app)) as client:
+    with serving(tmp_path, {"line": LINE}) as app, Client(BASE_URL, transport=over(app)) as client:
         yield client
 
 
@@ -53,7 +53,7 @@ def test_every_kind_of_input_gives_the_same_answer(tmp_path: Path) -> None:
     pixels = drawn_seven()
     for name, content in (("seven.png", png(pixels)), ("seven.npy", npy(pixels[None]))):
         (tmp_path / name).write_bytes(content)
-    with serving(store=tmp_path / "store") as app, Client("http://testserver", transport=over(app)) as client:
+    with serving(store=tmp_path / "store") as app, Client(BASE_URL, transport=over(app)) as client:
         for data in (
             tmp_path / "seven.png", str(tmp_path / "seven.npy"), png(pixels), npy(pixels[None]),
             Image.fromarray(pixels), pixels[None], [pixels], pixels[None].tolist(), [tmp_path / "seven.png"],
@@ -264,7 +264,7 @@ def test_async_calls_are_awaited_and_retried(tmp_path: Path) -> None:
     save_line(tmp_path)
 
     async def use(app: TestClient) -> None:
-        async with AsyncClient("http://testserver", transport=over(app)) as client:
+        async with AsyncClient(BASE_URL, transport=over(app)) as client:
             first, second = await asyncio.gather(
                 client.predict("line", [[1.0]]), client.predict("line", np.ones((1, 1)))
             )
