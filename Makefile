@@ -46,13 +46,13 @@ fuzz: $(READY)  ## try ever new requests and bodies on the application, for FUZZ
 soak: $(READY)  ## load, change, train and kill a service for MINUTES (10); fails where anything is lost
 	@$(BIN)/python -m benchmarks.soak --minutes $(MINUTES) $(ARGS)
 
-checkpoints: $(READY)  ## make the shipped checkpoints in models/pretrained again
+checkpoints: $(READY)  ## make the shipped checkpoints in models/pretrained, and their cards, again
 	$(BIN)/python -m training regressor --output models/pretrained/regressor.pt
 	$(BIN)/python -m training classifier --output models/pretrained/classifier.pt
-	$(BIN)/python -m training mnist --epochs 16 --batch-size 100 --optimizer adamw --lr 0.004 --schedule one_cycle \
-	  --weight-decay 0.05 --augment --output models/pretrained/mnist.pt
+	$(BIN)/python -m training mnist --preset champion --output models/pretrained/mnist.pt
 	$(BIN)/python -c "from PIL import Image; from models.mnist import drawn_seven; \
 	  Image.fromarray(drawn_seven()).save('models/pretrained/seven.png', optimize=True)"
+	$(BIN)/python -m training.card
 
 lock: $(READY)  ## write requirements.lock from pyproject.toml
 	$(BIN)/pip-compile --quiet --upgrade --extra dev --strip-extras --no-header --no-annotate --no-emit-index-url \

@@ -13,6 +13,8 @@ from models.spec import Array, InvalidInput
 FIELD = 28  # pixels, the whole picture
 BOX = 20  # pixels, the ink
 _WORKING_SIZE = 320  # pixels, longer side: enough for the ink, small enough for the arithmetic
+_FITTED_SIZE = 80  # pixels, shorter side: what the paper's colour is learnt from
+_REACH = 10  # pixels of _FITTED_SIZE: strokes up to twice as wide, and one, are no paper
 _LEAST_CONTRAST = 24.0  # grey levels between paper and ink: below, there is noise only
 _FAINT = bytes(range(int(_LEAST_CONTRAST)))  # the grey levels that count as no ink on black
 _ORIENTATION = 0x0112  # EXIF tag
@@ -78,7 +80,10 @@ def _colours(picture: Image.Image) -> Array:
 
 def _find_ink(colours: Array) -> Array:
     """Strength of the ink, float32 (height, width) in 0..1: the distance of each pixel's colour from its paper's."""
-    distance = np.abs(colours - _paper(colours)).max(axis=2)
+    surface = _paper(colours)
+    distance = np.abs(colours - surface).max(axis=2)
+    if min(distance.shape) >= _FITTED_SIZE:
+        distance = np.minimum(distance, np.abs(colours - _local_paper(colours, surface)).max(axis=2))
     small = Image.fromarray(distance.clip(0, 255).astype(np.uint8))
     smooth: Array = np.asarray(small.filter(ImageFilter.MedianFilter(3)) if min(small.size) > 2 * FIELD else small)
     threshold, strength = _otsu(smooth)
@@ -93,20 +98,66 @@ def _paper(colours: Array) -> Array:
     """The paper's colour at each pixel: a surface of second degree through the pixels that are no ink.
 
     Starts from the whole picture, then leaves out, three times, what lies far from the surface: uneven light
-    bends the surface, ink falls out of the fit.
+    bends the surface, ink falls out of the fit. A pixel in every few is enough to fit six numbers.
     """
     height, width, _ = colours.shape
-    y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
-    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1).reshape(-1, 6)
-    flat = colours.reshape(-1, 3)
+    step = max(1, min(height, width) // _FITTED_SIZE)
+    y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    flat = colours[::step, ::step].reshape(-1, 3)
+    terms = _second_degree(x[:, ::step], y[::step]).reshape(-1, 6)
     paper: Array = np.broadcast_to(np.median(flat, axis=0), flat.shape)
     for _ in range(3):
         distance = np.abs(flat - paper).max(axis=1)
         kept = distance <= max(2.0 * float(np.median(distance)), 12.0)
         weights = terms[kept].T @ terms[kept] + 1e-3 * np.eye(6, dtype=np.float32)
-        paper = terms @ np.linalg.solve(weights, terms[kept].T @ flat[kept])
-    surface: Array = paper.reshape(colours.shape)
-    return surface
+        solved = np.linalg.solve(weights, terms[kept].T @ flat[kept])
+        paper = terms @ solved
+    surface: Array = _second_degree(x, y).reshape(-1, 6) @ solved
+    return surface.reshape(colours.shape)
+
+
+def _local_paper(colours: Array, surface: Array) -> Array:
+    """The paper's colour at each pixel as its neighbourhood has it, float32 (height, width, 3).
+
+    What is narrower than a quarter of the picture is taken out: strokes go, the edge of a shadow stays, which no smooth
+    surface follows. Of dark ink on light paper and light ink on dark, it takes that of which there is more.
+    """
+    height, width, _ = colours.shape
+    factor = _FITTED_SIZE / min(height, width)
+    size = round(width * factor), round(height * factor)
+    picture = Image.fromarray(colours.clip(0, 255).astype(np.uint8))
+    small = np.asarray(picture.resize(size, Image.Resampling.BOX)).astype(np.float32)
+    fitted = Image.fromarray(surface.clip(0, 255).astype(np.uint8)).resize(size, Image.Resampling.BOX)
+    lighter = np.asarray(fitted).astype(np.float32) - small  # than the picture, where ink is dark
+    without_dark = _extreme(_extreme(small, np.maximum), np.minimum)
+    without_light = _extreme(_extreme(small, np.minimum), np.maximum)
+    # Squared: much faint unevenness counts for less than a little ink.
+    dark = np.square(np.minimum(without_dark - small, lighter).clip(0)).sum()
+    light = np.square(np.minimum(small - without_light, -lighter).clip(0)).sum()
+    local = Image.fromarray((without_dark if dark >= light else without_light).astype(np.uint8))
+    return np.asarray(local.resize((width, height), Image.Resampling.BILINEAR)).astype(np.float32)
+
+
+def _extreme(levels: Array, pick: np.ufunc) -> Array:
+    """(height, width, ...), the largest or smallest level within _REACH of each place, along both axes."""
+    for axis in (0, 1):
+        ends = [(_REACH, _REACH) if other == axis else (0, 0) for other in range(levels.ndim)]
+        levels = np.moveaxis(np.pad(levels, ends, mode="edge"), axis, 0)
+        reached = 1
+        while reached < 2 * _REACH + 1:
+            step = min(reached, 2 * _REACH + 1 - reached)
+            levels = pick(levels[:-step], levels[step:])
+            reached += step
+        levels = np.moveaxis(levels, 0, axis)
+    return levels
+
+
+def _second_degree(x: Array, y: Array) -> Array:
+    """float32 (height, width, 6): the terms of a surface of second degree, from x (1, width) and y (height, 1)."""
+    terms = np.empty((*np.broadcast_shapes(x.shape, y.shape), 6), np.float32)
+    for position, term in enumerate((1.0, x, y, x * y, x * x, y * y)):
+        terms[..., position] = term
+    return terms
 
 
 def _otsu(levels: Array) -> tuple[float, float]:
@@ -123,8 +174,14 @@ def _otsu(levels: Array) -> tuple[float, float]:
 
 def _near(mask: Array) -> Array:
     """The mask, grown by two pixels on each side: the soft edges of the ink belong to it."""
-    grown: Array = np.asarray(Image.fromarray((mask * 255).astype(np.uint8)).filter(ImageFilter.MaxFilter(5))) > 0
-    return grown
+    for _ in range(2):
+        grown = mask.copy()
+        grown[1:] |= mask[:-1]
+        grown[:-1] |= mask[1:]
+        mask = grown.copy()
+        mask[:, 1:] |= grown[:, :-1]
+        mask[:, :-1] |= grown[:, 1:]
+    return mask
 
 
 def _to_field(ink: Array) -> Array:

@@ -3,6 +3,7 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
+from models.explanations import saliency
 from models.ink import FIELD, read_digit
 from models.outputs import Classification, describe_classes, probabilities
 from models.spec import Array, Entry, ModelSpec, by_name
@@ -31,5 +32,6 @@ SPEC = ModelSpec(
     postprocess=probabilities,
     describe=describe_classes,
     prediction=Classification,
+    explain=saliency,
     example=drawn_seven()[None],
 )

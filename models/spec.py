@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ if TYPE_CHECKING:  # importing torch takes two seconds and 200 MB: only what bui
 
 Array = NDArray[Any]
 Prediction = Mapping[str, Any]
+Method = Literal["gradient", "integrated_gradients"]  # of explaining
 PictureReader = Callable[[Image], Array]
 
 
@@ -47,6 +48,11 @@ def by_name(network: str) -> Callable[..., "nn.Module"]:
 def same(entries: Array) -> Array:
     """The entries of a body are the network's samples already."""
     return entries
+
+
+def signed(attributions: Array, method: Method) -> Mapping[str, Array]:
+    """Each number of the sample with its share, under the method's own word: a gradient is no attribution."""
+    return {"gradient" if method == "gradient" else "attribution": attributions}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +91,8 @@ class ModelSpec:
     postprocess  outputs of the network, on the host -> float32 values (N, k): also the answer as .npy.
     describe     values -> one prediction a row; numbers may be NumPy's.
     prediction   the TypedDict that `describe` fills; its JSON schema goes into the API documentation.
+    explain      attributions (N, *entry.shape) and their method -> named arrays, one row a sample: what an explanation
+                 says besides the first field of the sample's prediction.
     example      a valid value of "inputs": warm-up, documentation and contract tests use it.
     """
 
@@ -96,4 +104,5 @@ class ModelSpec:
     postprocess: Callable[[Array], Array]
     describe: Callable[[Array], Sequence[Prediction]]
     prediction: type
+    explain: Callable[[Array, Method], Mapping[str, Array]] = signed
     example: Array

@@ -18,6 +18,7 @@ from service.bodies import BodyReader
 from service.child import Child, StartChild
 from service.config import Settings
 from service.engine import Engine
+from service.explainer import Explainer
 from service.exports import Exports
 from service.imports import Importer
 from service.jobs import Jobs
@@ -26,9 +27,9 @@ from service.metrics import Metrics
 from service.recipes import ReadRecipes, Recipes, read_recipes
 from service.registry import Registry
 from service.rollout import Rollout
+from service.routes import explain, openinference, page, preview, repository, versions
 from service.routes import jobs as job_routes
 from service.routes import models as model_routes
-from service.routes import openinference, repository, versions
 from service.routes import ops as ops_routes
 from service.routes.infer import InferRoute
 from service.routes.predict import Lane, PredictRoute, ShortCut
@@ -59,7 +60,6 @@ def create_app(
     engine = Engine(specs, backend, settings.max_batch)
     rollout = Rollout(specs, store, pretrained, engine, metrics)
     bodies = BodyReader(settings.max_body_bytes, settings.max_pixels)
-
     batcher = Batcher(
         _compute(engine, metrics),
         max_batch=settings.max_batch,
@@ -74,18 +74,19 @@ def create_app(
         async with metrics.published(), recipes, rollout:
             yield
             await batcher.drain()
-        engine.close()
-        exports.close()
-        bodies.close()
-        store.close()
+        for part in (engine, exports, explainer, bodies, store):
+            part.close()
 
     app = _bare(lifespan)
     predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
     app.add_middleware(ShortCut, predict=predict, models=specs)
     app.add_middleware(Guard, keys=settings.api_keys)
-    app.router.routes.extend(predict.routes())
+    app.router.routes.extend([*page.routes(), *predict.routes()])
     offered = repository.Offered(specs, engine, rollout)
     app.router.routes.extend(_v2(settings, offered, bodies, batcher, engine, rollout, store, metrics))
+    app.include_router(preview.router(specs, bodies))
+    explainer = Explainer(settings.request_timeout_s, start_child)
+    app.include_router(explain.router(specs, bodies, rollout, engine, Registry(store), explainer))
     importer = Importer(store, settings.data, recipes, start_child)
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))

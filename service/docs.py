@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from fastapi import FastAPI
@@ -10,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import TypeAdapter
 
 from models.inputs import MAX_SAMPLES, PICTURE_FORMATS
-from models.spec import ModelSpec
+from models.spec import Method, ModelSpec
 from service import problems
 from service.bodies import JSON, MAX_FILES, MULTIPART, NPY, OCTETS, media_types
 from service.keys import needed_scope
@@ -30,19 +30,30 @@ _WHY = {
     "504": "the answer would come too late",
 }
 _PROBLEMS = {  # the operations, as "METHOD path", that may answer with a problem of these statuses
-    r".*\{.*|POST /(train|predict/.*)": ["404"],
+    r".*\{.*|POST /(train|predict/.*|explain/.*)": ["404"],
     r"POST .*": ["403"],
     r"POST (/train|.*/promote)": ["400", "413", "415", "422"],
+    r"POST /preview/.*": ["400", "413", "415", "422"],
     r"POST .*/versions": ["413"],
     r"POST .*/(promote|rollback|cancel)": ["409"],
-    r"POST /predict/.*": ["400", "409", "413", "415", "422", "429", "504"],
-    r".* /(predict|train|jobs|models/.*/).*": ["503"],
+    r"POST /(predict|explain)/.*": ["400", "409", "413", "415", "422", "429", "504"],
+    r".* /(predict|explain|train|jobs|models/.*/).*": ["503"],
 }
 _KEY = {"key": {"type": "http", "scheme": "bearer", "description": "a key of TORCHLOOP_API_KEYS"}}
 CHECKPOINT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {OCTETS: {"schema": {"type": "string", "format": "binary", "description": "a state_dict file"}}},
+    }
+}
+PREVIEW_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "as for POST /predict/{model}",
+        "content": {
+            **{kind: {"schema": {"type": "string", "format": "binary"}} for kind in (*PICTURE_FORMATS, OCTETS, NPY)},
+            JSON: {"schema": {"type": "object", "required": ["inputs"], "properties": {"inputs": {"type": "array"}}}},
+        },
     }
 }
 _ERROR_ENTRY = {
@@ -81,7 +92,8 @@ def describe(app: FastAPI, specs: Mapping[str, ModelSpec], *, locked: bool) -> N
                 title=app.title, version=app.version, summary=app.summary, routes=app.routes, tags=app.openapi_tags
             )
             predict = {f"/predict/{name}": {"post": _predict(name, spec)} for name, spec in specs.items()}
-            schema["paths"] = {**predict, **schema["paths"]}
+            explain = {f"/explain/{name}": {"post": _explain(name, spec)} for name, spec in specs.items()}
+            schema["paths"] = {**predict, **explain, **schema["paths"]}
             _correct_parameters(schema, list(specs))
             _add_problems(schema, locked=locked)
             app.openapi_schema = schema
@@ -143,6 +155,54 @@ def _predict(name: str, spec: ModelSpec) -> dict[str, Any]:
         "requestBody": {"required": True, "content": {kind: _body(kind, spec) for kind in media_types(spec)}},
         "responses": {"200": _answer(name, spec)},
     }
+
+
+def _explain(name: str, spec: ModelSpec) -> dict[str, Any]:
+    """As _predict, with a method to choose, and explanations in the answer."""
+    described = _predict(name, spec)
+    method = {
+        "name": "method",
+        "in": "query",
+        "description": "gradient: of the answer by each number of the sample; integrated_gradients: what each number "
+        "adds to the answer that a sample of zeros gets",
+        "schema": {"enum": list(get_args(Method)), "default": "gradient"},
+    }
+    body = {
+        "type": "object",
+        "required": ["model", "version", "explanations"],
+        "properties": {
+            "model": {"const": name},
+            "version": {"type": "integer"},
+            "explanations": {
+                "type": "array",
+                "items": _explanation(spec),
+                "description": "one entry a sample, in order",
+            },
+        },
+    }
+    return {
+        **described,
+        "summary": f"Explain: {spec.summary}",
+        "operationId": f"explain_{name}",
+        "parameters": [method, *described["parameters"]],
+        "responses": {
+            **described["responses"],
+            "200": {
+                "description": "one explanation a sample; a sample that failed has its error in its place",
+                "headers": {"X-Model-Version": {"schema": {"type": "string"}}},
+                "content": {JSON: {"schema": body}},
+            },
+        },
+    }
+
+
+def _explanation(spec: ModelSpec) -> dict[str, Any]:
+    """JSON schema of one entry: the first field of a prediction, and what the spec makes of attributions."""
+    field, kind = next(iter(TypeAdapter(spec.prediction).json_schema()["properties"].items()))
+    no_samples = np.zeros((0, *spec.entry.shape), np.float32)
+    names = {name for method in get_args(Method) for name in spec.explain(no_samples, method)}
+    rows = {name: {"type": "array", "description": "of the shape of one entry"} for name in sorted(names)}
+    return {"anyOf": [{"type": "object", "required": [field], "properties": {field: kind, **rows}}, _ERROR_ENTRY]}
 
 
 def _body(media_type: str, spec: ModelSpec) -> dict[str, Any]:

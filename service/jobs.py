@@ -34,6 +34,7 @@ class Job:
     state: State
     config: Mapping[str, Any]
     promote: Policy
+    tensorboard: bool
     idempotency_key: str | None
     attempt: int
     released: int
@@ -68,7 +69,14 @@ class Jobs:
         self._store = store
 
     def enqueue(
-        self, model: str, config: Mapping[str, Any], promote: Policy, *, key: str | None = None, now: float
+        self,
+        model: str,
+        config: Mapping[str, Any],
+        promote: Policy,
+        *,
+        tensorboard: bool = False,
+        key: str | None = None,
+        now: float,
     ) -> Job:
         """A new job; or the first one with that idempotency key."""
         with self._store.write() as connection:
@@ -84,6 +92,7 @@ class Jobs:
                     state="queued",
                     config=dict(config),
                     promote=promote,
+                    tensorboard=tensorboard,
                     idempotency_key=key,
                     attempt=0,
                     released=0,

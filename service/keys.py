@@ -16,6 +16,8 @@ from service.problems import of_service_error
 # The least scope that opens each route; None for public ones. A test holds this against the routes that there are.
 RULES: Mapping[str, Scope | None] = {
     "POST /predict/{model}": "predict",
+    "POST /preview/{model}": "predict",
+    "POST /explain/{model}": "predict",
     "GET /models": "predict",
     "GET /models/{model}": "predict",
     "GET /models/{model}/versions": "predict",
@@ -55,10 +57,12 @@ RULES: Mapping[str, Scope | None] = {
     "POST /v2/repository/models/{model}/unload": "admin",
     "GET /v2/health/live": None,
     "GET /v2/health/ready": None,
+    "GET /": None,  # the page's own files: they hold no data
+    "GET /page/{name}": None,
     "GET /health/live": None,
     "GET /health/ready": None,
 }
-_RANK: dict[Scope, int] = {"predict": 0, "train": 1, "admin": 2}  # each opens what those below it open
+_RANK: dict[Scope, int] = {"predict": 0, "train": 1, "admin": 2}  # each opens what those before it open
 _PATTERNS = [
     (method, compile_path(path)[0], scope) for (method, path), scope in ((r.split(), s) for r, s in RULES.items())
 ]
@@ -67,12 +71,19 @@ Headers = Mapping[bytes, bytes]
 
 
 def needed_scope(method: str, path: str) -> Scope | None:
-    """The least scope that opens a request; None for public ones. What RULES do not name takes admin."""
+    """The least scope that opens a request; None for public ones. What RULES do not name takes admin.
+
+    A method that an address does not take is answered with 405: that takes no more than the address itself.
+    """
     method = "GET" if method == "HEAD" else method
-    for ruled, pattern, scope in _PATTERNS:
-        if ruled == method and pattern.match(path):
+    named = [(ruled, scope) for ruled, pattern, scope in _PATTERNS if pattern.match(path)]
+    for ruled, scope in named:
+        if ruled == method:
             return scope
-    return "admin"
+    if any(scope is None for _, scope in named):
+        return None
+    least: list[Scope] = [scope for scope in _RANK if any(scope == of_another for _, of_another in named)]
+    return least[0] if least else "admin"
 
 
 def caller(request: Request) -> str:

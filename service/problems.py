@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 from fastapi import FastAPI
@@ -53,6 +54,11 @@ def of_invalid_input(err: InvalidInput, path: str = "") -> Response:
     err.__traceback__ = None
     status = 400 if isinstance(err, MalformedInput) else TooLarge.status if isinstance(err, TooManySamples) else 422
     return problem(status, err.title, err.detail, path=path)
+
+
+def failed(err: InvalidInput) -> dict[str, Any]:
+    """What stands in the place of one sample that failed, in an answer to several."""
+    return {"error": {"title": err.title, "detail": err.detail}}
 
 
 async def unexpected(request: Request, _: Exception) -> Response:

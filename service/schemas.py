@@ -4,7 +4,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictBool
 
 from service.gate import Policy
 
@@ -50,6 +50,7 @@ class ModelInfo(BaseModel):
     media_types: list[str] = Field(description="what POST /predict/{name} takes")
     body_schema: dict[str, Any] = Field(description="JSON schema of an application/json body")
     example: dict[str, Any] = Field(description="a valid application/json body")
+    prediction_schema: dict[str, Any] = Field(description="JSON schema of one prediction of the answer")
     hyperparameters: dict[str, Any] | None = Field(description="JSON schema of the recipe's config; null: no recipe")
     metric: str | None = Field(description="the figure that decides between two versions")
     higher_is_better: bool | None
@@ -59,6 +60,13 @@ class ModelList(BaseModel):
     """Every model of this installation."""
 
     models: list[ModelInfo]
+
+
+class Preview(BaseModel):
+    """What a network is given for a body: one entry a sample, in order."""
+
+    model: str
+    samples: list[Any] = Field(description="nested lists of numbers, in the shape that the network takes")
 
 
 class VersionInfo(BaseModel):
@@ -125,6 +133,9 @@ class TrainRequest(BaseModel):
     model: str
     config: dict[str, Any] = Field(default_factory=dict, description="hyperparameters; the others have their defaults")
     promote: Policy = "if_better"
+    tensorboard: StrictBool = Field(
+        False, description="also write TensorBoard event files, into STORE/jobs/ID/tensorboard"
+    )
 
 
 class JobInfo(BaseModel):
@@ -135,6 +146,7 @@ class JobInfo(BaseModel):
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     config: dict[str, Any] = Field(description="every hyperparameter")
     promote: Policy
+    tensorboard: bool
     attempt: int
     progress: dict[str, Any] | None = Field(description="the last point reported: epoch, step, loss, metrics")
     version: int | None = Field(description="what came out of it")

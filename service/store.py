@@ -21,6 +21,7 @@ from sqlalchemy import (
     Table,
     create_engine,
     event,
+    false,
     make_url,
     text,
 )
@@ -40,6 +41,7 @@ jobs = Table(
     Column("state", String(16), nullable=False),
     Column("config", JSON, nullable=False),
     Column("promote", String(16), nullable=False),
+    Column("tensorboard", Boolean, nullable=False, server_default=false()),
     Column("idempotency_key", String(200), unique=True),
     Column("attempt", Integer, nullable=False),  # the fencing token: rises with every claim
     Column("released", Integer, nullable=False),  # attempts given back in good order; they do not count as failed

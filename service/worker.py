@@ -204,6 +204,7 @@ class Worker:
             "store": str(self._store.folder.resolve()),
             "job": job.id,
             "attempt": job.attempt,
+            "tensorboard": job.tensorboard,
             "history": [dict(point.data) for point in points],
         }
 

@@ -33,8 +33,10 @@ from tests.serving import line_recipes, npy
 SPECS = {"line": LINE, "mnist": mnist.SPEC}
 # What no schema can say: a number whose double is infinite, a picture without ink, a state_dict that does not fit, the
 # hyperparameters of each recipe. What is valid under the schema may be refused there.
-BY_CONTENT = r"^POST (/predict/.*|/models/\{model\}/versions|/train)$"
-PREDICT = r"^POST /predict/"  # of several samples a bad one fails alone, and the answer is 200
+BY_CONTENT = r"^POST (/(predict|explain|preview)/.*|/models/\{model\}/versions|/train)$"
+PICTURES = r"^POST (/(predict|explain)/mnist|/preview/.*)$"  # a minute of variants of 784 pixels, and unwritable types
+PREDICT = r"^POST /(predict|explain)/"  # of several samples a bad one fails alone, and the answer is 200
+
 
 schemathesis.openapi.media_type(
     "application/x-npy",
@@ -67,16 +69,25 @@ def described(name: str, *keys: Key) -> BaseSchema:
     exceptions: list[dict[str, Any]] = [
         {"include-name-regex": BY_CONTENT, "checks": {"positive_data_acceptance": {"enabled": False}}},
         {"include-name-regex": PREDICT, "checks": {"negative_data_rejection": {"enabled": False}}},
-        {"include-name": "POST /predict/mnist", "phases": {"coverage": {"enabled": False}}},  # 784 pixels: a minute
+        {"include-name-regex": PICTURES, "phases": {"coverage": {"enabled": False}}},
     ]
-    options: dict[str, Any] = {"operations": exceptions, "base-url": "http://127.0.0.1", "request-timeout": 20}
+    taken_for_a_refusal = [400, 401, 403, 404, 405, 406, 409, 413, 415, 422, 428, 429]  # as by default, and 413
+    rejected = [*map(str, taken_for_a_refusal), "5xx"]
+    checks = {"negative_data_rejection": {"expected-statuses": rejected}}
+    options: dict[str, Any] = {
+        "checks": checks,
+        "operations": exceptions,
+        "base-url": "http://127.0.0.1",
+        "request-timeout": 20,
+    }
     if keys:
         # A key is asked for before it is looked whether there is such a method.
         exceptions.append({"include-path-regex": "^/health/", "checks": {"unsupported_method": {"enabled": False}}})
         options["auth"] = {"openapi": {"key": {"bearer": keys[0].secret}}}
     description = fresh.app.openapi()
-    body = description["paths"]["/predict/mnist"]["post"]["requestBody"]["content"]["application/json"]["schema"]
-    del body["properties"]["inputs"]["maxItems"]  # one more than that is a body of 13 million numbers
+    for path in ("/predict/mnist", "/explain/mnist"):
+        body = description["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        del body["properties"]["inputs"]["maxItems"]  # one more than that is a body of 13 million numbers
     schema = schemathesis.openapi.from_dict(description, config=schemathesis.Config.from_dict(options))
     schema.app = fresh
     schema.hook(map_path_parameters)

@@ -78,24 +78,37 @@ def test_s11_a_route_is_opened_by_its_scope_and_those_above_and_by_no_other(lock
 @pytest.mark.parametrize(
     ("method", "path"),
     [
-        ("DELETE", "/models/mnist"),
-        ("PUT", "/jobs"),
         ("POST", "/something/new"),
         ("GET", "/something/new"),
-        ("TRACE", "/models"),
-        ("OPTIONS", "/models"),
-        ("POST", "/health/live"),
         ("GET", "/health/live/"),
         ("GET", "//health/live"),
         ("GET", "/health/live/x"),
         ("POST", "/jobs/x/y/cancel"),
         ("GET", "/models/a/b"),
-        ("GET", ""),
     ],
 )
 def test_s11_what_nobody_decided_takes_admin(locked: TestClient, method: str, path: str) -> None:
     assert needed_scope(method, path) == "admin"
     assert locked.request(method, f"{BASE_URL}{path}").status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "scope"),
+    [
+        ("DELETE", "/models/mnist", "predict"),
+        ("PUT", "/jobs", "predict"),
+        ("TRACE", "/models", "predict"),
+        ("OPTIONS", "/train", "train"),
+        ("GET", "/models/mnist/promote", "admin"),
+        ("POST", "/health/live", None),
+        ("DELETE", "/models/mnist/versions", "predict"),
+    ],
+)
+def test_s11_a_method_that_an_address_does_not_take_needs_no_more_than_the_address(
+    locked: TestClient, method: str, path: str, scope: Scope | None
+) -> None:
+    assert needed_scope(method, path) == scope
+    assert locked.request(method, path, headers=bearer(scope)).status_code == 405
 
 
 @pytest.mark.parametrize(

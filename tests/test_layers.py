@@ -53,6 +53,8 @@ def test_there_are_no_circles() -> None:
         ("training.recipe", {"service", "fastapi"}),
         ("service.worker", {"torch", "fastapi", "service.batcher", "service.engine", "training"}),
         ("service.batcher", {"torch._dynamo", "fastapi", "training"}),
+        ("service.client", {"torch", "fastapi", "starlette", "pydantic", "sqlalchemy", "numpy", "PIL"}),
+        ("service.client.__main__", {"torch", "fastapi", "starlette", "sqlalchemy", "numpy", "PIL", "training"}),
     ],
 )
 def test_a_fresh_interpreter_loads_only_what_it_should(module: str, absent: set[str]) -> None:

@@ -108,6 +108,7 @@ def test_the_figures_are_those_of_the_reloaded_file(name: str, tmp_path: Path) -
         **recipe.evaluate(network, outcome.dataset.test),
         **{f"validation_{key}": value for key, value in recipe.evaluate(network, outcome.dataset.validation).items()},
     }
+    figures |= recipe.details(network, outcome.dataset.test) if recipe.details else {}
     assert record.metrics == figures
     assert recipe.metric in figures
     assert recipe.config.model_validate(record.config) == quick(name)
@@ -173,6 +174,27 @@ def test_the_hidden_width_is_a_constructor_argument(name: str, tmp_path: Path) -
     outcome = attempt(name, quick(name, hidden=3, epochs=1), tmp_path)
     assert outcome.record.arguments["hidden"] == 3
     assert next(outcome.network.parameters()).shape[0] == 3
+
+
+def test_every_preset_is_within_the_bounds_of_its_recipe() -> None:
+    for recipe in recipes().values():
+        for values in recipe.presets.values():
+            assert recipe.config(**values).model_dump(exclude_defaults=True) == dict(values)
+
+
+def test_a_network_is_fitted_on_the_device_and_saved_from_the_cpu(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def fit(network: nn.Module, dataset: Dataset, config: Hyperparameters, report: Report) -> None:
+        told.extend({str(tensor.device) for tensor in (*network.parameters(), dataset.train.samples)})
+        recipes()["classifier"].fit(network, dataset, config, report)
+
+    recipe: Recipe[Any] = replace(recipes()["classifier"], fit=fit)
+    config = quick("classifier")
+    options: dict[str, Any] = {"data": Path("nowhere"), "report": lambda _: None, "command": "a test"}
+    outcome = run("classifier", recipe, config, folder=tmp_path, device="cpu", **options)
+    assert told == ["cpu"]
+    assert outcome.record.metrics["accuracy"] > 0.9
 
 
 def test_mnist_is_fitted_to_the_first_samples_only_where_a_limit_is_set(tmp_path: Path) -> None:

@@ -85,6 +85,10 @@ def test_a_bad_order_names_what_is_wrong(client: TestClient, body: dict[str, Any
     assert client.get("/jobs").json()["jobs"] == []
 
 
+def test_a_job_asks_for_event_files_or_does_not(client: TestClient) -> None:
+    assert [train(client, **asked).json()["tensorboard"] for asked in ({}, {"tensorboard": True})] == [False, True]
+
+
 def test_what_is_no_json_is_malformed(client: TestClient) -> None:
     response = client.post("/train", content=b"{", headers={"content-type": "application/json"})
     assert response.status_code == 400

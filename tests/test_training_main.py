@@ -17,6 +17,7 @@ from models import checkpoint
 from models.catalog import specs
 from tests.fakes import ROOT
 from training import __main__ as command
+from training import plots
 from training.console import heeding_ctrl_c, lines, shown_progress
 from training.flags import command_line, read_config
 from training.recipe import Progress, recipes
@@ -112,6 +113,27 @@ def test_the_recorded_command_gives_the_same_config_again(name: str) -> None:
     assert read_config(recipes()[name].config, vars(options)) == config
 
 
+def test_a_preset_is_in_the_help_and_a_flag_beside_it_goes_first(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        command.main(["mnist", "--help"])
+    assert "champion is --epochs" in " ".join(capsys.readouterr().out.split())
+    recipe = recipes()["mnist"]
+    options = command._parser().parse_args(["mnist", "--preset", "champion", "--epochs", "3"])
+    config = read_config(recipe.config, vars(options), recipe.presets["champion"])
+    assert config == recipe.config(**{**recipe.presets["champion"], "epochs": 3})
+    line = command_line("mnist", config, "champion", recipe.presets["champion"])
+    assert line == "python -m training mnist --preset champion --epochs 3"
+
+
+def test_an_unknown_preset_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "choose from" in refused(["mnist", "--preset", "hero"], capsys)
+
+
+def test_a_classifier_run_prints_its_wrong_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["classifier", "--epochs", "1", "--store", str(tmp_path)]) == 0
+    assert "wrong answers on test data, a row for each true label" in capsys.readouterr().out
+
+
 def test_a_run_prints_where_the_checkpoint_lies_and_its_figures(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -130,7 +152,7 @@ def test_plot_draws_the_curves_and_the_fit(name: str, panels: int, tmp_path: Pat
     words = [name, "--epochs", "2", "--store", str(tmp_path), "--plot", str(tmp_path / "new" / "run.png")]
     assert command.main([*words, *(["--dataset", "digits"] if name == "mnist" else [])]) == 0
     with Image.open(tmp_path / "new" / "run.png") as picture:
-        assert picture.width == pytest.approx(panels * 5.2 * 120, abs=2)
+        assert picture.width == pytest.approx(panels * 5.2 * plots.DPI, abs=2)
         assert len(picture.convert("RGB").getcolors(1_000_000) or []) > 20, "more than a blank page"
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["run.png"]
 

@@ -1,4 +1,5 @@
 """python -m training mnist --epochs 1
+python -m training compare regressor --vary optimizer=sgd,adam --plot curves.png
 
 Fits a model, writes its checkpoint, and prints where it lies and how good it is. Add `--help` to learn what can be set.
 """
@@ -8,15 +9,19 @@ import os
 import subprocess
 import sys
 from argparse import ArgumentTypeError, Namespace, _ArgumentGroup
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from models.catalog import specs
+from models.device import resolve
 from training import plots
-from training.console import figures, heeding_ctrl_c, say, shown_progress
-from training.flags import Parser, add_flags, command_line, read_config
+from training.compare import Trial, compare, table, variants
+from training.console import confusions, figures, heeding_ctrl_c, say, shown_progress
+from training.flags import Parser, add_flags, add_presets, command_line, read_config
 from training.recipe import Progress, TrainingError, recipes
 from training.run import run
+from training.tensorboard import EventFile
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -29,7 +34,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if options.model is None:
         parser.error(f"name a model: {', '.join(recipes())}")
     try:
-        _train(options)
+        options.act(options)
     except TrainingError as err:
         return _stopped(str(err), status=1)
     except KeyboardInterrupt:
@@ -41,18 +46,39 @@ def _parser() -> Parser:
     parser = Parser(prog="python -m training", description="Fit a model and write its checkpoint.")
     parser.add_argument("--schemas", action="store_true", help="print every recipe's hyperparameters as JSON, and exit")
     models = parser.add_subparsers(dest="model", metavar="MODEL", title="models")
-    for name, recipe in recipes().items():
+    for name in recipes():
         summary = specs()[name].summary.replace("%", "%%")
         of_model = models.add_parser(name, help=summary, description=summary)
-        of_model.set_defaults(fail=of_model.error)
-        add_flags(of_model.add_argument_group("hyperparameters"), recipe.config)
+        _add_hyperparameters(of_model, name)
+        of_model.set_defaults(act=_train)
         _add_paths(of_model.add_argument_group("files"))
+    if "compare" not in recipes():
+        _add_comparison(models.add_parser("compare", help="fit a model with several values of one hyperparameter"))
     return parser
 
 
+def _add_hyperparameters(parser: Parser, name: str) -> None:
+    if presets := recipes()[name].presets:
+        add_presets(parser.add_argument_group("presets"), presets)
+    add_flags(parser.add_argument_group("hyperparameters"), recipes()[name].config)
+    parser.set_defaults(fail=parser.error, name=name)
+
+
+def _add_comparison(parser: Parser) -> None:
+    models = parser.add_subparsers(metavar="MODEL", title="models", required=True)
+    for name in recipes():
+        of_model = models.add_parser(name, help=f"compare runs of {name}")
+        _add_hyperparameters(of_model, name)
+        of_model.set_defaults(act=_compare)
+        group = of_model.add_argument_group("comparison")
+        group.add_argument("--vary", required=True, metavar="NAME=A,B,...", help="e.g. --vary optimizer=sgd,adam")
+        group.add_argument("--plot", type=_path_with(".png"), help="draw the curves of all runs into this .png file")
+        _add_data(group)
+
+
 def _add_paths(group: _ArgumentGroup) -> None:
-    data, store = (os.environ.get(f"TORCHLOOP_{key}") or key.lower() for key in ("DATA", "STORE"))
-    group.add_argument("--data", type=Path, default=Path(data), help="folder of datasets (TORCHLOOP_DATA, else data)")
+    store = os.environ.get("TORCHLOOP_STORE") or "store"
+    _add_data(group)
     group.add_argument(
         "--store",
         type=Path,
@@ -61,7 +87,22 @@ def _add_paths(group: _ArgumentGroup) -> None:
     )
     group.add_argument("--output", type=_path_with(".pt"), help="write the checkpoint to this .pt file instead")
     group.add_argument("--register", action="store_true", help="make the checkpoint a version that can be promoted")
+    group.add_argument("--tensorboard", type=Path, metavar="DIR", help="write TensorBoard event files into this folder")
     group.add_argument("--plot", type=_path_with(".png"), help="draw the run and its fit into this .png file")
+
+
+def _add_data(group: _ArgumentGroup) -> None:
+    data = os.environ.get("TORCHLOOP_DATA") or "data"
+    device = os.environ.get("TORCHLOOP_DEVICE") or "auto"
+    group.add_argument("--device", type=_device, default=device, help="auto, cpu, cuda, cuda:N, mps (TORCHLOOP_DEVICE)")
+    group.add_argument("--data", type=Path, default=Path(data), help="folder of datasets (TORCHLOOP_DATA, else data)")
+
+
+def _device(word: str) -> str:
+    try:
+        return resolve(word)
+    except ValueError as err:
+        raise ArgumentTypeError(str(err)) from err
 
 
 def _path_with(suffix: str) -> Callable[[str], Path]:
@@ -73,33 +114,73 @@ def _path_with(suffix: str) -> Callable[[str], Path]:
     return path
 
 
+def _preset(options: Namespace) -> tuple[str | None, Mapping[str, Any]]:
+    """The preset that was asked for, and what it sets."""
+    chosen: str | None = getattr(options, "preset", None)
+    return chosen, recipes()[options.name].presets[chosen] if chosen else {}
+
+
 def _train(options: Namespace) -> None:
-    name, recipe = options.model, recipes()[options.model]
+    name, recipe = options.name, recipes()[options.name]
+    chosen, preset = _preset(options)
     try:
-        config = read_config(recipe.config, vars(options))
+        config = read_config(recipe.config, vars(options), preset)
     except ValueError as err:
         options.fail(str(err))
     folder, file = options.store / "checkpoints" / name, None
     if options.output:
         folder, file = options.output.parent, options.output.name
-    command = command_line(name, config)
+    command = command_line(name, config, chosen, preset)
     history: list[Progress] = []
+    event_file = EventFile(options.tensorboard) if options.tensorboard else None
     with shown_progress() as show:
 
         def report(progress: Progress) -> None:
             history.append(progress)
+            if event_file:
+                event_file.add(progress)
             show(progress)
 
         with heeding_ctrl_c(report) as told:
             outcome = run(
-                name, recipe, config, data=options.data, folder=folder, file=file, report=told, command=command
+                name,
+                recipe,
+                config,
+                data=options.data,
+                folder=folder,
+                file=file,
+                report=told,
+                command=command,
+                device=options.device,
             )
     say(f"checkpoint {outcome.path}")
     say(figures(outcome.record.metrics))
+    if wrong := confusions(outcome.record.metrics):
+        say(wrong)
+    if event_file:
+        event_file.close(config, outcome.record.metrics)
     if options.register:
         _register(name, outcome.path, options.store)
     if options.plot:
         plots.save(plots.draw(command, history, recipe, outcome.network, outcome.dataset), options.plot)
+        say(f"plot {options.plot}")
+
+
+def _compare(options: Namespace) -> None:
+    name, recipe = options.name, recipes()[options.name]
+    values = {key: value for key, value in vars(options).items() if key in recipe.config.model_fields}
+    try:
+        varied, configs = variants(recipe.config, options.vary, values, _preset(options)[1])
+    except ValueError as err:
+        options.fail(str(err))
+
+    def tell(trial: Trial) -> None:
+        sys.stderr.write(f"{varied} {trial.label}: {trial.seconds:.1f} s\n")
+
+    trials = compare(name, recipe, configs, options.data, tell, device=options.device)
+    say(table(varied, trials))
+    if options.plot:
+        plots.save(plots.draw_comparison(f"{name}: {varied} compared", trials, recipe), options.plot)
         say(f"plot {options.plot}")
 
 

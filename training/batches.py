@@ -50,7 +50,7 @@ class _Epoch(Dataset[Batch]):
         return len(self.parts)
 
     def __getitem__(self, position: int) -> Batch:
-        part = self.parts[position]
+        part = self.parts[position].to(self.split.samples.device)
         samples = self.split.samples.index_select(0, part)
         if self.augment is not None:
             samples = self.augment(samples, torch.Generator().manual_seed(self.seeds[position]))

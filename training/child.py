@@ -25,7 +25,10 @@ from pydantic import ValidationError
 from torch import nn
 
 from models import checkpoint, exported
+from models.attribution import NoGradient, attribute
 from models.catalog import specs
+from models.device import resolve
+from models.explanations import packed, unpacked
 from models.export import export
 from models.record import CheckpointError, Record, keep
 from models.spec import ModelSpec
@@ -33,11 +36,13 @@ from training import plots
 from training.recipe import Dataset, Hyperparameters, Progress, Recipe, TrainingError, recipes
 from training.resume import ResumePoints
 from training.run import held_out_figures, run
+from training.tensorboard import EventFile
 
 Order = Mapping[str, Any]
 _TERMINATED = 128 + signal.SIGTERM
 _NICENESS = 10  # serving goes first
 _PLOT_EVERY_S = 2.0
+_EXPLAINED = 4  # networks
 _LAST_BREATH_S = 2.0  # between the end of the input and the end of this process, whatever it is doing
 
 
@@ -48,6 +53,7 @@ class Child:
         self._out = out
         self._specs = specs
         self._datasets: dict[str, Dataset] = {}
+        self._explained: dict[tuple[str, str], nn.Module] = {}
 
     def do(self, order: Order) -> None:
         """One order; its result, or why there is none, is the last line that it tells."""
@@ -60,6 +66,8 @@ class Child:
             self._tell(kind="error", title="Training failed", detail=str(err))
         except CheckpointError as err:
             self._tell(kind="error", title="Broken checkpoint", detail=str(err))
+        except NoGradient as err:
+            self._tell(kind="error", title="No gradient", detail=str(err))
         except Exception as err:  # noqa: BLE001 - the job's edge: a recipe may raise anything, and would raise it again
             traceback.print_exc()
             detail = f"the recipe raised {type(err).__name__}; the worker's log holds the trace"
@@ -70,6 +78,8 @@ class Child:
             return self._adopt(order)
         if order["op"] == "export":
             return self._export(order)
+        if order["op"] == "explain":
+            return self._explain(order)
         if order["model"] not in recipes():
             raise TrainingError(f"this worker has no recipe for {order['model']}: add training/{order['model']}.py")
         recipe = recipes()[order["model"]]
@@ -81,8 +91,12 @@ class Child:
         scratch = store / "jobs" / order["job"]
         curves = _Curves(order, recipe, scratch / "plot.png")
 
+        event_file = EventFile(scratch / "tensorboard") if order["tensorboard"] else None
+
         def report(progress: Progress) -> None:
             self._tell(kind="progress", **asdict(progress))
+            if event_file:
+                event_file.add(progress)
             curves.add(progress)
 
         outcome = run(
@@ -93,7 +107,10 @@ class Child:
             folder=store / "checkpoints" / order["model"],
             report=ResumePoints(scratch, order["attempt"], report),
             command=f"job {order['job']}",
+            device=resolve(os.environ.get("TORCHLOOP_DEVICE") or "auto"),
         )
+        if event_file:
+            event_file.close(config, outcome.record.metrics)
         curves.draw_fit(outcome.network, outcome.dataset)
         self._datasets[self._key(order)] = outcome.dataset
         return {
@@ -131,6 +148,16 @@ class Child:
         with contextlib.suppress(OSError):  # the reader finds no file, and says so
             exported.write(result, Path(order["to"]))
         return {}
+
+    def _explain(self, order: Order) -> dict[str, Any]:
+        """Outputs and attributions of samples; the networks asked for last are at hand."""
+        spec, record = self._specs[order["model"]], Record(**order["record"])
+        key = (order["model"], record.sha256)
+        if key not in self._explained:
+            network, _ = checkpoint.load(order["model"], spec, Path(order["path"]), record)
+            self._explained = {**dict(list(self._explained.items())[1 - _EXPLAINED :]), key: network}
+        found = attribute(spec, self._explained[key], unpacked(order["samples"]), order["method"])
+        return dict(zip(("outputs", "attributions"), map(packed, found), strict=True))
 
     def _key(self, order: Order) -> str:
         return json.dumps([order["model"], order["config"]], sort_keys=True)

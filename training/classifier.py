@@ -42,7 +42,9 @@ RECIPE = Recipe(
     load=load,
     fit=fit_network,
     evaluate=metrics.classification,
+    details=metrics.per_class,
     metric="accuracy",
     higher_is_better=True,
+    loss="cross entropy (nats)",
     plot=plots.decision_field,
 )

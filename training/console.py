@@ -8,10 +8,23 @@ from contextlib import contextmanager
 
 from training.recipe import Progress, Report
 
+_BY_CLASS = ("recall_", "confusion_")
+
 
 def figures(values: Mapping[str, float]) -> str:
-    """`accuracy 0.9912  loss 0.02801`."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+    """`accuracy 0.9912  loss 0.02801`; those of single classes are left to `confusions`."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.startswith(_BY_CLASS))
+
+
+def confusions(values: Mapping[str, float]) -> str:
+    """The confusion matrix and the recall of each class, from figures as `metrics.per_class` names them."""
+    labels = [name.removeprefix("recall_") for name in values if name.startswith("recall_")]
+    rows = []
+    for row in labels:
+        wrong = [f"{values.get(f'confusion_{row}_{column}', 0):.0f}" if row != column else "." for column in labels]
+        rows.append(f"{row:>5} {''.join(f'{count:>5}' for count in wrong)}  {values[f'recall_{row}']:.4f}")
+    head = f"wrong answers on test data, a row for each true label:\n      {''.join(f'{label:>5}' for label in labels)}"
+    return "\n".join([f"{head}  recall", *rows]) if rows else ""
 
 
 def say(text: str) -> None:

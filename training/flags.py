@@ -25,8 +25,8 @@ class Parser(argparse.ArgumentParser):
 
 def add_flags(group: argparse._ArgumentGroup, config: type[Hyperparameters]) -> None:
     """One flag a field. Values stay the strings that were typed: `read_config` judges them all."""
-    for name, schema in _properties(config).items():
-        text = f"{schema['description']} (default {_shown(schema['default'])})".replace("%", "%%")
+    for name, schema in properties(config).items():
+        text = f"{schema['description']} (default {shown(schema['default'])})".replace("%", "%%")
         if schema.get("type") == "boolean":
             group.add_argument(_flag(name), action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
         else:
@@ -34,42 +34,65 @@ def add_flags(group: argparse._ArgumentGroup, config: type[Hyperparameters]) -> 
             group.add_argument(_flag(name), nargs=schema.get("maxItems"), default=argparse.SUPPRESS, help=text)
 
 
-def read_config(config: type[C], values: Mapping[str, Any]) -> C:
-    """The Config with these values in place of its defaults. Raises ValueError, naming the flag and its bounds."""
-    properties = _properties(config)
+def add_presets(group: argparse._ArgumentGroup, presets: Mapping[str, Mapping[str, Any]]) -> None:
+    """`--preset NAME`, with what each sets."""
+    said = "; ".join(f"{name} is {' '.join(_words(values))}" for name, values in presets.items())
+    text = f"hyperparameters that go together; a flag beside it goes first. {said}".replace("%", "%%")
+    group.add_argument("--preset", choices=list(presets), help=text)
+
+
+def read_config(config: type[C], values: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> C:
+    """The Config with these values in place of the preset's and its defaults.
+
+    Raises ValueError, naming the flag and its bounds.
+    """
+    known = properties(config)
+    given = {name: values[name] for name in known if name in values}
     try:
-        return config.model_validate({name: values[name] for name in properties if name in values})
+        return config.model_validate({**(preset or {}), **given})
     except ValidationError as err:
         name = str(err.errors()[0]["loc"][0])
-        raise ValueError(f"{_flag(name)} {_shown(values[name])}: must be {_allowed(properties[name])}") from err
+        raise ValueError(f"{_flag(name)} {shown(values[name])}: must be {_allowed(known[name])}") from err
 
 
-def command_line(name: str, config: Hyperparameters) -> str:
-    """The command that does this run again, given the same data folder: every value that is not the default."""
+def command_line(
+    name: str, config: Hyperparameters, preset: str | None = None, values: Mapping[str, Any] | None = None
+) -> str:
+    """The command that does this run again, given the same data folder: every value that is not the default.
+
+    With a preset, whose `values` these are, every value that is not the preset's.
+    """
     words = ["python", "-m", "training", name]
-    defaults = type(config)()
-    for field in type(config).model_fields:
-        value = getattr(config, field)
-        if value == getattr(defaults, field):
-            continue
+    words += ["--preset", preset] if preset else []
+    usual = type(config)(**(values or {}))
+    fields = type(config).model_fields
+    changed = {field: getattr(config, field) for field in fields if getattr(config, field) != getattr(usual, field)}
+    return shlex.join([*words, *_words(changed)])
+
+
+def _words(values: Mapping[str, Any]) -> list[str]:
+    """The flags that set these values."""
+    words: list[str] = []
+    for field, value in values.items():
         words += [_flag(field, negated=value is False)]
-        words += [] if isinstance(value, bool) else _shown(value).split()
-    return shlex.join(words)
+        words += [] if isinstance(value, bool) else shown(value).split()
+    return words
 
 
-def _properties(config: type[Hyperparameters]) -> dict[str, dict[str, Any]]:
-    properties: dict[str, dict[str, Any]] = config.model_json_schema()["properties"]
-    return properties
+def properties(config: type[Hyperparameters]) -> dict[str, dict[str, Any]]:
+    """Field -> its JSON schema."""
+    known: dict[str, dict[str, Any]] = config.model_json_schema()["properties"]
+    return known
 
 
 def _flag(name: str, *, negated: bool = False) -> str:
     return ("--no-" if negated else "--") + name.replace("_", "-")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     """A value as it is typed after its flag."""
     if isinstance(value, list | tuple):
-        return " ".join(map(_shown, value))
+        return " ".join(map(shown, value))
     if isinstance(value, bool):
         return "on" if value else "off"
     return "none" if value is None else str(value)
@@ -83,6 +106,8 @@ def _allowed(schema: Mapping[str, Any]) -> str:
         return "one of " + ", ".join(schema["enum"])
     if "prefixItems" in schema:
         return f"{schema['maxItems']} values, each {_allowed(schema['prefixItems'][0])}"
+    if schema["type"] == "boolean":
+        return "on or off"
     kind = {"integer": "an integer", "number": "a number"}[schema["type"]]
     bounds = [f"{sign} {schema[key]:.10g}" for key, sign in _BOUNDS.items() if key in schema]
     return f"{kind} {' and '.join(bounds)}".strip()

@@ -67,8 +67,9 @@ def fit(
     samples_per_report: int,
     augment: Augment | None = None,
     num_workers: int = 0,
+    mixed: bool = False,
 ) -> None:
-    """Fit the network in place.
+    """Fit the network in place; `mixed`: it computes in bfloat16, while its weights and the loss stay float32.
 
     A Resumable `report` is given a state to go on from after each epoch, and asked for the last one at the start.
     `report` is told the mean loss since it was last told, and what `measure` says of the network, after every
@@ -94,7 +95,8 @@ def fit(
             augment=augment,
             num_workers=num_workers,
         ):
-            _step(fitting, batch, loss, lr=config.lr * lr_factor(config.schedule, fitting.step / steps))
+            lr = config.lr * lr_factor(config.schedule, fitting.step / steps)
+            _step(fitting, batch, loss, lr=lr, mixed=mixed)
             if fitting.step % steps_per_report == 0 or fitting.step == steps:
                 report(_progress(fitting, config.epochs, steps, measure(network)))
                 fitting.losses.clear()
@@ -102,12 +104,14 @@ def fit(
             report.save(fitting.state)
 
 
-def _step(fitting: Fitting, batch: Batch, loss: Loss, *, lr: float) -> None:
+def _step(fitting: Fitting, batch: Batch, loss: Loss, *, lr: float, mixed: bool) -> None:
     """Move the weights by one batch and note its loss, that of the weights before."""
     samples, targets = batch
     for group in fitting.optimizer.param_groups:
         group["lr"] = lr
-    error = loss(fitting.network(samples), targets)
+    with torch.autocast(samples.device.type, torch.bfloat16, enabled=mixed):
+        outputs = fitting.network(samples)
+    error = loss(outputs.float(), targets)
     fitting.optimizer.zero_grad()
     torch.autograd.backward(error)
     fitting.optimizer.step()

@@ -18,12 +18,52 @@ def outputs(network: nn.Module, samples: Tensor) -> Tensor:
     return out
 
 
+def accuracy(network: nn.Module, split: Split) -> float:
+    """The share of right answers, in 0..1. Targets are int64 (N,)."""
+    return (outputs(network, split.samples).argmax(dim=1) == split.targets).double().mean().item()
+
+
 def classification(network: nn.Module, split: Split) -> dict[str, float]:
-    """`accuracy`, a share in 0..1, and `loss`, the mean cross entropy in nats. Targets are int64 (N,)."""
+    """`accuracy`, a share in 0..1; `loss`, the mean negative log likelihood in nats; `calibration_error`.
+
+    Targets are int64 (N,).
+    """
     logits = outputs(network, split.samples)
     return {
         "accuracy": (logits.argmax(dim=1) == split.targets).double().mean().item(),
         "loss": nn.functional.cross_entropy(logits, split.targets).item(),
+        "calibration_error": calibration_error(logits.softmax(dim=1), split.targets),
+    }
+
+
+def calibration_error(probabilities: Tensor, targets: Tensor, *, bins: int = 15) -> float:
+    """How far, on average, the surety of the answers is from the share of them that is right, in 0..1.
+
+    The answers are sorted by surety into bins of equal width and compared bin by bin (Guo et al. 2017: ECE).
+    """
+    surety, answers = probabilities.double().max(dim=1)
+    right = (answers == targets).double()
+    place = (surety * bins).ceil().long().clamp(1, bins) - 1  # as in the paper, a bin holds its upper end
+    gaps = torch.zeros(bins, dtype=torch.float64).index_add(0, place, (right - surety).cpu())
+    return (gaps.abs().sum() / len(targets)).item()
+
+
+def confusion(network: nn.Module, split: Split) -> Tensor:
+    """int64 (classes, classes): how many samples of the class of the row were taken for that of the column."""
+    logits = outputs(network, split.samples)
+    classes = logits.shape[1]
+    pairs = (split.targets * classes + logits.argmax(dim=1)).bincount(minlength=classes**2)
+    return pairs.reshape(classes, classes).cpu()
+
+
+def per_class(network: nn.Module, split: Split) -> dict[str, float]:
+    """`recall_3`: the share of the threes that were found; `confusion_3_5`: the threes taken for fives, if any."""
+    counts = confusion(network, split)
+    found = counts.diagonal() / counts.sum(dim=1).clamp(min=1)
+    figures = {f"recall_{label}": share.item() for label, share in enumerate(found)}
+    wrong = (counts - counts.diagonal().diag()).double()
+    return figures | {
+        f"confusion_{row}_{column}": wrong[row, column].item() for row, column in wrong.nonzero().tolist()
     }
 
 

@@ -1,7 +1,7 @@
 """Recipe: all that the command line and the worker know of fitting a model."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
@@ -82,6 +82,10 @@ class Split:
     def __len__(self) -> int:
         return len(self.samples)
 
+    def to(self, device: str) -> "Split":
+        """Both tensors on that device."""
+        return Split(self.samples.to(device), self.targets.to(device))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
@@ -91,6 +95,11 @@ class Dataset:
     train: Split
     validation: Split
     test: Split
+
+    def to(self, device: str) -> "Dataset":
+        """The whole of it on that device, so that no batch has to be carried there."""
+        splits = {name: getattr(self, name).to(device) for name in ("train", "validation", "test")}
+        return replace(self, **splits)
 
 
 C = TypeVar("C", bound=Hyperparameters)
@@ -104,7 +113,10 @@ class Recipe(Generic[C]):
     load       config, data folder -> dataset. Raises TrainingError where the files are missing.
     fit        trains the network in place, telling `report` where it is. Raises TrainingError, Cancelled.
     evaluate   network in eval mode, split -> figures of merit
+    details    further figures of the test split, by class; None where there are none
     metric     the key of `evaluate` that decides between two versions
+    loss       what the loss of a run is, with its unit
+    presets    name -> hyperparameters that go together, for `--preset NAME`
     plot       draws the fit or the decision field into axes; None where there is nothing to draw
     """
 
@@ -115,6 +127,9 @@ class Recipe(Generic[C]):
     evaluate: Callable[[nn.Module, Split], dict[str, float]]
     metric: str
     higher_is_better: bool
+    loss: str = "loss"
+    details: Callable[[nn.Module, Split], dict[str, float]] | None = None
+    presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     plot: Callable[[nn.Module, Dataset, "Axes"], None] | None = None
 
 

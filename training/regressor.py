@@ -62,5 +62,6 @@ RECIPE = Recipe(
     evaluate=metrics.regression,
     metric="mse",
     higher_is_better=False,
+    loss="squared error (unit of y, squared)",
     plot=plots.fitted_curve,
 )

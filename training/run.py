@@ -44,8 +44,11 @@ def run(
     file: str | None = None,
     report: Report,
     command: str,
+    device: str = "cpu",
 ) -> Outcome:
     """Fit, save, reload that file, evaluate it on the held-out splits, and only then give it its name and record.
+
+    It is fitted on `device`, with the whole data set there, and evaluated on the CPU.
 
     The checkpoint is `folder`/`file`; without `file` it is named after its own digest, and so replaces no other.
     However a run ends, a checkpoint with a record is whole and evaluated, and no draft is left behind.
@@ -54,9 +57,9 @@ def run(
     _require_writable(folder, file)
     dataset = recipe.load(config, data)
     arguments = recipe.arguments(config)
-    with _own_random_numbers(config.seed):
-        network = specs()[name].network(**arguments)
-        recipe.fit(network, dataset, config, report)
+    with own_random_numbers(config.seed):
+        network = specs()[name].network(**arguments).to(device)
+        recipe.fit(network, dataset.to(device), config, report)
     with _draft(folder) as draft:
         bare = Record(model=name, sha256=save_weights(network.state_dict(), draft), arguments=arguments)
         saved = _reloaded(bare, draft)
@@ -75,7 +78,7 @@ def run(
 
 
 @contextmanager
-def _own_random_numbers(seed: int = 0) -> Iterator[None]:
+def own_random_numbers(seed: int = 0) -> Iterator[None]:
     """Start weights are drawn from PyTorch's one global generator: seeded here, and as it was afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -85,7 +88,7 @@ def _own_random_numbers(seed: int = 0) -> Iterator[None]:
 def _reloaded(record: Record, path: Path) -> nn.Module:
     """The network as the service will load it."""
     try:
-        with _own_random_numbers():
+        with own_random_numbers():
             network, _ = load(record.model, specs()[record.model], path, record)
     except CheckpointError as err:
         raise TrainingError(f"the weights of this run cannot be served; a lower lr may help: {err}") from err
@@ -95,6 +98,7 @@ def _reloaded(record: Record, path: Path) -> nn.Module:
 def held_out_figures(recipe: Recipe[C], network: nn.Module, dataset: Dataset) -> dict[str, float]:
     """The figures on the test split, and those on the validation split with `validation_` before their names."""
     figures = recipe.evaluate(network, dataset.test)
+    figures |= recipe.details(network, dataset.test) if recipe.details else {}
     for key, value in recipe.evaluate(network, dataset.validation).items():
         figures[f"validation_{key}"] = value
     if not all(map(math.isfinite, figures.values())):

@@ -49,7 +49,13 @@ def _commands(specs: Mapping[str, ModelSpec], jobs: Jobs, recipes: ReadRecipes) 
         require_model(body.model, specs)
         config = complete_config(body.model, await recipes(), body.config)
         job = await asyncio.to_thread(
-            jobs.enqueue, body.model, config, body.promote, key=idempotency_key, now=time.time()
+            jobs.enqueue,
+            body.model,
+            config,
+            body.promote,
+            tensorboard=body.tensorboard,
+            key=idempotency_key,
+            now=time.time(),
         )
         response.headers["Location"] = f"/jobs/{job.id}"
         return _info(job)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from fastapi import APIRouter
+from pydantic import TypeAdapter
 
 from models.spec import ModelSpec
 from service.bodies import media_types
@@ -33,6 +34,7 @@ def router(
             media_types=media_types(spec),
             body_schema=body_schema(spec),
             example=example_body(spec),
+            prediction_schema=TypeAdapter(spec.prediction).json_schema(),
             hyperparameters=dict(recipe.hyperparameters) if recipe else None,
             metric=recipe.metric if recipe else None,
             higher_is_better=recipe.higher_is_better if recipe else None,

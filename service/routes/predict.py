@@ -19,7 +19,7 @@ from service.bodies import JSON, NPY, BodyReader, Samples, header
 from service.engine import Loaded
 from service.errors import Invalid, NotFound, ServiceError, require_model
 from service.metrics import Metrics
-from service.problems import of_invalid_input, of_service_error
+from service.problems import failed, of_invalid_input, of_service_error
 
 PREFIX = "/predict/"
 _Response = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
@@ -141,9 +141,9 @@ def _json(name: str, spec: ModelSpec, samples: Samples, answer: Answer) -> tuple
         finite: Array = np.all(np.isfinite(answer.values), axis=1)
         if not finite.any():
             raise _NOT_FINITE
-        predictions = [item if good else _failed(_NOT_FINITE) for item, good in zip(predictions, finite, strict=True)]
+        predictions = [item if good else failed(_NOT_FINITE) for item, good in zip(predictions, finite, strict=True)]
     for position in sorted(samples.errors):
-        predictions.insert(position, _failed(samples.errors[position]))
+        predictions.insert(position, failed(samples.errors[position]))
     body = {"model": name, "version": answer.version, "predictions": predictions}
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), JSON
 
@@ -159,7 +159,3 @@ def _npy(_: str, __: ModelSpec, samples: Samples, answer: Answer) -> tuple[bytes
     file = BytesIO()
     np.save(file, np.ascontiguousarray(answer.values), allow_pickle=False)
     return file.getvalue(), NPY
-
-
-def _failed(err: InvalidInput) -> dict[str, Any]:
-    return {"error": {"title": err.title, "detail": err.detail}}

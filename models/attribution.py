@@ -1,0 +1,50 @@
+"""How a network's answer hangs on each number of its sample, by autograd. Importing this imports torch."""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.spec import Array, Method, ModelSpec
+
+_AT_ONCE = 256  # samples in one backward pass
+
+
+class NoGradient(Exception):
+    """The network's answer has no gradient with respect to its samples."""
+
+
+def attribute(spec: ModelSpec, network: nn.Module, samples: Array, method: Method) -> tuple[Array, Array]:
+    """Samples (N, ...) -> outputs (N, k) and attributions float32 (N, ...): those of each sample's largest output.
+
+    gradient: d output / d sample. integrated_gradients (Sundararajan et al., 2017), from a sample of zeros: what each
+    number of the sample adds, so that their sum is output(sample) - output(zeros). The attributions have the shape of
+    the model's entries where that holds as many numbers as a sample. Raises NoGradient.
+    """
+    inputs = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
+    try:
+        with torch.no_grad():
+            outputs: Tensor = network(inputs)
+        largest = outputs.argmax(dim=1)
+        shares = _gradient(network, inputs, largest) if method == "gradient" else _integrated(network, inputs, largest)
+    except (RuntimeError, TypeError, IndexError) as err:
+        raise NoGradient("the network takes no floating-point samples, or cannot be differentiated by them") from err
+    attributions = shares.float().numpy()
+    if attributions[0].size == np.prod(spec.entry.shape):
+        attributions = attributions.reshape(len(samples), *spec.entry.shape)
+    return outputs.numpy(), attributions
+
+
+def _gradient(network: nn.Module, inputs: Tensor, largest: Tensor) -> Tensor:
+    points = inputs.clone().requires_grad_()
+    chosen = network(points).gather(1, largest[:, None])  # (N, 1)
+    (gradient,) = torch.autograd.grad(chosen.sum(), points)
+    return gradient
+
+
+def _integrated(network: nn.Module, inputs: Tensor, largest: Tensor) -> Tensor:
+    from captum.attr import IntegratedGradients  # noqa: PLC0415 - seconds, for those who ask for it
+
+    method = IntegratedGradients(network)
+    rows = max(_AT_ONCE, len(inputs))
+    shares: Tensor = method.attribute(inputs, target=largest, n_steps=64, internal_batch_size=rows)
+    return shares.detach()

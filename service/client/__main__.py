@@ -1,0 +1,205 @@
+"""python -m service.client: the service from a terminal.
+
+    python -m service.client predict mnist digit.png
+    python -m service.client train mnist --epochs 1 --follow
+    python -m service.client promote mnist 3
+
+The exit status is 0, or 1 where the service refused, a job failed or nothing answered, or 2 for words it cannot take.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import httpx
+
+from service.client import answers, hyperparameters, tables
+from service.client.clients import URL, Client
+from service.client.errors import Forbidden, TorchloopError, Unauthorized
+from service.client.show import bar
+
+
+class _Parser(argparse.ArgumentParser):
+    """Whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"torchloop: {message} (see --help)\n")
+
+
+def main(words: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
+    """The exit status. Words that cannot be taken exit with 2."""
+    options, rest = _parser().parse_known_args(words)
+    url = getattr(options, "url", None) or environ.get("TORCHLOOP_URL") or URL
+    key = getattr(options, "key", None) or environ.get("TORCHLOOP_KEY")
+    options.json = getattr(options, "json", False)
+    if rest and options.run is not _train:
+        options.fail(f"there is no option {rest[0]}")
+    try:
+        with Client(url, key=key) as client:
+            return int(options.run(client, options, rest))
+    except (TorchloopError, OSError, httpx.InvalidURL) as err:
+        return _failed(_in_words(err, url), 2 if isinstance(err, hyperparameters.BadOption | httpx.InvalidURL) else 1)
+    except KeyboardInterrupt:
+        return _failed("interrupted: a job that was queued goes on", 130)
+
+
+def _in_words(err: Exception, url: str) -> str:
+    if isinstance(err, Unauthorized | Forbidden):
+        return f"{err}; name a key by --key or TORCHLOOP_KEY"
+    if isinstance(err, httpx.InvalidURL):
+        return f"{url} is no URL ({err}): check --url or TORCHLOOP_URL"
+    return f"{err.filename} cannot be opened ({err.strerror})" if isinstance(err, OSError) else str(err)
+
+
+def _predict(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
+    names, data = options.files, list(options.files)
+    if options.inputs is not None:
+        names, data = [], json.loads(options.inputs)
+    elif len(data) == 1 or any(Path(name).suffix in {".npy", ".json"} for name in data):
+        if len(data) > 1:
+            options.fail("one .npy or .json file is a whole body: name it alone")
+        names, data = [], data[0]
+    found = client.predict(options.model, data, version=options.version)
+    rows = found["predictions"]
+    labels = names or (options.files if len(rows) == 1 and options.files else [str(i) for i in range(len(rows))])
+    _show(options, found, lambda: tables.predictions(labels, rows))
+    return 0
+
+
+def _train(client: Client, options: argparse.Namespace, rest: Sequence[str]) -> int:
+    config = hyperparameters.read(options.model, client.model(options.model)["hyperparameters"], rest)
+    job = client.submit(options.model, config, promote=options.promote, tensorboard=options.tensorboard)
+    if options.follow:
+        with bar(sys.stderr.isatty()) as show:
+            job = client.follow(job["id"], show)
+    _show(options, job, lambda: tables.job(job))
+    return 1 if job["state"] in {"failed", "cancelled"} else 0
+
+
+def _watch(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
+    state = ""
+    for event in client.events(options.job):
+        state = event.data.get("state", state)
+        if options.json:
+            tables.say(json.dumps({"id": event.id, "event": event.kind, **event.data}))
+        else:
+            tables.event(event)
+    return 1 if state in {"failed", "cancelled"} else 0
+
+
+def _models(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
+    found = client.models()
+    _show(options, found, lambda: tables.models(found))
+    return 0
+
+
+def _versions(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
+    found = client.versions(options.model)
+    _show(options, found, lambda: tables.versions(found))
+    return 0
+
+
+def _jobs(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
+    found = client.jobs(model=options.model, state=options.state, limit=options.limit)["jobs"]
+    _show(options, found, lambda: tables.jobs(found))
+    return 0
+
+
+def _cancel(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
+    job = client.cancel(options.job)
+    _show(options, job, lambda: tables.job(job))
+    return 0
+
+
+def _promote(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
+    done = client.promote(options.model, options.version)
+    _show(options, done, lambda: tables.promoted(done))
+    return 0
+
+
+def _rollback(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
+    done = client.rollback(options.model)
+    _show(options, done, lambda: tables.promoted(done))
+    return 0
+
+
+def _register(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
+    added = client.register(options.model, options.file.read_bytes())
+    _show(options, added, lambda: tables.versions([added]))
+    return 0
+
+
+def _download(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
+    path = options.output or Path(f"{options.model}-{options.version}.pt")
+    path.write_bytes(client.download(options.model, options.version))
+    _show(options, {"path": str(path)}, lambda: tables.say(str(path)))
+    return 0
+
+
+def _parser() -> _Parser:
+    shared = _Parser(add_help=False)
+    shared.add_argument("--url", default=argparse.SUPPRESS, help=f"of the service (TORCHLOOP_URL, else {URL})")
+    shared.add_argument("--key", default=argparse.SUPPRESS, help="your key (TORCHLOOP_KEY)")
+    shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
+    parser = _Parser(
+        prog="python -m service.client", description="Talk to a running service.", parents=[shared], allow_abbrev=False
+    )
+    commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
+
+    def command(run: Callable[..., int], words: str, text: str) -> argparse.ArgumentParser:
+        name, *arguments = words.split()
+        sub = commands.add_parser(name, help=text, description=text, parents=[shared], allow_abbrev=False)
+        sub.set_defaults(run=run, fail=sub.error)
+        for argument in arguments:
+            kind: Callable[[str], Any] = {"version": int, "file": Path}.get(argument, str)
+            sub.add_argument(argument, metavar=argument.upper(), type=kind)
+        return sub
+
+    predict = command(_predict, "predict model", "answers for pictures, a .npy or a .json file, or numbers")
+    predict.add_argument("files", metavar="FILE", nargs="*", help="pictures, or one .npy or .json file")
+    predict.add_argument("--inputs", type=_json, help='instead of files: "[[0.5], [1.0]]"')
+    predict.add_argument("--version", type=int, help="one that is not live")
+    train = command(_train, "train model", "queue a training job; its hyperparameters are options: --epochs 1")
+    train.add_argument("--follow", action="store_true", help="wait for its end, and show how it goes")
+    train.add_argument("--promote", choices=("never", "if_better", "always"), default="if_better", help="[if_better]")
+    train.add_argument("--tensorboard", action="store_true", help="keep TensorBoard event files as well")
+    command(_models, "models", "what there is, and what is live")
+    command(_versions, "versions model", "the versions of a model")
+    jobs = command(_jobs, "jobs", "training jobs, the newest first")
+    jobs.add_argument("--model")
+    jobs.add_argument("--state", choices=answers.State.__args__)  # type: ignore[attr-defined]
+    jobs.add_argument("--limit", type=int, default=20, help="how many [20]")
+    command(_watch, "watch job", "what a job tells, to its end")
+    command(_cancel, "cancel job", "stop a job")
+    command(_promote, "promote model version", "make a version live")
+    command(_rollback, "rollback model", "make the version before live again")
+    command(_register, "register model file", "upload a state_dict as a new version")
+    download = command(_download, "download model version", "the state_dict of a version")
+    download.add_argument("--output", type=Path, help="where to write it [MODEL-VERSION.pt]")
+    return parser
+
+
+def _json(word: str) -> str:
+    """The word again. Raises ValueError where it is no JSON."""
+    json.loads(word)
+    return word
+
+
+def _show(options: argparse.Namespace, found: Any, show: Callable[[], None]) -> None:
+    if options.json:
+        tables.say(json.dumps(found, indent=2, ensure_ascii=False))
+    else:
+        show()
+
+
+def _failed(reason: str, status: int) -> int:
+    sys.stderr.write(f"torchloop: {' '.join(reason.split())}\n")
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""The service's answers, as they come. Times are ISO 8601 in UTC."""
+
+from typing import Any, Literal, TypedDict
+
+Policy = Literal["never", "if_better", "always"]
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
+
+
+class Predictions(TypedDict):
+    """One entry a sample, in order; a sample that failed has `{"error": {"title", "detail"}}` in its place."""
+
+    model: str
+    version: int
+    predictions: list[dict[str, Any]]
+
+
+class Explanations(TypedDict):
+    """One entry a sample, as in Predictions."""
+
+    model: str
+    version: int
+    explanations: list[dict[str, Any]]
+
+
+class Model(TypedDict):
+    """One model: what it takes, what answers for it now, and how it can be trained."""
+
+    name: str
+    summary: str
+    live: int | None
+    loaded: int | None
+    fault: str | None
+    device: str
+    backend: str | None
+    media_types: list[str]
+    body_schema: dict[str, Any]
+    example: dict[str, Any]
+    hyperparameters: dict[str, Any] | None
+    metric: str | None
+    higher_is_better: bool | None
+
+
+class Version(TypedDict):
+    """One registered checkpoint."""
+
+    version: int
+    created_at: str
+    job: str | None
+    metrics: dict[str, float]
+    config: dict[str, Any]
+    arguments: dict[str, Any]
+    sha256: str
+    dataset: str
+    torch: str
+    command: str
+    live: bool
+
+
+class Promoted(TypedDict):
+    """What is live now, and what was before."""
+
+    model: str
+    live: int
+    previous: int | None
+
+
+class Promotion(TypedDict):
+    """From `at` on, `version` was live."""
+
+    version: int
+    action: Literal["promote", "rollback"]
+    at: str
+    by: str
+    reason: str
+
+
+class History(TypedDict):
+    """The promotions of a model, the oldest first; `live` is what is live, or was at the time asked for."""
+
+    model: str
+    live: int | None
+    promotions: list[Promotion]
+
+
+class Job(TypedDict):
+    """One training job."""
+
+    id: str
+    model: str
+    state: State
+    config: dict[str, Any]
+    promote: Policy
+    tensorboard: bool
+    attempt: int
+    progress: dict[str, Any] | None
+    version: int | None
+    gate: dict[str, Any] | None
+    error: dict[str, str] | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class JobPage(TypedDict):
+    """Jobs, the newest first. `cursor` asks for the next page; None: there is none."""
+
+    jobs: list[Job]
+    cursor: str | None
+
+
+class Health(TypedDict):
+    """`reasons` names, by model, what keeps the service from being ready."""
+
+    status: str
+    reasons: dict[str, str]
+    without_live_version: list[str]

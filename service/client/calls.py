@@ -1,0 +1,179 @@
+"""Every call of the service, described once: what is sent, and what the answer is. Nothing here does I/O.
+
+Client and AsyncClient have each function below as a method; see `method` in clients.py.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+from uuid import uuid4
+
+import httpx
+
+from service.client import answers, inputs
+
+T = TypeVar("T")
+_UPLOAD_S = 180.0  # an upload is evaluated before it is answered
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call(Generic[T]):
+    """One request and how its answer is read.
+
+    `repeatable`: sent twice it does no more than sent once, so that it may be tried again.
+    `timeout_s`: instead of the client's, where the answer takes longer.
+    """
+
+    method: str
+    path: str
+    read: Callable[[httpx.Response], T]
+    repeatable: bool
+    arguments: Mapping[str, Any] = field(default_factory=dict)  # of httpx.Client.build_request
+    timeout_s: float | None = None
+
+
+def _body(response: httpx.Response) -> Any:
+    return response.json()
+
+
+def _under(key: str) -> Callable[[httpx.Response], Any]:
+    return lambda response: response.json()[key]
+
+
+def _get(path: str, read: Callable[[httpx.Response], T], **params: Any) -> Call[T]:
+    given = {name: value for name, value in params.items() if value is not None}
+    return Call(method="GET", path=path, read=read, repeatable=True, arguments={"params": given})
+
+
+def predict(model: str, data: Any, *, version: int | None = None) -> Call[answers.Predictions]:
+    """Predictions for `data` (see inputs.body), of the live version unless another is named."""
+    given = {} if version is None else {"version": version}
+    arguments = {"params": given, **inputs.body(data)}
+    return Call(method="POST", path=f"/predict/{model}", read=_body, repeatable=True, arguments=arguments)
+
+
+def explain(
+    model: str,
+    data: Any,
+    *,
+    method: Literal["gradient", "integrated_gradients"] = "gradient",
+    version: int | None = None,
+) -> Call[answers.Explanations]:
+    """How each answer hangs on each number of its sample; `data` as for predict."""
+    given = {"method": method} | ({} if version is None else {"version": version})
+    arguments = {"params": given, **inputs.body(data)}
+    return Call(method="POST", path=f"/explain/{model}", read=_body, repeatable=True, arguments=arguments)
+
+
+def submit(
+    model: str,
+    config: Mapping[str, Any] | None = None,
+    *,
+    promote: answers.Policy = "if_better",
+    tensorboard: bool = False,
+    idempotency_key: str | None = None,
+) -> Call[answers.Job]:
+    """Queue a training job. It carries an Idempotency-Key, made up unless given, so that a retry starts no second."""
+    order: dict[str, Any] = {"model": model, "config": dict(config or {}), "promote": promote}
+    if tensorboard:
+        order["tensorboard"] = True
+    headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
+    return Call(
+        method="POST", path="/train", read=_body, repeatable=True, arguments={"json": order, "headers": headers}
+    )
+
+
+def job(job_id: str) -> Call[answers.Job]:
+    """One job as it stands."""
+    return _get(f"/jobs/{job_id}", _body)
+
+
+def jobs(
+    *, model: str | None = None, state: answers.State | None = None, limit: int | None = None, cursor: str | None = None
+) -> Call[answers.JobPage]:
+    """Jobs, the newest first, a page at a time."""
+    return _get("/jobs", _body, model=model, state=state, limit=limit, cursor=cursor)
+
+
+def cancel(job_id: str) -> Call[answers.Job]:
+    """Stop a job. One that is over is a Conflict, and so a repetition would be."""
+    return Call(method="POST", path=f"/jobs/{job_id}/cancel", read=_body, repeatable=False)
+
+
+def job_history(job_id: str) -> Call[list[dict[str, Any]]]:
+    """Every point that a job reported."""
+    return _get(f"/jobs/{job_id}/history", _under("points"))
+
+
+def plot(job_id: str) -> Call[bytes]:
+    """The picture of a job: a PNG file."""
+    return _get(f"/jobs/{job_id}/plot.png", _content)
+
+
+def models() -> Call[list[answers.Model]]:
+    """Every model."""
+    return _get("/models", _under("models"))
+
+
+def model(name: str) -> Call[answers.Model]:
+    """One model."""
+    return _get(f"/models/{name}", _body)
+
+
+def versions(model: str) -> Call[list[answers.Version]]:
+    """The versions of a model, the oldest first."""
+    return _get(f"/models/{model}/versions", _under("versions"))
+
+
+def version(model: str, number: int) -> Call[answers.Version]:
+    """One version."""
+    return _get(f"/models/{model}/versions/{number}", _body)
+
+
+def register(model: str, checkpoint: bytes, *, arguments: str = "{}") -> Call[answers.Version]:
+    """Upload a state_dict, as torch.save or safetensors write it; `arguments`: JSON, the network's constructor's."""
+    given = {
+        "content": checkpoint,
+        "params": {"arguments": arguments},
+        "headers": {"Content-Type": "application/octet-stream"},
+    }
+    return Call(
+        method="POST",
+        path=f"/models/{model}/versions",
+        read=_body,
+        repeatable=False,
+        arguments=given,
+        timeout_s=_UPLOAD_S,
+    )
+
+
+def download(model: str, number: int) -> Call[bytes]:
+    """The state_dict file of a version."""
+    return _get(f"/models/{model}/versions/{number}/checkpoint", _content)
+
+
+def promote(model: str, number: int) -> Call[answers.Promoted]:
+    """Make a version live."""
+    arguments = {"json": {"version": number}}
+    return Call(
+        method="POST", path=f"/models/{model}/promote", read=_body, repeatable=False, arguments=arguments, timeout_s=60
+    )
+
+
+def rollback(model: str) -> Call[answers.Promoted]:
+    """Make the version before live again."""
+    return Call(method="POST", path=f"/models/{model}/rollback", read=_body, repeatable=False, timeout_s=60)
+
+
+def promotions(model: str, *, at: str | None = None) -> Call[answers.History]:
+    """What was live when; `at`: at that time, ISO 8601."""
+    return _get(f"/models/{model}/promotions", _body, at=at)
+
+
+def ready() -> Call[answers.Health]:
+    """Whether every model with a live version answers; where not, Unavailable is raised."""
+    return _get("/health/ready", _body)
+
+
+def _content(response: httpx.Response) -> bytes:
+    return response.content

@@ -1,0 +1,112 @@
+"""What a call can end in instead of an answer.
+
+TorchloopError
+├── Unreachable                    nothing answered
+└── Refused                        an answer with an error status
+    ├── Malformed 400              ├── TooLarge 413
+    ├── Unauthorized 401           ├── UnsupportedMediaType 415
+    ├── Forbidden 403              ├── Invalid 422
+    ├── NotFound 404               ├── Overloaded 429
+    ├── Conflict 409               ├── Unavailable 503
+    └── ServiceFailed, other 5xx   └── Late 504
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+
+
+class TorchloopError(Exception):
+    """No answer of the kind that was asked for. The text says what to do about it."""
+
+
+class Unreachable(TorchloopError):
+    """Nothing answers at the URL, or what answered fell silent."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        way_out = "start the service (make serve, or python -m service), or name another one by --url or TORCHLOOP_URL"
+        super().__init__(f"no answer from {url} ({reason}): {way_out}")
+
+
+class Refused(TorchloopError):
+    """The service answered with an error: its `status`, and the `title` and `detail` of its problem document."""
+
+    def __init__(self, status: int, title: str, detail: str) -> None:
+        super().__init__(f"{title}: {detail}" if detail else title)
+        self.status = status
+        self.title = title
+        self.detail = detail
+
+
+class Malformed(Refused):
+    """400: the request cannot be read."""
+
+
+class Unauthorized(Refused):
+    """401: no key, or an unknown one."""
+
+
+class Forbidden(Refused):
+    """403: the key does not open this."""
+
+
+class NotFound(Refused):
+    """404: no such model, version or job."""
+
+
+class Conflict(Refused):
+    """409: the state of things forbids it."""
+
+
+class TooLarge(Refused):
+    """413: too many bytes or samples."""
+
+
+class UnsupportedMediaType(Refused):
+    """415: the model takes no body of this kind."""
+
+
+class Invalid(Refused):
+    """422: readable, but not valid."""
+
+
+class Overloaded(Refused):
+    """429, after the retries: more waits than may wait."""
+
+
+class Unavailable(Refused):
+    """503: nothing is live, or the store is away."""
+
+
+class Late(Refused):
+    """504: the answer would have come too late."""
+
+
+class ServiceFailed(Refused):
+    """Any other 5xx: the service's log says why."""
+
+
+_CLASSES: Mapping[int, type[Refused]] = {
+    400: Malformed,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    415: UnsupportedMediaType,
+    422: Invalid,
+    429: Overloaded,
+    503: Unavailable,
+    504: Late,
+}
+
+
+def refusal(response: httpx.Response) -> Refused:
+    """The error that a read response with an error status stands for."""
+    kind = _CLASSES.get(response.status_code, ServiceFailed if response.status_code >= 500 else Refused)
+    title, detail = f"status {response.status_code} {response.reason_phrase}".strip(), ""
+    if response.headers.get("content-type", "").startswith("application/problem+json"):
+        document: dict[str, Any] = response.json()
+        title, detail = document.get("title", title), document.get("detail", "")
+    return kind(response.status_code, title, detail)

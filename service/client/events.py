@@ -1,0 +1,89 @@
+"""A job's server-sent events, read line by line, and when to try again. Nothing here does I/O."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import httpx
+
+from service.client.answers import FINAL
+from service.client.errors import TorchloopError, Unreachable
+
+_TRIES = 6
+_LONGEST_S = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that a job told. `id` rises; `data` holds a point of the run, or the job's new state."""
+
+    id: int
+    kind: Literal["progress", "state"]
+    data: Mapping[str, Any]
+
+    @property
+    def final(self) -> bool:
+        """No event comes after it."""
+        return self.kind == "state" and self.data.get("state") in FINAL
+
+
+class Feed:
+    """The lines of a stream -> its events, over as many connections as it takes."""
+
+    def __init__(self, after: int = 0) -> None:
+        self._last = after
+        self._fields: dict[str, str] = {}
+        self._vain = 0  # connections in a row that brought no event
+        self.over = False
+
+    def headers(self) -> dict[str, str]:
+        """Of the request for what comes after the last event seen."""
+        self._fields = {}
+        return {"Accept": "text/event-stream", **({"Last-Event-ID": str(self._last)} if self._last else {})}
+
+    def take(self, line: str) -> Event | None:
+        """The event that this line completes."""
+        if line:
+            name, _, value = line.partition(":")
+            self._fields[name] = value.removeprefix(" ")
+            return None
+        fields, self._fields = self._fields, {}
+        if "data" not in fields or fields.get("event") not in {"progress", "state"}:
+            return None
+        kind: Literal["progress", "state"] = "state" if fields["event"] == "state" else "progress"
+        event = Event(int(fields["id"]), kind, json.loads(fields["data"]))
+        self._last, self._vain, self.over = event.id, 0, event.final
+        return event
+
+    def pause_s(self, err: TorchloopError | None) -> float:
+        """Seconds until the next connection, after one that broke off. Raises `err` where there is no use in trying."""
+        self._vain += 1
+        if err is not None and (self._vain > _TRIES or not isinstance(err, Unreachable)):
+            raise err
+        return min(0.25 * 2.0**self._vain, _LONGEST_S)
+
+
+class Retries:
+    """Whether a call may be tried again, and after how long: where the service asks for it, or the network failed."""
+
+    def __init__(self, *, repeatable: bool, most: int) -> None:
+        self._left = most if repeatable else 0
+        self._pause_s = 0.1
+
+    def after(self, outcome: httpx.Response | httpx.TransportError) -> float | None:
+        """Seconds to wait before the next try; None: this outcome stands.
+
+        A refused connection stands: nothing listens there. So does a time-out: the next try would take as long.
+        """
+        if self._left == 0 or isinstance(outcome, httpx.ConnectError | httpx.TimeoutException):
+            return None
+        pause_s = self._pause_s
+        if isinstance(outcome, httpx.Response):
+            asked = outcome.headers.get("retry-after", "")
+            if outcome.status_code not in {429, 503} or not asked.isdecimal():
+                return None
+            pause_s = min(float(asked), _LONGEST_S)
+        self._left -= 1
+        self._pause_s *= 2
+        return pause_s

@@ -1,0 +1,44 @@
+"""A job's progress for people: a bar on standard error, or nothing."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from service.client.events import Event
+
+Show = Callable[[Event], None]
+
+
+@contextmanager
+def bar(wanted: bool = True) -> Iterator[Show | None]:
+    """What is to be told each event of a job; None where no bar is wanted."""
+    if not wanted:
+        yield None
+        return
+    from rich import progress as rich  # noqa: PLC0415 - a tenth of a second, for those who want to see a bar
+    from rich.console import Console  # noqa: PLC0415
+
+    columns = (
+        rich.TextColumn("{task.description}"),
+        rich.BarColumn(),
+        rich.MofNCompleteColumn(),
+        rich.TextColumn("{task.fields[figures]}"),
+        rich.TimeRemainingColumn(),
+    )
+    with rich.Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task("queued", total=None, figures="")
+
+        def show(event: Event) -> None:
+            if event.kind == "state":
+                shown.update(task, description=event.data["state"])
+                return
+            point = event.data
+            figures = {"loss": point["loss"], **point["metrics"]}
+            shown.update(
+                task,
+                description=f"epoch {point['epoch']}/{point['epochs']}",
+                completed=point["step"],
+                total=point["steps"],
+                figures="  ".join(f"{name} {value:.4g}" for name, value in figures.items()),
+            )
+
+        yield show

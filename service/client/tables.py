@@ -1,0 +1,108 @@
+"""Answers as people read them."""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from service.client.answers import Job, Model, Promoted, Version
+from service.client.events import Event
+
+_WIDE = 200  # columns of a table that goes into a file or a pipe
+
+
+def say(text: str) -> None:
+    """A line on the standard output, now."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def models(found: Sequence[Model]) -> None:
+    """What there is, and what answers."""
+    rows = [(m["name"], m["live"], m["loaded"], m["backend"], m["device"], m["metric"], m["summary"]) for m in found]
+    _table(("model", "live", "loaded", "backend", "device", "gate", "summary"), rows)
+
+
+def versions(found: Sequence[Version]) -> None:
+    """The versions of one model."""
+    rows = [
+        (v["version"], "live" if v["live"] else "", _time(v["created_at"]), figures(v["metrics"]), v["sha256"][:12])
+        for v in found
+    ]
+    _table(("version", "", "made", "figures", "sha256"), rows)
+
+
+def jobs(found: Sequence[Job]) -> None:
+    """Jobs, one a row."""
+    rows = [
+        (j["id"], j["model"], j["state"], _done(j), j["version"], _outcome(j), _time(j["created_at"])) for j in found
+    ]
+    _table(("job", "model", "state", "done", "version", "outcome", "queued"), rows)
+
+
+def predictions(names: Sequence[str], found: Sequence[Mapping[str, Any]]) -> None:
+    """One row a sample, with the fields of a prediction that are one number each."""
+    keys = list(dict.fromkeys(key for item in found for key, value in item.items() if not isinstance(value, list)))
+    rows = [(name, *(_cell(item.get(key, "")) for key in keys)) for name, item in zip(names, found, strict=True)]
+    _table(("sample", *keys), rows)
+
+
+def promoted(done: Promoted) -> None:
+    """What changed."""
+    before = f"version {done['previous']}" if done["previous"] else "none"
+    say(f"{done['model']}: version {done['live']} is live, {before} was before")
+
+
+def job(found: Job) -> None:
+    """What came of one job, in a line."""
+    of_it = " ".join(filter(None, [found["state"], f"version {found['version']}" if found["version"] else ""]))
+    say(": ".join(filter(None, [f"job {found['id']} of {found['model']}", of_it, _outcome(found)])))
+
+
+def event(told: Event) -> None:
+    """One event of a job, in a line."""
+    if told.kind == "state":
+        say(f"{told.id}  {told.data['state']}")
+        return
+    point = told.data
+    place = f"epoch {point['epoch']}/{point['epochs']}  step {point['step']}/{point['steps']}"
+    say(f"{told.id}  {place}  {figures({'loss': point['loss'], **point['metrics']})}")
+
+
+def figures(values: Mapping[str, float]) -> str:
+    """`accuracy 0.9912  loss 0.02801`."""
+    return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
+
+
+def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column)
+    for row in rows:
+        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Mapping):  # the error of one sample
+        return f"{value['title']}: {value['detail']}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _time(text: str) -> str:
+    """`2026-01-31T12:00:00.000Z` -> `2026-01-31 12:00:00`."""
+    return text[:19].replace("T", " ")
+
+
+def _done(found: Job) -> str:
+    point = found["progress"]
+    return f"{100 * point['step'] // point['steps']} %" if point else ""
+
+
+def _outcome(found: Job) -> str:
+    if found["error"]:
+        return found["error"]["detail"]
+    return f"{found['gate']['decision']}, {found['gate']['reason']}" if found["gate"] else ""

@@ -1,0 +1,42 @@
+// Two versions side by side: the curves of the jobs that made them, their figures, and how their settings differ.
+
+import { getJson } from "./api.js";
+import { h } from "./dom.js";
+import { figure, words } from "./format.js";
+import { linePlot } from "./plot.js";
+
+/** Raises Problem where a job's history cannot be had. */
+export async function comparison(model, pair) {
+  const names = pair.map((version) => `version ${version.version}`);
+  const runs = await Promise.all(pair.map(async ({ job }) => (job ? (await getJson(`jobs/${job}/history`)).points : [])));
+  const loss = linePlot({ label: "Loss", xLabel: "epoch", log: true });
+  loss.update(runs.map((points, at) => ({ name: names[at], points: points.map((one) => [(one.step * one.epochs) / one.steps, one.loss]) })));
+  const metric = linePlot({ label: `${words(model.metric ?? "metric")} on the validation split`, xLabel: "epoch", log: true });
+  metric.update(runs.map((points, at) => ({ name: names[at],
+    points: points.filter((one) => model.metric in (one.metrics ?? {})).map((one) => [one.epoch, one.metrics[model.metric]]) })));
+  const without = names.filter((_, at) => !runs[at].length);
+  const note = without.length ? h("p", { class: "help" }, `${without.join(" and ")} came from a file: no curve was kept.`) : null;
+  const element = h("section", { class: "card compare", "aria-label": "Comparison" }, h("h2", {}, `${names[0]} beside ${names[1]}`),
+    h("div", { class: "plots" }, loss.element, metric.element), note,
+    h("div", { class: "scroll" }, side("Figures", pair.map((one) => one.metrics), names), differing(pair, names)));
+  return {
+    element,
+    stop() {
+      loss.stop();
+      metric.stop();
+    },
+  };
+}
+
+function side(title, [left, right], names, keys = [...new Set([...Object.keys(left), ...Object.keys(right)])].sort()) {
+  return h("table", {},
+    h("thead", {}, h("tr", {}, [title, ...names].map((name) => h("th", { scope: "col" }, name)))),
+    h("tbody", {}, keys.map((key) => h("tr", {}, h("th", { scope: "row" }, words(key)),
+      [left, right].map((one) => h("td", { class: "number" }, figure(one[key])))))));
+}
+
+function differing(pair, names) {
+  const [left, right] = pair.map((version) => version.config);
+  const keys = [...new Set([...Object.keys(left), ...Object.keys(right)])].filter((key) => JSON.stringify(left[key]) !== JSON.stringify(right[key]));
+  return keys.length ? side("What differs", [left, right], names, keys) : h("p", { class: "help" }, "Both were trained with the same hyperparameters.");
+}

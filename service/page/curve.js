@@ -1,0 +1,58 @@
+// A model from one number to one number: its curve, and a slider along it.
+
+import { newest, predict } from "./api.js";
+import { answerPanel } from "./answer.js";
+import { h } from "./dom.js";
+import { figure } from "./format.js";
+import { linePlot } from "./plot.js";
+import { reach } from "./reach.js";
+
+const POINTS = 201;
+
+export function curveInput(model) {
+  const half = reach(model.example.inputs);
+  const slider = h("input", { id: "x", type: "range", min: -half, max: half, step: half / 100, value: model.example.inputs[0][0] });
+  const from = h("input", { id: "from", type: "number", step: "any", value: -half });
+  const to = h("input", { id: "to", type: "number", step: "any", value: half });
+  const shown = h("output", { for: "x" });
+  const answer = answerPanel("Move the slider");
+  const plot = linePlot({ label: "What it answers", xLabel: "input", height: 300, pick: (x) => {
+    slider.value = x;
+    ask();
+  } });
+  let curve = [];
+
+  const askCurve = newest(async () => {
+    const [low, high] = [Number(from.value), Number(to.value)];
+    if (!(high > low)) return;
+    Object.assign(slider, { min: low, max: high, step: Number(((high - low) / 300).toPrecision(12)) });
+    const inputs = Array.from({ length: POINTS }, (_, at) => [low + ((high - low) * at) / (POINTS - 1)]);
+    try {
+      const { predictions } = await predict(model.name, { inputs });
+      curve = predictions.map((one, at) => [inputs[at][0], one.value ?? NaN]);
+      ask();
+    } catch (error) {
+      answer.fail(error);
+    }
+  });
+
+  const ask = newest(async () => {
+    const x = Number(slider.value);
+    shown.textContent = figure(x);
+    try {
+      const given = await predict(model.name, { inputs: [[x]] });
+      answer.show(given.predictions[0], given);
+      plot.update([{ name: model.name, points: curve }], [x, given.predictions[0].value]);
+    } catch (error) {
+      answer.fail(error);
+    }
+  }, 20);
+
+  slider.addEventListener("input", ask);
+  for (const end of [from, to]) end.addEventListener("change", askCurve);
+  const controls = h("div", { class: "controls" },
+    h("p", { class: "slide" }, h("label", { for: "x" }, "Input ", shown), slider),
+    h("p", {}, h("label", { for: "from" }, "from"), from), h("p", {}, h("label", { for: "to" }, "to"), to));
+  const element = h("div", { class: "ask broad" }, h("div", { class: "input" }, plot.element, controls), h("div", { class: "output" }, answer.element));
+  return { element, stop: plot.stop, refresh: askCurve };
+}

@@ -1,0 +1,74 @@
+// What interrupts the reader: questions, the key, messages.
+
+import { saveKey } from "./api.js";
+import { h } from "./dom.js";
+
+const NOTICE_MS = 9000;
+
+/** Says something in a corner for a while; a failure in the service's own words. */
+export function say(message) {
+  const text = message instanceof Error ? message.message : message;
+  const close = h("button", { type: "button", class: "quiet", "aria-label": "Dismiss" }, "×");
+  const notice = h("div", { class: message instanceof Error ? "notice bad" : "notice" }, h("span", {}, text), close);
+  close.addEventListener("click", () => notice.remove());
+  document.getElementById("notices").append(notice);
+  setTimeout(() => notice.remove(), NOTICE_MS);
+}
+
+/** Runs `work`, and says what went wrong; undefined then. */
+export async function trying(work) {
+  try {
+    return await work();
+  } catch (error) {
+    if (error.name !== "AbortError") say(error);
+    return undefined;
+  }
+}
+
+/** Whether the reader agrees. */
+export function confirmed(title, text, action) {
+  return asked(title, [h("p", {}, text)], action, () => true).then((answer) => answer === true);
+}
+
+/** Asks for a key because of `problem`; whether one was given. It is kept as long as this tab. */
+export async function askKey(problem) {
+  const field = h("input", { id: "key-field", type: "password", autocomplete: "off", required: true, spellcheck: "false",
+    pattern: "[!-~]+", title: "a key has no spaces and no accents" });
+  const body = [
+    h("p", {}, `${problem.title}: ${problem.detail}.`),
+    h("label", { for: "key-field" }, "Key"),
+    field,
+    h("p", { class: "help" }, "It is kept in this tab only and sent with each request."),
+  ];
+  const key = await asked("This service asks for a key", body, "Use this key", () => field.value.trim());
+  if (key) saveKey(key);
+  return Boolean(key);
+}
+
+/** A picture, large. */
+export function showPicture(title, url) {
+  return asked(title, [h("img", { src: url, alt: title })], null, () => true, "wide");
+}
+
+/** A modal dialog; the value of its action, or null. */
+function asked(title, body, action, value, size = "") {
+  const cancel = h("button", { type: "button" }, action ? "Cancel" : "Close");
+  const form = h("form", { method: "dialog" }, h("h2", { id: "asked" }, title), body,
+    h("p", { class: "actions" }, cancel, action && h("button", { class: "main" }, action)));
+  const dialog = h("dialog", { "aria-labelledby": "asked", class: size }, form);
+  document.body.append(dialog);
+  dialog.showModal();
+  return new Promise((resolve) => {
+    let answer = null;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      answer = value();
+      dialog.close();
+    });
+    cancel.addEventListener("click", () => dialog.close());
+    dialog.addEventListener("close", () => {
+      dialog.remove();
+      resolve(answer);
+    });
+  });
+}

@@ -1,0 +1,52 @@
+// Server-sent events by fetch: EventSource cannot send a key.
+
+import { Problem, send } from "./api.js";
+
+const AGAIN_MS = 1000;
+const FINAL = new Set(["succeeded", "failed", "cancelled"]);
+
+export function isFinal(state) {
+  return FINAL.has(state);
+}
+
+/** Calls `tell(kind, data)` for each event of a job, to its end; after a break it goes on where it was. */
+export async function follow(job, tell, signal) {
+  let last = "";
+  while (!signal.aborted) {
+    try {
+      const headers = last ? { "Last-Event-ID": last } : {};
+      const response = await send(`jobs/${job}/events`, { headers, signal });
+      for await (const event of parsed(response.body)) {
+        last = event.id || last;
+        const data = JSON.parse(event.data);
+        tell(event.event, data);
+        if (event.event === "state" && FINAL.has(data.state)) return;
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (error instanceof Problem && error.status < 500) throw error;
+    }
+    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+  }
+}
+
+async function* parsed(body) {
+  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    text += value;
+    const blocks = text.split("\n\n");
+    text = blocks.pop();
+    for (const block of blocks) {
+      const fields = Object.fromEntries(block.split("\n").filter((line) => !line.startsWith(":")).map(pair));
+      if (fields.data) yield fields;
+    }
+  }
+}
+
+function pair(line) {
+  const at = line.indexOf(": ");
+  return [line.slice(0, at), line.slice(at + 2)];
+}

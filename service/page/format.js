@@ -1,0 +1,37 @@
+// Numbers and times, as people read them.
+
+/** A figure with about four significant digits. */
+export function figure(value) {
+  if (value === null || value === undefined) return "–";
+  if (typeof value !== "number") return typeof value === "string" ? value : JSON.stringify(value);
+  if (Number.isInteger(value)) return String(value);
+  const size = Math.abs(value);
+  if (size < 1e-4 || size >= 1e6) return value.toExponential(2).replace("e+", "e");
+  return String(Number(value.toPrecision(4)));
+}
+
+/** 0.987 -> "98.7 %". */
+export function percent(value) {
+  return `${(value * 100).toFixed(value > 0.9995 || value < 0.0005 ? 0 : 1)} %`;
+}
+
+/** ISO time -> a short local one. */
+export function when(iso) {
+  if (!iso) return "–";
+  const at = new Date(iso);
+  const today = at.toDateString() === new Date().toDateString();
+  const options = today ? { timeStyle: "short" } : { dateStyle: "medium", timeStyle: "short" };
+  return new Intl.DateTimeFormat(undefined, options).format(at);
+}
+
+/** How long from one ISO time to another. */
+export function duration(from, to) {
+  const seconds = Math.max(0, (new Date(to) - new Date(from)) / 1000);
+  if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;
+  return `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;
+}
+
+/** "batch_size" -> "batch size". */
+export function words(name) {
+  return name.replaceAll("_", " ");
+}

@@ -1,0 +1,133 @@
+// Which model and which section is shown, whether the service is there, and the key.
+
+import { Gone, connection, getJson, onKeyNeeded, savedKey } from "./api.js";
+import { askKey, say } from "./dialogs.js";
+import { h } from "./dom.js";
+import { predictView } from "./predict.js";
+import { trainView } from "./train.js";
+import { versionsView } from "./versions.js";
+
+const SECTIONS = { predict: ["Predict", predictView], train: ["Train", trainView], versions: ["Versions", versionsView] };
+const LOOK_MS = 4000; // how often the page asks what is live
+const main = document.getElementById("main");
+const tabs = document.getElementById("models");
+const state = document.getElementById("state");
+const banner = document.getElementById("gone");
+const keyButton = document.getElementById("key");
+
+let models = [];
+let shown = { address: "", view: null };
+let away = false;
+
+onKeyNeeded(async (problem) => {
+  const given = await askKey(problem);
+  showState(given ? "" : "locked");
+  return given;
+});
+connection.addEventListener("gone", () => {
+  away = true;
+  banner.hidden = false;
+  banner.textContent = "The service does not answer. Trying again until it does …";
+  showState("gone");
+});
+connection.addEventListener("back", () => {
+  away = false;
+  banner.hidden = true;
+  say("The service is back.");
+  look().then(() => shown.view?.refresh?.());
+});
+addEventListener("hashchange", show);
+tabs.addEventListener("keydown", moveAmongTabs);
+keyButton.addEventListener("click", async () => {
+  const words = { title: savedKey() ? "A key is in use" : "No key yet", detail: "another one takes its place" };
+  if (await askKey(words)) await look();
+});
+start();
+
+async function start() {
+  await look({ quiet: false });
+  setInterval(() => document.hidden || away || look(), LOOK_MS);
+}
+
+/** Asks what there is and what is live. Only the first time may it ask for a key. */
+async function look({ quiet = true } = {}) {
+  try {
+    const before = models;
+    ({ models } = await getJson("models", { quiet }));
+    showState();
+    drawTabs();
+    if (shown.view === null) show();
+    else if (changed(before)) shown.view.refresh?.();
+  } catch (error) {
+    if (error instanceof Gone) return;
+    showState(error.status === 401 || error.status === 403 ? "locked" : "trouble");
+    if (!quiet && error.status !== 401) say(error);
+  }
+}
+
+function changed(before) {
+  const old = before.find((one) => one.name === current().model?.name);
+  return old && (old.loaded !== current().model.loaded || old.live !== current().model.live);
+}
+
+function showState(what = "") {
+  const faults = models.filter((one) => one.fault);
+  const kind = what || (faults.length ? "trouble" : models.length ? "ready" : "wait");
+  const texts = { gone: "No answer", locked: "Key needed", trouble: "Trouble", ready: "Ready", wait: "Connecting" };
+  state.textContent = texts[kind];
+  state.dataset.kind = kind;
+  state.title = faults.map((one) => `${one.name}: ${one.fault}`).join("; ");
+  keyButton.hidden = kind !== "locked" && !savedKey();
+  keyButton.textContent = savedKey() ? "Change key" : "Enter key";
+}
+
+/** The address is #section/model; what it leaves out is the first one. */
+function current() {
+  const [section, name] = decodeURIComponent(location.hash.slice(1)).split("/");
+  return {
+    section: section in SECTIONS ? section : "predict",
+    model: models.find((one) => one.name === name) ?? models.find((one) => one.media_types.includes("image/png")) ?? models[0],
+  };
+}
+
+function drawTabs() {
+  const { section, model } = current();
+  const focused = tabs.contains(document.activeElement);
+  tabs.replaceChildren(...models.map((one) => {
+    const chosen = one.name === model.name;
+    const version = one.loaded === null ? "none live" : `v${one.loaded}`;
+    return h("a", { role: "tab", id: `tab-${one.name}`, href: `#${section}/${one.name}`, title: one.summary,
+      "aria-selected": String(chosen), "aria-controls": "main", tabindex: chosen ? "0" : "-1" },
+    one.name, " ", h("span", { class: "version" }, version));
+  }));
+  if (focused) tabs.querySelector('[aria-selected="true"]').focus();
+  document.getElementById("sections").replaceChildren(...Object.entries(SECTIONS).map(([name, [title]]) =>
+    h("a", { href: `#${name}/${model.name}`, "aria-current": name === section ? "page" : null }, title)));
+  document.title = `${model.name} · ${SECTIONS[section][0]} · Torchloop`;
+}
+
+function show() {
+  const { section, model } = current();
+  const address = `${section}/${model?.name}`;
+  if (!model || address === shown.address) return;
+  shown.view?.stop?.();
+  const view = SECTIONS[section][1]({ model, now: () => models.find((one) => one.name === model.name) ?? model, look });
+  shown = { address, view };
+  drawTabs();
+  main.setAttribute("aria-labelledby", `tab-${model.name}`);
+  main.setAttribute("role", "tabpanel");
+  main.replaceChildren(view.element);
+  view.refresh?.();
+}
+
+function moveAmongTabs(event) {
+  const all = [...tabs.children];
+  const at = all.indexOf(document.activeElement);
+  const to = { ArrowRight: at + 1, ArrowLeft: at - 1, Home: 0, End: all.length - 1 }[event.key];
+  if (to === undefined || at < 0) return;
+  event.preventDefault();
+  const next = all[(to + all.length) % all.length];
+  next.focus();
+  location.hash = next.getAttribute("href");
+}
+

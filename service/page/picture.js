@@ -1,0 +1,170 @@
+// A picture to ask about: drawn with a mouse or a finger, or a file.
+
+import { newest, postJson, predict, send } from "./api.js";
+import { answerPanel } from "./answer.js";
+import { colour, h, onScheme } from "./dom.js";
+
+const SIZE = 448; // pixels of the pad; it is shown at whatever size there is
+const SENT = 112; // pixels of the picture that is sent: enough for 28, and cheap to find the ink in
+const PEN = 0.075; // of the pad's side
+
+export function pictureInput(model) {
+  const canvas = h("canvas", { id: "pad", width: SIZE, height: SIZE, role: "img", "aria-label": "Drawing pad" });
+  const seen = h("canvas", { id: "seen", width: 28, height: 28, role: "img", "aria-label": "What the network saw" });
+  const seenFigure = h("figure", { class: "seen" }, seen, h("figcaption", {}, "What the network saw"));
+  const file = h("input", { id: "file", type: "file", accept: "image/*", class: "visually-hidden" });
+  const example = h("button", { type: "button" }, "Example");
+  const clear = h("button", { type: "button" }, "Clear");
+  const pad = h("div", { class: "pad" }, canvas, h("p", { class: "hint" }, "Draw here, or drop a picture"));
+  const answer = answerPanel("Draw something");
+  let strokes = [];
+  let picture = null; // {file, bitmap} where there is a file instead of strokes
+  let current = null; // what was asked last, to ask it again
+
+  const ask = newest(async (makeBody) => {
+    current = makeBody;
+    try {
+      const { body, type } = await makeBody();
+      const [given, sawn] = await Promise.all([predict(model.name, body, type), preview(model.name, body, type)]);
+      if (current !== makeBody || pad.classList.contains("blank")) return; // cleared meanwhile
+      answer.show(given.predictions[0], given);
+      drawSeen(sawn);
+    } catch (error) {
+      if (!pad.classList.contains("blank")) fail(error);
+    }
+  });
+
+  function fail(error) {
+    answer.fail(error);
+    drawSeen(null);
+  }
+
+  function drawSeen(sample) {
+    seenFigure.classList.toggle("nothing", !sample);
+    const rows = sample?.length === 1 ? sample[0] : sample;
+    const context = seen.getContext("2d");
+    const [height, width] = [rows?.length ?? 28, rows?.[0]?.length ?? 28];
+    Object.assign(seen, { width, height });
+    if (!rows) return;
+    const image = context.createImageData(width, height);
+    rows.flat().forEach((level, at) => image.data.set([level, level, level, 255], at * 4));
+    context.putImageData(image, 0, 0);
+  }
+
+  function redraw() {
+    const context = canvas.getContext("2d");
+    paint(context, SIZE, strokes, colour("--ink"), colour("--paper"));
+    if (picture?.bitmap) {
+      const { width, height } = picture.bitmap;
+      const scale = SIZE / Math.max(width, height);
+      context.imageSmoothingEnabled = scale < 4;
+      context.drawImage(picture.bitmap, (SIZE - width * scale) / 2, (SIZE - height * scale) / 2, width * scale, height * scale);
+    }
+    pad.classList.toggle("blank", strokes.length === 0 && !picture);
+  }
+
+  function wipe() {
+    strokes = [];
+    picture = null;
+    redraw();
+    drawSeen(null);
+    answer.clear();
+  }
+
+  async function take(chosen) {
+    if (!chosen) return;
+    wipe();
+    picture = { bitmap: await createImageBitmap(chosen).catch(() => null) };
+    redraw();
+    ask(async () => ({ body: chosen, type: chosen.type.startsWith("image/") ? chosen.type : "application/octet-stream" }));
+  }
+
+  async function takeExample() {
+    wipe();
+    const rows = model.example.inputs[0];
+    const image = new ImageData(rows[0].length, rows.length);
+    rows.flat().forEach((level, at) => image.data.set([level, level, level, 255], at * 4));
+    picture = { bitmap: await createImageBitmap(image) };
+    redraw();
+    ask(async () => ({ body: { inputs: [rows] }, type: "application/json" }));
+  }
+
+  listen(canvas, {
+    begin(point) {
+      if (picture) wipe();
+      strokes.push([point]);
+      redraw();
+    },
+    go(points) {
+      strokes.at(-1)?.push(...points);
+      redraw();
+      const drawn = strokes.map((stroke) => [...stroke]);
+      ask(() => pictureOf(drawn));
+    },
+  });
+  file.addEventListener("change", () => take(file.files[0]).then(() => (file.value = "")));
+  clear.addEventListener("click", wipe);
+  example.addEventListener("click", takeExample);
+  pad.addEventListener("dragover", (event) => event.preventDefault());
+  pad.addEventListener("drop", (event) => {
+    event.preventDefault();
+    take(event.dataTransfer.files[0]);
+  });
+  const endScheme = onScheme(redraw);
+  wipe();
+
+  const buttons = h("div", { class: "buttons" }, clear, file, h("label", { for: "file", class: "button" }, "Choose a picture"), example);
+  const element = h("div", { class: "ask" }, h("div", { class: "input" }, pad, buttons), h("div", { class: "output" }, answer.element, seenFigure));
+  return { element, stop: endScheme, refresh: () => current && !pad.classList.contains("blank") && ask(current) };
+}
+
+/** What the network is given for the body; null where that cannot be told. */
+async function preview(model, body, type) {
+  const answer = type === "application/json"
+    ? await postJson(`preview/${model}`, body)
+    : await (await send(`preview/${model}`, { method: "POST", headers: { "Content-Type": type }, body })).json();
+  return answer.samples[0];
+}
+
+/** Strokes as a PNG of dark ink on white paper, whatever the colours of the page. */
+function pictureOf(strokes) {
+  const canvas = h("canvas", { width: SENT, height: SENT });
+  paint(canvas.getContext("2d"), SENT, strokes, "#000", "#fff");
+  return new Promise((resolve) => canvas.toBlob((body) => resolve({ body, type: "image/png" }), "image/png"));
+}
+
+function paint(context, size, strokes, ink, paper) {
+  context.fillStyle = paper;
+  context.fillRect(0, 0, size, size);
+  Object.assign(context, { strokeStyle: ink, lineWidth: size * PEN, lineCap: "round", lineJoin: "round" });
+  for (const stroke of strokes) {
+    context.beginPath();
+    context.moveTo(stroke[0][0] * size, stroke[0][1] * size);
+    for (const [x, y] of stroke) context.lineTo(x * size, y * size);
+    context.stroke();
+  }
+}
+
+/** Points of the pointer, in 0..1 of the canvas. */
+function listen(canvas, { begin, go }) {
+  const place = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
+  };
+  let pointer = null;
+  canvas.addEventListener("pointerdown", (event) => {
+    if (pointer !== null || event.button !== 0) return;
+    pointer = event.pointerId;
+    canvas.setPointerCapture(pointer);
+    begin(place(event));
+    go([place(event)]);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    if (event.pointerId === pointer) go((event.getCoalescedEvents?.() ?? [event]).map(place));
+  });
+  for (const end of ["pointerup", "pointercancel"]) {
+    canvas.addEventListener(end, (event) => {
+      if (event.pointerId === pointer) pointer = null;
+    });
+  }
+}

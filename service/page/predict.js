@@ -1,0 +1,29 @@
+// The Predict section: which input suits a model is seen from what it takes and answers.
+
+import { curveInput } from "./curve.js";
+import { h } from "./dom.js";
+import { fieldInput } from "./field.js";
+import { jsonInput } from "./json.js";
+import { pictureInput } from "./picture.js";
+
+/** What asks the model: a picture, a slider along a curve, a point in a field, or plain JSON. */
+function inputFor(model) {
+  const width = vectorWidth(model.body_schema);
+  const answers = Object.keys(model.prediction_schema.properties ?? {});
+  if (model.media_types.includes("image/png")) return pictureInput;
+  if (width === 1 && answers.includes("value")) return curveInput;
+  if (width === 2 && answers.includes("probabilities")) return fieldInput;
+  return jsonInput;
+}
+
+/** n where an input is a list of n numbers, else null. */
+function vectorWidth(schema) {
+  const entry = schema.properties?.inputs?.items;
+  return entry?.type === "array" && entry.items?.type === "number" ? entry.maxItems : null;
+}
+
+export function predictView({ model }) {
+  const input = inputFor(model)(model);
+  const heading = h("div", { class: "heading" }, h("h1", {}, `Ask ${model.name}`), h("p", {}, model.summary));
+  return { ...input, element: h("section", {}, heading, input.element) };
+}

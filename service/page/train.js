@@ -1,0 +1,96 @@
+// The Train section: a form of the recipe's hyperparameters, and the jobs.
+
+import { getJson, postJson } from "./api.js";
+import { say } from "./dialogs.js";
+import { h } from "./dom.js";
+import { schemaForm } from "./form.js";
+import { words } from "./format.js";
+import { jobCard } from "./job.js";
+
+const LOOK_MS = 4000; // jobs may be started elsewhere
+const MOST = 20; // jobs in the list
+const POLICIES = [
+  ["if_better", "if it is better than the live one"],
+  ["always", "always"],
+  ["never", "never: only register it"],
+];
+
+export function trainView({ model, look }) {
+  const cards = new Map();
+  const list = h("div", { class: "jobs" });
+  const none = h("p", { class: "nothing-yet" }, "No job yet. What you start appears here, with its curves.");
+  let stopped = false;
+
+  function add(job, open = false) {
+    if (!cards.has(job.id)) cards.set(job.id, jobCard(job, { open, ended: look }));
+    else cards.get(job.id).update(job);
+    return cards.get(job.id).element;
+  }
+
+  async function refresh() {
+    try {
+      const { jobs } = await getJson(`jobs?model=${encodeURIComponent(model.name)}&limit=${MOST}`, { quiet: true });
+      if (stopped) return;
+      const elements = jobs.map((job, at) => add(job, at === 0));
+      const same = elements.length === list.children.length && elements.every((one, at) => one === list.children[at]);
+      if (!same) list.replaceChildren(...elements);
+      none.hidden = jobs.length > 0;
+    } catch {
+      // who lost the service or the key is told by the page's head
+    }
+  }
+
+  function started(job) {
+    for (const card of cards.values()) card.fold();
+    list.prepend(add(job, true));
+    none.hidden = true;
+  }
+
+  const timer = setInterval(() => document.hidden || refresh(), LOOK_MS);
+  const form = model.hyperparameters ? trainForm(model, started) : h("p", { class: "card" }, `${model.name} has no recipe: it can be served, not trained.`);
+  const heading = h("div", { class: "heading" }, h("h1", {}, `Train ${model.name}`),
+    h("p", {}, model.metric ? `The gate compares ${words(model.metric)}: ${model.higher_is_better ? "more" : "less"} is better.` : ""));
+  const element = h("section", {}, heading, h("div", { class: "train" }, form,
+    h("section", { "aria-label": "Jobs" }, h("h2", {}, "Jobs"), none, list)));
+  return {
+    element,
+    refresh,
+    stop() {
+      stopped = true;
+      clearInterval(timer);
+      for (const card of cards.values()) card.stop();
+    },
+  };
+}
+
+function trainForm(model, started) {
+  const fields = schemaForm(model.hyperparameters, "hp");
+  const promote = h("select", { id: "promote" }, POLICIES.map(([value, text]) => h("option", { value }, text)));
+  const start = h("button", { class: "main" }, "Start training");
+  const reset = h("button", { type: "button", on: { click: fields.reset } }, "Defaults");
+  const trouble = h("p", { class: "trouble", role: "alert" });
+
+  async function submit(event) {
+    event.preventDefault();
+    trouble.textContent = "";
+    start.disabled = true;
+    try {
+      // one key a click: a repeat after a lost answer would give the same job
+      const headers = { "Idempotency-Key": Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-") };
+      const job = await postJson("train", { model: model.name, config: fields.read(), promote: promote.value }, { headers });
+      started(job);
+      say(`${model.name} is queued for training.`);
+    } catch (error) {
+      trouble.textContent = error.message;
+    } finally {
+      start.disabled = false;
+    }
+  }
+
+  return h("form", { class: "card", on: { submit }, "aria-label": "Hyperparameters" },
+    h("p", { class: "help" }, model.hyperparameters.description ?? ""),
+    fields.element,
+    h("div", { class: "field policy" }, h("label", { for: "promote" }, "make it live"), promote),
+    trouble,
+    h("p", { class: "buttons" }, start, reset));
+}

@@ -1,0 +1,135 @@
+// The Versions section: what there is, what is live, two of them side by side, and the history.
+
+import { asUrl, getJson, postJson, send } from "./api.js";
+import { comparison } from "./compare.js";
+import { confirmed, say, showPicture, trying } from "./dialogs.js";
+import { h } from "./dom.js";
+import { figure, when, words } from "./format.js";
+
+export function versionsView({ model, now, look }) {
+  const table = h("div", { class: "scroll card" });
+  const history = h("ol", { class: "history", reversed: true });
+  const compared = h("div", {});
+  const chosen = new Set();
+  const back = h("button", { type: "button", on: { click: rollBack } }, "Roll back");
+  let versions = [];
+  let plots = null;
+  let stopped = false;
+
+  async function refresh() {
+    const path = `models/${model.name}`;
+    const found = await trying(() => Promise.all([getJson(`${path}/versions`), getJson(`${path}/promotions`)]));
+    if (!found || stopped) return;
+    versions = found[0].versions;
+    draw();
+    history.replaceChildren(...found[1].promotions.reverse().map(entry));
+    back.disabled = stackOf(found[1].promotions).length < 2;
+  }
+
+  function draw() {
+    const newestFirst = [...versions].reverse();
+    const figures = figuresOf(model, versions);
+    table.replaceChildren(h("table", {},
+      h("thead", {}, h("tr", {}, ["Compare", "Version", ...figures.map(words), "Made", "Origin", "Actions"].map((name) => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, newestFirst.map((version) => row(version, figures)))));
+  }
+
+  function row(version, figures) {
+    const name = `Version ${version.version}`;
+    const box = h("input", { type: "checkbox", "aria-label": `Compare version ${version.version}`, on: { change: () => choose(version.version, box) } });
+    box.checked = chosen.has(version.version);
+    const promote = version.live ? null : button("Promote", () => makeLive(version.version), name);
+    const picture = version.job ? button("Picture", () => showRun(version), name) : null;
+    return h("tr", { class: version.live ? "live" : null },
+      h("td", {}, box),
+      h("th", { scope: "row" }, String(version.version), version.live && h("span", { class: "chip", data: { state: "live" } }, "live")),
+      figures.map((key) => h("td", { class: "number" }, figure(version.metrics[key]))),
+      h("td", {}, when(version.created_at)),
+      h("td", { class: "origin" }, version.job ? `job ${version.job.slice(0, 8)}` : "from a file", h("small", { class: "help" }, version.dataset)),
+      h("td", {}, h("span", { class: "does" }, promote, button("Download", () => download(version.version), name), picture)));
+  }
+
+  async function choose(number, box) {
+    if (box.checked) chosen.add(number);
+    else chosen.delete(number);
+    if (chosen.size > 2) chosen.delete([...chosen][0]);
+    draw();
+    table.querySelector(`[aria-label="Compare version ${number}"]`)?.focus();
+    plots?.stop();
+    plots = null;
+    compared.replaceChildren();
+    if (chosen.size < 2) return;
+    const pair = [...chosen].sort((a, b) => a - b).map((one) => versions.find((version) => version.version === one));
+    plots = await trying(() => comparison(model, pair));
+    if (plots && !stopped) compared.replaceChildren(plots.element);
+  }
+
+  async function makeLive(number) {
+    const text = `It is loaded and warmed up, then answers in place of version ${now().live ?? "none"}. No request is lost.`;
+    if (!(await confirmed(`Make version ${number} live?`, text, "Promote"))) return;
+    await change(() => postJson(`models/${model.name}/promote`, { version: number }));
+  }
+
+  async function rollBack() {
+    const text = `Version ${now().live} is live; the one that was live before it answers again.`;
+    if (!(await confirmed(`Roll ${model.name} back?`, text, "Roll back"))) return;
+    await change(async () => (await send(`models/${model.name}/rollback`, { method: "POST" })).json());
+  }
+
+  async function change(work) {
+    const done = await trying(work);
+    if (done) say(`Version ${done.live} of ${model.name} is live; before, ${done.previous ?? "none"} was.`);
+    await Promise.all([look(), refresh()]);
+  }
+
+  const download = (number) => trying(async () => {
+    const url = await asUrl(`models/${model.name}/versions/${number}/checkpoint`);
+    h("a", { href: url, download: `${model.name}-${number}.pt` }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 60_000);
+  });
+
+  const showRun = (version) => trying(async () => {
+    const url = await asUrl(`jobs/${version.job}/plot.png`);
+    await showPicture(`The run that made version ${version.version} of ${model.name}`, url);
+    URL.revokeObjectURL(url);
+  });
+
+  const heading = h("div", { class: "heading with-action" }, h("div", {}, h("h1", {}, `Versions of ${model.name}`),
+    h("p", {}, "Numbered for good and never overwritten. Mark two to compare them.")), back);
+  const element = h("section", {}, heading, table, compared, h("h2", {}, "History"), history);
+  return {
+    element,
+    refresh,
+    stop() {
+      stopped = true;
+      plots?.stop();
+    },
+  };
+}
+
+function button(text, click, about) {
+  return h("button", { type: "button", class: "small", "aria-label": `${text}: ${about}`, on: { click } }, text);
+}
+
+/** The gate's figure first, on the validation split and on the test split; then the others of the validation split. */
+function figuresOf(model, versions) {
+  const known = [...new Set(versions.flatMap((version) => Object.keys(version.metrics)))];
+  const first = [`validation_${model.metric}`, model.metric].filter((key) => known.includes(key));
+  return [...first, ...known.filter((key) => key.startsWith("validation_") && !first.includes(key))].slice(0, 3);
+}
+
+/** The versions that a rollback would go down through. `newestFirst` is what the history shows. */
+function stackOf(newestFirst) {
+  const stack = [];
+  for (const one of [...newestFirst].reverse()) {
+    if (one.action === "rollback") stack.pop();
+    else stack.push(one.version);
+  }
+  return stack;
+}
+
+function entry(promotion) {
+  const by = /^[0-9a-f]{32}$/.test(promotion.by) ? `job ${promotion.by.slice(0, 8)}` : promotion.by;
+  return h("li", {}, h("strong", {}, promotion.action === "rollback" ? `Back to version ${promotion.version}` : `Version ${promotion.version} went live`),
+    h("span", { class: "help" }, ` ${when(promotion.at)}, by ${by}: ${promotion.reason}`));
+}

@@ -1,0 +1,90 @@
+"""POST /explain/{model}: how each answer hangs on each number of its sample. Bodies as for /predict."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+
+from models.inputs import TooManySamples
+from models.spec import Array, InvalidInput, Method, ModelSpec
+from service.bodies import JSON, BodyReader
+from service.engine import Engine, Loaded
+from service.errors import NotFound, require_model
+from service.explainer import Explainer
+from service.registry import Registry
+from service.rollout import Rollout
+
+MAX_SAMPLES = 256  # a gradient costs several forwards, an integrated one hundreds
+_NOT_FINITE = InvalidInput("No finite answer", "the network's answer is not a finite number: the input is out of range")
+
+
+def router(
+    specs: Mapping[str, ModelSpec],
+    bodies: BodyReader,
+    rollout: Rollout,
+    engine: Engine,
+    registry: Registry,
+    explainer: Explainer,
+) -> APIRouter:
+    """The route, wired to its objects. It is described in docs.py, as /predict is."""
+    routes = APIRouter(include_in_schema=False)
+
+    async def version_of(model: str, number: int | None) -> Loaded:
+        if number is not None and number >= 2**31:
+            raise NotFound(f"{model} has no version {number}")
+        return engine.live(model) if number is None else await rollout.pinned(model, number)
+
+    def checkpoint_of(loaded: Loaded) -> Path:
+        return registry.path(registry.version(loaded.model, loaded.version)).resolve()
+
+    @routes.post("/explain/{model}")
+    async def explain(
+        model: str, request: Request, method: Method = "gradient", version: Annotated[int | None, Query(ge=0)] = None
+    ) -> Response:
+        require_model(model, specs)
+        spec, loaded = specs[model], await version_of(model, version)
+        samples = await bodies.samples(request.scope, request.receive, spec)
+        if samples.count > MAX_SAMPLES:
+            raise TooManySamples(samples.count, MAX_SAMPLES)
+        path = await asyncio.to_thread(checkpoint_of, loaded)
+        outputs, attributions = await explainer.attributions(model, path, loaded.record, samples.good, method)
+        entries = explanations(spec, outputs, attributions, method, samples.errors)
+        content = orjson.dumps(
+            {"model": model, "version": loaded.version, "explanations": entries}, option=orjson.OPT_SERIALIZE_NUMPY
+        )
+        return Response(content, headers={"X-Model-Version": str(loaded.version)}, media_type=JSON)
+
+    return routes
+
+
+def explanations(
+    spec: ModelSpec, outputs: Array, attributions: Array, method: Method, errors: Mapping[int, InvalidInput]
+) -> list[dict[str, Any]]:
+    """One explanation a sample, in the order of the body; what failed has its error in its place.
+
+    An explanation has the first field of the sample's prediction, its label or value, and what `spec.explain` makes.
+    Raises InvalidInput where no answer is finite.
+    """
+    values = spec.postprocess(outputs)
+    named = {name: np.ascontiguousarray(rows) for name, rows in spec.explain(attributions, method).items()}
+    numbers = np.concatenate([values, attributions.reshape(len(values), -1)], axis=1)
+    finite: Array = np.all(np.isfinite(numbers), axis=1)
+    if not finite.any():
+        raise _NOT_FINITE
+    entries: list[dict[str, Any]] = [
+        {**dict([next(iter(prediction.items()))]), **{name: rows[position] for name, rows in named.items()}}
+        if finite[position]
+        else _failed(_NOT_FINITE)
+        for position, prediction in enumerate(spec.describe(values))
+    ]
+    for position in sorted(errors):
+        entries.insert(position, _failed(errors[position]))
+    return entries
+
+
+def _failed(err: InvalidInput) -> dict[str, Any]:
+    return {"error": {"title": err.title, "detail": err.detail}}

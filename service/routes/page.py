@@ -1,0 +1,64 @@
+"""The web page: / and its files under /page/. They hold no data, so they need no key; what they ask for does."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from service.errors import NotFound
+
+FOLDER = Path(__file__).parents[1] / "page"
+PREFIX = "/page/"
+_MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+_HEADERS = {
+    "Cache-Control": "no-cache",  # kept, and asked after by ETag: a new release shows at once
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+        "img-src 'self' blob:; "  # blob: pictures that were fetched with a key, which an <img> cannot send
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _File:
+    content: bytes
+    media_type: str
+    etag: str
+
+
+def routes(folder: Path = FOLDER) -> list[Route]:
+    """What to mount. The files are read now: a request names one of them or nothing, and no path is made of it."""
+    files = {path.name: _read(path) for path in folder.iterdir() if path.suffix in _MEDIA_TYPES}
+
+    async def page(request: Request) -> Response:
+        return _answer(request, files["index.html"])
+
+    async def file(request: Request) -> Response:
+        name = request.path_params["name"]
+        if name not in files:
+            raise NotFound(f"the page has no file {name[:80]!r}")
+        return _answer(request, files[name])
+
+    endpoints: dict[str, Callable[[Request], Awaitable[Response]]] = {"/": page, f"{PREFIX}{{name}}": file}
+    return [Route(path, endpoint, include_in_schema=False) for path, endpoint in endpoints.items()]
+
+
+def _read(path: Path) -> _File:
+    content = path.read_bytes()
+    return _File(content, f"{_MEDIA_TYPES[path.suffix]}; charset=utf-8", f'"{sha256(content).hexdigest()[:32]}"')
+
+
+def _answer(request: Request, file: _File) -> Response:
+    headers = {**_HEADERS, "ETag": file.etag}
+    known = {etag.strip().removeprefix("W/") for etag in request.headers.get("if-none-match", "").split(",")}
+    if file.etag in known:
+        return Response(status_code=304, headers=headers)
+    return Response(file.content, headers=headers, media_type=file.media_type)

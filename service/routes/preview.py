@@ -1,0 +1,44 @@
+"""POST /preview/{model}: what the network would be given for a body, after decoding and preprocessing."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from models.inputs import TooManySamples
+from models.spec import ModelSpec
+from service.bodies import JSON, MAX_FILES, BodyReader
+from service.docs import PREVIEW_BODY
+from service.errors import require_model
+from service.problems import failed
+from service.schemas import Preview
+
+
+def router(specs: Mapping[str, ModelSpec], bodies: BodyReader) -> APIRouter:
+    """The route, wired to its objects."""
+    routes = APIRouter(tags=["predict"])
+
+    @routes.post(
+        "/preview/{model}",
+        summary="What the network is given",
+        response_class=Response,
+        responses={200: {"model": Preview}},
+        openapi_extra=PREVIEW_BODY,
+    )
+    async def preview(model: str, request: Request) -> Response:
+        """Takes what POST /predict/{model} takes, up to 256 samples; a sample that failed has its error in its place.
+
+        A picture comes back as the numbers that the network sees: 28x28 for a digit, found, cropped and centred.
+        """
+        require_model(model, specs)
+        samples = await bodies.samples(request.scope, request.receive, specs[model])
+        if samples.count > MAX_FILES:
+            raise TooManySamples(samples.count, MAX_FILES)
+        previews: list[Any] = list(samples.good)
+        for position in sorted(samples.errors):
+            previews.insert(position, failed(samples.errors[position]))
+        content = orjson.dumps({"model": model, "samples": previews}, option=orjson.OPT_SERIALIZE_NUMPY)
+        return Response(content, media_type=JSON)
+
+    return routes

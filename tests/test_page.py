@@ -1,0 +1,189 @@
+"""The page, as a reader uses it: in a headless Chromium, against a really started service."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.fakes import ROOT, running_server
+
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+SEVEN = [(0.28, 0.24), (0.5, 0.23), (0.73, 0.24), (0.62, 0.48), (0.52, 0.64), (0.45, 0.82)]
+PATIENCE_MS = 120_000  # a machine under load; what is there is seen at once
+MODEL = """
+from functools import partial
+
+import numpy as np
+
+from models.outputs import Value, describe_values, values
+from models.spec import Entry, ModelSpec, by_name
+
+SPEC = ModelSpec(
+    summary="the sum of two numbers",
+    network=partial(by_name("models.networks:Perceptron"), features=2, outputs=1),
+    entry=Entry(shape=(2,), dtype=np.dtype(np.float32)),
+    postprocess=values,
+    describe=describe_values,
+    prediction=Value,
+    example=np.array([[0.25, 0.5]], dtype=np.float32),
+)
+"""
+KEYED = {"TORCHLOOP_API_KEYS": "predict:p,admin:boss"}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    found = next((path for path in map(shutil.which, names) if path), None)
+    if found is None:
+        pytest.skip("THE PAGE IS NOT TESTED: there is no chromium on this machine; install the system's package")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A fresh tab; the test fails where the page itself failed."""
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(PATIENCE_MS)
+    expect.set_options(timeout=PATIENCE_MS)
+    page = context.new_page()
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    yield page
+    context.close()
+    assert not failures
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running_server({"TORCHLOOP_WORKER": "embedded"}) as url:
+        yield url
+
+
+def draw(page: Page, points: list[tuple[float, float]]) -> None:
+    """One stroke on the pad, in 0..1 of its side."""
+    box = page.locator("#pad").bounding_box()
+    assert box is not None
+    places = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in points]
+    page.mouse.move(*places[0])
+    page.mouse.down()
+    for place in places[1:]:
+        page.mouse.move(*place, steps=6)
+    page.mouse.up()
+
+
+def test_a_drawn_seven_is_read_as_seven(page: Page, url: str) -> None:
+    page.goto(url)
+    draw(page, SEVEN)
+    expect(page.locator("#label")).to_have_text("7")
+    expect(page.locator(".meta")).to_contain_text("version 1")
+    expect(page.locator(".meta")).to_contain_text("ms in the service")
+    page.wait_for_function("""() => {
+        const seen = document.querySelector("#seen").getContext("2d").getImageData(0, 0, 28, 28).data;
+        return seen.some((level, at) => at % 4 === 0 && level > 200);
+    }""")
+    page.get_by_role("button", name="Clear").click()
+    expect(page.locator(".headline")).to_have_text("Draw something")
+
+
+def test_a_picture_and_the_keyboard_do_as_well(page: Page, url: str) -> None:
+    page.goto(url)
+    page.locator("#file").set_input_files(ROOT / "models" / "pretrained" / "seven.png")
+    expect(page.locator("#label")).to_have_text("7")
+    page.get_by_role("tab", name="mnist").focus()
+    page.keyboard.press("ArrowRight")
+    expect(page.get_by_role("tab", name="regressor")).to_have_attribute("aria-selected", "true")
+    expect(page.locator(".plot .curve")).to_be_visible()
+    page.keyboard.press("Home")
+    page.get_by_role("application").press("ArrowLeft")
+    expect(page.locator("#label")).to_have_text("0")
+
+
+def test_what_is_no_picture_is_told_in_words(page: Page, url: str, tmp_path: Path) -> None:
+    page.goto(url)
+    (tmp_path / "letter.png").write_text("dear sir")
+    page.locator("#file").set_input_files(tmp_path / "letter.png")
+    expect(page.get_by_role("alert").filter(has_text="No picture")).to_be_visible()
+
+
+def test_a_job_is_watched_goes_live_and_is_rolled_back(page: Page, url: str) -> None:
+    page.goto(f"{url}/#train/regressor")
+    page.get_by_label("epochs", exact=True).fill("0")
+    page.get_by_role("button", name="Start training").click()
+    expect(page.locator(".job")).to_have_count(0)  # the browser says what is wrong with it
+    page.get_by_label("epochs", exact=True).fill("20")
+    page.get_by_label("make it live").select_option("always")
+    page.get_by_role("button", name="Start training").click()
+    expect(page.locator(".job .gate")).to_contain_text("Promoted")
+    expect(page.locator(".job > summary .chip")).to_have_text("succeeded")
+    expect(page.locator(".job .curve").first).to_be_visible()
+    expect(page.get_by_role("tab", name="regressor")).to_contain_text("v2")
+
+    page.get_by_role("link", name="Versions").click()
+    expect(page.locator("tr.live")).to_contain_text("2")
+    for number in (1, 2):
+        page.get_by_label(f"Compare version {number}").check()
+    expect(page.get_by_role("heading", name="version 1 beside version 2")).to_be_visible()
+    page.get_by_role("button", name="Roll back").click()
+    page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
+    expect(page.get_by_role("tab", name="regressor")).to_contain_text("v1")
+    expect(page.locator(".history")).to_contain_text("Back to version 1")
+
+
+def test_a_narrow_screen_is_never_scrolled_sideways(page: Page, url: str) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    for section in ("predict", "train", "versions"):
+        for model in ("classifier", "mnist", "regressor"):
+            page.goto(f"{url}/#{section}/{model}")
+            expect(page.locator("h1")).to_contain_text(model)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 360, f"{section}/{model}"
+
+
+def test_a_wrong_key_is_asked_for_again_and_a_weak_one_told(page: Page) -> None:
+    with running_server(KEYED) as url:
+        page.goto(f"{url}/#versions/regressor")
+        for key, said in (("wrong", "send a key of this service"), ("p", "")):
+            page.get_by_label("Key", exact=True).fill(key)
+            page.get_by_role("button", name="Use this key").click()
+            if said:
+                expect(page.get_by_role("dialog")).to_contain_text(said)
+                page.wait_for_function("document.querySelector('#key-field').value === ''")
+        expect(page.locator("tr.live")).to_be_visible()
+        assert page.evaluate("sessionStorage.getItem('torchloop.key')") == "p"
+        page.goto(f"{url}/#train/regressor")
+        page.get_by_role("button", name="Start training").click()
+        expect(page.get_by_role("dialog")).to_contain_text("scope train")
+        page.get_by_label("Key", exact=True).fill("boss")
+        page.get_by_role("button", name="Use this key").click()
+        expect(page.locator(".job .chip")).to_have_text("queued")
+
+
+def test_a_service_that_goes_is_missed_and_found_again(page: Page, tmp_path: Path) -> None:
+    settings = {"TORCHLOOP_STORE": str(tmp_path)}
+    with running_server(settings) as url:
+        page.goto(url)
+        expect(page.locator("#state")).to_have_text("Ready")
+    expect(page.locator("#gone")).to_contain_text("does not answer")
+    with running_server({**settings, "TORCHLOOP_PORT": str(urlsplit(url).port)}):
+        expect(page.locator("#gone")).to_be_hidden()
+        expect(page.locator("#state")).to_have_text("Ready")
+        draw(page, SEVEN)
+        expect(page.locator("#label")).to_have_text("7")
+
+
+def test_a_fourth_model_has_its_tab_without_a_changed_file(page: Page, tmp_path: Path) -> None:
+    for folder in ("models", "training", "service"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "models" / "adder.py").write_text(MODEL)
+    with running_server({}, cwd=tmp_path) as url:
+        page.goto(f"{url}/#predict/adder")
+        expect(page.get_by_role("tab", name="adder")).to_have_attribute("aria-selected", "true")
+        expect(page.get_by_label("Body")).to_have_value('{"inputs": [\n  [0.25,0.5]\n]}')
+        page.get_by_role("button", name="Predict").click()
+        expect(page.get_by_role("alert").filter(has_text="no live version")).to_be_visible()

@@ -1,0 +1,119 @@
+"""Several runs of one recipe that differ in one hyperparameter, side by side.
+
+Every run has the same data, seed and, where their shapes are the same, start weights. Nothing is saved. The figures
+are those of the validation split: what is chosen by them may still be tried, once, on the test split.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from torch import nn
+
+from models.catalog import specs
+from training.flags import properties, read_config, shown
+from training.recipe import Hyperparameters, Progress, Recipe, TrainingError
+from training.rules import make_optimizer
+from training.run import own_random_numbers
+
+C = TypeVar("C", bound=Hyperparameters)
+
+
+@dataclass(kw_only=True)
+class Trial:
+    """One of the runs. `failure` says why it ended early; it has no metrics then."""
+
+    label: str
+    history: list[Progress] = field(default_factory=list)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    failure: str = ""
+
+
+def variants(
+    config: type[C], varied: str, values: Mapping[str, Any], preset: Mapping[str, Any] | None = None
+) -> tuple[str, dict[str, C]]:
+    """`optimizer=sgd,adam` -> the hyperparameter's name, and the Config of each of its values.
+
+    A value of several numbers is written with spaces: `betas=0.9 0.99,0.8 0.9`. Raises ValueError, saying what to type.
+    """
+    name, _, listed = varied.partition("=")
+    name = name.strip().removeprefix("--").replace("-", "_")
+    known = properties(config)
+    if name not in known:
+        raise ValueError(f"--vary {varied}: there is no hyperparameter {name!r}; there are {', '.join(known)}")
+    if name in values:
+        raise ValueError(f"--vary {varied}: {name} is also set by its own flag; leave one of the two out")
+    words = list(dict.fromkeys(word.strip() for word in listed.split(",") if word.strip()))
+    if len(words) < 2:
+        example = ",".join(_examples(known[name]))
+        raise ValueError(f"--vary {varied}: name at least two different values, as in --vary {name}={example}")
+    return name, {word: read_config(config, {**values, name: _typed(word, known[name])}, preset) for word in words}
+
+
+def _typed(word: str, schema: Mapping[str, Any]) -> object:
+    if schema.get("maxItems"):
+        return word.split()
+    nullable = any(choice.get("type") == "null" for choice in schema.get("anyOf", []))
+    return None if nullable and word == "none" else word
+
+
+def _examples(schema: Mapping[str, Any]) -> Sequence[str]:
+    """Two values that the field may take."""
+    if "enum" in schema:
+        return list(map(str, schema["enum"][:2]))
+    usual = schema["default"]
+    if isinstance(usual, bool):
+        return ["on", "off"]
+    if isinstance(usual, list | tuple):
+        return [shown(usual), "0.8 0.99"]
+    return [shown(usual), shown(usual / 2 if isinstance(usual, float) and usual else (usual or 0) + 1)]
+
+
+def compare(
+    name: str, recipe: Recipe[C], configs: Mapping[str, C], data: Path, tell: Callable[[Trial], None], *, device: str
+) -> list[Trial]:
+    """Fit them one after the other; `tell` is told of each when it is over.
+
+    Raises TrainingError where the data are missing, or every run fails.
+    """
+    make_optimizer(nn.Linear(1, 1), Hyperparameters())  # the first one of a process imports for seconds
+    trials = []
+    for label, config in configs.items():
+        trial = _tried(name, recipe, config, data, label, device)
+        trials.append(trial)
+        tell(trial)
+    if all(trial.failure for trial in trials):
+        raise TrainingError(f"every run failed; the last one because {trials[-1].failure}")
+    return trials
+
+
+def _tried(name: str, recipe: Recipe[C], config: C, data: Path, label: str, device: str) -> Trial:
+    dataset = recipe.load(config, data).to(device)
+    trial = Trial(label=label)
+    with own_random_numbers(config.seed):
+        network = specs()[name].network(**recipe.arguments(config)).to(device)
+        began = time.perf_counter()
+        try:
+            recipe.fit(network, dataset, config, trial.history.append)
+        except TrainingError as err:
+            trial.failure = str(err)
+        trial.seconds = time.perf_counter() - began
+    if not trial.failure:
+        trial.metrics = recipe.evaluate(network.eval(), dataset.validation)
+    return trial
+
+
+def table(varied: str, trials: Sequence[Trial]) -> str:
+    """A line a run, in the order in which they were typed."""
+    keys = list(dict.fromkeys(key for trial in trials for key in trial.metrics))
+    rows = [[varied, "final loss", *(f"validation {key}" for key in keys), "seconds"]]
+    for trial in trials:
+        loss = f"{trial.history[-1].loss:.4g}" if trial.history and not trial.failure else "-"
+        figures = [f"{trial.metrics[key]:.4g}" if key in trial.metrics else "-" for key in keys]
+        rows.append([trial.label, loss, *figures, f"{trial.seconds:.2f}"])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    return "\n".join([*lines, *(f"{trial.label} failed: {trial.failure}" for trial in trials if trial.failure)])
