@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import httpx
 
@@ -21,6 +21,8 @@ from service.client import answers, hyperparameters, tables
 from service.client.clients import URL, Client
 from service.client.errors import Forbidden, TorchloopError, Unauthorized
 from service.client.show import bar
+
+T = TypeVar("T")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,8 +68,7 @@ def _predict(client: Client, options: argparse.Namespace, _: Sequence[str]) -> i
     found = client.predict(options.model, data, version=options.version)
     rows = found["predictions"]
     labels = names or (options.files if len(rows) == 1 and options.files else [str(i) for i in range(len(rows))])
-    _show(options, found, lambda: tables.predictions(labels, rows))
-    return 0
+    return _show(options, found, lambda _: tables.predictions(labels, rows))
 
 
 def _train(client: Client, options: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -76,7 +77,7 @@ def _train(client: Client, options: argparse.Namespace, rest: Sequence[str]) -> 
     if options.follow:
         with bar(sys.stderr.isatty()) as show:
             job = client.follow(job["id"], show)
-    _show(options, job, lambda: tables.job(job))
+    _show(options, job, tables.job)
     return 1 if job["state"] in {"failed", "cancelled"} else 0
 
 
@@ -92,52 +93,39 @@ def _watch(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int
 
 
 def _models(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    found = client.models()
-    _show(options, found, lambda: tables.models(found))
-    return 0
+    return _show(options, client.models(), tables.models)
 
 
 def _versions(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    found = client.versions(options.model)
-    _show(options, found, lambda: tables.versions(found))
-    return 0
+    return _show(options, client.versions(options.model), tables.versions)
 
 
 def _jobs(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    found = client.jobs(model=options.model, state=options.state, limit=options.limit)["jobs"]
-    _show(options, found, lambda: tables.jobs(found))
-    return 0
+    found = client.jobs(model=options.model, state=options.state, limit=options.limit)
+    return _show(options, found["jobs"], tables.jobs)
 
 
 def _cancel(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    job = client.cancel(options.job)
-    _show(options, job, lambda: tables.job(job))
-    return 0
+    return _show(options, client.cancel(options.job), tables.job)
 
 
 def _promote(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    done = client.promote(options.model, options.version)
-    _show(options, done, lambda: tables.promoted(done))
-    return 0
+    return _show(options, client.promote(options.model, options.version), tables.promoted)
 
 
 def _rollback(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    done = client.rollback(options.model)
-    _show(options, done, lambda: tables.promoted(done))
-    return 0
+    return _show(options, client.rollback(options.model), tables.promoted)
 
 
 def _register(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
     added = client.register(options.model, options.file.read_bytes())
-    _show(options, added, lambda: tables.versions([added]))
-    return 0
+    return _show(options, added, lambda version: tables.versions([version]))
 
 
 def _download(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
     path = options.output or Path(f"{options.model}-{options.version}.pt")
     path.write_bytes(client.download(options.model, options.version))
-    _show(options, {"path": str(path)}, lambda: tables.say(str(path)))
-    return 0
+    return _show(options, {"path": str(path)}, lambda written: tables.say(written["path"]))
 
 
 def _parser() -> _Parser:
@@ -189,11 +177,13 @@ def _json(word: str) -> str:
     return word
 
 
-def _show(options: argparse.Namespace, found: Any, show: Callable[[], None]) -> None:
+def _show(options: argparse.Namespace, found: T, show: Callable[[T], None]) -> int:
+    """What was found, as people or programs read it. Returns the exit status of a command that did what it was told."""
     if options.json:
         tables.say(json.dumps(found, indent=2, ensure_ascii=False))
     else:
-        show()
+        show(found)
+    return 0
 
 
 def _failed(reason: str, status: int) -> int:
