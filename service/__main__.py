@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 
 from models import device
 from service import web
-from service.config import PREFIX, Settings, SettingsError, configure_logging, from_environment
+from service.config import PREFIX, Settings, SettingsError, configure_logging, from_environment, refuse
 from service.kept import BROKEN, Kept
 
 _WORKER = ["service.worker", "--embedded"]
@@ -23,7 +23,7 @@ def main() -> int:
         settings = from_environment(os.environ)
         device.resolve(settings.device)
     except (SettingsError, ValueError) as err:
-        return _failed(str(err), 2)
+        return refuse(str(err), 2)
     configure_logging(settings.log_format)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -34,7 +34,7 @@ def main() -> int:
             worker.start()
         return _one_process(settings) if settings.web_processes == 1 else _several_processes(settings, stopping)
     except OSError as err:
-        return _failed(f"cannot listen on {settings.host}, port {settings.port} ({err.strerror}): set {PREFIX}PORT", 1)
+        return refuse(f"cannot listen on {settings.host}, port {settings.port} ({err.strerror}): set {PREFIX}PORT", 1)
     finally:
         worker.ask_to_stop()
         worker.wait(_WORKER_STOP_S)
@@ -64,11 +64,6 @@ def _several_processes(settings: Settings, stopping: threading.Event) -> int:
         for process in processes:
             process.wait(settings.request_timeout_s + 5)
     return BROKEN if broken.is_set() else 0
-
-
-def _failed(reason: str, status: int) -> int:
-    sys.stderr.write(f"torchloop: {reason}\n")
-    return status
 
 
 def _parser() -> argparse.ArgumentParser:

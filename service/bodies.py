@@ -62,7 +62,7 @@ class BodyReader:
 
         Raises UnsupportedMediaType, TooLarge, Malformed, or the InvalidInput of a body with no good sample at all.
         """
-        media_type = _plain(header(scope, b"content-type").decode("latin-1"))
+        media_type = plain(header(scope, b"content-type").decode("latin-1"))
         decode = self._decoder(media_type, scope, spec)
         entries = await decode(await self.read(scope, receive))
         if not len(entries.good):
@@ -185,7 +185,7 @@ async def _files(headers: Headers, content: bytes) -> list[tuple[str, bytes]]:
         parts = form.multi_items()
         if not parts:
             raise InvalidInput("No file", f"the form holds no file; send 1 to {MAX_FILES} pictures")
-        return [(_plain(part.content_type), await part.read()) for part in map(_file, (part for _, part in parts))]
+        return [(plain(part.content_type), await part.read()) for part in map(_file, (part for _, part in parts))]
     finally:
         await form.close()
 
@@ -204,6 +204,6 @@ def header(scope: Scope, name: bytes) -> bytes:
     return b""
 
 
-def _plain(content_type: str | None) -> str:
+def plain(content_type: str | None) -> str:
     """A media type without its parameters, in lower case."""
     return (content_type or "").partition(";")[0].strip().lower()

@@ -6,10 +6,10 @@ own can be made to lead to 127.0.0.1 (DNS rebinding), which leaves that name in 
 
 from collections.abc import Mapping
 from functools import lru_cache
-from ipaddress import ip_address
 
 from starlette.types import Scope
 
+from service.config import is_loopback
 from service.errors import CrossSite, Misdirected
 
 _READING = {"GET", "HEAD", "OPTIONS"}
@@ -27,7 +27,7 @@ def check_origin(request: Scope, headers: Mapping[bytes, bytes]) -> None:
     For a service without keys, which listens on loopback: a proxy with a name of its own needs keys.
     """
     host = headers.get(b"host", b"")
-    if not _is_loopback(host):
+    if not _is_ours(host):
         raise Misdirected("without API keys this answers to localhost only: ask http://127.0.0.1, or set keys")
     origin = headers.get(b"origin")
     if origin is not None and request["method"] not in _READING and origin.lower().partition(b"://")[2] != host.lower():
@@ -35,13 +35,8 @@ def check_origin(request: Scope, headers: Mapping[bytes, bytes]) -> None:
 
 
 @lru_cache(256)
-def _is_loopback(host: bytes) -> bool:
+def _is_ours(host: bytes) -> bool:
     """Whether a Host header, its port left out, is localhost or an address of this machine alone."""
     name = host.decode("latin-1").lower()
     name = name[1:].partition("]")[0] if name.startswith("[") else name.partition(":")[0]
-    if name == "localhost":
-        return True
-    try:
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(name)

@@ -51,6 +51,12 @@ class Child:
             self._process.stdin.write(orjson.dumps(order).decode() + "\n")
             self._process.stdin.flush()
 
+    def ask(self, order: Message, timeout_s: float) -> Message | None:
+        """The last word on an order; None where there was none in time, or the child died."""
+        self.send(order)
+        answers = self.messages(timeout_s)
+        return answers[-1] if answers else None
+
     def messages(self, timeout_s: float) -> list[Message]:
         """What came since the last call, waiting at most `timeout_s` for the first."""
         taken: list[Message] = []

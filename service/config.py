@@ -3,6 +3,7 @@
 import json
 import logging
 import logging.config
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -79,7 +80,7 @@ class Settings(BaseModel):
 
     @model_validator(mode="after")
     def _closed_to_the_network(self) -> "Settings":
-        if not self.api_keys and not _is_loopback(self.host):
+        if not self.api_keys and not is_loopback(self.host):
             raise ValueError(f"{PREFIX}HOST={self.host} opens the service to the network: set {PREFIX}API_KEYS as well")
         return self
 
@@ -93,6 +94,12 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
         raise SettingsError("; ".join(_in_words(fault) for fault in err.errors())) from err
 
 
+def refuse(reason: str, status: int) -> int:
+    """Say in one line, on the standard error, why a command ends. Returns the exit status."""
+    sys.stderr.write(f"torchloop: {reason}\n")
+    return status
+
+
 def _in_words(fault: Any) -> str:
     if not fault["loc"]:
         return str(fault["ctx"]["error"])
@@ -103,7 +110,8 @@ def _in_words(fault: Any) -> str:
     return f"{name}: {fault['msg']}"
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address is this machine's alone."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

@@ -167,19 +167,6 @@ def _explain(name: str, spec: ModelSpec) -> dict[str, Any]:
         "adds to the answer that a sample of zeros gets",
         "schema": {"enum": list(get_args(Method)), "default": "gradient"},
     }
-    body = {
-        "type": "object",
-        "required": ["model", "version", "explanations"],
-        "properties": {
-            "model": {"const": name},
-            "version": {"type": "integer"},
-            "explanations": {
-                "type": "array",
-                "items": _explanation(spec),
-                "description": "one entry a sample, in order",
-            },
-        },
-    }
     return {
         **described,
         "summary": f"Explain: {spec.summary}",
@@ -190,7 +177,7 @@ def _explain(name: str, spec: ModelSpec) -> dict[str, Any]:
             "200": {
                 "description": "one explanation a sample; a sample that failed has its error in its place",
                 "headers": {"X-Model-Version": {"schema": {"type": "string"}}},
-                "content": {JSON: {"schema": body}},
+                "content": {JSON: {"schema": _entries(name, "explanations", _explanation(spec))}},
             },
         },
     }
@@ -220,21 +207,25 @@ def _body(media_type: str, spec: ModelSpec) -> dict[str, Any]:
 
 def _answer(name: str, spec: ModelSpec) -> dict[str, Any]:
     entry = {"anyOf": [TypeAdapter(spec.prediction).json_schema(), _ERROR_ENTRY]}
-    body = {
-        "type": "object",
-        "required": ["model", "version", "predictions"],
-        "properties": {
-            "model": {"const": name},
-            "version": {"type": "integer"},
-            "predictions": {"type": "array", "items": entry, "description": "one entry a sample, in order"},
-        },
-    }
     text = {"schema": {"type": "string"}}
     return {
         "description": "one prediction a sample; a sample that failed has its error in its place",
         "headers": {"X-Model-Version": text, "Server-Timing": text},
         "content": {
-            JSON: {"schema": body},
+            JSON: {"schema": _entries(name, "predictions", entry)},
             NPY: {"schema": {"type": "string", "format": "binary", "description": "float32 values (N, k)"}},
+        },
+    }
+
+
+def _entries(name: str, field: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON schema of an answer with one entry a sample, under `field`."""
+    return {
+        "type": "object",
+        "required": ["model", "version", field],
+        "properties": {
+            "model": {"const": name},
+            "version": {"type": "integer"},
+            field: {"type": "array", "items": entry, "description": "one entry a sample, in order"},
         },
     }

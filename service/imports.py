@@ -106,6 +106,4 @@ def _json_object(text: str) -> Mapping[str, Any]:
 
 
 def _last_word(child: Child, order: Message) -> Message:
-    child.send(order)
-    answers = child.messages(_ANSWER_S)
-    return answers[-1] if answers else {"kind": "error", "title": "No answer", "detail": "no answer in time"}
+    return child.ask(order, _ANSWER_S) or {"kind": "error", "title": "No answer", "detail": "no answer in time"}

@@ -1,12 +1,14 @@
 """Errors -> RFC 9457 problem documents. Every error answer of the service is made here."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 from typing import Any
 
+import numpy as np
 import orjson
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
+from numpy.typing import NDArray
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
@@ -14,9 +16,11 @@ from starlette.routing import Match
 
 from models.inputs import TooManySamples
 from models.spec import InvalidInput, MalformedInput
+from service.bodies import JSON, plain
 from service.errors import ServiceError, TooLarge, UnsupportedMediaType
 
 MEDIA_TYPE = "application/problem+json"
+NOT_FINITE = InvalidInput("No finite answer", "the network's answer is not a finite number: the input is out of range")
 SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
@@ -36,7 +40,7 @@ def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | N
     """
     if path == "/v2" or path.startswith("/v2/"):
         error = orjson.dumps({"error": f"{title}: {detail}"})
-        return Response(error, 400 if status == 422 else status, dict(headers or {}), "application/json")
+        return Response(error, 400 if status == 422 else status, dict(headers or {}), JSON)
     body = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
     return Response(body, status, dict(headers or {}), MEDIA_TYPE)
 
@@ -56,8 +60,25 @@ def of_invalid_input(err: InvalidInput, path: str = "") -> Response:
     return problem(status, err.title, err.detail, path=path)
 
 
-def failed(err: InvalidInput) -> dict[str, Any]:
-    """What stands in the place of one sample that failed, in an answer to several."""
+def in_order(
+    entries: Iterable[Any], errors: Mapping[int, InvalidInput], finite: NDArray[np.bool_] | None = None
+) -> list[Any]:
+    """One entry a sample, as an answer to several has them: of each sample that failed, its error in its place.
+
+    `entries` are those of the good samples, `errors` those of the others by position; `finite` says of which entries
+    the numbers are finite, None: of all. Raises NOT_FINITE where they are of none.
+    """
+    found = list(entries)
+    if finite is not None:
+        if not finite.any():
+            raise NOT_FINITE
+        found = [entry if good else _failed(NOT_FINITE) for entry, good in zip(found, finite, strict=True)]
+    for position in sorted(errors):
+        found.insert(position, _failed(errors[position]))
+    return found
+
+
+def _failed(err: InvalidInput) -> dict[str, Any]:
     return {"error": {"title": err.title, "detail": err.detail}}
 
 
@@ -106,7 +127,7 @@ def install(app: FastAPI) -> None:
 
 def _is_json(request: Request) -> bool:
     """Whether the body says so. A form that a page of another site has a browser post cannot."""
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json"
+    return plain(request.headers.get("content-type")) == JSON
 
 
 def _allowed(request: Request) -> list[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from models import checkpoint
 from models.catalog import specs
 from models.record import CheckpointError, keep
-from service.config import SettingsError, from_environment
+from service.config import SettingsError, from_environment, refuse
 from service.errors import ServiceError
 from service.registry import Registry
 from service.store import Store
@@ -43,16 +43,11 @@ def main() -> int:
         version = register(store, options.model, options.file)
         store.close()
     except SettingsError as err:
-        return _failed(str(err), 2)
+        return refuse(str(err), 2)
     except (CheckpointError, ServiceError) as err:
-        return _failed(str(err), 1)
+        return refuse(str(err), 1)
     sys.stdout.write(f"registered version {version} of {options.model}: POST /models/{options.model}/promote it\n")
     return 0
-
-
-def _failed(reason: str, status: int) -> int:
-    sys.stderr.write(f"torchloop: {reason}\n")
-    return status
 
 
 if __name__ == "__main__":

@@ -79,7 +79,9 @@ class Registry:
             return [Version(**row) for row in connection.execute(query).mappings()]
 
     def version(self, model: str, number: int) -> Version:
-        """One version. Raises NotFound."""
+        """One version. Raises NotFound, also for a number that the database could not even hold."""
+        if not 0 < number < 2**31:
+            raise NotFound(f"{model} has no version {number}; GET /models/{model}/versions lists them")
         query = select(versions).where(versions.c.model == model, versions.c.version == number)
         with self._store.read() as connection:
             row = connection.execute(query).mappings().one_or_none()

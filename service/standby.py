@@ -30,15 +30,14 @@ class Standby:
             if self._idle:
                 self._idle.cancel()
             self._child = self._child or self._start_child()
-            self._child.send(order)
-            answers = self._child.messages(self._answer_s)
-            if not answers:
+            answer = self._child.ask(order, self._answer_s)
+            if answer is None:
                 self._stop()
                 return None
             self._idle = threading.Timer(self._idle_s, self.close)
             self._idle.daemon = True
             self._idle.start()
-            return answers[-1]
+            return answer
 
     def close(self) -> None:
         """End the child, if there is one."""

@@ -13,13 +13,13 @@ from models.inputs import TooManySamples
 from models.spec import Array, InvalidInput, Method, ModelSpec
 from service.bodies import JSON, BodyReader
 from service.engine import Engine, Loaded
-from service.errors import NotFound, require_model
+from service.errors import require_model
 from service.explainer import Explainer
+from service.problems import in_order
 from service.registry import Registry
 from service.rollout import Rollout
 
 MAX_SAMPLES = 256  # a gradient costs several forwards, an integrated one hundreds
-_NOT_FINITE = InvalidInput("No finite answer", "the network's answer is not a finite number: the input is out of range")
 
 
 def router(
@@ -34,8 +34,6 @@ def router(
     routes = APIRouter(include_in_schema=False)
 
     async def version_of(model: str, number: int | None) -> Loaded:
-        if number is not None and number >= 2**31:
-            raise NotFound(f"{model} has no version {number}")
         return engine.live(model) if number is None else await rollout.pinned(model, number)
 
     def checkpoint_of(loaded: Loaded) -> Path:
@@ -72,19 +70,8 @@ def explanations(
     values = spec.postprocess(outputs)
     named = {name: np.ascontiguousarray(rows) for name, rows in spec.explain(attributions, method).items()}
     numbers = np.concatenate([values, attributions.reshape(len(values), -1)], axis=1)
-    finite: Array = np.all(np.isfinite(numbers), axis=1)
-    if not finite.any():
-        raise _NOT_FINITE
-    entries: list[dict[str, Any]] = [
+    entries = (
         {**dict([next(iter(prediction.items()))]), **{name: rows[position] for name, rows in named.items()}}
-        if finite[position]
-        else _failed(_NOT_FINITE)
         for position, prediction in enumerate(spec.describe(values))
-    ]
-    for position in sorted(errors):
-        entries.insert(position, _failed(errors[position]))
-    return entries
-
-
-def _failed(err: InvalidInput) -> dict[str, Any]:
-    return {"error": {"title": err.title, "detail": err.detail}}
+    )
+    return in_order(entries, errors, np.all(np.isfinite(numbers), axis=1))

@@ -4,7 +4,6 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from io import BytesIO
-from typing import Any
 
 import numpy as np
 import orjson
@@ -13,17 +12,16 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from models.spec import Array, InvalidInput, ModelSpec
+from models.spec import InvalidInput, ModelSpec
 from service.batcher import Answer, Batcher
 from service.bodies import JSON, NPY, BodyReader, Samples, header
 from service.engine import Loaded
 from service.errors import Invalid, NotFound, ServiceError, require_model
 from service.metrics import Metrics
-from service.problems import failed, of_invalid_input, of_service_error
+from service.problems import NOT_FINITE, in_order, of_invalid_input, of_service_error
 
 PREFIX = "/predict/"
 _Response = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
-_NOT_FINITE = InvalidInput("No finite answer", "the network's answer is not a finite number: the input is out of range")
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,14 +134,8 @@ def _version(model: str, asked: str | None) -> int | None:
 
 def _json(name: str, spec: ModelSpec, samples: Samples, answer: Answer) -> tuple[bytes, str]:
     """Predictions in the order of the body's samples; what failed has its error in its place."""
-    predictions: list[Any] = list(spec.describe(answer.values))
-    if not answer.finite:
-        finite: Array = np.all(np.isfinite(answer.values), axis=1)
-        if not finite.any():
-            raise _NOT_FINITE
-        predictions = [item if good else failed(_NOT_FINITE) for item, good in zip(predictions, finite, strict=True)]
-    for position in sorted(samples.errors):
-        predictions.insert(position, failed(samples.errors[position]))
+    finite = None if answer.finite else np.all(np.isfinite(answer.values), axis=1)
+    predictions = in_order(spec.describe(answer.values), samples.errors, finite)
     body = {"model": name, "version": answer.version, "predictions": predictions}
     return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), JSON
 
@@ -155,7 +147,7 @@ def _npy(_: str, __: ModelSpec, samples: Samples, answer: Answer) -> tuple[bytes
         error = samples.errors[position]
         raise InvalidInput(error.title, f"sample {position}: {error.detail}. Ask for JSON to get the others' answers")
     if not (answer.finite or np.isfinite(answer.values).all()):
-        raise _NOT_FINITE
+        raise NOT_FINITE
     file = BytesIO()
     np.save(file, np.ascontiguousarray(answer.values), allow_pickle=False)
     return file.getvalue(), NPY

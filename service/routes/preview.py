@@ -1,7 +1,6 @@
 """POST /preview/{model}: what the network would be given for a body, after decoding and preprocessing."""
 
 from collections.abc import Mapping
-from typing import Any
 
 import orjson
 from fastapi import APIRouter, Request, Response
@@ -11,7 +10,7 @@ from models.spec import ModelSpec
 from service.bodies import JSON, MAX_FILES, BodyReader
 from service.docs import PREVIEW_BODY
 from service.errors import require_model
-from service.problems import failed
+from service.problems import in_order
 from service.schemas import Preview
 
 
@@ -35,9 +34,7 @@ def router(specs: Mapping[str, ModelSpec], bodies: BodyReader) -> APIRouter:
         samples = await bodies.samples(request.scope, request.receive, specs[model])
         if samples.count > MAX_FILES:
             raise TooManySamples(samples.count, MAX_FILES)
-        previews: list[Any] = list(samples.good)
-        for position in sorted(samples.errors):
-            previews.insert(position, failed(samples.errors[position]))
+        previews = in_order(samples.good, samples.errors)
         content = orjson.dumps({"model": model, "samples": previews}, option=orjson.OPT_SERIALIZE_NUMPY)
         return Response(content, media_type=JSON)
 
