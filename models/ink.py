@@ -5,7 +5,7 @@ mass to the centre of a field of 28x28 (LeCun, Cortes, Burges: the MNIST databas
 """
 
 import numpy as np
-from PIL import Image, ImageFilter, ImageOps
+from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from models.inputs import damaged_picture
 from models.spec import Array, InvalidInput
@@ -17,7 +17,6 @@ _FITTED_SIZE = 80  # pixels, shorter side: what the paper's colour is learnt fro
 _REACH = 10  # pixels of _FITTED_SIZE: strokes up to twice as wide, and one, are no paper
 _LEAST_CONTRAST = 24.0  # grey levels between paper and ink: below, there is noise only
 _FAINT = bytes(range(int(_LEAST_CONTRAST)))  # the grey levels that count as no ink on black
-_ORIENTATION = 0x0112  # EXIF tag
 
 
 def read_digit(picture: Image.Image) -> Array:
@@ -44,7 +43,7 @@ def _border(array: Array) -> Array:
 
 def _shrunk(picture: Image.Image) -> Image.Image:
     """Upright, at most _WORKING_SIZE long, RGB or RGBA. A large JPEG is decoded at a fraction of its size."""
-    orientation = picture.getexif().get(_ORIENTATION)
+    orientation = picture.getexif().get(ExifTags.Base.Orientation)
     picture.draft("RGB", (_WORKING_SIZE, _WORKING_SIZE))
     transparent = "A" in picture.getbands() or "transparency" in picture.info
     if picture.mode.startswith(("I", "F")):
@@ -54,7 +53,7 @@ def _shrunk(picture: Image.Image) -> Image.Image:
         picture = picture.reduce(factor)
     picture = picture.convert("RGBA" if transparent else "RGB")
     picture.thumbnail((_WORKING_SIZE, _WORKING_SIZE), Image.Resampling.BOX)
-    picture.getexif()[_ORIENTATION] = orientation or 1
+    picture.getexif()[ExifTags.Base.Orientation] = orientation or 1
     return ImageOps.exif_transpose(picture)
 
 

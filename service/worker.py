@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from models.record import Record
 from service import exports
 from service.child import Child, Message
-from service.config import SettingsError, configure_logging, from_environment
+from service.config import SettingsError, configure_logging, from_environment, refuse
 from service.errors import NotFound, StoreUnavailable
 from service.gate import decide
 from service.jobs import FINAL, Job, Jobs, LeaseLost
@@ -59,6 +59,7 @@ class Worker:
         data: Path,
         name: str,
         *,
+        device: str = "auto",
         lease_s: float = LEASE_S,
         stopping: threading.Event | None = None,
         now: Callable[[], float] = time.time,
@@ -68,6 +69,7 @@ class Worker:
         self._jobs = Jobs(store)
         self._data = data
         self._name = name
+        self._device = device
         self._lease_s = lease_s
         self._stopping = stopping or threading.Event()
         self._now = now
@@ -205,6 +207,7 @@ class Worker:
             "job": job.id,
             "attempt": job.attempt,
             "tensorboard": job.tensorboard,
+            "device": self._device,
             "history": [dict(point.data) for point in points],
         }
 
@@ -269,8 +272,7 @@ def main() -> int:
     try:
         settings = from_environment(os.environ)
     except SettingsError as err:
-        print(f"torchloop: {err}", file=sys.stderr)  # noqa: T201
-        return 2
+        return refuse(str(err), 2)
     configure_logging(settings.log_format)
     stopping = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -279,7 +281,7 @@ def main() -> int:
         threading.Thread(target=_set_at_end_of_input, args=(stopping,), daemon=True).start()
     name = f"{platform.node()}-{os.getpid()}"
     store = Store(settings.store, settings.database_url)
-    Worker(store, settings.data, name, lease_s=options.lease_s, stopping=stopping).run()
+    Worker(store, settings.data, name, device=settings.device, lease_s=options.lease_s, stopping=stopping).run()
     store.close()
     return 0
 

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from training.calibrate import best_factor, calibrate
-from training.metrics import calibration_error, confusion, outputs, per_class
+from training.metrics import by_class, calibration_error, confusion, outputs
 from training.recipe import Split
 
 
@@ -62,7 +62,7 @@ def test_the_calibration_error_is_the_mean_gap_between_surety_and_truth() -> Non
 def test_the_confusion_matrix_counts_a_row_for_each_true_label() -> None:
     split = Split(torch.eye(3)[[0, 0, 1, 2, 2]], torch.tensor([0, 1, 1, 2, 0]))
     assert confusion(Table(3), split).tolist() == [[1, 0, 1], [1, 1, 0], [0, 0, 1]]
-    assert per_class(Table(3), split) == {
+    assert by_class(confusion(Table(3), split)) == {
         "recall_0": 0.5,
         "recall_1": 0.5,
         "recall_2": 1.0,

@@ -30,7 +30,7 @@ def last(child: Child) -> Any:
 def order(tmp_path: Path, **changes: Any) -> dict[str, Any]:
     return {
         "op": "fit", "model": "regressor", "config": {"epochs": 30}, "data": str(tmp_path), "store": str(tmp_path),
-        "job": "j1", "attempt": 1, "history": [], "tensorboard": False, **changes,
+        "job": "j1", "attempt": 1, "history": [], "device": "cpu", "tensorboard": False, **changes,
     }  # fmt: skip
 
 

@@ -44,7 +44,7 @@ def test_a_job_writes_them_into_its_folder_if_it_asks(wanted: bool, tmp_path: Pa
     child = InProcess(None)
     order: dict[str, Any] = {
         "op": "fit", "model": "regressor", "config": {"epochs": 4}, "data": str(tmp_path), "store": str(tmp_path),
-        "job": "j1", "attempt": 1, "history": [], "tensorboard": wanted,
+        "job": "j1", "attempt": 1, "history": [], "device": "cpu", "tensorboard": wanted,
     }  # fmt: skip
     child.send(order)
     assert child.messages(0)[-1]["kind"] == "result"

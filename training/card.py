@@ -57,13 +57,14 @@ def write_card(name: str, data_folder: Path, folder: Path) -> Path:
     network, record = checkpoint.load(name, specs()[name], PRETRAINED / f"{name}.pt")
     recipe: Recipe[Any] = recipes()[name]
     dataset = recipe.load(recipe.config.model_validate(record.config), data_folder)
-    _draw(network, recipe, dataset, folder / f"{name}.png")
+    counts = metrics.confusion(network, dataset.test) if recipe.details else None
+    _draw(network, recipe, dataset, counts, folder / f"{name}.png")
     parts = [_head(name, record), _figures(record)]
-    if recipe.details:
-        parts.append(_by_class(metrics.confusion(network, dataset.test)))
+    if counts is not None:
+        parts.append(_by_class(counts))
     if specs()[name].picture:
         parts.append(_by_kind(network, dataset))
-    if not recipe.details:
+    if counts is None:
         parts.append(_by_range(network, dataset))
     path = folder / f"{name}.md"
     path.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
@@ -168,15 +169,15 @@ def _by_range(network: nn.Module, dataset: Dataset) -> str:
     return f"## What it is bad at\n\n{table}\n\n{beyond}"
 
 
-def _draw(network: nn.Module, recipe: Recipe[Any], dataset: Dataset, path: Path) -> None:
+def _draw(network: nn.Module, recipe: Recipe[Any], dataset: Dataset, counts: Tensor | None, path: Path) -> None:
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(5.6, 5.0), layout="constrained")
     axes = figure.subplots()
     if recipe.plot:
         recipe.plot(network, dataset, axes)
-    else:
-        plots.confusion_matrix(metrics.confusion(network, dataset.test), axes)
+    elif counts is not None:
+        plots.confusion_matrix(counts, axes)
     plots.save(figure, path)
 
 

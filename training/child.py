@@ -107,7 +107,7 @@ class Child:
             folder=store / "checkpoints" / order["model"],
             report=ResumePoints(scratch, order["attempt"], report),
             command=f"job {order['job']}",
-            device=resolve(os.environ.get("TORCHLOOP_DEVICE") or "auto"),
+            device=resolve(order["device"]),
         )
         if event_file:
             event_file.close(config, outcome.record.metrics)
@@ -135,8 +135,9 @@ class Child:
         name, arguments, store = order["model"], order["arguments"], Path(order["store"])
         network = checkpoint.build(self._specs[name], arguments)
         checkpoint.adopt(network, checkpoint.read_state(Path(order["path"]).read_bytes(), "the upload"))
-        path = keep(checkpoint.to_bytes(network.state_dict()), store, name)
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        content = checkpoint.to_bytes(network.state_dict())
+        path = keep(content, store, name)
+        sha256 = hashlib.sha256(content).hexdigest()
         record = Record(model=name, sha256=sha256, arguments=arguments, torch=torch.__version__, command="uploaded")
         return {"path": path.relative_to(store).as_posix(), "record": asdict(record)}
 

@@ -17,7 +17,7 @@ def figures(values: Mapping[str, float]) -> str:
 
 
 def confusions(values: Mapping[str, float]) -> str:
-    """The confusion matrix and the recall of each class, from figures as `metrics.per_class` names them."""
+    """The confusion matrix and the recall of each class, from figures as `metrics.by_class` names them."""
     labels = [name.removeprefix("recall_") for name in values if name.startswith("recall_")]
     rows = []
     for row in labels:

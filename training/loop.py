@@ -81,7 +81,7 @@ def fit(
         optimizer=make_optimizer(network, config),
         generator=torch.Generator().manual_seed(config.seed),
     )
-    steps = config.epochs * math.ceil(len(train) / config.batch_size)
+    steps = steps_of(len(train), config)
     steps_per_report = min(_MOST_STEPS, math.ceil(samples_per_report / config.batch_size))
     if isinstance(report, Resumable) and (saved := report.saved()) is not None:
         fitting.go_on_from(saved)
@@ -102,6 +102,11 @@ def fit(
                 fitting.losses.clear()
         if isinstance(report, Resumable):
             report.save(fitting.state)
+
+
+def steps_of(samples: int, config: Hyperparameters) -> int:
+    """How many batches `fit` goes through."""
+    return config.epochs * math.ceil(samples / config.batch_size)
 
 
 def _step(fitting: Fitting, batch: Batch, loss: Loss, *, lr: float, mixed: bool) -> None:

@@ -28,11 +28,20 @@ def classification(network: nn.Module, split: Split) -> dict[str, float]:
 
     Targets are int64 (N,).
     """
+    return _classified(outputs(network, split.samples), split.targets)
+
+
+def classification_by_class(network: nn.Module, split: Split) -> dict[str, float]:
+    """As `classification`, and `by_class` of the same answers."""
     logits = outputs(network, split.samples)
+    return _classified(logits, split.targets) | by_class(_counted(logits, split.targets))
+
+
+def _classified(logits: Tensor, targets: Tensor) -> dict[str, float]:
     return {
-        "accuracy": (logits.argmax(dim=1) == split.targets).double().mean().item(),
-        "loss": nn.functional.cross_entropy(logits, split.targets).item(),
-        "calibration_error": calibration_error(logits.softmax(dim=1), split.targets),
+        "accuracy": (logits.argmax(dim=1) == targets).double().mean().item(),
+        "loss": nn.functional.cross_entropy(logits, targets).item(),
+        "calibration_error": calibration_error(logits.softmax(dim=1), targets),
     }
 
 
@@ -50,15 +59,19 @@ def calibration_error(probabilities: Tensor, targets: Tensor, *, bins: int = 15)
 
 def confusion(network: nn.Module, split: Split) -> Tensor:
     """int64 (classes, classes): how many samples of the class of the row were taken for that of the column."""
-    logits = outputs(network, split.samples)
+    return _counted(outputs(network, split.samples), split.targets)
+
+
+def _counted(logits: Tensor, targets: Tensor) -> Tensor:
     classes = logits.shape[1]
-    pairs = (split.targets * classes + logits.argmax(dim=1)).bincount(minlength=classes**2)
+    pairs = (targets * classes + logits.argmax(dim=1)).bincount(minlength=classes**2)
     return pairs.reshape(classes, classes).cpu()
 
 
-def per_class(network: nn.Module, split: Split) -> dict[str, float]:
-    """`recall_3`: the share of the threes that were found; `confusion_3_5`: the threes taken for fives, if any."""
-    counts = confusion(network, split)
+def by_class(counts: Tensor) -> dict[str, float]:
+    """Of a confusion matrix: `recall_3`, the share of the threes that were found; `confusion_3_5`, the threes taken for
+    fives, if any.
+    """
     found = counts.diagonal() / counts.sum(dim=1).clamp(min=1)
     figures = {f"recall_{label}": share.item() for label, share in enumerate(found)}
     wrong = (counts - counts.diagonal().diag()).double()

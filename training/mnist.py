@@ -1,6 +1,5 @@
 """Fits the MNIST CNN: `python -m training mnist`, or `--preset champion` for the one that ships."""
 
-import math
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,7 +14,7 @@ from training import data, metrics, teacher
 from training.augment import affine, distort
 from training.batches import Augment
 from training.calibrate import calibrate
-from training.loop import Loss, fit
+from training.loop import Loss, fit, steps_of
 from training.recipe import Dataset, Hyperparameters, Recipe, Report, Schedule, Split
 from training.stages import Stage
 
@@ -80,7 +79,7 @@ def _learn_from_teacher(network: nn.Module, dataset: Dataset, config: Config, re
     augment = _augmentation(config)
     lessons = config.model_copy(update={"epochs": config.teacher_epochs, **_TAUGHT})
     copies = config.copies if augment else 0
-    steps = [_steps(len(dataset.train), lessons), _steps(len(dataset.train) * (copies + 1), config)]
+    steps = [steps_of(len(dataset.train), lessons), steps_of(len(dataset.train) * (copies + 1), config)]
     first = Stage(report=report, name="teacher", epochs=(0, config.epochs), steps=(0, steps[1]))
     second = Stage(report=report, name="pupil", before=first, epochs=(lessons.epochs, 0), steps=(steps[0], 0))
     larger = teacher.new_teacher(config.seed).to(dataset.train.samples.device)
@@ -120,17 +119,13 @@ def _augmentation(config: Config) -> Augment | None:
     return partial(distort, elastic=config.elastic) if config.elastic else affine
 
 
-def _steps(samples: int, config: Config) -> int:
-    return config.epochs * math.ceil(samples / config.batch_size)
-
-
 RECIPE = Recipe(
     config=Config,
     arguments=arguments,
     load=load,
     fit=fit_network,
     evaluate=metrics.classification,
-    details=metrics.per_class,
+    details=metrics.classification_by_class,
     metric="accuracy",
     higher_is_better=True,
     loss="cross entropy (nats)",

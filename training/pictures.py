@@ -7,12 +7,11 @@ import io
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from PIL import Image, ImageFilter
+from PIL import ExifTags, Image, ImageFilter
 
 from models.spec import Array
 
 Maker = Callable[[Array, np.random.Generator], Image.Image]
-_ORIENTATION = 0x0112  # EXIF tag
 # EXIF orientation -> what the camera did to the upright picture, which the orientation tells how to undo
 _HELD = {
     1: None,
@@ -102,7 +101,7 @@ def exif(ink: Array, random: np.random.Generator) -> Image.Image:
     page = Image.fromarray((240 * (1 - cover) + 30 * cover).astype(np.uint8)).convert("RGB")
     turn = _HELD[orientation]
     told = Image.Exif()
-    told[_ORIENTATION] = orientation
+    told[ExifTags.Base.Orientation] = orientation
     return _jpeg(page if turn is None else page.transpose(turn), int(random.integers(50, 96)), exif=told)
 
 

@@ -113,7 +113,7 @@ class Recipe(Generic[C]):
     load       config, data folder -> dataset. Raises TrainingError where the files are missing.
     fit        trains the network in place, telling `report` where it is. Raises TrainingError, Cancelled.
     evaluate   network in eval mode, split -> figures of merit
-    details    further figures of the test split, by class; None where there are none
+    details    as evaluate, with further figures by class, for the test split; None where there are none
     metric     the key of `evaluate` that decides between two versions
     loss       what the loss of a run is, with its unit
     presets    name -> hyperparameters that go together, for `--preset NAME`

@@ -97,8 +97,7 @@ def _reloaded(record: Record, path: Path) -> nn.Module:
 
 def held_out_figures(recipe: Recipe[C], network: nn.Module, dataset: Dataset) -> dict[str, float]:
     """The figures on the test split, and those on the validation split with `validation_` before their names."""
-    figures = recipe.evaluate(network, dataset.test)
-    figures |= recipe.details(network, dataset.test) if recipe.details else {}
+    figures = (recipe.details or recipe.evaluate)(network, dataset.test)
     for key, value in recipe.evaluate(network, dataset.validation).items():
         figures[f"validation_{key}"] = value
     if not all(map(math.isfinite, figures.values())):

@@ -13,6 +13,7 @@ from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 from training.batches import Augment
 from training.loop import Loss
 from training.recipe import Split
+from training.run import own_random_numbers
 
 _BATCH = 500  # samples that are moved and judged at once
 _SEED_OF_COPIES = 1_000_003  # apart from what the epochs draw
@@ -49,8 +50,7 @@ def _block(inputs: int, outputs: int) -> list[nn.Module]:
 
 def new_teacher(seed: int) -> Teacher:
     """A teacher with start weights of that seed; the global random numbers stay as they were."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
+    with own_random_numbers(seed):
         return convert_conv2d_weight_memory_format(Teacher(), torch.channels_last)
 
 
