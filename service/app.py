@@ -1,5 +1,6 @@
 """The wiring diagram of the web process."""
 
+import time
 from collections.abc import AsyncIterator, Hashable, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -13,6 +14,7 @@ from starlette.types import Lifespan
 from models import catalog, device
 from models.spec import Array, ModelSpec
 from service import backends, docs, problems
+from service.admission import Admission
 from service.batcher import Batcher, Compute
 from service.bodies import BodyReader
 from service.child import Child, StartChild
@@ -64,9 +66,9 @@ def create_app(
         _compute(engine, metrics),
         max_batch=settings.max_batch,
         max_wait_s=settings.max_wait_ms / 1000,
-        queue_limit=settings.queue_limit,
     )
-    metrics.waiting.set_function(lambda: batcher.waiting)
+    admission = Admission(batcher, settings.queue_limit, time.monotonic)
+    metrics.waiting.set_function(lambda: admission.waiting)
     recipes = Recipes(read or partial(read_recipes, settings.store))
 
     @asynccontextmanager
@@ -78,12 +80,12 @@ def create_app(
             part.close()
 
     app = _bare(lifespan)
-    predict = PredictRoute(specs, bodies, batcher, rollout.pinned, metrics, settings.request_timeout_s)
+    predict = PredictRoute(specs, bodies, admission, batcher, rollout.pinned, metrics, settings.request_timeout_s)
     app.add_middleware(ShortCut, predict=predict, models=specs)
     app.add_middleware(Guard, keys=settings.api_keys)
     app.router.routes.extend([*page.routes(), *predict.routes()])
     offered = repository.Offered(specs, engine, rollout)
-    app.router.routes.extend(_v2(settings, offered, bodies, batcher, engine, rollout, store, metrics))
+    app.router.routes.extend(_v2(settings, offered, bodies, admission, batcher, engine, rollout, store, metrics))
     app.include_router(preview.router(specs, bodies))
     explainer = Explainer(settings.request_timeout_s, start_child)
     app.include_router(explain.router(specs, bodies, rollout, engine, Registry(store), explainer))
@@ -102,6 +104,7 @@ def _v2(
     settings: Settings,
     offered: repository.Offered,
     bodies: BodyReader,
+    admission: Admission,
     batcher: Batcher,
     engine: Engine,
     rollout: Rollout,
@@ -109,7 +112,7 @@ def _v2(
     metrics: Metrics,
 ) -> list[Route]:
     """The Open Inference Protocol: over the same batcher and engine as /predict."""
-    infer = InferRoute(offered, bodies, batcher, metrics, settings.request_timeout_s)
+    infer = InferRoute(offered, bodies, admission, batcher, metrics, settings.request_timeout_s)
     described = openinference.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
     return [*infer.routes(), *described, *repository.routes(offered, bodies, rollout)]
 

@@ -47,28 +47,39 @@ class Batcher:
     `max_wait_s` is how long the first caller of a batch waits for company when the batch is not full.
     """
 
-    def __init__(self, compute: Compute, *, max_batch: int, max_wait_s: float = 0, queue_limit: int = 1024) -> None:
+    def __init__(self, compute: Compute, *, max_batch: int, max_wait_s: float = 0) -> None:
         self._compute = compute
         self._max_batch = max_batch
         self._max_wait_s = max_wait_s
-        self._queue_limit = queue_limit
         self._lanes: dict[Hashable, deque[_Caller]] = {}
         self._arrival = asyncio.Event()
         self._device = asyncio.Lock()
         self._loops: set[asyncio.Task[None]] = set()
+        self._computing = 0
 
     @property
     def waiting(self) -> int:
         """Callers that wait, over all lanes."""
         return sum(map(len, self._lanes.values()))
 
+    @property
+    def computing(self) -> int:
+        """Callers in the batch that is computed now."""
+        return self._computing
+
+    def cut(self, keep: int) -> None:
+        """All but the newest `keep` of those that wait are refused with QueueFull."""
+        callers = sorted((caller for queue in self._lanes.values() for caller in queue), key=lambda one: one.arrived)
+        for caller in callers[: max(0, len(callers) - keep)]:
+            if not caller.future.done():
+                caller.future.set_exception(QueueFull(len(callers)))
+
     async def submit(self, lane: Hashable, samples: Array, timeout_s: float) -> Answer:
         """The values of `samples` (N, ...), N at least 1.
 
-        Raises QueueFull at once, DeadlineExceeded after `timeout_s`, or what `compute` raised for this batch.
+        Raises DeadlineExceeded after `timeout_s`, QueueFull where the queue is cut, or what `compute` raised for this
+        batch.
         """
-        if self.waiting >= self._queue_limit:
-            raise QueueFull(self._queue_limit)
         loop = asyncio.get_running_loop()
         caller = _Caller(samples, loop.create_future())
         deadline = loop.call_later(timeout_s, _expire, caller.future, timeout_s)
@@ -96,7 +107,10 @@ class Batcher:
             if self._max_wait_s:
                 await self._wait_for_company(queue)
             async with self._device:
-                await self._compute_batch(lane, self._take(queue))
+                batch = self._take(queue)
+                self._computing = len(batch)
+                await self._compute_batch(lane, batch)
+                self._computing = 0
         del self._lanes[lane]
 
     async def _wait_for_company(self, queue: deque[_Caller]) -> None:

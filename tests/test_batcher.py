@@ -90,20 +90,22 @@ def test_a_failure_fails_its_batch_only_and_the_lane_lives_on() -> None:
     run(go)
 
 
-def test_a_full_queue_refuses_at_once() -> None:
+def test_a_cut_refuses_those_that_have_waited_longest_over_all_lanes() -> None:
     async def go(device: Device) -> None:
-        batcher = Batcher(device.compute, max_batch=1, queue_limit=2)
+        batcher = Batcher(device.compute, max_batch=2)
         device.free.clear()
         calls = [asyncio.create_task(batcher.submit("m", sample(0), 10))]
         await device.started.wait()
-        calls += [asyncio.create_task(batcher.submit("m", sample(i), 10)) for i in (1, 2)]
+        calls += [asyncio.create_task(batcher.submit(lane, sample(i), 10)) for i, lane in enumerate("mnmn", 1)]
         await asyncio.sleep(0)  # each caller runs up to its place in the queue
-        assert batcher.waiting == 2
-        with pytest.raises(QueueFull) as refused:
-            await batcher.submit("m", sample(3), 10)
-        assert refused.value.headers["Retry-After"] == "1"
+        assert (batcher.waiting, batcher.computing) == (4, 1)
+        batcher.cut(2)
         device.free.set()
-        await asyncio.gather(*calls)
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        assert [isinstance(result, QueueFull) for result in results] == [False, True, True, False, False]
+        assert [result.values[0, 0] for result in (results[0], *results[3:])] == [1, 7, 9]  # type: ignore[union-attr]
+        await batcher.drain()
+        assert (batcher.waiting, batcher.computing) == (0, 0)
 
     run(go)
 

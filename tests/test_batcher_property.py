@@ -46,20 +46,25 @@ async def turns(count: int) -> None:
         await asyncio.sleep(0)
 
 
+async def cut(batcher: Batcher, after: int, keep: int) -> None:
+    await turns(after)
+    batcher.cut(keep)
+
+
 @settings(deadline=None, max_examples=200)
 @given(
     calls=st.lists(CALLS, min_size=1, max_size=25),
     durations=st.lists(st.integers(0, 5), min_size=1),
     failing=st.sets(st.integers(0, 20)),
-    queue_limit=st.integers(1, 12),
+    cuts=st.dictionaries(st.integers(0, 40), st.integers(0, 6), max_size=2),
 )
 def test_every_caller_gets_its_own_rows_or_its_own_error(
-    calls: list[Call], durations: list[int], failing: set[int], queue_limit: int
+    calls: list[Call], durations: list[int], failing: set[int], cuts: dict[int, int]
 ) -> None:
-    asyncio.run(asyncio.wait_for(_go(calls, durations, failing, queue_limit), 60))
+    asyncio.run(asyncio.wait_for(_go(calls, durations, failing, cuts), 60))
 
 
-async def _go(calls: list[Call], durations: list[int], failing: set[int], queue_limit: int) -> None:
+async def _go(calls: list[Call], durations: list[int], failing: set[int], cuts: dict[int, int]) -> None:
     batches: list[int] = []
     busy = False
 
@@ -75,7 +80,7 @@ async def _go(calls: list[Call], durations: list[int], failing: set[int], queue_
             raise OutOfMemoryError
         return number, samples * LANES[str(lane)]
 
-    batcher = Batcher(compute, max_batch=MAX_BATCH, queue_limit=queue_limit)
+    batcher = Batcher(compute, max_batch=MAX_BATCH)
 
     async def ask(number: int, call: Call) -> None:
         await turns(call.after)
@@ -101,6 +106,8 @@ async def _go(calls: list[Call], durations: list[int], failing: set[int], queue_
     async with asyncio.TaskGroup() as group:
         for number, call in enumerate(calls):
             group.create_task(ask(number, call))
+        for after, keep in cuts.items():
+            group.create_task(cut(batcher, after, keep))
     await batcher.drain()
     assert batcher.waiting == 0
     assert not busy

@@ -12,6 +12,7 @@ from starlette.routing import Route
 from models.inputs import Entries, TooManySamples, from_array
 from models.spec import Array, InvalidInput, MalformedInput, ModelSpec
 from service import encodings, inference
+from service.admission import Admission
 from service.batcher import Answer, Batcher
 from service.bodies import JSON, MAX_FILES, OCTETS, BodyReader
 from service.errors import ServiceError
@@ -31,10 +32,17 @@ class InferRoute:
     """The endpoint, with what it needs."""
 
     def __init__(
-        self, offered: Offered, bodies: BodyReader, batcher: Batcher, metrics: Metrics, timeout_s: float
+        self,
+        offered: Offered,
+        bodies: BodyReader,
+        admission: Admission,
+        batcher: Batcher,
+        metrics: Metrics,
+        timeout_s: float,
     ) -> None:
         self._offered = offered
         self._bodies = bodies
+        self._admission = admission
         self._batcher = batcher
         self._metrics = metrics
         self._timeout_s = timeout_s
@@ -48,7 +56,8 @@ class InferRoute:
         """The whole life of one request; every outcome is counted."""
         name = self._offered.known(request)
         try:
-            response = await self._infer(request, name, self._offered.specs[name])
+            with self._admission:
+                response = await self._infer(request, name, self._offered.specs[name])
         except ServiceError as err:
             response = of_service_error(err, request.scope["path"])
         except InvalidInput as err:

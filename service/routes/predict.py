@@ -13,6 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from models.spec import InvalidInput, ModelSpec
+from service.admission import Admission
 from service.batcher import Answer, Batcher
 from service.bodies import JSON, NPY, BodyReader, Samples, header
 from service.engine import Loaded
@@ -39,6 +40,7 @@ class PredictRoute:
         self,
         specs: Mapping[str, ModelSpec],
         bodies: BodyReader,
+        admission: Admission,
         batcher: Batcher,
         pinned: Callable[[str, int], Awaitable[Loaded]],
         metrics: Metrics,
@@ -46,6 +48,7 @@ class PredictRoute:
     ) -> None:
         self._specs = specs
         self._bodies = bodies
+        self._admission = admission
         self._batcher = batcher
         self._pinned = pinned
         self._metrics = metrics
@@ -65,7 +68,8 @@ class PredictRoute:
             await of_service_error(err)(scope, receive, send)
             return
         try:
-            status, headers, content = await self._predict(scope, receive, name, self._specs[name])
+            with self._admission:
+                status, headers, content = await self._predict(scope, receive, name, self._specs[name])
         except ClientDisconnect:
             return
         except (ServiceError, InvalidInput) as err:
