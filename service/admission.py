@@ -2,16 +2,17 @@
 
 A queue that is full all the time gives everybody the longest wait there is. So one that ran full is cut, and until a
 second has passed in which nobody had to be sent away, only so many wait as are answered in a moment. Counted from a
-request's head on: a body that is read and decoded for nothing would cost more than the answer.
+request's head on: a body that is read and decoded for nothing would cost more than the answer, and so would a task.
 """
 
+import asyncio
 from collections.abc import Callable
 from types import TracebackType
 from typing import Protocol
 
 from service.errors import QueueFull
 
-_WAIT_S = 0.03  # how long a request waits where there are too many of them
+_WAIT_S = 0.01  # how long a request waits where there are too many of them; reading and answering come on top
 _CALM_S = 1.0  # without anybody sent away: there are no longer too many
 _MEASURED_S = 0.1  # over which answers are counted
 _LEAST = 8  # may wait in any case
@@ -41,6 +42,7 @@ class Admission:
         self._limit = limit
         self._clock = clock
         self._inside = 0
+        self._announced = 0  # in this turn of the event loop: their tasks have not begun yet
         self._allowed = limit  # less than the limit where there are too many
         self._refused_at = 0.0
         self._answered = 0
@@ -49,16 +51,31 @@ class Admission:
     @property
     def waiting(self) -> int:
         """Requests that are being read, or wait for the device."""
-        return self._inside - self._queue.computing
+        return self._inside + self._announced - self._queue.computing
+
+    def announce(self) -> bool:
+        """Whether a request whose head has come may enter. It does so in this turn of the event loop, or never."""
+        if self._full():
+            return False
+        if not self._announced:
+            asyncio.get_running_loop().call_soon(self._settle)
+        self._announced += 1
+        return True
 
     def __enter__(self) -> None:
-        if self.waiting >= self._allowed and self._too_many():
-            raise QueueFull(self.waiting)
+        if self._full():
+            raise QueueFull
         self._inside += 1
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
         self._inside -= 1
         self._answered += kind is not QueueFull
+
+    def _settle(self) -> None:
+        self._announced = 0
+
+    def _full(self) -> bool:
+        return self.waiting >= self._allowed and self._too_many()
 
     def _too_many(self) -> bool:
         """Whether to send away the request that has come while as many waited as were allowed to."""

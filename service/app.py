@@ -26,6 +26,7 @@ from service.imports import Importer
 from service.jobs import Jobs
 from service.keys import Guard
 from service.metrics import Metrics
+from service.protocol import TURN_AWAY, TurnAway
 from service.recipes import ReadRecipes, Recipes, read_recipes
 from service.registry import Registry
 from service.rollout import Rollout
@@ -72,9 +73,9 @@ def create_app(
     recipes = Recipes(read or partial(read_recipes, settings.store))
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, TurnAway]]:
         async with metrics.published(), recipes, rollout:
-            yield
+            yield {TURN_AWAY: predict.turn_away}
             await batcher.drain()
         for part in (engine, exports, explainer, bodies, store):
             part.close()

@@ -72,7 +72,7 @@ class Batcher:
         callers = sorted((caller for queue in self._lanes.values() for caller in queue), key=lambda one: one.arrived)
         for caller in callers[: max(0, len(callers) - keep)]:
             if not caller.future.done():
-                caller.future.set_exception(QueueFull(len(callers)))
+                caller.future.set_exception(QueueFull())
 
     async def submit(self, lane: Hashable, samples: Array, timeout_s: float) -> Answer:
         """The values of `samples` (N, ...), N at least 1.

@@ -92,8 +92,8 @@ class QueueFull(ServiceError):
 
     status, title = 429, "Queue full"
 
-    def __init__(self, waiting: int) -> None:
-        super().__init__(f"{waiting} requests are waiting already: try again in a second", {"Retry-After": "1"})
+    def __init__(self) -> None:
+        super().__init__("too many requests are waiting already: try again in a second", {"Retry-After": "1"})
 
 
 class NothingLive(ServiceError):

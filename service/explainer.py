@@ -39,7 +39,7 @@ class Explainer:
         gradient.
         """
         if self._waiting >= _WAITING:
-            raise QueueFull(_WAITING)
+            raise QueueFull
         order = {
             "op": "explain",
             "model": model,

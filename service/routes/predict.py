@@ -9,6 +9,7 @@ import numpy as np
 import orjson
 from starlette.datastructures import QueryParams
 from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -17,12 +18,13 @@ from service.admission import Admission
 from service.batcher import Answer, Batcher
 from service.bodies import JSON, NPY, BodyReader, Samples, header
 from service.engine import Loaded
-from service.errors import Invalid, NotFound, ServiceError, require_model
+from service.errors import Invalid, NotFound, QueueFull, ServiceError, require_model
 from service.metrics import Metrics
 from service.problems import NOT_FINITE, in_order, of_invalid_input, of_service_error
 
 PREFIX = "/predict/"
-_Response = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
+_FULL = of_service_error(QueueFull())
+_Answer = tuple[int, list[tuple[bytes, bytes]], bytes]  # status, headers, body
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +56,19 @@ class PredictRoute:
         self._metrics = metrics
         self._timeout_s = timeout_s
         self._live = {name: Lane(name, None) for name in specs}
+        self._targets = {f"{PREFIX}{name}".encode(): name for name in specs}
 
     def routes(self) -> list[Route]:
         """What to mount."""
         return [Route(f"{PREFIX}{{model}}", self, methods=["POST"], name="predict")]
+
+    def turn_away(self, method: bytes, target: bytes) -> Response | None:
+        """The refusal of a request of which only the head has come, where too many wait."""
+        name = self._targets.get(target.partition(b"?")[0])
+        if name is None or method != b"POST" or self._admission.announce():
+            return None
+        self._metrics.request(name, QueueFull.status)
+        return _FULL
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """The whole life of one request; every outcome of a known model is counted."""
@@ -79,7 +90,7 @@ class PredictRoute:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": content})
 
-    async def _predict(self, scope: Scope, receive: Receive, name: str, spec: ModelSpec) -> _Response:
+    async def _predict(self, scope: Scope, receive: Receive, name: str, spec: ModelSpec) -> _Answer:
         arrived = time.perf_counter()
         lane = await self._lane(name, scope["query_string"])
         samples = await self._bodies.samples(scope, receive, spec)

@@ -1,0 +1,126 @@
+"""Load that does not wait for answers: a request every 1 / rate seconds, whether or not those before were answered.
+
+One thread on epoll with connections that are kept: 15 µs a request, so that a flood is the server's trouble and not the
+client's. An open-loop request is timed from when it was due, so that a wait for a free connection counts as well.
+"""
+
+import math
+import resource
+import select
+import socket
+import time
+from collections import deque
+from typing import NamedTuple
+
+_CONNECTIONS = 2048  # so many requests may be under way
+_AT_ONCE, _ACCEPTED_S = 128, 0.05  # so many are opened before the server is left time to accept them
+_LOOK_S = 0.1  # at least so often it looks at the clock
+_GIVEN_UP_S = 15.0  # for the last answers, once nothing is due any more
+LOST = 0  # instead of a status: the connection broke, or no answer came
+
+
+class Answer(NamedTuple):
+    """One request: seconds since the phase began when it was due, seconds until it was answered, its status."""
+
+    at: float
+    took_s: float
+    status: int
+
+
+class Client:
+    """POSTs one body to one path, again and again. `with` closes the connections."""
+
+    def __init__(self, host: str, port: int, path: str, content: bytes, media_type: str) -> None:
+        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {media_type}\r\nContent-Length: {len(content)}"
+        self._request = head.encode() + b"\r\n\r\n" + content
+        self._where = host, port
+        self._poll = select.epoll()
+        self._all: dict[int, socket.socket] = {}
+        self._idle: deque[socket.socket] = deque()
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 4 * _CONNECTIONS), hard))
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self._all.values():
+            connection.close()
+        self._poll.close()
+
+    def closed_loop(self, callers: int, seconds: float, at_most: float = math.inf) -> list[Answer]:
+        """So many callers, each of which waits for its answer before it asks again; for so long or so many requests."""
+        return self._run(math.inf, callers, seconds, at_most)
+
+    def open_loop(self, rate: float, seconds: float, connections: int = _CONNECTIONS) -> list[Answer]:
+        """`rate` requests a second, over so many connections."""
+        return self._run(rate, connections, seconds, round(rate * seconds))
+
+    def _run(self, rate: float, connections: int, seconds: float, at_most: float) -> list[Answer]:
+        self._connect(connections)
+        answers: list[Answer] = []
+        busy: dict[int, tuple[float, bytes]] = {}  # by file descriptor: when it was due, what came of its answer
+        start, sent, free = time.perf_counter(), 0, connections
+        while ((now := time.perf_counter() - start) < seconds and sent < at_most) or busy:
+            while free and now < seconds and sent < at_most and sent / rate <= now:
+                connection = self._idle.popleft()
+                busy[connection.fileno()] = (sent / rate if rate < math.inf else now, b"")
+                connection.send(self._request)
+                sent, free = sent + 1, free - 1
+            wait = min(sent / rate - now, _LOOK_S) if free and sent < at_most else _LOOK_S
+            for number, _ in self._poll.poll(max(0.0, wait)):
+                free += self._received(number, busy, answers, start)
+            if now > seconds + _GIVEN_UP_S:
+                answers += [Answer(due, now - due, LOST) for due, _ in busy.values()]
+                for number in busy:
+                    self._drop(number)
+                break
+        return answers
+
+    def _connect(self, connections: int) -> None:
+        """Idle connections, so many at least: what the server closed meanwhile is replaced."""
+        for number, _ in self._poll.poll(0):
+            self._drop(number)
+        self._idle = deque(self._all.values())
+        while len(self._idle) < connections:
+            connection = socket.create_connection(self._where)
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._poll.register(connection, select.EPOLLIN)
+            self._all[connection.fileno()] = connection
+            self._idle.append(connection)
+            if len(self._idle) % _AT_ONCE == 0:
+                time.sleep(_ACCEPTED_S)
+
+    def _received(self, number: int, busy: dict[int, tuple[float, bytes]], answers: list[Answer], start: float) -> int:
+        """What one connection has to read. 1 where it is idle again."""
+        connection = self._all[number]
+        try:
+            piece = connection.recv(65_536)
+        except OSError:
+            piece = b""
+        due, before = busy.get(number, (math.nan, b""))
+        received = before + piece
+        if piece and not _whole(received):
+            busy[number] = (due, received)
+            return 0
+        if number in busy:
+            del busy[number]
+            took_s = time.perf_counter() - start - due
+            answers.append(Answer(due, took_s, int(received[9:12]) if piece else LOST))
+        if not piece:
+            self._drop(number)
+            return 0
+        self._idle.append(connection)
+        return 1
+
+    def _drop(self, number: int) -> None:
+        self._poll.unregister(number)
+        self._all.pop(number).close()
+
+
+def _whole(received: bytes) -> bool:
+    """Whether an answer with a Content-Length has come to its end."""
+    head, end, body = received.partition(b"\r\n\r\n")
+    if not end:
+        return False
+    return len(body) >= int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])

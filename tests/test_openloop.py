@@ -1,0 +1,67 @@
+"""The benchmark's client: what it sends is answered, timed from when it was due, and told as lost where it is not."""
+
+import socketserver
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from benchmarks.openloop import LOST, Answer, Client
+from benchmarks.overload import table_of
+
+
+class Handler(socketserver.StreamRequestHandler):
+    """Answers 200 to each request, in two pieces; hangs up on the third of a connection."""
+
+    def handle(self) -> None:
+        for _ in range(2):
+            length = 0
+            while (line := self.rfile.readline()) not in {b"\r\n", b""}:
+                if line.lower().startswith(b"content-length:"):
+                    length = int(line.split(b":")[1])
+            if self.rfile.read(length) != b"body":
+                return
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nContent-Le")
+            self.wfile.flush()
+            self.wfile.write(b"ngth: 2\r\n\r\nok")
+
+
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = True
+    daemon_threads = True
+
+
+@pytest.fixture
+def client() -> Iterator[Client]:
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        host, port = server.server_address[:2]
+        with Client(str(host), int(port), "/predict/mnist", b"body", "image/png") as client:
+            yield client
+        server.shutdown()
+        thread.join()
+
+
+def test_every_request_that_was_due_is_told_once(client: Client) -> None:
+    answers = client.open_loop(rate=200, seconds=0.2, connections=50)
+    assert [answer.status for answer in answers] == [200] * 40
+    assert sorted(answer.at for answer in answers) == pytest.approx([number / 200 for number in range(40)])
+    assert all(answer.took_s >= 0 for answer in answers)
+
+
+def test_a_connection_that_breaks_is_lost_and_replaced_for_the_next_run(client: Client) -> None:
+    first = client.closed_loop(1, 60, at_most=3)
+    assert [answer.status for answer in first] == [200, 200, LOST]
+    assert [answer.status for answer in client.closed_loop(1, 60, at_most=1)] == [200]
+
+
+def test_the_overload_table_tells_who_was_answered_and_what_was_reached() -> None:
+    fast, slow, refused = Answer(1, 0.01, 200), Answer(2, 0.03, 200), Answer(3, 0.001, 429)
+    phases = {name: [[fast, fast]] for name in ("carried", "calm", "after", "recovered")}
+    phases |= {"flood": [[fast, slow, refused, Answer(0, 1, LOST)]], "settled": [[fast, refused]]}
+    told = table_of(phases, 1)
+    assert "carried by 64 callers: 2 requests/s; medians of 1 rounds" in told
+    flood = next(line for line in told.splitlines() if line.startswith("  flood"))
+    assert flood.split() == ["flood", "4", "2", "1", "1", "10.0", "30.0", "1.0"]
+    assert [line.split()[-1] for line in told.splitlines()[-3:]] == ["3.00", "1.00", "1.00"]
