@@ -1,4 +1,4 @@
-"""Which backend computes: ONNX Runtime on a CPU, PyTorch on everything else."""
+"""Which backend computes: ONNX Runtime on a CPU, PyTorch on everything else, compiled where that is asked for."""
 
 import os
 from typing import Literal
@@ -9,7 +9,11 @@ from service.onnx import OnnxBackend
 
 
 def choose(
-    name: Literal["auto", "eager", "onnxruntime"], device: str, exports: Exports, web_processes: int, max_batch: int
+    name: Literal["auto", "eager", "onnxruntime", "compile"],
+    device: str,
+    exports: Exports,
+    web_processes: int,
+    max_batch: int,
 ) -> Backend:
     """The backend of a setting and a device, in one of so many processes, which share the cores.
 
@@ -19,15 +23,15 @@ def choose(
     threads = max(1, cores // web_processes)
 
     def eager() -> Backend:
-        from service.eager import EagerBackend  # noqa: PLC0415 - torch: 200 MB that an exported network does without
+        from service.eager import EagerBackend, compiled  # noqa: PLC0415 - torch: 200 MB that an exported network does without
 
-        return EagerBackend(device, threads, max_batch)
+        return EagerBackend(device, threads, max_batch, compiled if name == "compile" else None)
 
     if name == "onnxruntime" and device != "cpu":
         raise ValueError(
             f"the onnxruntime backend computes on the CPU, not on {device}: set DEVICE=cpu or BACKEND=auto"
         )
-    if name == "eager" or device != "cpu":
+    if name in {"eager", "compile"} or device != "cpu":
         return eager()
     return OnnxBackend(exports, threads, cores, eager if name == "auto" else None)
 

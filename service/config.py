@@ -64,8 +64,10 @@ class Settings(BaseModel):
         "embedded", description="embedded: train in a process beside; external: python -m service.worker does"
     )
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N | mps")
-    backend: Literal["auto", "eager", "onnxruntime"] = Field(
-        "auto", description="auto: ONNX Runtime on a CPU where it agrees with PyTorch, else eager | eager | onnxruntime"
+    backend: Literal["auto", "eager", "onnxruntime", "compile"] = Field(
+        "auto",
+        description="auto: ONNX Runtime on a CPU where it agrees with PyTorch, else eager | eager | onnxruntime | "
+        "compile: PyTorch with torch.compile, which needs a C++ compiler",
     )
     max_batch: int = Field(64, ge=1, le=65_536, description="samples in one forward pass")
     max_wait_ms: float = Field(0, ge=0, le=10_000, description="how long a batch may wait for company; 0: not at all")

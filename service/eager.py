@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -14,13 +15,19 @@ from service.engine import Network
 
 log = logging.getLogger(__name__)
 Replay = Callable[[], None]
-Capture = Callable[[nn.Module, Tensor], tuple[Replay, Tensor]]  # network, its input -> compute again, its outputs
+Forward = Callable[[Tensor], Tensor]  # a network, or what became of it
+Compiler = Callable[[nn.Module], Forward]
+Capture = Callable[[Forward, Tensor], tuple[Replay, Tensor]]  # network, its input -> compute again, its outputs
 
 
 class EagerBackend:
-    """PyTorch on one device. On CUDA the launches of a forward are recorded once for each batch size, and replayed."""
+    """PyTorch on one device. On CUDA the launches of a forward are recorded once for each batch size, and replayed.
 
-    def __init__(self, device: str, threads: int, max_batch: int) -> None:
+    `compiler`: what a network is to be compiled by; one that cannot be is run as it is, with a warning.
+    """
+
+    def __init__(self, device: str, threads: int, max_batch: int, compiler: Compiler | None = None) -> None:
+        self._compiler = compiler
         self._device = torch.device(device)
         self._max_batch = max_batch
         if self._device.type == "cpu":
@@ -30,12 +37,26 @@ class EagerBackend:
         """See Backend."""
         network, _ = checkpoint.load(model, spec, path, record)
         network = network.to(self._device)
-        run = _plain(network, self._device)
+        forward = self._compiled(network, model, spec)
+        run = _plain(forward, self._device)
         if self._device.type == "cuda":
-            run = self._recorded(network, model, spec) or run
-        return Network(run, run, "eager")
+            run = self._recorded(forward, model, spec) or run
+        return Network(run, run, "eager" if forward is network else "compile")
 
-    def _recorded(self, network: nn.Module, model: str, spec: ModelSpec) -> Callable[[Array], Array] | None:
+    def _compiled(self, network: nn.Module, model: str, spec: ModelSpec) -> Forward:
+        if self._compiler is None:
+            return network
+        samples = spec.preprocess(spec.example)
+        try:
+            faster = self._compiler(network)
+            for rows in (1, self._max_batch):  # compiling happens when it is first called, and once for all other sizes
+                _plain(faster, self._device)(np.resize(samples, (rows, *samples.shape[1:])))
+        except RuntimeError as err:  # no C++ compiler, or a network that cannot be traced
+            log.warning("run without torch.compile", extra={"model": model, "reason": str(err).partition("\n")[0]})
+            return network
+        return faster
+
+    def _recorded(self, network: Forward, model: str, spec: ModelSpec) -> Callable[[Array], Array] | None:
         samples = torch.from_numpy(spec.preprocess(spec.example)).to(self._device)
         try:
             return Recorded(network, samples[:1], self._max_batch, cuda_graph)
@@ -47,7 +68,7 @@ class EagerBackend:
 class Recorded:
     """samples (N, ...) -> outputs, by the recording of the next power of two at or above N; the rest is padding."""
 
-    def __init__(self, network: nn.Module, sample: Tensor, max_batch: int, capture: Capture) -> None:
+    def __init__(self, network: Forward, sample: Tensor, max_batch: int, capture: Capture) -> None:
         self._recordings: list[tuple[Tensor, Replay, Tensor]] = []
         size = 1
         while True:
@@ -68,7 +89,12 @@ class Recorded:
         return computed
 
 
-def cuda_graph(network: nn.Module, given: Tensor) -> tuple[Replay, Tensor]:
+def compiled(network: nn.Module) -> Forward:
+    """By torch.compile, for batches of any size."""
+    return torch.compile(network, dynamic=True)
+
+
+def cuda_graph(network: Forward, given: Tensor) -> tuple[Replay, Tensor]:
     """A CUDA graph of one forward, captured after the warm-up that its kernels need."""
     stream = torch.cuda.Stream(given.device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(given.device))
@@ -82,7 +108,7 @@ def cuda_graph(network: nn.Module, given: Tensor) -> tuple[Replay, Tensor]:
     return graph.replay, outputs
 
 
-def _plain(network: nn.Module, device: torch.device) -> Callable[[Array], Array]:
+def _plain(network: Forward, device: torch.device) -> Callable[[Array], Array]:
     def run(samples: Array) -> Array:
         with torch.inference_mode():
             outputs: Array = network(_tensor(samples).to(device)).cpu().numpy()

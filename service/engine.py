@@ -16,7 +16,7 @@ from service.errors import NothingLive
 
 _BRIEF_S = 0.002  # for so long the event loop may stand still; a thread and back takes 0.05 to 0.1 ms
 
-Name = Literal["eager", "onnxruntime"]
+Name = Literal["eager", "onnxruntime", "compile"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -87,7 +87,7 @@ class Engine:
         try:
             samples = spec.preprocess(spec.example)
             values = spec.postprocess(network.run(samples))
-            brief = 0 if network.backend == "eager" else _brief(network.run, samples, self._max_batch)
+            brief = _brief(network.run, samples, self._max_batch) if network.backend == "onnxruntime" else 0
         except (RuntimeError, ValueError, TypeError) as err:
             raise CheckpointError(f"{path.name} loads, but fails on the model's example: {err}") from err
         if not np.isfinite(values).all():

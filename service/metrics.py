@@ -68,7 +68,7 @@ class Metrics:
         )
         self._backend = Gauge(
             "torchloop_backend",
-            "1 for what computes: onnxruntime or eager (PyTorch)",
+            "1 for what computes: onnxruntime, eager (PyTorch) or compile (torch.compile)",
             ["model", "backend"],
             registry=registry,
         )
@@ -106,7 +106,7 @@ class Metrics:
     def loaded(self, model: str, version: int, backend: str) -> None:
         """A version answers from now on, computed by that backend."""
         self._loaded_version.labels(model).set(version)
-        for name in ("onnxruntime", "eager"):
+        for name in ("onnxruntime", "eager", "compile"):
             self._backend.labels(model, name).set(name == backend)
         self._combined.publish(self._registry.collect())
 

@@ -46,7 +46,7 @@ class ModelInfo(BaseModel):
     loaded: int | None = Field(description="the version that answers in this process")
     fault: str | None = Field(description="why the live version is not loaded")
     device: str
-    backend: str | None = Field(description="what computes in this process: onnxruntime or eager (PyTorch)")
+    backend: str | None = Field(description="what computes in this process: onnxruntime, eager (PyTorch), compile")
     media_types: list[str] = Field(description="what POST /predict/{name} takes")
     body_schema: dict[str, Any] = Field(description="JSON schema of an application/json body")
     example: dict[str, Any] = Field(description="a valid application/json body")

@@ -1,15 +1,19 @@
 """Batches by recordings of fixed sizes. Where there is no GPU to record, the network is called anew in their place."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from service.eager import Recorded, Replay, cuda_graph
-from tests.fakes import Line
+from models.record import read_verified
+from service.eager import Compiler, EagerBackend, Forward, Recorded, Replay, cuda_graph
+from service.engine import Network
+from tests.fakes import LINE, Line, save_line
 
 
-def called_anew(network: nn.Module, given: Tensor) -> tuple[Replay, Tensor]:
+def called_anew(network: Forward, given: Tensor) -> tuple[Replay, Tensor]:
     """As cuda_graph: what it returns first computes the outputs of what stands in `given` by then, in place."""
     with torch.inference_mode():
         outputs = network(given).clone()
@@ -41,3 +45,32 @@ def test_a_cuda_graph_answers_as_the_network_does() -> None:
     run = Recorded(network, torch.zeros(1, 1, device="cuda"), 8, cuda_graph)
     samples = np.linspace(-1, 1, 5, dtype=np.float32)[:, None]
     np.testing.assert_allclose(run(samples), 2 * samples + 1, rtol=1e-6)
+
+
+def loaded(folder: Path, compiler: Compiler) -> Network:
+    path = save_line(folder)
+    return EagerBackend("cpu", 1, 8, compiler).load("line", LINE, path, read_verified("line", path)[1])
+
+
+def test_a_compiled_network_answers_as_the_network_does_at_every_batch_size(tmp_path: Path) -> None:
+    def traced(network: nn.Module) -> Forward:
+        return torch.compile(network, dynamic=True, backend="eager")  # all of it but the C++ compiler
+
+    network = loaded(tmp_path, traced)
+    assert network.backend == "compile"
+    for rows in (1, 3, 8):
+        samples = np.linspace(-1, 1, rows, dtype=np.float32)[:, None]
+        np.testing.assert_allclose(network.run(samples), 2 * samples + 1, rtol=1e-6)
+
+
+def test_a_network_that_cannot_be_compiled_is_run_as_it_is_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: nn.Module) -> Forward:
+        raise RuntimeError("no C++ compiler\nand a long story")
+
+    network = loaded(tmp_path, broken)
+    assert network.backend == "eager"
+    assert [(record.message, vars(record)["reason"]) for record in caplog.records] == [
+        ("run without torch.compile", "no C++ compiler")
+    ]
