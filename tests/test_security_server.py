@@ -209,7 +209,7 @@ def test_s24_a_large_upload_stalls_nobody(url: str) -> None:
 
 
 def test_s24_ten_thousand_ranges_are_answered_at_once(url: str) -> None:
-    for ranges in ("0-0," * 10_000 + "1-1", ",".join(f"{2 * at}-{2 * at}" for at in range(8_000)), "-1," * 10_000):
+    for ranges in ("0-0," * 10_000 + "1-1", ",".join(f"{2 * at}-{2 * at}" for at in range(5_000)), "-1," * 10_000):
 
         def ask(ranges: str = ranges) -> None:
             path = f"{url}/models/regressor/versions/1/checkpoint"
@@ -228,11 +228,12 @@ FLOODS = [
     Hostile("one field of 1 GB", "/predict/mnist", [b"Content-Type: " + FORM.encode(), b"Content-Length: 1000000000"],
             FIELD, {413}),
     post("a million urlencoded fields", URLENCODED, b"a=b&" * 1_000_000, 415),
-    post("a million urlencoded fields to train", URLENCODED, b"a=b&" * 1_000_000, 413, 415, path="/train"),
+    Hostile("a million urlencoded fields to train", "/train", [b"Content-Type: " + URLENCODED.encode()],
+            (b"a=b&" * 250_000,) * 4, {413, 415}),
     post("a million part headers", FORM, b"--x\r\n" + b"A: b\r\n" * 1_000_000, 400),
     post("a part header of 60 MB", FORM, b"--x\r\nA: " + b"x" * 60_000_000, 400),
     post("60 MB before the form", FORM, b"\r\n" * 30_000_000, 400),
-    post("60 MB of almost the boundary", FORM, PART + b"\r\n--" * 15_000_000, 400, 422),
+    post("15 MB of almost the boundary", FORM, PART + b"\r\n--" * 3_750_000, 400, 422),
 ]  # fmt: skip
 
 
