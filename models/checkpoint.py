@@ -30,6 +30,7 @@ _UNREADABLE = (
     AssertionError, struct.error,
 )  # fmt: skip
 _ZIP = b"PK\x03\x04"
+_FLOOR = (2, 10)  # of PyTorch: before it a crafted file could run code though weights_only was set (CVE-2026-24747)
 
 
 def save_weights(state: Mapping[str, Tensor], path: Path) -> str:
@@ -79,6 +80,9 @@ def read_state(content: bytes, name: str) -> dict[str, Tensor]:
     """
     if content[8:9] == b"{" and not content.startswith(_ZIP):  # eight bytes of length, then a JSON header
         return _read_safetensors(content, name)
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _FLOOR:
+        floor = ".".join(map(str, _FLOOR))
+        raise CheckpointError(f"PyTorch {torch.__version__} reads {name} in an unsafe way: install {floor} or newer")
     try:
         if not content.startswith(_ZIP):
             raise ValueError("not the form that torch.save has written since PyTorch 1.6")

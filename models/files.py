@@ -24,6 +24,11 @@ def write_whole(content: bytes, path: Path) -> None:
     sync_folder(path.parent)
 
 
+def unwritable(err: OSError) -> str:
+    """What to tell a caller who wanted something kept; it names no folder."""
+    return f"the store folder cannot be written ({err.strerror}): make room there, or see to its permissions"
+
+
 def sync_folder(folder: Path) -> None:
     """Make the names of a folder's files last."""
     handle = os.open(folder, os.O_RDONLY)

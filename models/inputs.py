@@ -155,7 +155,7 @@ def _one_by_one(inputs: list[Any], entry: Entry) -> Entries:
         try:
             good.append(_one(value, entry))
         except InvalidInput as err:
-            errors[position] = err.with_traceback(None)  # which holds this frame, and with it the whole body
+            errors[position] = err.alone()
     return stacked(good, errors, entry)
 
 

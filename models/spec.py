@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,15 @@ class InvalidInput(ValueError):
         super().__init__(f"{title}: {detail}")
         self.title = title
         self.detail = detail
+
+    def alone(self) -> Self:
+        """The same, without the frames it came through and the errors it was made of.
+
+        They hold the body, and what keeps the error: a circle that would stay in memory until the garbage collector
+        comes by.
+        """
+        self.__traceback__ = self.__cause__ = self.__context__ = None
+        return self
 
 
 class MalformedInput(InvalidInput):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
@@ -112,7 +113,7 @@ class BodyReader:
             try:
                 good.append(await self._entry(content, media_type, read))
             except InvalidInput as err:
-                errors[position] = err.with_traceback(None)  # which holds this frame, and with it the whole body
+                errors[position] = err.alone()
         return stacked(good, errors, spec.entry)
 
     async def off_the_loop(self, size: int, function: Callable[[], T]) -> T:
@@ -173,10 +174,11 @@ async def _files(headers: Headers, content: bytes) -> list[tuple[str, bytes]]:
         if not parser.ended:  # raised in here, it has the parser close what it opened
             raise MultiPartException("it ends before its last boundary")
 
-    parser = _Form(headers, stream(), max_files=MAX_FILES, max_fields=MAX_FILES, max_part_size=len(content))
-    parser.spool_max_size = len(content) + 1  # the body is in memory already: nothing goes to a temporary file
     try:
-        form = await parser.parse()
+        async with aclosing(stream()) as pieces:  # which holds the parser that holds it, and with them the whole body
+            parser = _Form(headers, pieces, max_files=MAX_FILES, max_fields=MAX_FILES, max_part_size=len(content))
+            parser.spool_max_size = len(content) + 1  # the body is in memory already: nothing goes to a temporary file
+            form = await parser.parse()
     except MultiPartException as err:
         if err.message.startswith("Too many"):
             raise TooManySamples(MAX_FILES + 1, MAX_FILES) from err

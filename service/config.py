@@ -126,7 +126,8 @@ class _Fields(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         head = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:<7} {_one_line(record.getMessage())}"
         words = [head, *(f"{key}={_one_line(str(value))}" for key, value in _extra(record).items())]
-        return " ".join(words) + (f"\n{self.formatException(record.exc_info)}" if record.exc_info else "")
+        trace = self.formatException(record.exc_info).splitlines() if record.exc_info else []
+        return "\n    ".join([" ".join(words), *map(_one_line, trace)])
 
 
 class _Json(logging.Formatter):

@@ -11,10 +11,11 @@ from typing import Any
 
 import orjson
 
+from models.files import unwritable
 from models.record import Record
 from service import exports
 from service.child import Child, Message, StartChild
-from service.errors import Invalid, ServiceError
+from service.errors import Invalid, ServiceError, StoreUnavailable
 from service.recipes import ReadRecipes, RecipeSchema, complete_config
 from service.registry import Registry, Version
 from service.store import Store
@@ -37,7 +38,7 @@ class Importer:
     async def register(self, model: str, content: bytes, arguments: str) -> Version:
         """The new version of `model`. `arguments` is a JSON object of the network's constructor arguments.
 
-        Raises Invalid, listing every key of the state_dict that does not fit.
+        Raises Invalid, listing every key of the state_dict that does not fit, and StoreUnavailable.
         """
         named = _json_object(arguments)
         recipe = (await self._recipes()).get(model)
@@ -61,15 +62,20 @@ class Importer:
     def _adopted(self, child: Child, model: str, content: bytes, arguments: Mapping[str, Any]) -> tuple[Record, Path]:
         """The upload, checked by building the network from it, in the store as torch.save would write it."""
         folder = self._store.folder.resolve()
-        with NamedTemporaryFile(dir=folder, prefix=".upload-") as file:
-            file.write(content)
-            file.flush()
-            order = {"op": "adopt", "model": model, "path": file.name, "arguments": arguments, "store": str(folder)}
-            answer = _last_word(child, order)
+        try:
+            with NamedTemporaryFile(dir=folder, prefix=".upload-") as file:
+                file.write(content)
+                file.flush()
+                order = {"op": "adopt", "model": model, "path": file.name, "arguments": arguments, "store": str(folder)}
+                answer = _last_word(child, order)
+        except OSError as err:
+            raise StoreUnavailable(unwritable(err)) from err
         if answer["kind"] == "result":
             return Record(**answer["record"]), self._store.folder / answer["path"]
         if answer["title"] == "Broken checkpoint":
             raise Invalid(answer["detail"])
+        if answer["title"] == StoreUnavailable.title:
+            raise StoreUnavailable(answer["detail"])
         raise ServiceError(f"the upload could not be checked: {answer['detail']}")
 
     def _evaluated(self, child: Child, model: str, record: Record, path: Path, recipe: RecipeSchema) -> Record:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 
-from service.errors import Conflict, NotFound
+from service.errors import Conflict, Invalid, NotFound
 from service.gate import Gate, Policy
 from service.store import Store, events, jobs
 
@@ -78,12 +78,14 @@ class Jobs:
         key: str | None = None,
         now: float,
     ) -> Job:
-        """A new job; or the first one with that idempotency key."""
+        """A new job; or the first one with that idempotency key. Raises Invalid where that one was another order."""
         with self._store.write() as connection:
-            if key is not None:
-                first = _one(connection, jobs.c.idempotency_key == key)
-                if first is not None:
-                    return first
+            first = None if key is None else _one(connection, jobs.c.idempotency_key == key)
+            if first is not None:
+                order = model, config, promote, tensorboard
+                if (first.model, first.config, first.promote, first.tensorboard) != order:
+                    raise Invalid(f"this Idempotency-Key was sent with another order, job {first.id}: send a new key")
+                return first
             job_id = uuid4().hex
             connection.execute(
                 jobs.insert().values(

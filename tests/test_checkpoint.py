@@ -1,5 +1,9 @@
 import json
 import pickle
+import struct
+import subprocess
+import sys
+import zipfile
 from collections import OrderedDict
 from pathlib import Path
 from typing import Any
@@ -11,7 +15,7 @@ from torch import nn
 from models import checkpoint
 from models.catalog import specs
 from models.record import CheckpointError, Record, exists, record_path
-from tests.fakes import LINE, Line, save_line
+from tests.fakes import LINE, ROOT, Line, save_line
 
 
 def test_the_same_tensors_give_the_same_bytes_and_come_back(tmp_path: Path) -> None:
@@ -88,7 +92,7 @@ class Canary:
 
 
 @pytest.mark.parametrize("write", ["torch", "pickle"])
-def test_nothing_but_tensors_is_ever_unpickled(write: str, tmp_path: Path) -> None:
+def test_s05_nothing_but_tensors_is_ever_unpickled(write: str, tmp_path: Path) -> None:
     canary, path = tmp_path / "canary", tmp_path / "line.pt"
     if write == "torch":
         torch.save({"slope": Canary(canary)}, path)
@@ -97,6 +101,87 @@ def test_nothing_but_tensors_is_ever_unpickled(write: str, tmp_path: Path) -> No
     with pytest.raises(CheckpointError, match=r"line\.pt is no state_dict file"):
         checkpoint.load("line", LINE, path)
     assert not canary.exists()
+
+
+def archive(pickled: bytes, storage: bytes, path: Path) -> None:
+    """A file as torch.save writes it, with other contents."""
+    torch.save({"slope": torch.ones(1)}, path)
+    with zipfile.ZipFile(path) as honest:
+        members = {name: honest.read(name) for name in honest.namelist()}
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in members.items():
+            file.writestr(name, {"data.pkl": pickled, "0": storage}.get(name.rpartition("/")[2], content))
+
+
+def tensor(storage_size: int, size: int, offset: int = 0) -> bytes:
+    """The opcodes that make a tensor of `size` numbers on a storage that says to have `storage_size`."""
+    numbers = b"".join(b"J" + struct.pack("<i", number) for number in (offset,))
+    shape = b"(J" + struct.pack("<i", size) + b"t(J" + struct.pack("<i", 1) + b"t"
+    storage = b"(X\x07\0\0\0storagectorch\nFloatStorage\nX\x01\0\0\x000X\x03\0\0\0cpuJ" + struct.pack(
+        "<i", storage_size
+    )
+    rebuild = b"ctorch._utils\n_rebuild_tensor_v2\n("
+    return rebuild + storage + b"tQ" + numbers + shape + b"\x89ccollections\nOrderedDict\n)RtR"
+
+
+def state_of(value: bytes) -> bytes:
+    return b"\x80\x02}X\x05\0\0\0slope" + value + b"s."
+
+
+KEY = b"X\x05\0\0\0slopeK\x01"
+CRAFTED = {
+    "SETITEM on a list": (b"\x80\x02]" + KEY + b"s.", bytes(4)),
+    "SETITEM on a number": (b"\x80\x02K\x05" + KEY + b"s.", bytes(4)),
+    "SETITEM on a tensor": (b"\x80\x02" + tensor(1, 1) + KEY + b"s.", bytes(4)),
+    "SETITEM on a class": (b"\x80\x02ctorch\nFloatStorage\n" + KEY + b"s.", bytes(4)),
+    "SETITEMS on a list": (b"\x80\x02](" + KEY + KEY + b"u.", bytes(4)),
+    "SETITEMS on a tensor": (b"\x80\x02" + tensor(1, 1) + b"(" + KEY + b"u.", bytes(4)),
+    "a storage shorter than it says": (state_of(tensor(2**20, 2**20)), bytes(4)),
+    "a storage of no byte": (state_of(tensor(2**30, 2**30)), b""),
+    "a storage larger than it says": (state_of(tensor(1, 2**20)), bytes(4)),
+    "a storage of negative size": (state_of(tensor(-1, 1)), bytes(4)),
+    "a tensor beyond its storage": (state_of(tensor(1, 1, offset=2**30)), bytes(4)),
+    "a tensor before its storage": (state_of(tensor(1, 1, offset=-(2**20))), bytes(4)),
+}
+READ = """
+import sys
+from pathlib import Path
+from models.checkpoint import read_state
+from models.record import CheckpointError
+for path in map(Path, sys.argv[1:]):
+    try:
+        sys.stdout.write(f"read {list(read_state(path.read_bytes(), path.name))}\\n")
+    except CheckpointError as err:
+        sys.stdout.write(f"refused {err}\\n")
+"""
+
+
+def test_s06_crafted_files_are_refused_and_their_reader_lives_on(tmp_path: Path) -> None:
+    """In a process of its own, which a corrupted heap would end; the last file is a good one, and is read."""
+    canary = tmp_path / "canary"
+    paths = [tmp_path / f"{number}.pt" for number in range(len(CRAFTED))]
+    for path, (pickled, storage) in zip(paths, CRAFTED.values(), strict=True):
+        archive(pickled, storage, path)
+    touching = b"\x80\x02cposix\nsystem\nX" + struct.pack("<I", len(f"touch {canary}")) + f"touch {canary}".encode()
+    archive(touching + b"\x85R.", bytes(4), tmp_path / "code.pt")
+    archive(state_of(tensor(1, 1)), struct.pack("<f", 2.0), tmp_path / "good.pt")
+    words = [sys.executable, "-c", READ, *map(str, [*paths, tmp_path / "code.pt", tmp_path / "good.pt"])]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    *crafted, good = done.stdout.splitlines()
+    assert good == "read ['slope']"
+    said = dict(zip([*CRAFTED, "code"], crafted, strict=True))
+    assert not {name: line for name, line in said.items() if not line.startswith("refused")}
+    assert not canary.exists()
+
+
+def test_s06_a_pytorch_that_reads_in_an_unsafe_way_reads_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_line(tmp_path)
+    monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
+    with pytest.raises(CheckpointError, match=r"2\.9\.1\+cpu reads .* install 2\.10 or newer"):
+        checkpoint.load("line", LINE, path)
 
 
 def test_a_pickled_network_is_refused(tmp_path: Path) -> None:
@@ -121,7 +206,7 @@ def test_damaged_weights_are_a_clear_error(damage: bytes, tmp_path: Path) -> Non
         checkpoint.load("line", LINE, tmp_path / "line.pt")
 
 
-def test_every_truncation_is_refused(tmp_path: Path) -> None:
+def test_s06_every_truncation_is_refused(tmp_path: Path) -> None:
     path = save_line(tmp_path)
     whole = path.read_bytes()
     record_path(path).unlink()

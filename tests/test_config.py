@@ -89,7 +89,7 @@ def root_logger() -> object:
 
 
 @pytest.mark.usefixtures("root_logger")
-def test_a_log_line_has_fields_and_cannot_be_forged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_s19_a_log_line_has_fields_and_cannot_be_forged(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("text")
     logging.getLogger("x").warning("odd name", extra={"model": "a\nERROR forged \x1b[31m"})
     (line,) = capsys.readouterr().err.splitlines()

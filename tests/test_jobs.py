@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import Conflict, NotFound
+from service.errors import Conflict, Invalid, NotFound
 from service.gate import Gate
 from service.jobs import MAX_ATTEMPTS, Job, Jobs, LeaseLost
 from service.store import Store
@@ -62,6 +62,17 @@ def test_a_repeated_idempotency_key_gives_the_first_job(jobs: Jobs) -> None:
     assert enqueue(jobs, key="k") == first
     assert enqueue(jobs, key="other").id != first.id
     assert len(jobs.page(limit=10)) == 2
+
+
+@pytest.mark.parametrize(
+    "change", [{"model": "m2"}, {"config": {"epochs": 2}}, {"promote": "never"}, {"tensorboard": True}]
+)
+def test_an_idempotency_key_of_another_order_is_refused(jobs: Jobs, change: dict[str, Any]) -> None:
+    order: dict[str, Any] = {"model": "m", "config": {"epochs": 1}, "promote": "always", "tensorboard": False}
+    first = jobs.enqueue(**order, key="k", now=0)
+    with pytest.raises(Invalid, match=f"another order, job {first.id}"):
+        jobs.enqueue(**{**order, **change}, key="k", now=0)
+    assert jobs.page(limit=10) == [first]
 
 
 def test_a_job_whose_lease_ran_out_is_claimed_by_another_worker(jobs: Jobs) -> None:

@@ -26,7 +26,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         yield client
 
 
-def test_the_page_needs_no_key_and_says_what_a_browser_may_do_with_it(line: TestClient) -> None:
+def test_s31_the_page_needs_no_key_and_says_what_a_browser_may_do_with_it(line: TestClient) -> None:
     for path in ("/", "/page/style.css"):
         response = line.get(path)
         assert response.status_code == 200
@@ -66,7 +66,7 @@ def test_the_page_names_no_other_host_and_only_files_that_exist() -> None:
         }
 
 
-def test_the_page_makes_no_markup_of_text_and_holds_no_inline_code() -> None:
+def test_s31_the_page_makes_no_markup_of_text_and_holds_no_inline_code() -> None:
     for path in FILES:
         text = path.read_text()
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(", text), path.name

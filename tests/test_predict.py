@@ -136,7 +136,7 @@ def test_a_form_of_256_pictures_is_taken_and_one_more_is_not(client: TestClient)
     assert is_problem(client.post("/predict/mnist", files=[("f", SEVEN)] * 257), 413, "at most 256")
 
 
-def test_a_large_picture_is_decoded_off_the_loop_and_answered(client: TestClient) -> None:
+def test_s30_a_large_picture_is_decoded_off_the_loop_and_answered(client: TestClient) -> None:
     page = np.full((800, 800), 255, np.uint8)
     page[100:380, 200:480] = 255 - np.kron(drawn_seven(), np.ones((10, 10), np.uint8))
     assert client.post("/predict/mnist", content=png(page)).json()["predictions"][0]["label"] == 7
@@ -194,11 +194,11 @@ def test_an_unknown_model_lists_those_there_are(client: TestClient) -> None:
 @pytest.mark.parametrize(
     "path", ["/predict/..%2fmnist", "/predict/%2e%2e", "/predict/", "/predict", "/predict/a%00b", "/x"]
 )
-def test_odd_paths_are_404(client: TestClient, path: str) -> None:
+def test_s02_odd_paths_are_404(client: TestClient, path: str) -> None:
     assert is_problem(client.post(path, content=SEVEN), 404)
 
 
-def test_another_method_is_405_and_names_the_right_one(client: TestClient) -> None:
+def test_s26_another_method_is_405_and_names_the_right_one(client: TestClient) -> None:
     response = client.get("/predict/mnist")
     assert is_problem(response, 405, "POST")
     assert response.headers["allow"] == "POST"

@@ -100,7 +100,7 @@ def test_unknown_addresses_are_problem_documents(line: TestClient) -> None:
     assert (response.status_code, response.json()["status"]) == (404, 404)
 
 
-def test_an_unexpected_failure_shows_nothing_of_the_machine(tmp_path: Path) -> None:
+def test_s15_an_unexpected_failure_shows_nothing_of_the_machine(tmp_path: Path) -> None:
     save_line(tmp_path)
     app = create_app(Settings(store=tmp_path / "store"), {"line": LINE}, tmp_path, line_recipes)
 

@@ -60,6 +60,9 @@ def test_a_repeated_idempotency_key_gives_the_first_job(client: TestClient) -> N
     assert again.json() == first.json()
     assert other.json()["id"] != first.json()["id"]
     assert ask("x" * 201).status_code == 422
+    reused = client.post("/train", json={"model": "line", "promote": "never"}, headers={"Idempotency-Key": "a"})
+    assert reused.status_code == 422
+    assert first.json()["id"] in reused.json()["detail"]
 
 
 @pytest.mark.parametrize(

@@ -184,6 +184,24 @@ def test_what_is_no_state_dict_of_this_model_is_refused(client: TestClient, cont
     assert len(client.get("/models/line/versions").json()["versions"]) == 1
 
 
+@pytest.mark.parametrize("in_the_way", ["store", "store/checkpoints/line"])
+def test_an_upload_to_a_store_that_cannot_be_written_is_a_503(tmp_path: Path, in_the_way: str) -> None:
+    save_line(tmp_path)
+    options = {"store": tmp_path / "store", "database_url": f"sqlite:///{tmp_path / 'torchloop.db'}"}
+    with serving(tmp_path, {"line": LINE}, no_recipes, **options) as client:
+        folder = tmp_path / in_the_way
+        folder.rename(tmp_path / "moved")
+        folder.write_text("a file where a folder should be")
+        refused = client.post("/models/line/versions", content=state(5))
+        assert (refused.status_code, refused.json()["title"]) == (503, "Store unavailable")
+        assert "the store folder cannot be written" in refused.json()["detail"]
+        assert str(tmp_path) not in refused.text
+        folder.unlink()
+        (tmp_path / "moved").rename(folder)
+        assert upload(client, 5) == 2
+        assert not list(tmp_path.rglob(".*"))
+
+
 def test_unknown_models_and_versions_are_404(client: TestClient) -> None:
     for method, path in [
         ("GET", "/models/x/versions"),

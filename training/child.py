@@ -30,6 +30,7 @@ from models.catalog import specs
 from models.device import resolve
 from models.explanations import packed, unpacked
 from models.export import export
+from models.files import unwritable
 from models.record import CheckpointError, Record, keep
 from models.spec import ModelSpec
 from training import plots
@@ -44,6 +45,10 @@ _NICENESS = 10  # serving goes first
 _PLOT_EVERY_S = 2.0
 _EXPLAINED = 4  # networks
 _LAST_BREATH_S = 2.0  # between the end of the input and the end of this process, whatever it is doing
+
+
+class StoreError(Exception):
+    """What was to be kept cannot be written."""
 
 
 class Child:
@@ -66,6 +71,8 @@ class Child:
             self._tell(kind="error", title="Training failed", detail=str(err))
         except CheckpointError as err:
             self._tell(kind="error", title="Broken checkpoint", detail=str(err))
+        except StoreError as err:
+            self._tell(kind="error", title="Store unavailable", detail=str(err))
         except NoGradient as err:
             self._tell(kind="error", title="No gradient", detail=str(err))
         except Exception as err:  # noqa: BLE001 - the job's edge: a recipe may raise anything, and would raise it again
@@ -136,7 +143,10 @@ class Child:
         network = checkpoint.build(self._specs[name], arguments)
         checkpoint.adopt(network, checkpoint.read_state(Path(order["path"]).read_bytes(), "the upload"))
         content = checkpoint.to_bytes(network.state_dict())
-        path = keep(content, store, name)
+        try:
+            path = keep(content, store, name)
+        except OSError as err:
+            raise StoreError(unwritable(err)) from err
         sha256 = hashlib.sha256(content).hexdigest()
         record = Record(model=name, sha256=sha256, arguments=arguments, torch=torch.__version__, command="uploaded")
         return {"path": path.relative_to(store).as_posix(), "record": asdict(record)}

@@ -45,7 +45,7 @@ def _commands(specs: Mapping[str, ModelSpec], jobs: Jobs, recipes: ReadRecipes) 
         response: Response,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
     ) -> JobInfo:
-        """The job is queued, and a worker takes it up. A repeated Idempotency-Key gives the first job again."""
+        """The job is queued, and a worker takes it up. A repeat with its Idempotency-Key gives the first job again."""
         require_model(body.model, specs)
         config = complete_config(body.model, await recipes(), body.config)
         job = await asyncio.to_thread(
