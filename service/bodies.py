@@ -71,28 +71,8 @@ class BodyReader:
         return Samples(spec.preprocess(entries.good), entries.errors, len(entries))
 
     async def read(self, scope: Scope, receive: Receive) -> bytes:
-        """The whole body, counted while it arrives: a Content-Length is believed only where it is too large.
-
-        Raises TooLarge, and ClientDisconnect where the caller has gone.
-        """
-        limit = self._max_body_bytes
-        declared = header(scope, b"content-length")
-        if declared.isdigit() and int(declared[:20]) > limit:
-            raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
-        message = await receive()
-        body: bytes | bytearray = message.get("body", b"")  # mostly the whole of it
-        while message.get("more_body", False):
-            if isinstance(body, bytes):
-                body = bytearray(body)
-            message = await receive()
-            body += message.get("body", b"")
-            if len(body) > limit:
-                break
-        if message["type"] == "http.disconnect":
-            raise ClientDisconnect
-        if len(body) > limit:
-            raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
-        return bytes(body)
+        """The whole body. Raises TooLarge, and ClientDisconnect where the caller has gone."""
+        return await read_body(scope, receive, self._max_body_bytes)
 
     async def inflated(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body, its Content-Encoding undone: the limit counts what comes out of it.
@@ -196,6 +176,30 @@ def _file(part: UploadFile | str) -> UploadFile:
     if isinstance(part, str):
         raise InvalidInput("No file", "a field of the form is text; send each picture as a file")
     return part
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """A whole body, counted while it arrives: a Content-Length is believed only where it is too large.
+
+    Raises TooLarge, and ClientDisconnect where the caller has gone.
+    """
+    declared = header(scope, b"content-length")
+    if declared.isdigit() and int(declared[:20]) > limit:
+        raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
+    message = await receive()
+    body: bytes | bytearray = message.get("body", b"")  # mostly the whole of it
+    while message.get("more_body", False):
+        if isinstance(body, bytes):
+            body = bytearray(body)
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > limit:
+            break
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    if len(body) > limit:
+        raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
+    return bytes(body)
 
 
 def header(scope: Scope, name: bytes) -> bytes:

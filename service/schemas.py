@@ -8,8 +8,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 
 from service.gate import Policy
 
-MAX_JSON_BYTES = 1_048_576  # of one of these bodies
-
 
 def _from_seconds(value: object) -> object:
     return datetime.fromtimestamp(value, UTC) if isinstance(value, float | int) else value

@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from models.catalog import specs
 from service.app import create_app
+from service.bounded import MAX_JSON_BYTES
 from service.config import Settings
 from tests.fakes import LINE, save_line
 from tests.serving import BASE_URL, LINE_RECIPE, line_recipes, serving
@@ -113,3 +114,15 @@ def test_s15_an_unexpected_failure_shows_nothing_of_the_machine(tmp_path: Path) 
     assert response.status_code == 500
     assert response.json()["title"] == "Internal error"
     assert "secret" not in response.text
+
+
+@pytest.mark.parametrize("path", ["/train", "/models/line/promote", "/models/line/rollback", "/jobs/0/cancel"])
+@pytest.mark.parametrize("declared", [True, False])
+def test_a_body_that_is_too_large_is_a_problem_document_whether_it_says_so_or_not(
+    line: TestClient, path: str, declared: bool
+) -> None:
+    body = b" " * (MAX_JSON_BYTES + 1)
+    response = line.post(path, content=body if declared else iter([body]), headers={"Content-Type": "application/json"})
+    assert response.status_code == 413
+    assert response.headers["content-type"] == "application/problem+json"
+    assert str(MAX_JSON_BYTES) in response.json()["detail"]

@@ -12,10 +12,11 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
 from models.spec import ModelSpec
+from service.bounded import Bounded
 from service.errors import NotFound, require_model
 from service.jobs import FINAL, Event, Job, Jobs, State
 from service.recipes import ReadRecipes, complete_config
-from service.schemas import MAX_JSON_BYTES, JobHistory, JobInfo, JobPage, TrainRequest
+from service.schemas import JobHistory, JobInfo, JobPage, TrainRequest
 
 _POLL_S = 0.25
 _KEEP_ALIVE_S = 15.0
@@ -37,7 +38,7 @@ def router(specs: Mapping[str, ModelSpec], jobs: Jobs, store: Path, recipes: Rea
 
 
 def _commands(specs: Mapping[str, ModelSpec], jobs: Jobs, recipes: ReadRecipes) -> APIRouter:
-    routes = APIRouter(max_body_size=MAX_JSON_BYTES)
+    routes = APIRouter(route_class=Bounded)
 
     @routes.post("/train", status_code=202, summary="Train a model")
     async def train(

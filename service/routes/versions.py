@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse
 
 from models.spec import ModelSpec
 from service.bodies import OCTETS, BodyReader
+from service.bounded import Bounded
 from service.docs import CHECKPOINT_BODY
 from service.errors import NotFound, require_model
 from service.imports import Importer
@@ -16,7 +17,6 @@ from service.keys import caller
 from service.registry import Registry, Version
 from service.rollout import Rollout
 from service.schemas import (
-    MAX_JSON_BYTES,
     History,
     Moment,
     Promoted,
@@ -72,7 +72,7 @@ def versions_router(
 
 def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollout: Rollout) -> APIRouter:
     """The routes over what is live, wired to their objects."""
-    routes = APIRouter(tags=["promotions"], max_body_size=MAX_JSON_BYTES)
+    routes = APIRouter(tags=["promotions"], route_class=Bounded)
 
     @routes.post("/models/{model}/promote", summary="Make a version live")
     async def promote(model: str, body: PromoteRequest, request: Request) -> Promoted:
