@@ -8,6 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from models.inputs import damaged_picture
+from models.pieces import writing
 from models.spec import Array, InvalidInput
 
 FIELD = 28  # pixels, the whole picture
@@ -89,7 +90,10 @@ def _find_ink(colours: Array) -> Array:
     if strength < _LEAST_CONTRAST:
         raise no_ink()
     ink = ((distance - threshold / 2) / max(strength - threshold / 2, 1.0)).clip(0, 1)
-    inked: Array = np.where(_near(smooth > threshold), ink, 0).astype(np.float32)
+    marks: Array = smooth > threshold
+    if min(marks.shape) > 2 * FIELD:
+        marks = writing(marks)
+    inked: Array = np.where(_near(marks), ink, 0).astype(np.float32)
     return inked
 
 
