@@ -13,6 +13,7 @@ import time
 import timeit
 from functools import partial
 from statistics import median
+from typing import Any
 
 import numpy as np
 import psutil
@@ -28,7 +29,7 @@ from service.bodies import BodyReader
 
 _MAX_PIXELS = 25_000_000
 _CALLS = 2_000  # of a small picture, in one measurement
-_PHOTOS = {
+_PHOTOS: dict[str, dict[str, Any]] = {
     "JPEG": {"format": "jpeg", "quality": 85},
     "progressive JPEG": {"format": "jpeg", "quality": 85, "progressive": True},
     "PNG": {"format": "png", "compress_level": 1},
@@ -85,7 +86,7 @@ def _photographed(name: str) -> bytes:
     return _encoded(photo, **_PHOTOS[name])
 
 
-def _encoded(picture: Image.Image, **options: object) -> bytes:
+def _encoded(picture: Image.Image, **options: Any) -> bytes:
     file = io.BytesIO()
     picture.save(file, **options)
     return file.getvalue()

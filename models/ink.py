@@ -17,6 +17,7 @@ _WORKING_SIZE = 320  # pixels, longer side: enough for the ink, small enough for
 _FITTED_SIZE = 80  # pixels, shorter side: what the paper's colour is learnt from
 _REACH = 10  # pixels of _FITTED_SIZE: strokes up to twice as wide, and one, are no paper
 _LEAST_CONTRAST = 24.0  # grey levels between paper and ink: below, there is noise only
+_MOST = FIELD * FIELD * 3 // 4  # pixels of ink, where the rest is black; of the MNIST digits none has half of them
 _FAINT = bytes(range(int(_LEAST_CONTRAST)))  # the grey levels that count as no ink on black
 
 
@@ -29,7 +30,7 @@ def read_digit(picture: Image.Image) -> Array:
         if picture.size == (FIELD, FIELD) and picture.mode == "L":
             content = picture.tobytes()
             border = content[:FIELD] + content[-FIELD:] + content[::FIELD] + content[FIELD - 1 :: FIELD]
-            if sum(border) < 128 * len(border) and content.translate(None, _FAINT):
+            if sum(border) < 128 * len(border) and 0 < len(content.translate(None, _FAINT)) < _MOST:
                 return np.frombuffer(content, np.uint8).reshape(FIELD, FIELD)
         return _to_field(_find_ink(_colours(_shrunk(picture))))
     except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as err:

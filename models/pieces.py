@@ -8,6 +8,7 @@ from models.spec import Array
 
 _MARGIN = 0.06  # of a side: a frame drawn this close to the picture's edge runs along it
 _ALONG = 0.8  # of a side: what covers more of it runs along it
+_HELD = 0.2  # of a side: what touches more of it comes from outside the picture
 _LEAST = 0.04  # of the picture's longer side: smaller marks are no writing where there is more
 _FAR = 0.15  # of the writing's longer side: how far from it a speck has to lie to be left out
 _SPECK = 0.15  # of the largest piece's marks: a piece of fewer may be a speck
@@ -15,7 +16,7 @@ _SPECK = 0.15  # of the largest piece's marks: a piece of fewer may be a speck
 
 @dataclass(slots=True)
 class _Piece:
-    """Marks that hang together: their number, their bounds, and whether they hold the picture's edge."""
+    """Marks that hang together: their number, their bounds, and whether they lie around the page."""
 
     count: int
     top: int
@@ -37,8 +38,8 @@ class _Piece:
 def writing(marks: Array) -> Array:
     """bool (height, width) -> the marks that are writing.
 
-    What lies around the page goes: pieces that hold a corner of the picture or run along a side of it; then specks:
-    small pieces, far from the largest one. Where nothing else would be left, they are the writing.
+    What lies around the page goes: pieces that hold a corner of the picture or a part of a side, or run along one; then
+    specks: small pieces, far from the largest one. Where nothing else would be left, they are the writing.
     """
     halved = _halved(marks)
     labels = _labelled(halved)
@@ -51,15 +52,17 @@ def writing(marks: Array) -> Array:
     main = max(inside.values(), key=lambda piece: piece.count)
     near = _FAR * main.longer_side
     kept = [label for label, piece in inside.items() if piece.count >= _SPECK * main.count or piece.gap(main) <= near]
-    wanted: Array = np.isin(labels, kept).repeat(2, axis=0).repeat(2, axis=1)[: marks.shape[0], : marks.shape[1]]
-    return marks & wanted
+    wanted: Array = np.isin(labels, kept)
+    whole = wanted.repeat(2, axis=0).repeat(2, axis=1)[: marks.shape[0], : marks.shape[1]]
+    return marks & whole
 
 
 def _halved(marks: Array) -> Array:
     """A pixel for each two by two, marked where one of them is: it bridges the smallest gaps."""
     height, width = marks.shape
     even = np.pad(marks, [(0, height % 2), (0, width % 2)])
-    halved: Array = even.reshape(even.shape[0] // 2, 2, even.shape[1] // 2, 2).any(axis=(1, 3))
+    rows: Array = even[::2] | even[1::2]
+    halved: Array = rows[:, ::2] | rows[:, 1::2]
     return halved
 
 
@@ -105,16 +108,20 @@ def _pieces(labels: Array) -> dict[int, _Piece]:
         bounds += [least.tolist(), most.tolist()]
     counts = np.bincount(owner, minlength=len(found)).tolist()
     around = _around(labels)
-    columns_of = zip(found.tolist(), counts, *bounds, strict=True)
-    return {label: _Piece(*rest, around=label in around) for label, *rest in columns_of}
+    top, bottom, left, right = bounds
+    return {
+        label: _Piece(counts[i], top[i], bottom[i], left[i], right[i], label in around)
+        for i, label in enumerate(found.tolist())
+    }
 
 
 def _around(labels: Array) -> set[int]:
-    """The labels that hold a corner, or run along a side."""
+    """The labels that hold a corner, or a part of a side, or run along one."""
     around = {int(labels[y, x]) for y in (0, -1) for x in (0, -1)}
     for side in (labels, labels[::-1], labels.T, labels.T[::-1]):
         margin = side[: max(1, round(_MARGIN * len(side)))]
-        for label in np.unique(margin):
-            if (margin == label).any(axis=0).mean() > _ALONG:
-                around.add(int(label))
+        for label in np.unique(margin).tolist():
+            holds = (margin[0] == label).mean()
+            if holds > _HELD or (margin == label).any(axis=0).mean() > _ALONG:
+                around.add(label)
     return around - {0}
