@@ -8,6 +8,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from models.inputs import damaged_picture
+from models.pieces import writing
 from models.spec import Array, InvalidInput
 
 FIELD = 28  # pixels, the whole picture
@@ -16,6 +17,7 @@ _WORKING_SIZE = 320  # pixels, longer side: enough for the ink, small enough for
 _FITTED_SIZE = 80  # pixels, shorter side: what the paper's colour is learnt from
 _REACH = 10  # pixels of _FITTED_SIZE: strokes up to twice as wide, and one, are no paper
 _LEAST_CONTRAST = 24.0  # grey levels between paper and ink: below, there is noise only
+_MOST = FIELD * FIELD * 3 // 4  # pixels of ink, where the rest is black; of the MNIST digits none has half of them
 _FAINT = bytes(range(int(_LEAST_CONTRAST)))  # the grey levels that count as no ink on black
 
 
@@ -28,7 +30,7 @@ def read_digit(picture: Image.Image) -> Array:
         if picture.size == (FIELD, FIELD) and picture.mode == "L":
             content = picture.tobytes()
             border = content[:FIELD] + content[-FIELD:] + content[::FIELD] + content[FIELD - 1 :: FIELD]
-            if sum(border) < 128 * len(border) and content.translate(None, _FAINT):
+            if sum(border) < 128 * len(border) and 0 < len(content.translate(None, _FAINT)) < _MOST:
                 return np.frombuffer(content, np.uint8).reshape(FIELD, FIELD)
         return _to_field(_find_ink(_colours(_shrunk(picture))))
     except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as err:
@@ -89,7 +91,10 @@ def _find_ink(colours: Array) -> Array:
     if strength < _LEAST_CONTRAST:
         raise no_ink()
     ink = ((distance - threshold / 2) / max(strength - threshold / 2, 1.0)).clip(0, 1)
-    inked: Array = np.where(_near(smooth > threshold), ink, 0).astype(np.float32)
+    marks: Array = smooth > threshold
+    if min(marks.shape) > 2 * FIELD:
+        marks = writing(marks)
+    inked: Array = np.where(_near(marks), ink, 0).astype(np.float32)
     return inked
 
 

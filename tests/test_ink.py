@@ -32,10 +32,23 @@ def test_a_grey_28x28_picture_with_light_ink_is_taken_as_it_is() -> None:
     assert (read_digit(Image.fromarray(SEVEN)) == SEVEN).all()
 
 
+def test_light_ink_on_grey_is_not_taken_as_it_is() -> None:
+    field = read_digit(Image.fromarray(np.maximum(SEVEN, 50)))
+    assert field[0].max() == 0
+    assert likeness(field) > 0.85
+
+
 def through(image: Image.Image, kind: str, **options: object) -> Image.Image:
     file = io.BytesIO()
     image.save(file, kind, **options)
     return Image.open(file)
+
+
+def blotted(page: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
+    """The page with a dark box on it."""
+    copy = page.copy()
+    ImageDraw.Draw(copy).rectangle(box, fill=60)
+    return copy
 
 
 def pictures() -> dict[str, Image.Image]:
@@ -61,6 +74,10 @@ def pictures() -> dict[str, Image.Image]:
         "black pen on a transparent canvas": canvas,
         "white pen on a transparent canvas": light_canvas,
         "uneven light": uneven,
+        "page on a table": ImageOps.expand(page, 30, 90),
+        "framed": ImageOps.expand(ImageOps.expand(page, 3, 0), 6, 255),
+        "dark corner": blotted(page, (0, 0, 90, 60)),
+        "specks of dust": blotted(blotted(page, (380, 280, 383, 283)), (5, 250, 8, 253)),
         "jpeg": through(page, "jpeg", quality=60),
         "palette": through(page.convert("P"), "gif"),
         "one bit": page.convert("1"),

@@ -1,5 +1,6 @@
 """python -m training mnist --epochs 1
 python -m training compare regressor --vary optimizer=sgd,adam --plot curves.png
+python -m training evaluate mnist models/pretrained/mnist.pt
 
 Fits a model, writes its checkpoint, and prints where it lies and how good it is. Add `--help` to learn what can be set.
 """
@@ -20,8 +21,10 @@ from training.compare import Trial, compare, table, variants
 from training.console import confusions, figures, heeding_ctrl_c, say, shown_progress
 from training.flags import Parser, add_flags, add_presets, command_line, read_config
 from training.recipe import Progress, TrainingError, recipes
-from training.run import run
+from training.run import held_out_figures, reopened, run
 from training.tensorboard import EventFile
+
+_DATA_HELP = "folder of datasets (TORCHLOOP_DATA, else data)"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -54,6 +57,8 @@ def _parser() -> Parser:
         _add_paths(of_model.add_argument_group("files"))
     if "compare" not in recipes():
         _add_comparison(models.add_parser("compare", help="fit a model with several values of one hyperparameter"))
+    if "evaluate" not in recipes():
+        _add_evaluation(models.add_parser("evaluate", help="print the figures of a checkpoint on its held-out data"))
     return parser
 
 
@@ -76,6 +81,20 @@ def _add_comparison(parser: Parser) -> None:
         _add_data(group)
 
 
+def _add_evaluation(parser: Parser) -> None:
+    parser.description = (
+        "Print the figures of a checkpoint on the validation and test splits of the data that it was fitted to: of a "
+        "model with classes accuracy, mean negative log likelihood (loss), calibration error (15 bins), confusion "
+        "matrix and the recall of each class."
+    )
+    parser.add_argument("name", choices=list(recipes()), metavar="MODEL", help=", ".join(recipes()))
+    parser.add_argument(
+        "checkpoint", type=_path_with(".pt"), metavar="FILE", help="a state_dict, e.g. one in the store"
+    )
+    parser.add_argument("--data", type=Path, default=_data_folder(), help=_DATA_HELP)
+    parser.set_defaults(act=_evaluate)
+
+
 def _add_paths(group: _ArgumentGroup) -> None:
     store = os.environ.get("TORCHLOOP_STORE") or "store"
     _add_data(group)
@@ -92,10 +111,13 @@ def _add_paths(group: _ArgumentGroup) -> None:
 
 
 def _add_data(group: _ArgumentGroup) -> None:
-    data = os.environ.get("TORCHLOOP_DATA") or "data"
     device = os.environ.get("TORCHLOOP_DEVICE") or "auto"
     group.add_argument("--device", type=_device, default=device, help="auto, cpu, cuda, cuda:N, mps (TORCHLOOP_DEVICE)")
-    group.add_argument("--data", type=Path, default=Path(data), help="folder of datasets (TORCHLOOP_DATA, else data)")
+    group.add_argument("--data", type=Path, default=_data_folder(), help=_DATA_HELP)
+
+
+def _data_folder() -> Path:
+    return Path(os.environ.get("TORCHLOOP_DATA") or "data")
 
 
 def _device(word: str) -> str:
@@ -154,9 +176,7 @@ def _train(options: Namespace) -> None:
                 device=options.device,
             )
     say(f"checkpoint {outcome.path}")
-    say(figures(outcome.record.metrics))
-    if wrong := confusions(outcome.record.metrics):
-        say(wrong)
+    _say_figures(outcome.record.metrics)
     if event_file:
         event_file.close(config, outcome.record.metrics)
     if options.register:
@@ -182,6 +202,21 @@ def _compare(options: Namespace) -> None:
     if options.plot:
         plots.save(plots.draw_comparison(f"{name}: {varied} compared", trials, recipe), options.plot)
         say(f"plot {options.plot}")
+
+
+def _evaluate(options: Namespace) -> None:
+    recipe = recipes()[options.name]
+    network, _, dataset = reopened(options.name, recipe, options.checkpoint, options.data)
+    weights = sum(parameters.numel() for parameters in network.parameters())
+    sizes = f"{len(dataset.test):,} test samples, {len(dataset.validation):,} validation samples"
+    say(f"{options.name}, {weights:,} parameters, on {dataset.name}: {sizes}")
+    _say_figures(held_out_figures(recipe, network, dataset))
+
+
+def _say_figures(metrics: Mapping[str, float]) -> None:
+    say(figures(metrics))
+    if wrong := confusions(metrics):
+        say(wrong)
 
 
 def _register(name: str, path: Path, store: Path) -> None:

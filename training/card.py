@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models import checkpoint
 from models.catalog import PRETRAINED, specs
 from models.ink import read_digit
 from models.record import Record
@@ -25,6 +24,7 @@ from models.spec import Array, InvalidInput
 from training import data, metrics, pictures, plots
 from training.console import say
 from training.recipe import Dataset, Recipe, TrainingError, recipes
+from training.run import reopened
 
 _FOLDER = Path(__file__).parents[1] / "docs" / "models"
 _PICTURES = 300  # of each kind, from the first test digits
@@ -54,9 +54,8 @@ def main() -> int:
 
 def write_card(name: str, data_folder: Path, folder: Path) -> Path:
     """Measure the shipped checkpoint, write its card and picture. Raises TrainingError where the data are missing."""
-    network, record = checkpoint.load(name, specs()[name], PRETRAINED / f"{name}.pt")
     recipe: Recipe[Any] = recipes()[name]
-    dataset = recipe.load(recipe.config.model_validate(record.config), data_folder)
+    network, record, dataset = reopened(name, recipe, PRETRAINED / f"{name}.pt", data_folder)
     counts = metrics.confusion(network, dataset.test) if recipe.details else None
     _draw(network, recipe, dataset, counts, folder / f"{name}.png")
     parts = [_head(name, record), _figures(record)]

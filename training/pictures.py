@@ -93,6 +93,22 @@ def photo(ink: Array, random: np.random.Generator) -> Image.Image:
     return _jpeg(Image.fromarray(noisy), int(random.integers(35, 95)))
 
 
+def on_table(ink: Array, random: np.random.Generator) -> Image.Image:
+    """A page with a few specks of dust, lying askew on a darker table, as JPEG."""
+    width, height = (int(side) for side in random.integers(300, 700, 2))
+    size = int(min(width, height) * random.uniform(0.3, 0.7))
+    cover = _cover(ink, (width, height), size, random)
+    for y, x in zip(random.integers(0, height - 4, 6), random.integers(0, width - 4, 6), strict=True):
+        cover[y : y + 3, x : x + 3] = 0.8
+    page = Image.fromarray((235 * (1 - cover) + 40 * cover).astype(np.uint8)).convert("RGBA")
+    page = page.rotate(random.uniform(-8, 8), Image.Resampling.BICUBIC, expand=True)
+    wood = tuple(int(value) for value in np.array([110, 80, 55]) + random.integers(-35, 36, 3))
+    gaps = [int(gap) for gap in random.integers(0, 60, 4)]
+    table = Image.new("RGB", (page.width + gaps[0] + gaps[1], page.height + gaps[2] + gaps[3]), wood)
+    table.paste(page, (gaps[0], gaps[2]), page)
+    return _jpeg(table, int(random.integers(50, 96)))
+
+
 def exif(ink: Array, random: np.random.Generator) -> Image.Image:
     """A JPEG of a page that was held in any of the eight ways, and says so."""
     orientation = int(random.integers(1, 9))
@@ -114,6 +130,7 @@ KINDS: Mapping[str, Maker] = {
     "coloured ink on cream": cream,
     "tiny in a corner": corner,
     "turned by its EXIF": exif,
+    "page on a table": on_table,
 }
 
 

@@ -13,6 +13,7 @@ from typing import TypeVar
 from uuid import uuid4
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
 from models.catalog import specs
@@ -93,6 +94,22 @@ def _reloaded(record: Record, path: Path) -> nn.Module:
     except CheckpointError as err:
         raise TrainingError(f"the weights of this run cannot be served; a lower lr may help: {err}") from err
     return network
+
+
+def reopened(name: str, recipe: Recipe[C], path: Path, data: Path) -> tuple[nn.Module, Record, Dataset]:
+    """A checkpoint's network, on the CPU and in eval mode, its record, and the dataset that it was fitted to.
+
+    Of a checkpoint without a record, the dataset is the recipe's default. Raises TrainingError where the checkpoint or
+    the data cannot be read.
+    """
+    try:
+        network, record = load(name, specs()[name], path)
+        config = recipe.config.model_validate(record.config)
+    except CheckpointError as err:
+        raise TrainingError(str(err)) from err
+    except ValidationError as err:
+        raise TrainingError(f"{record_path(path).name} names hyperparameters that {name} does not have") from err
+    return network, record, recipe.load(config, data)
 
 
 def held_out_figures(recipe: Recipe[C], network: nn.Module, dataset: Dataset) -> dict[str, float]:

@@ -1,0 +1,116 @@
+"""What it costs to make a picture a sample: a 28x28 one beside Pillow's plain decode, a photo of 12 megapixels.
+
+Each photo is read in a process of its own, in the thread in which the service reads it, while the event loop beside
+it ticks every millisecond: the longest wait for a tick is what other requests would have waited.
+"""
+
+import asyncio
+import io
+import json
+import subprocess
+import sys
+import time
+import timeit
+from functools import partial
+from statistics import median
+from typing import Any
+
+import numpy as np
+import psutil
+from PIL import Image, ImageFilter
+
+from benchmarks import Options
+from benchmarks.report import table
+from models.ink import read_digit
+from models.inputs import open_picture
+from models.mnist import SPEC, drawn_seven
+from models.spec import Array
+from service.bodies import BodyReader
+
+_MAX_PIXELS = 25_000_000
+_CALLS = 2_000  # of a small picture, in one measurement
+_PHOTOS: dict[str, dict[str, Any]] = {
+    "JPEG": {"format": "jpeg", "quality": 85},
+    "progressive JPEG": {"format": "jpeg", "quality": 85, "progressive": True},
+    "PNG": {"format": "png", "compress_level": 1},
+}
+
+
+def main(options: Options) -> str:
+    """Two tables."""
+    small = _small(options.rounds)
+    photos = [_photo(name, options.rounds) for name in _PHOTOS]
+    head = ["photo of 3000 x 4000", "MB", "ms", "MB more at the peak", "longest wait beside it, ms"]
+    return f"{small}\n\n{table(head, photos)}"
+
+
+def _small(rounds: int) -> str:
+    content = _encoded(Image.fromarray(drawn_seven()), format="png")
+    ways = {"plain decode": partial(_decoded, content), "as the service reads it": partial(_read, content, "image/png")}
+    taken: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, way in ways.items():
+            taken[name].append(timeit.timeit(way, number=_CALLS) / _CALLS * 1e6)
+    rows = [[name, f"{median(each):.1f}", f"{min(each):.1f}"] for name, each in taken.items()]
+    return table(["a grey PNG of 28 x 28", "median µs", "least µs"], rows)
+
+
+def _decoded(content: bytes) -> Array:
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
+def _read(content: bytes, media_type: str) -> Array:
+    return read_digit(open_picture(content, media_type, _MAX_PIXELS))
+
+
+def _photo(name: str, rounds: int) -> list[str]:
+    """A row of the table: medians over the rounds."""
+    command = [sys.executable, "-m", "benchmarks.pictures"]
+    content = _photographed(name)
+    runs = [
+        json.loads(subprocess.run(command, input=content, stdout=subprocess.PIPE, check=True).stdout)
+        for _ in range(rounds)
+    ]
+    spent = [median(run[key] for run in runs) for key in ("ms", "megabytes", "wait_ms")]
+    return [name, f"{len(content) / 1e6:.1f}", *(f"{value:.0f}" for value in spent)]
+
+
+def _photographed(name: str) -> bytes:
+    """A digit on an unevenly lit, noisy page."""
+    page = Image.new("L", (750, 1000), 225)
+    page.paste(40, (180, 300), Image.fromarray(drawn_seven()).resize((400, 400), Image.Resampling.BICUBIC))
+    light = np.linspace(0.6, 1, 750)[None, :, None] * np.ones((1000, 1, 1))
+    noise = np.random.default_rng(0).normal(0, 4, (1000, 750, 3))
+    lit = np.asarray(page.filter(ImageFilter.GaussianBlur(1)))[..., None] * light + noise
+    photo = Image.fromarray(lit.clip(0, 255).astype(np.uint8)).resize((3000, 4000), Image.Resampling.BICUBIC)
+    return _encoded(photo, **_PHOTOS[name])
+
+
+def _encoded(picture: Image.Image, **options: Any) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, **options)
+    return file.getvalue()
+
+
+async def _beside_the_loop(content: bytes) -> dict[str, float]:
+    """Time, memory beyond what the process had before, and the longest time in which the loop did nothing else."""
+    reader = BodyReader(len(content), _MAX_PIXELS)
+    process, small = psutil.Process(), _encoded(Image.fromarray(drawn_seven()), format="png")
+    assert SPEC.picture is not None
+    await reader.pictures([("", small)], SPEC, SPEC.picture)  # imports are paid for
+    before, peak, wait = process.memory_info().rss, 0, 0.0
+    began = time.perf_counter()
+    reading = asyncio.ensure_future(reader.pictures([("", content)], SPEC, SPEC.picture))
+    while not reading.done():
+        ticked = time.perf_counter()
+        await asyncio.sleep(0.001)
+        wait = max(wait, time.perf_counter() - ticked - 0.001)
+        peak = max(peak, process.memory_info().rss)
+    spent = time.perf_counter() - began
+    assert not reading.result().errors
+    reader.close()
+    return {"ms": spent * 1e3, "megabytes": max(peak - before, 0) / 1e6, "wait_ms": wait * 1e3}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(asyncio.run(_beside_the_loop(sys.stdin.buffer.read()))))

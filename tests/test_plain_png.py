@@ -1,0 +1,100 @@
+"""The short way to the pixels of plain PNG files: what Pillow makes of them, and nothing of any other file."""
+
+import io
+import zlib
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, PngImagePlugin
+
+from models.ink import read_digit
+from models.inputs import open_picture
+from models.mnist import drawn_seven
+from models.plain_png import read_plain_png
+from models.spec import InvalidInput
+
+SEVEN = Image.fromarray(drawn_seven())
+
+
+def png(picture: Image.Image = SEVEN, **options: object) -> bytes:
+    file = io.BytesIO()
+    picture.save(file, "png", **options)
+    return file.getvalue()
+
+
+def with_chunk(content: bytes, at: int, kind: bytes, data: bytes) -> bytes:
+    chunk = len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")
+    return content[:at] + chunk + content[at:]
+
+
+def changed(content: bytes, at: int) -> bytes:
+    return content[:at] + bytes([content[at] ^ 0xFF]) + content[at + 1 :]
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(0, 9), st.integers(0, 2**32))
+def test_it_reads_what_pillow_reads(width: int, height: int, level: int, seed: int) -> None:
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width), np.uint8)
+    for pixels in (noise, noise // 64 * 64, np.sort(noise, axis=1)):  # so that every filter is met
+        content = png(Image.fromarray(pixels), compress_level=level)
+        read = read_plain_png(content)
+        assert read is not None
+        assert read.mode == "L"
+        assert np.array_equal(np.asarray(read), np.asarray(Image.open(io.BytesIO(content))))
+
+
+def text() -> bytes:
+    told = PngImagePlugin.PngInfo()
+    told.add_text("Title", "a seven")
+    return png(pnginfo=told)
+
+
+OTHERS: dict[str, Callable[[], bytes]] = {
+    "colour": lambda: png(SEVEN.convert("RGB")),
+    "one bit": lambda: png(SEVEN.convert("1")),
+    "grey with alpha": lambda: png(SEVEN.convert("LA")),
+    "16 bits": lambda: png(Image.fromarray(np.asarray(SEVEN).astype(np.uint16))),
+    "a transparent grey": lambda: png(transparency=0),
+    "text": text,
+    "a chunk before the end": lambda: with_chunk(png(), len(png()) - 12, b"tEXt", b"a\0b"),
+    "bytes after the end": lambda: png() + b"more",
+    "another format": lambda: b"GIF89a" + bytes(100),
+    "nothing": lambda: b"",
+    "large": lambda: png(Image.new("L", (257, 256))),
+}
+
+
+@pytest.mark.parametrize("kind", OTHERS)
+def test_any_other_file_is_left_to_pillow(kind: str) -> None:
+    assert read_plain_png(OTHERS[kind]()) is None
+
+
+def test_a_cut_file_is_left_to_pillow_wherever_it_is_cut() -> None:
+    content = png()
+    assert not [end for end in range(len(content)) if read_plain_png(content[:end])]
+
+
+def test_a_changed_byte_is_found_wherever_it_is() -> None:
+    content = png()
+    assert not [at for at in range(len(content)) if read_plain_png(changed(content, at))]
+
+
+@pytest.mark.parametrize("pixels", [bytes(28 * 20), b""], ids=["few rows", "none"])
+def test_a_picture_with_too_few_rows_is_damaged(pixels: bytes) -> None:
+    content = png()
+    content = with_chunk(content[:33] + content[-12:], 33, b"IDAT", zlib.compress(pixels))
+    assert read_plain_png(content) is None
+    with pytest.raises(InvalidInput, match="Damaged"):
+        read_digit(open_picture(content, "image/png", 10_000))
+
+
+def test_a_plain_png_that_was_called_something_else_is_refused() -> None:
+    with pytest.raises(InvalidInput, match="No picture"):
+        open_picture(png(), "image/jpeg", 10_000)
+
+
+def test_a_plain_png_may_be_too_large_for_the_service() -> None:
+    with pytest.raises(InvalidInput, match="28 x 28"):
+        open_picture(png(), "image/png", 783)
