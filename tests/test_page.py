@@ -149,24 +149,6 @@ def test_the_form_says_what_a_hyperparameter_may_be(page: Page, url: str) -> Non
     )
 
 
-def test_a_job_is_cancelled_and_one_that_fails_says_why(page: Page, url: str) -> None:
-    page.goto(f"{url}/#train/classifier")
-    epochs, start = page.get_by_label("epochs", exact=True), page.get_by_role("button", name="Start training")
-    newest = page.locator(".job").first
-    epochs.fill("10000")
-    start.click()
-    expect(newest.locator(".curve").first).to_be_visible()
-    newest.get_by_role("button", name="Cancel").click()
-    expect(newest.locator("> summary .chip")).to_have_text("cancelled")
-
-    page.goto(f"{url}/#train/regressor")
-    page.get_by_label("lr", exact=True).fill("100")
-    page.get_by_label("activation").select_option(label="softplus")
-    start.click()
-    expect(newest.locator("> summary .chip")).to_have_text("failed")
-    expect(newest.locator(".trouble")).to_contain_text("no longer finite")
-
-
 def test_what_is_no_picture_is_told_in_words(page: Page, url: str, tmp_path: Path) -> None:
     page.goto(url)
     (tmp_path / "letter.png").write_text("dear sir")
@@ -196,6 +178,24 @@ def test_a_job_is_watched_goes_live_and_is_rolled_back(page: Page, url: str) -> 
     page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
     expect(page.get_by_role("tab", name="regressor")).to_contain_text("v1")
     expect(page.locator(".history")).to_contain_text("Back to version 1")
+
+
+def test_a_job_is_cancelled_and_one_that_fails_says_why(page: Page, url: str) -> None:
+    page.goto(f"{url}/#train/classifier")
+    epochs, start = page.get_by_label("epochs", exact=True), page.get_by_role("button", name="Start training")
+    newest = page.locator(".job").first
+    epochs.fill("10000")
+    start.click()
+    expect(newest.locator(".curve").first).to_be_visible()
+    newest.get_by_role("button", name="Cancel").click()
+    expect(newest.locator("> summary .chip")).to_have_text("cancelled")
+
+    page.goto(f"{url}/#train/regressor")
+    page.get_by_label("lr", exact=True).fill("100")
+    page.get_by_label("activation").select_option(label="softplus")
+    start.click()
+    expect(newest.locator("> summary .chip")).to_have_text("failed")
+    expect(newest.locator(".trouble")).to_contain_text("no longer finite")
 
 
 def test_a_narrow_screen_is_never_scrolled_sideways(page: Page, url: str) -> None:
