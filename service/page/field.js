@@ -20,7 +20,7 @@ export function fieldInput(model) {
   const numbers = ["first", "second"].map((name) => h("input", { id: `${name}-number`, type: "number", step: "any" }));
   const legend = h("p", { class: "legend" });
   const answer = answerPanel("Click a point");
-  const why = explainPanel(model, { names: NAMES });
+  const why = explainPanel(model, { names: NAMES.map((name) => `the number ${name}`) });
   let rows = [];
 
   const askField = newest(async () => {
