@@ -147,6 +147,7 @@ def test_the_form_says_what_a_hyperparameter_may_be(page: Page, url: str) -> Non
     expect(page.get_by_label("momentum", exact=True)).to_have_accessible_description(
         re.compile("at least 0, less than 1")
     )
+    expect(page.get_by_label("seed", exact=True)).to_have_accessible_description(re.compile("at least 0$"))
 
 
 def test_what_is_no_picture_is_told_in_words(page: Page, url: str, tmp_path: Path) -> None:

@@ -36,8 +36,9 @@ function fieldOf(id, name, given) {
 /** "1 to 100", "more than 0", ...: what a number may be; nothing where there is no bound, or only one too large to matter. */
 function boundsOf({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }) {
   const low = minimum ?? exclusiveMinimum;
-  const high = maximum ?? exclusiveMaximum;
-  if (minimum !== undefined && maximum !== undefined) return high < LARGE ? `${low} to ${high}` : `at least ${low}`;
+  const most = maximum ?? exclusiveMaximum;
+  const high = most < LARGE ? most : undefined;
+  if (minimum !== undefined && maximum !== undefined && high !== undefined) return `${low} to ${high}`;
   return [
     low !== undefined && `${minimum === undefined ? "more than" : "at least"} ${low}`,
     high !== undefined && `${maximum === undefined ? "less than" : "at most"} ${high}`,
