@@ -101,7 +101,8 @@ def test_a_key_that_may_not_is_told_so(run: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["promote", "mnist", "x"], ["fly"], [], ["models", "--fast"], ["jobs", "--state", "odd"]]
+    "words",
+    [["promote", "mnist", "x"], ["fly"], [], ["models", "--fast"], ["jobs", "--state", "odd"], ["predict", "mnist"]],
 )
 def test_odd_words_exit_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:

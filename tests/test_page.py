@@ -1,5 +1,6 @@
 """The page, as a reader uses it: in a headless Chromium, against a really started service."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,11 @@ from tests.fakes import ROOT, running_server
 
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 SEVEN = [(0.28, 0.24), (0.5, 0.23), (0.73, 0.24), (0.62, 0.48), (0.52, 0.64), (0.45, 0.82)]
+PIXELS = """(selector) => {
+    const canvas = document.querySelector(selector);
+    const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    return Array.from(all).filter((_, at) => at % 4 === 0);
+}"""
 PATIENCE_MS = 120_000  # a machine under load; what is there is seen at once
 MODEL = """
 from functools import partial
@@ -105,6 +111,45 @@ def test_a_picture_and_the_keyboard_do_as_well(page: Page, url: str) -> None:
     expect(page.locator("#label")).to_have_text("0")
 
 
+def test_an_answer_is_explained_where_the_reader_wants_it(page: Page, url: str) -> None:
+    page.goto(f"{url}/#predict/regressor")
+    wanted, method, words = page.get_by_label("Explain the answer"), page.get_by_label("Method"), page.locator(".why")
+    expect(method).to_be_hidden()
+    wanted.check()
+    expect(words).to_contain_text(re.compile(r"the answer changes by \+1\.\d+ per unit of the input"))
+    expect(page.locator(".plot .legend")).to_contain_text("slope")
+    method.select_option("integrated gradients")
+    expect(words).to_contain_text(re.compile(r"the answer gains \+0\.\d+ from the input"))
+    expect(page.locator(".plot .legend")).not_to_contain_text("slope")
+
+    page.goto(f"{url}/#predict/classifier")
+    wanted.check()
+    expect(words).to_contain_text(re.compile(r"the logit of label 0 changes by \+\d.* across, \+\d.* up"))
+
+    page.goto(f"{url}/#predict/mnist")
+    expect(wanted).to_be_hidden()  # there is no answer yet
+    draw(page, SEVEN)
+    wanted.check()
+    expect(words).to_contain_text("pixels the 7 hangs on")
+    expect(page.get_by_role("img", name="Saliency")).to_be_visible()
+    levels = page.evaluate(PIXELS, ".grid-picture")
+    assert max(levels) > 200
+    assert min(levels) < 20
+    page.get_by_role("button", name="Clear").click()
+    expect(wanted).to_be_hidden()
+
+
+def test_the_form_says_what_a_hyperparameter_may_be(page: Page, url: str) -> None:
+    page.goto(f"{url}/#train/regressor")
+    epochs = page.get_by_label("epochs", exact=True)
+    expect(epochs).to_have_value("100")
+    expect(epochs).to_have_accessible_description("passes over the training data; 1 to 10000")
+    expect(page.get_by_label("momentum", exact=True)).to_have_accessible_description(
+        re.compile("at least 0, less than 1")
+    )
+    expect(page.get_by_label("seed", exact=True)).to_have_accessible_description(re.compile("at least 0$"))
+
+
 def test_what_is_no_picture_is_told_in_words(page: Page, url: str, tmp_path: Path) -> None:
     page.goto(url)
     (tmp_path / "letter.png").write_text("dear sir")
@@ -136,6 +181,24 @@ def test_a_job_is_watched_goes_live_and_is_rolled_back(page: Page, url: str) -> 
     expect(page.locator(".history")).to_contain_text("Back to version 1")
 
 
+def test_a_job_is_cancelled_and_one_that_fails_says_why(page: Page, url: str) -> None:
+    page.goto(f"{url}/#train/classifier")
+    epochs, start = page.get_by_label("epochs", exact=True), page.get_by_role("button", name="Start training")
+    newest = page.locator(".job").first
+    epochs.fill("10000")
+    start.click()
+    expect(newest.locator(".curve").first).to_be_visible()
+    newest.get_by_role("button", name="Cancel").click()
+    expect(newest.locator("> summary .chip")).to_have_text("cancelled")
+
+    page.goto(f"{url}/#train/regressor")
+    page.get_by_label("lr", exact=True).fill("100")
+    page.get_by_label("activation").select_option(label="softplus")
+    start.click()
+    expect(newest.locator("> summary .chip")).to_have_text("failed")
+    expect(newest.locator(".trouble")).to_contain_text("no longer finite")
+
+
 def test_a_narrow_screen_is_never_scrolled_sideways(page: Page, url: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
     for section in ("predict", "train", "versions"):
@@ -153,7 +216,7 @@ def test_a_wrong_key_is_asked_for_again_and_a_weak_one_told(page: Page) -> None:
             page.get_by_role("button", name="Use this key").click()
             if said:
                 expect(page.get_by_role("dialog")).to_contain_text(said)
-                page.wait_for_function("document.querySelector('#key-field').value === ''")
+                expect(page.get_by_label("Key", exact=True)).to_have_value("")
         expect(page.locator("tr.live")).to_be_visible()
         assert page.evaluate("sessionStorage.getItem('torchloop.key')") == "p"
         page.goto(f"{url}/#train/regressor")

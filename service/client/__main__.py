@@ -61,6 +61,8 @@ def _predict(client: Client, options: argparse.Namespace, _: Sequence[str]) -> i
     names, data = options.files, list(options.files)
     if options.inputs is not None:
         names, data = [], json.loads(options.inputs)
+    elif not data:
+        options.fail('nothing to ask about: name a FILE, or give --inputs "[[0.5]]"')
     elif len(data) == 1 or any(Path(name).suffix in {".npy", ".json"} for name in data):
         if len(data) > 1:
             options.fail("one .npy or .json file is a whole body: name it alone")

@@ -86,14 +86,20 @@ export async function postJson(path, body, options = {}) {
   return (await send(path, { ...options, method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
+/** The answer to a body of any media type: a value for JSON, else bytes. */
+export async function postBody(path, body, mediaType = "application/json") {
+  return (await sendBody(path, body, mediaType)).json();
+}
+
+function sendBody(path, body, mediaType) {
+  const content = mediaType === "application/json" ? JSON.stringify(body) : body;
+  return send(path, { method: "POST", headers: { "Content-Type": mediaType }, body: content });
+}
+
 /** One prediction request: the predictions, which version made them, and how long that took, in ms. */
 export async function predict(model, body, mediaType = "application/json") {
   const began = performance.now();
-  const response = await send(`predict/${model}`, {
-    method: "POST",
-    headers: { "Content-Type": mediaType },
-    body: mediaType === "application/json" ? JSON.stringify(body) : body,
-  });
+  const response = await sendBody(`predict/${model}`, body, mediaType);
   const { predictions } = await response.json();
   const total = /total;dur=([\d.]+)/.exec(response.headers.get("Server-Timing") ?? "");
   return {

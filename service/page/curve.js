@@ -3,11 +3,13 @@
 import { newest, predict } from "./api.js";
 import { answerPanel } from "./answer.js";
 import { h } from "./dom.js";
+import { explainPanel } from "./explain.js";
 import { figure } from "./format.js";
 import { linePlot } from "./plot.js";
 import { reach } from "./reach.js";
 
 const POINTS = 201;
+const TANGENT = 0.1; // of the range, to each side of the point
 
 export function curveInput(model) {
   const half = reach(model.example.inputs);
@@ -21,6 +23,8 @@ export function curveInput(model) {
     ask();
   } });
   let curve = [];
+  let mark = null; // [input, answer]
+  const why = explainPanel(model, { names: ["the input"], explained: drawTangent });
 
   const askCurve = newest(async () => {
     const [low, high] = [Number(from.value), Number(to.value)];
@@ -42,17 +46,28 @@ export function curveInput(model) {
     try {
       const given = await predict(model.name, { inputs: [[x]] });
       answer.show(given.predictions[0], given);
-      plot.update([{ name: model.name, points: curve }], [x, given.predictions[0].value]);
+      mark = [x, given.predictions[0].value];
+      drawTangent(null);
+      why.about({ inputs: [[x]] });
     } catch (error) {
+      why.clear();
       answer.fail(error);
     }
   }, 20);
+
+  /** The curve, and the slope of what was explained as a short line through the mark. */
+  function drawTangent(explanation) {
+    const [slope] = explanation?.gradient ?? [];
+    const half = (Number(slider.max) - Number(slider.min)) * TANGENT;
+    const ends = slope === undefined ? [] : [-half, half].map((by) => [mark[0] + by, mark[1] + by * slope]);
+    plot.update([{ name: "answer", points: curve }, ...(ends.length ? [{ name: "slope", points: ends }] : [])], mark);
+  }
 
   slider.addEventListener("input", ask);
   for (const end of [from, to]) end.addEventListener("change", askCurve);
   const controls = h("div", { class: "controls" },
     h("p", { class: "slide" }, h("label", { for: "x" }, "Input ", shown), slider),
     h("p", {}, h("label", { for: "from" }, "from"), from), h("p", {}, h("label", { for: "to" }, "to"), to));
-  const element = h("div", { class: "ask broad" }, h("div", { class: "input" }, plot.element, controls), h("div", { class: "output" }, answer.element));
+  const element = h("div", { class: "ask broad" }, h("div", { class: "input" }, plot.element, controls), h("div", { class: "output" }, answer.element, why.element));
   return { element, stop: plot.stop, refresh: askCurve };
 }

@@ -3,10 +3,12 @@
 import { newest, predict } from "./api.js";
 import { answerPanel } from "./answer.js";
 import { colour, h, onScheme } from "./dom.js";
+import { explainPanel } from "./explain.js";
 import { figure } from "./format.js";
 import { reach } from "./reach.js";
 
 const CELLS = 80; // a side: one request of 6,400 points
+const NAMES = ["across", "up"];
 const CLASSES = 6; // colours --class-0 ... --class-5
 
 export function fieldInput(model) {
@@ -18,6 +20,7 @@ export function fieldInput(model) {
   const numbers = ["first", "second"].map((name) => h("input", { id: `${name}-number`, type: "number", step: "any" }));
   const legend = h("p", { class: "legend" });
   const answer = answerPanel("Click a point");
+  const why = explainPanel(model, { names: NAMES.map((name) => `the number ${name}`) });
   let rows = [];
 
   const askField = newest(async () => {
@@ -34,9 +37,12 @@ export function fieldInput(model) {
 
   const ask = newest(async () => {
     try {
-      const given = await predict(model.name, { inputs: [point] });
+      const body = { inputs: [[...point]] };
+      const given = await predict(model.name, body);
       answer.show(given.predictions[0], given);
+      why.about(body);
     } catch (error) {
+      why.clear();
       answer.fail(error);
     }
   }, 20);
@@ -82,10 +88,10 @@ export function fieldInput(model) {
   move(...point);
 
   const controls = h("div", { class: "controls" }, numbers.map((number, at) =>
-    h("p", {}, h("label", { for: number.id }, ["across", "up"][at]), number)), legend);
+    h("p", {}, h("label", { for: number.id }, NAMES[at]), number)), legend);
   const plane = h("div", { class: "plane" }, canvas, pin,
     h("span", { class: "corner low" }, figure(-half)), h("span", { class: "corner high" }, figure(half)));
-  const element = h("div", { class: "ask" }, h("div", { class: "input" }, plane, controls), h("div", { class: "output" }, answer.element));
+  const element = h("div", { class: "ask" }, h("div", { class: "input" }, plane, controls), h("div", { class: "output" }, answer.element, why.element));
   return { element, stop: endScheme, refresh: askField };
 }
 

@@ -3,6 +3,8 @@
 import { h } from "./dom.js";
 import { words } from "./format.js";
 
+const LARGE = 1e9; // a bound above means none to a reader
+
 /** `read()` gives what differs from the defaults; `reset()` brings those back. */
 export function schemaForm(schema, prefix) {
   const fields = Object.entries(schema.properties).map(([name, field]) => fieldOf(`${prefix}-${name}`, name, field));
@@ -20,7 +22,8 @@ function fieldOf(id, name, given) {
   const kind = controlFor(schema);
   const standard = given.default;
   const control = kind(id, schema, nullable);
-  const help = given.description ? h("small", { id: `${id}-help`, class: "help" }, given.description) : null;
+  const said = [given.description, boundsOf(schema)].filter(Boolean).join("; ");
+  const help = said ? h("small", { id: `${id}-help`, class: "help" }, said) : null;
   if (help) control.first.setAttribute("aria-describedby", help.id);
   const label = h("label", { for: id }, words(name));
   const check = control.first.type === "checkbox";
@@ -28,6 +31,18 @@ function fieldOf(id, name, given) {
   const reset = () => control.write(standard);
   reset();
   return { name, element, standard, reset, read: control.read };
+}
+
+/** "1 to 100", "more than 0", ...: what a number may be; nothing where there is no bound, or only one too large to matter. */
+function boundsOf({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }) {
+  const low = minimum ?? exclusiveMinimum;
+  const most = maximum ?? exclusiveMaximum;
+  const high = most < LARGE ? most : undefined;
+  if (minimum !== undefined && maximum !== undefined && high !== undefined) return `${low} to ${high}`;
+  return [
+    low !== undefined && `${minimum === undefined ? "more than" : "at least"} ${low}`,
+    high !== undefined && `${maximum === undefined ? "less than" : "at most"} ${high}`,
+  ].filter(Boolean).join(", ");
 }
 
 /** anyOf [schema, null] and type [x, "null"] -> the schema, and that nothing is an answer too. */

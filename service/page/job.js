@@ -43,6 +43,7 @@ export function jobCard(first, { open = false, ended = () => {} }) {
     bar.hidden = over;
     bar.value = progress?.steps ? progress.step / progress.steps : 0;
     facts.replaceChildren(...factsOf(job));
+    loss.element.hidden = over && points.length === 0; // it ended before its first step
     loss.update([{ name: "loss", points: points.map((point) => [point.step * (point.epochs / point.steps || 1), point.loss]) }]);
     const names = [...new Set(points.flatMap((point) => Object.keys(point.metrics ?? {})))];
     metric.element.hidden = names.length === 0;

@@ -1,8 +1,10 @@
 // A picture to ask about: drawn with a mouse or a finger, or a file.
 
-import { newest, postJson, predict, send } from "./api.js";
+import { newest, postBody, predict } from "./api.js";
 import { answerPanel } from "./answer.js";
 import { colour, h, onScheme } from "./dom.js";
+import { explainPanel } from "./explain.js";
+import { drawGrid, imageOf } from "./grid.js";
 
 const SIZE = 448; // pixels of the pad; it is shown at whatever size there is
 const SENT = 112; // pixels of the picture that is sent: enough for 28, and cheap to find the ink in
@@ -17,6 +19,7 @@ export function pictureInput(model) {
   const clear = h("button", { type: "button" }, "Clear");
   const pad = h("div", { class: "pad" }, canvas, h("p", { class: "hint" }, "Draw here, or drop a picture"));
   const answer = answerPanel("Draw something");
+  const why = explainPanel(model);
   let strokes = [];
   let picture = null; // {file, bitmap} where there is a file instead of strokes
   let current = null; // what was asked last, to ask it again
@@ -29,6 +32,7 @@ export function pictureInput(model) {
       if (current !== makeBody || pad.classList.contains("blank")) return; // cleared meanwhile
       answer.show(given.predictions[0], given);
       drawSeen(sawn);
+      why.about(body, type);
     } catch (error) {
       if (!pad.classList.contains("blank")) fail(error);
     }
@@ -37,18 +41,12 @@ export function pictureInput(model) {
   function fail(error) {
     answer.fail(error);
     drawSeen(null);
+    why.clear();
   }
 
   function drawSeen(sample) {
     seenFigure.classList.toggle("nothing", !sample);
-    const rows = sample?.length === 1 ? sample[0] : sample;
-    const context = seen.getContext("2d");
-    const [height, width] = [rows?.length ?? 28, rows?.[0]?.length ?? 28];
-    Object.assign(seen, { width, height });
-    if (!rows) return;
-    const image = context.createImageData(width, height);
-    rows.flat().forEach((level, at) => image.data.set([level, level, level, 255], at * 4));
-    context.putImageData(image, 0, 0);
+    if (sample) drawGrid(seen, sample.length === 1 ? sample[0] : sample);
   }
 
   function redraw() {
@@ -68,6 +66,7 @@ export function pictureInput(model) {
     picture = null;
     redraw();
     drawSeen(null);
+    why.clear();
     answer.clear();
   }
 
@@ -82,9 +81,7 @@ export function pictureInput(model) {
   async function takeExample() {
     wipe();
     const rows = model.example.inputs[0];
-    const image = new ImageData(rows[0].length, rows.length);
-    rows.flat().forEach((level, at) => image.data.set([level, level, level, 255], at * 4));
-    picture = { bitmap: await createImageBitmap(image) };
+    picture = { bitmap: await createImageBitmap(imageOf(rows)) };
     redraw();
     ask(async () => ({ body: { inputs: [rows] }, type: "application/json" }));
   }
@@ -114,16 +111,13 @@ export function pictureInput(model) {
   wipe();
 
   const buttons = h("div", { class: "buttons" }, clear, file, h("label", { for: "file", class: "button" }, "Choose a picture"), example);
-  const element = h("div", { class: "ask" }, h("div", { class: "input" }, pad, buttons), h("div", { class: "output" }, answer.element, seenFigure));
+  const element = h("div", { class: "ask" }, h("div", { class: "input" }, pad, buttons), h("div", { class: "output" }, answer.element, seenFigure, why.element));
   return { element, stop: endScheme, refresh: () => current && !pad.classList.contains("blank") && ask(current) };
 }
 
 /** What the network is given for the body; null where that cannot be told. */
 async function preview(model, body, type) {
-  const answer = type === "application/json"
-    ? await postJson(`preview/${model}`, body)
-    : await (await send(`preview/${model}`, { method: "POST", headers: { "Content-Type": type }, body })).json();
-  return answer.samples[0];
+  return (await postBody(`preview/${model}`, body, type)).samples[0];
 }
 
 /** Strokes as a PNG of dark ink on white paper, whatever the colours of the page. */

@@ -1,0 +1,98 @@
+// Why this answer: how it hangs on each number of what was asked, where the reader wants to know.
+
+import { newest, postBody } from "./api.js";
+import { h } from "./dom.js";
+import { figure } from "./format.js";
+import { drawGrid, heat } from "./grid.js";
+
+const METHODS = [["gradient", "gradient"], ["integrated_gradients", "integrated gradients"]];
+const MOST_NUMBERS = 8; // told in words
+
+/**
+ * A panel with `about(body, type)`, to be told of each answered body, and `clear()`.
+ * `names` are what the numbers of a sample are called; `explained(explanation)` is told what came, or null.
+ */
+export function explainPanel(model, { names = [], explained = () => {} } = {}) {
+  const wanted = h("input", { id: "explain", type: "checkbox" });
+  const method = h("select", { id: "method", "aria-label": "Method" }, METHODS.map(([value, text]) => h("option", { value }, text)));
+  const grid = h("canvas", { class: "grid-picture", width: 28, height: 28, role: "img", "aria-label": "Saliency: which pixels the answer hangs on" });
+  const words = h("p", { class: "why", role: "status" });
+  const shown = h("div", { class: "shown" }, grid, words);
+  const element = h("section", { class: "explain", "aria-label": "Explanation" },
+    h("p", { class: "choose" }, wanted, h("label", { for: "explain" }, "Explain the answer"), method), shown);
+  let asked = null; // [body, type] of the answer that is shown
+
+  const ask = newest(async () => {
+    const about = asked;
+    if (!about || !wanted.checked) return;
+    if (!words.textContent) words.textContent = "Asking; the first explanation takes some seconds …";
+    try {
+      const { explanations } = await postBody(`explain/${model.name}?method=${method.value}`, ...about);
+      if (asked === about && wanted.checked) show(explanations[0]);
+    } catch (error) {
+      if (asked === about) tell(error.message);
+    }
+  });
+
+  function show(explanation) {
+    if (explanation.error) {
+      tell(`${explanation.error.title}: ${explanation.error.detail}`);
+      return;
+    }
+    const rows = explanation.saliency?.length === 1 ? explanation.saliency[0] : explanation.saliency;
+    tell(rows ? `Which pixels the ${explanation.label} hangs on: the brighter, the more.` : inWords(explanation, names));
+    grid.hidden = !rows;
+    if (rows) drawGrid(grid, rows, heat);
+    explained(explanation);
+  }
+
+  /** Words alone, in the place of any explanation. */
+  function tell(text) {
+    grid.hidden = true;
+    words.textContent = text;
+    explained(null);
+  }
+
+  function choose() {
+    method.hidden = !wanted.checked;
+    shown.hidden = !wanted.checked;
+    tell("");
+    ask();
+  }
+
+  wanted.addEventListener("change", choose);
+  method.addEventListener("change", ask);
+  choose();
+  return {
+    element,
+    about(...bodyAndType) {
+      asked = bodyAndType;
+      element.hidden = false;
+      ask();
+    },
+    clear() {
+      asked = null;
+      element.hidden = true;
+      tell("");
+    },
+  };
+}
+
+/** A gradient or an attribution, a clause for each number of the sample. */
+function inWords({ label, value, gradient, attribution }, names) {
+  const what = value === undefined ? `the logit of label ${label}` : "the answer";
+  const each = strongest((gradient ?? attribution).flat(Infinity))
+    .map(([amount, at]) => `${signed(amount)} ${gradient ? "per unit of" : "from"} ${names[at] ?? `number ${at + 1}`}`);
+  return gradient ? `Here ${what} changes by ${each.join(", ")}.` : `Against an input of zeros, ${what} gains ${each.join(", ")}.`;
+}
+
+/** Amounts with their positions, in their order; where there are many, those that count most. */
+function strongest(amounts) {
+  const all = amounts.map((amount, at) => [amount, at]);
+  const least = amounts.map(Math.abs).sort((a, b) => b - a)[MOST_NUMBERS - 1] ?? 0;
+  return all.filter(([amount]) => Math.abs(amount) >= least).slice(0, MOST_NUMBERS);
+}
+
+function signed(amount) {
+  return amount < 0 ? `−${figure(-amount)}` : `+${figure(amount)}`;
+}
