@@ -10,9 +10,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.samples import Sample
 
 from service.combined import Combined
+from service.stages import StageSeconds
 
 _PUBLISH_S = 0.5
-_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384)
 
 
@@ -39,13 +39,8 @@ class Metrics:
             ["model", "status"],
             registry=registry,
         )
-        self._stage_seconds = Histogram(
-            "torchloop_stage_seconds",
-            "Time of a prediction request in each stage: decode, queue, forward, total",
-            ["model", "stage"],
-            buckets=_SECONDS,
-            registry=registry,
-        )
+        self._stages = StageSeconds()
+        registry.register(self._stages)
         self.batch_size = Histogram(
             "torchloop_batch_size", "Samples in one forward pass", ["model"], buckets=_SIZES, registry=registry
         )
@@ -77,7 +72,6 @@ class Metrics:
         )
         self._counters: dict[tuple[str, int], Counter] = {}
         self._batches: dict[str, tuple[Histogram, Gauge]] = {}
-        self._stages: dict[str, tuple[Histogram, ...]] = {}
 
     def request(self, model: str, status: int) -> None:
         """Count one answer. What `labels` finds is kept: looking it up costs more than counting."""
@@ -96,12 +90,7 @@ class Metrics:
 
     def stages(self, model: str, decode_s: float, queue_s: float, forward_s: float, total_s: float) -> None:
         """Count where one request's time went."""
-        stages = self._stages.get(model)
-        if stages is None:
-            names = ("decode", "queue", "forward", "total")
-            stages = self._stages[model] = tuple(self._stage_seconds.labels(model, name) for name in names)
-        for stage, seconds in zip(stages, (decode_s, queue_s, forward_s, total_s), strict=True):
-            stage.observe(seconds)
+        self._stages.observe(model, (decode_s, queue_s, forward_s, total_s))
 
     def loaded(self, model: str, version: int, backend: str) -> None:
         """A version answers from now on, computed by that backend."""
