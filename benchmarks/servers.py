@@ -102,17 +102,21 @@ LITSERVE = Server(
 )
 
 
-def python(peer: str) -> str:
-    """The interpreter of a peer's environment, which is made where it is missing or stale. Raises NotInstalled."""
+def python(peer: str, pins: Sequence[str] = ()) -> str:
+    """The interpreter of a peer's environment, which is made where it is missing or stale. Raises NotInstalled.
+
+    `pins`: what to install there, where it is no peer.
+    """
     if not peer:
         return sys.executable
     folder = _TOOLS / peer
-    mark, wanted = folder / "installed.txt", "\n".join(PEERS[peer])
+    pins = pins or PEERS[peer]
+    mark, wanted = folder / "installed.txt", "\n".join(pins)
     interpreter = str(folder / "bin" / "python")
     if mark.is_file() and mark.read_text() == wanted:
         return interpreter
     _run([sys.executable, "-m", "venv", "--clear", str(folder)])
-    _run([interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *PEERS[peer]])
+    _run([interpreter, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *pins])
     mark.write_text(wanted)
     return interpreter
 

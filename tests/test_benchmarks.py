@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import Options, epoch, loop
+from benchmarks import Options, epoch, flame, loop
 from benchmarks import __main__ as command
 from benchmarks.loop import Answer, Change, Window
 from training.vision import import_torchvision
@@ -75,3 +75,11 @@ def test_an_answer_is_stale_unless_its_version_was_live_during_its_request(
 
 def test_a_failed_request_is_counted_as_failed_and_not_as_stale() -> None:
     assert loop.stale([Answer(0, 1, 0, "503")], LIVES) == []
+
+
+def test_a_flame_graph_names_what_it_shows_and_no_path_of_the_machine() -> None:
+    named = flame.titled('<svg><text id="title" x="1">/somewhere/bin/py-spy record</text><text>/predict</text></svg>')
+    assert named == (
+        '<svg><text id="title" x="1">one web process, 64 connections, POST of a 28x28 PNG</text>'
+        "<text>/predict</text></svg>"
+    )

@@ -1,0 +1,74 @@
+"""python -m benchmarks.flame FILE: where one web process spends its time under load, as a flame graph in SVG.
+
+wrk asks over 64 connections; py-spy, in an environment of its own, looks at the process 200 times a second. Only what
+is on the processor counts. On Linux it needs root or the right to trace processes.
+"""
+
+import argparse
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from benchmarks import load
+from benchmarks.servers import SEVEN, python, started, torchloop
+
+_CONNECTIONS, _SECONDS, _RATE = 64, 15, 200
+
+
+def main_of(words: Sequence[str] | None = None) -> int:
+    """The exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.flame", description=__doc__.partition(":")[2].strip())
+    parser.add_argument("file", type=Path, help="where the SVG goes")
+    file = parser.parse_args(words).file
+    if not load.is_there():
+        sys.stderr.write(f"{load.MISSING.strip()}\n")
+        return 1
+    spy = Path(python("py-spy", ["py-spy==0.4.3"])).with_name("py-spy")
+    with TemporaryDirectory() as store, ExitStack() as stack:
+        with started(torchloop(Path(store))):
+            pass  # the first start writes the store
+        running = stack.enter_context(started(torchloop(Path(store))))
+        running.settle()
+        web = next(process for process in running.parent.children() if "service.web" in process.cmdline())
+        ask = threading.Thread(target=_ask, args=(running.url,))
+        ask.start()
+        recorded = subprocess.run(
+            [
+                spy,
+                "record",
+                "--pid",
+                str(web.pid),
+                "--rate",
+                str(_RATE),
+                "--duration",
+                str(_SECONDS),
+                "--nonblocking",
+                "--output",
+                file,
+            ],
+            stdout=subprocess.DEVNULL,
+            check=False,
+        )
+        ask.join()
+    if recorded.returncode == 0:
+        file.write_text(titled(file.read_text()))
+    return recorded.returncode
+
+
+def titled(svg: str) -> str:
+    """With what it shows as its title, in place of py-spy's command."""
+    shown = f"one web process, {_CONNECTIONS} connections, POST of a 28x28 PNG"
+    return re.sub(r'(<text id="title"[^>]*>)[^<]*', rf"\g<1>{shown}", svg)
+
+
+def _ask(url: str) -> None:
+    load.send(url, SEVEN, ("/predict/mnist",), connections=_CONNECTIONS, seconds=_SECONDS + 2)
+
+
+if __name__ == "__main__":
+    sys.exit(main_of())
