@@ -33,7 +33,7 @@ def choose(
         )
     if name in {"eager", "compile"} or device != "cpu":
         return eager()
-    return OnnxBackend(exports, threads, cores, eager if name == "auto" else None)
+    return OnnxBackend(exports, threads, cores, max_batch, eager if name == "auto" else None)
 
 
 def _cores() -> int:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from models import checkpoint
 from models.record import Record
 from models.spec import Array, ModelSpec
-from service.engine import Network
+from service.engine import Network, in_slices
 
 log = logging.getLogger(__name__)
 Replay = Callable[[], None]
@@ -41,7 +41,7 @@ class EagerBackend:
         run = _plain(forward, self._device)
         if self._device.type == "cuda":
             run = self._recorded(forward, model, spec) or run
-        return Network(run, run, "eager" if forward is network else "compile")
+        return Network(run, in_slices(run, self._max_batch), "eager" if forward is network else "compile")
 
     def _compiled(self, network: nn.Module, model: str, spec: ModelSpec) -> Forward:
         if self._compiler is None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from math import ceil
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -21,7 +22,7 @@ Name = Literal["eager", "onnxruntime", "compile"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """`run` computes outputs (N, ...) of samples (N, ...), both on the host; `bulk` does so with every core."""
+    """`run` computes outputs (N, ...) of samples (N, ...), both on the host; `bulk` those of more than one batch."""
 
     run: Callable[[Array], Array]
     bulk: Callable[[Array], Array]
@@ -106,7 +107,7 @@ class Engine:
         self._live[loaded.model] = loaded
 
     async def compute(self, loaded: Loaded, samples: Array) -> Array:
-        """Samples (N, ...) -> values (N, k) float32, in slices of at most max_batch samples."""
+        """Samples (N, ...) -> values (N, k) float32."""
         if len(samples) <= loaded.brief:
             return self._values(loaded, samples)
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._values, loaded, samples)
@@ -116,11 +117,24 @@ class Engine:
         self._thread.shutdown()
 
     def _values(self, loaded: Loaded, samples: Array) -> Array:
-        step = self._max_batch
-        if len(samples) <= step:
-            return loaded.spec.postprocess(loaded.network.run(samples))
-        slices = [loaded.network.bulk(samples[start : start + step]) for start in range(0, len(samples), step)]
-        return loaded.spec.postprocess(np.concatenate(slices))
+        compute = loaded.network.run if len(samples) <= self._max_batch else loaded.network.bulk
+        return loaded.spec.postprocess(compute(samples))
+
+
+def in_slices(
+    run: Callable[[Array], Array], max_batch: int, pool: Executor | None = None, at_once: int = 1
+) -> Callable[[Array], Array]:
+    """Any number of samples, in slices of at most `max_batch`: one by one, or `at_once` in the threads of `pool`.
+
+    Their number is a multiple of `at_once`, and they differ by one sample at most, so that all threads end together.
+    """
+    each = map if pool is None else pool.map
+
+    def bulk(samples: Array) -> Array:
+        rounds = ceil(len(samples) / (max_batch * at_once))
+        return np.concatenate(list(each(run, np.array_split(samples, rounds * at_once))))
+
+    return bulk
 
 
 def _brief(run: Callable[[Array], Array], samples: Array, max_batch: int) -> int:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import onnxruntime
 from models.exported import Exported, warm_up_outputs
 from models.record import CheckpointError, Record
 from models.spec import Array, ModelSpec
-from service.engine import Backend, Network
+from service.engine import Backend, Network, in_slices
 from service.exports import Exports
 
 log = logging.getLogger(__name__)
@@ -25,18 +26,24 @@ class DisagreementError(Exception):
 class OnnxBackend:
     """ONNX Runtime. A network that cannot be exported, or answers differently then, is run by `otherwise`, if given."""
 
-    def __init__(self, exports: Exports, threads: int, cores: int, otherwise: Callable[[], Backend] | None) -> None:
+    def __init__(
+        self, exports: Exports, threads: int, cores: int, max_batch: int, otherwise: Callable[[], Backend] | None
+    ) -> None:
         self._exports = exports
         self._threads = threads
         self._cores = cores
+        self._max_batch = max_batch
         self._otherwise = otherwise
+        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="bulk")  # its threads start when there is bulk
 
     def load(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Network:
         """See Backend."""
         try:
             exported = self._exports.get(model, path, record)
             run = session(exported, spec, self._threads)
-            bulk = run if self._cores == self._threads else session(exported, spec, self._cores)
+            one = run if self._threads == 1 else session(exported, spec, 1)
+            # Slices side by side need not wait for each other at every layer, as threads within one do.
+            bulk = in_slices(one, self._max_batch, self._pool, self._cores)
             return Network(run, bulk, "onnxruntime")
         except DisagreementError as err:
             if self._otherwise is None:

@@ -1,7 +1,9 @@
 """Exports: kept once, read whole or not at all, and never a reason not to answer."""
 
 import logging
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +19,11 @@ from models.catalog import PRETRAINED, specs
 from models.export import export
 from models.exported import Exported
 from models.record import CheckpointError, Record, read_verified
-from models.spec import ModelSpec
+from models.spec import Array, ModelSpec
 from service import backends, onnx
 from service.backends import choose
 from service.child import Child, Message
-from service.engine import Engine
+from service.engine import Engine, in_slices
 from service.exports import Exports
 from tests.fakes import LINE, InProcess, Line, save_line
 
@@ -206,7 +208,7 @@ def test_an_export_that_answers_differently_is_refused(change: float, line: tupl
         onnx.session(Exported(b"no model", made.outputs), LINE, 1)
 
 
-def test_bulk_computes_with_every_core(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bulk_has_a_session_of_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[int] = []
 
     def session(made: Exported, spec: ModelSpec, threads: int) -> Any:
@@ -221,4 +223,23 @@ def test_bulk_computes_with_every_core(tmp_path: Path, monkeypatch: pytest.Monke
         choose("auto", "cpu", Exports(tmp_path, partial(InProcess, {"line": LINE})), processes, 64).load(
             "line", LINE, path, record
         )
-    assert asked == [6, 3, 6, 1, 6]
+    assert asked == [6, 1, 3, 1, 1]
+
+
+def test_bulk_is_computed_in_even_slices_side_by_side() -> None:
+    met = threading.Barrier(3)
+    sizes: list[int] = []
+
+    def run(samples: Array) -> Array:
+        sizes.append(len(samples))
+        met.wait(20)  # until all three threads compute
+        return samples + 1
+
+    with ThreadPoolExecutor(3) as pool:
+        bulk = in_slices(run, 4, pool, 3)
+        for count in (5, 13, 24):
+            samples = np.arange(count, dtype=np.float32)[:, None]
+            np.testing.assert_array_equal(bulk(samples), samples + 1)
+    assert sorted(sizes[:3]) == [1, 2, 2]
+    assert sorted(sizes[3:9]) == [2, 2, 2, 2, 2, 3]
+    assert sizes[9:] == [4] * 6
