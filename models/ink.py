@@ -82,7 +82,7 @@ def _colours(picture: Image.Image) -> Array:
 def _find_ink(colours: Array) -> Array:
     """Strength of the ink, float32 (height, width) in 0..1: the distance of each pixel's colour from its paper's."""
     surface = _paper(colours)
-    distance = np.abs(colours - surface).max(axis=2)
+    far = distance = np.abs(colours - surface).max(axis=2)
     if min(distance.shape) >= _FITTED_SIZE:
         distance = np.minimum(distance, np.abs(colours - _local_paper(colours, surface)).max(axis=2))
     small = Image.fromarray(distance.clip(0, 255).astype(np.uint8))
@@ -93,7 +93,7 @@ def _find_ink(colours: Array) -> Array:
     ink = ((distance - threshold / 2) / max(strength - threshold / 2, 1.0)).clip(0, 1)
     marks: Array = smooth > threshold
     if min(marks.shape) > 2 * FIELD:
-        marks = writing(marks)
+        marks = writing(marks, far > threshold)
     inked: Array = np.where(_near(marks), ink, 0).astype(np.float32)
     return inked
 
