@@ -18,6 +18,10 @@ _FITTED_SIZE = 80  # pixels, shorter side: what the paper's colour is learnt fro
 _REACH = 10  # pixels of _FITTED_SIZE: strokes up to twice as wide, and one, are no paper
 _LEAST_CONTRAST = 24.0  # grey levels between paper and ink: below, there is noise only
 _MOST = FIELD * FIELD * 3 // 4  # pixels of ink, where the rest is black; of the MNIST digits none has half of them
+_FULL = 0.25  # of the picture is ink, where it was cut to the digit
+_FAINTEST, _SAME = 0.25, 0.7  # of the strongest ink: what is marked at all, what is of the same strength
+_MOSTLY, _FEW = 0.45, 0.02  # of the marked pixels: soft edges are many in a small picture, flaws are few
+_MOST_INK = 200  # grey levels: the least of the strongest ink in a picture of the MNIST files' form
 _FAINT = bytes(range(int(_LEAST_CONTRAST)))  # the grey levels that count as no ink on black
 
 
@@ -32,11 +36,28 @@ def read_digit(picture: Image.Image) -> Array:
             border = content[:FIELD] + content[-FIELD:] + content[::FIELD] + content[FIELD - 1 :: FIELD]
             if sum(border) < 128 * len(border) and 0 < len(content.translate(None, _FAINT)) < _MOST:
                 return np.frombuffer(content, np.uint8).reshape(FIELD, FIELD)
-        return _to_field(_find_ink(_colours(_shrunk(picture))))
+        colours = _colours(_shrunk(picture))
+        field = _already_a_field(colours)
+        return _to_field(_find_ink(colours)) if field is None else field
     except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as err:
         if isinstance(err, InvalidInput):
             raise
         raise damaged_picture() from err
+
+
+def _already_a_field(colours: Array) -> Array | None:
+    """uint8 (28, 28), white ink on black, where a picture has that form but for its mode, or being dark on light."""
+    if colours.shape[:2] != (FIELD, FIELD) or np.ptp(colours, axis=2).max() > _LEAST_CONTRAST:
+        return None
+    grey = colours.mean(axis=2)
+    field = 255 - grey if _border(grey).mean() > 127 else grey
+    rows, columns = (np.flatnonzero(field.max(axis=axis) >= _LEAST_CONTRAST) for axis in (1, 0))
+    if not len(rows) or _border(field).max() >= _LEAST_CONTRAST or field.max() < _MOST_INK:
+        return None
+    if not BOX - 2 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= BOX:
+        return None
+    centre = [(field.sum(axis=axis) * np.arange(FIELD)).sum() / field.sum() for axis in (1, 0)]
+    return field.round().astype(np.uint8) if all(12.5 <= place <= 14.5 for place in centre) else None
 
 
 def _border(array: Array) -> Array:
@@ -82,8 +103,8 @@ def _colours(picture: Image.Image) -> Array:
 def _find_ink(colours: Array) -> Array:
     """Strength of the ink, float32 (height, width) in 0..1: the distance of each pixel's colour from its paper's."""
     surface = _paper(colours)
-    distance = np.abs(colours - surface).max(axis=2)
-    if min(distance.shape) >= _FITTED_SIZE:
+    far = distance = np.abs(colours - surface).max(axis=2)
+    if min(distance.shape) >= _FITTED_SIZE and not _fills_the_picture(colours - surface):
         distance = np.minimum(distance, np.abs(colours - _local_paper(colours, surface)).max(axis=2))
     small = Image.fromarray(distance.clip(0, 255).astype(np.uint8))
     smooth: Array = np.asarray(small.filter(ImageFilter.MedianFilter(3)) if min(small.size) > 2 * FIELD else small)
@@ -93,7 +114,7 @@ def _find_ink(colours: Array) -> Array:
     ink = ((distance - threshold / 2) / max(strength - threshold / 2, 1.0)).clip(0, 1)
     marks: Array = smooth > threshold
     if min(marks.shape) > 2 * FIELD:
-        marks = writing(marks)
+        marks = writing(marks, far > threshold)
     inked: Array = np.where(_near(marks), ink, 0).astype(np.float32)
     return inked
 
@@ -120,6 +141,22 @@ def _paper(colours: Array) -> Array:
     return surface.reshape(colours.shape)
 
 
+def _fills_the_picture(difference: Array) -> bool:
+    """Whether much of the picture is ink of one strength, (height, width, 3) lighter than the paper or darker.
+
+    So it is where the picture was cut to the digit: strokes may be too wide to be told from paper by what is around
+    them. The lit or the shaded part of a page has fainter places than its ink, or lighter ones than its paper.
+    """
+    distance = np.abs(difference).max(axis=2)
+    strength = np.percentile(distance, 99)
+    marked = distance > _FAINTEST * strength
+    if np.mean(marked) < _FULL:
+        return False
+    lighter = np.mean(difference[marked].mean(axis=1) > 0)
+    same = np.mean(distance[marked] > _SAME * strength)
+    return bool(same > _MOSTLY and min(lighter, 1 - lighter) < _FEW)
+
+
 def _local_paper(colours: Array, surface: Array) -> Array:
     """The paper's colour at each pixel as its neighbourhood has it, float32 (height, width, 3).
 
@@ -135,9 +172,9 @@ def _local_paper(colours: Array, surface: Array) -> Array:
     lighter = np.asarray(fitted).astype(np.float32) - small  # than the picture, where ink is dark
     without_dark = _extreme(_extreme(small, np.maximum), np.minimum)
     without_light = _extreme(_extreme(small, np.minimum), np.maximum)
-    # Squared: much faint unevenness counts for less than a little ink.
-    dark = np.square(np.minimum(without_dark - small, lighter).clip(0)).sum()
-    light = np.square(np.minimum(small - without_light, -lighter).clip(0)).sum()
+    # To the fourth power: much faint unevenness, as of a lamp's light, counts for less than a little ink.
+    dark = (np.minimum(without_dark - small, lighter).clip(0) ** 4).sum()
+    light = (np.minimum(small - without_light, -lighter).clip(0) ** 4).sum()
     local = Image.fromarray((without_dark if dark >= light else without_light).astype(np.uint8))
     return np.asarray(local.resize((width, height), Image.Resampling.BILINEAR)).astype(np.float32)
 

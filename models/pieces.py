@@ -35,15 +35,19 @@ class _Piece:
         return max(down, self.left - other.right, other.left - self.right)
 
 
-def writing(marks: Array) -> Array:
+def writing(marks: Array, outliers: Array | None = None) -> Array:
     """bool (height, width) -> the marks that are writing.
 
-    What lies around the page goes: pieces that hold a corner of the picture or a part of a side, or run along one; then
-    specks: small pieces, far from the largest one. Where nothing else would be left, they are the writing.
+    `outliers`, bool (height, width): more than the marks, the places too that only their neighbourhood takes for paper.
+    What lies around the page goes: pieces that hold a corner of the picture or a part of a side, or run along one, and
+    those at its edge that do so by their outliers; then specks: small pieces, far from the largest one. Where nothing
+    else would be left, they are the writing.
     """
     halved = _halved(marks)
     labels = _labelled(halved)
     pieces = _pieces(labels)
+    if outliers is not None:
+        _extend_around(pieces, labels, _labelled(_halved(outliers)))
     inside = {label: piece for label, piece in pieces.items() if not piece.around}
     if not any(piece.longer_side >= _LEAST * max(halved.shape) for piece in inside.values()):
         inside = pieces
@@ -55,6 +59,16 @@ def writing(marks: Array) -> Array:
     wanted: Array = np.isin(labels, kept)
     whole = wanted.repeat(2, axis=0).repeat(2, axis=1)[: marks.shape[0], : marks.shape[1]]
     return marks & whole
+
+
+def _extend_around(pieces: dict[int, _Piece], labels: Array, wider: Array) -> None:
+    """Pieces at the picture's edge lie around the page where the wider piece that holds them does."""
+    outside: Array = np.isin(wider, list(_around(wider)))
+    edge = np.zeros(labels.shape, bool)
+    edge[[0, -1]] = edge[:, [0, -1]] = True
+    for label in np.unique(labels[outside & edge]).tolist():
+        if label:
+            pieces[label].around = True
 
 
 def _halved(marks: Array) -> Array:

@@ -6,6 +6,7 @@ import pytest
 from PIL import Image
 
 from training import __main__ as command
+from training import plots
 from training.compare import Trial, table, variants
 from training.mnist import Config as MnistConfig
 from training.recipe import Progress, recipes
@@ -80,3 +81,9 @@ def test_the_table_has_a_dash_where_a_run_failed() -> None:
         "b            -               -     2.00",
         "b failed: it burst",
     ]
+
+
+def test_a_run_of_one_report_is_seen_in_the_plot() -> None:
+    only = Progress(epoch=1, epochs=1, step=9, steps=9, loss=0.5, metrics={"mse": 0.4})
+    figure = plots.draw_comparison("compared", [Trial(label="a", history=[only])], recipes()["regressor"])
+    assert [line.get_marker() for axes in figure.axes for line in axes.lines] == ["o", "o"]

@@ -32,6 +32,13 @@ def test_a_grey_28x28_picture_with_light_ink_is_taken_as_it_is() -> None:
     assert (read_digit(Image.fromarray(SEVEN)) == SEVEN).all()
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_a_sample_in_another_mode_or_dark_on_light_is_that_sample(mode: str) -> None:
+    sample = Image.fromarray(read_digit(on_page(255, 0, 200)))  # fills the box and is centred, as MNIST's are
+    for picture in (sample, ImageOps.invert(sample)):
+        assert (read_digit(picture.convert(mode)) == np.asarray(sample)).all()
+
+
 def test_light_ink_on_grey_is_not_taken_as_it_is() -> None:
     field = read_digit(Image.fromarray(np.maximum(SEVEN, 50)))
     assert field[0].max() == 0
@@ -61,6 +68,12 @@ def pictures() -> dict[str, Image.Image]:
     light_canvas.paste((255, 255, 255, 255), (0, 0), Image.fromarray(SEVEN).resize((280, 280)))
     light = np.linspace(0.45, 1, 400)[None, :] * np.linspace(0.8, 1, 300)[:, None]
     uneven = Image.fromarray((np.asarray(on_page(250, 40, 200)) * light).astype(np.uint8))
+    x, y = np.linspace(-1, 1, 400)[None, :], np.linspace(-1, 1, 300)[:, None]
+    lamp = Image.fromarray(
+        (np.asarray(on_page(235, 25, 150, at=(120, 90))) * (1 + 1.2 * (x * x + y * y)) ** -1.5).astype(np.uint8)
+    )
+    seven = Image.fromarray(SEVEN)
+    cut = ImageOps.invert(seven.crop((8, 6, 22, 24)).resize((155, 200), Image.Resampling.BICUBIC))
     turned = Image.Exif()
     turned[0x0112] = 6  # the camera was held sideways: rotate by 270 degrees to see it upright
     return {
@@ -74,6 +87,8 @@ def pictures() -> dict[str, Image.Image]:
         "black pen on a transparent canvas": canvas,
         "white pen on a transparent canvas": light_canvas,
         "uneven light": uneven,
+        "light of a lamp": lamp,
+        "cut to the digit": cut,
         "page on a table": ImageOps.expand(page, 30, 90),
         "framed": ImageOps.expand(ImageOps.expand(page, 3, 0), 6, 255),
         "dark corner": blotted(page, (0, 0, 90, 60)),

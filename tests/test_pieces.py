@@ -29,6 +29,16 @@ def test_what_lies_around_the_writing_goes(around: list[tuple[int, int, int, int
     assert np.array_equal(writing(page(STROKE, *around)), page(STROKE))
 
 
+def test_a_part_of_the_table_goes_where_the_rest_of_the_table_is_taken_for_paper() -> None:
+    part = (0, 40, 100, 130)  # at the edge, in no corner, larger than the writing
+    assert np.array_equal(writing(page(STROKE, part), page(STROKE, *TABLE, part)), page(STROKE))
+
+
+def test_a_stroke_in_a_shadow_that_holds_a_corner_stays() -> None:
+    shadow = (0, 200, 0, 100)
+    assert np.array_equal(writing(page(STROKE), page(STROKE, shadow)), page(STROKE))
+
+
 @pytest.mark.parametrize(
     "marks",
     [page(), page(STROKE), page(*TABLE), page((0, 200, 0, 160)), page((0, 200, 70, 90))],

@@ -70,14 +70,16 @@ def draw_comparison(title: str, trials: Sequence[Trial], recipe: Recipe[Any]) ->
     for position, trial in enumerate(trials):
         epochs = [point.step * point.epochs / point.steps for point in trial.history]
         style = {"color": _COLOURS[position % 8], "linestyle": _DASHES[position % 4], "linewidth": 1.8}
+        style |= {"marker": _marker(epochs), "markersize": 4}
         label = f"{trial.label} (failed)" if trial.failure else trial.label
         loss.plot(epochs, [point.loss for point in trial.history], label=label, **style)
         metric.plot(epochs, [point.metrics.get(recipe.metric, math.nan) for point in trial.history], **style)
-    loss.set(title="Training loss", xlabel="epoch", ylabel="loss, mean since the report before", yscale="log")
+    loss.set(title="Training loss", xlabel="epoch", ylabel="loss, mean since the report before")
     metric.set(title="On validation samples, not trained on", xlabel="epoch", ylabel=_label(recipe.metric))
-    if not recipe.higher_is_better:
-        metric.set(yscale="log")
     for axes in (loss, metric):
+        if axes is loss or not recipe.higher_is_better:
+            _log(axes)
+        axes.set_xlim(0, 1.03 * max((point.epochs for trial in trials for point in trial.history), default=1))
         _quiet(axes)
     figure.legend(loc="outside right upper")
     return figure
@@ -154,11 +156,15 @@ def _curve(axes: "Axes", points: Sequence[tuple[int, float]], *, name: str, colo
     if log:
         _log(axes)
     label = f"{name}, {points[-1][1]:.4g} at the last step" if points else name
-    marker = "o" if len(points) <= 50 else ""
     steps, values = zip(*points, strict=True) if points else ((), ())
-    axes.plot(steps, values, color=colour, linewidth=1.8, marker=marker, markersize=4, label=label)
+    axes.plot(steps, values, color=colour, linewidth=1.8, marker=_marker(points), markersize=4, label=label)
     axes.legend(loc="best", framealpha=0.9, fontsize="small")
     _quiet(axes)
+
+
+def _marker(points: Sequence[object]) -> str:
+    """Of a line through the points: one alone makes no line."""
+    return "o" if len(points) <= 50 else ""
 
 
 def _log(axes: "Axes") -> None:
