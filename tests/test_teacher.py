@@ -100,6 +100,6 @@ def test_a_distorted_sample_is_still_a_sample_and_another_each_time() -> None:
 
 def test_bfloat16_computation_leaves_float32_weights() -> None:
     network = MnistCNN()
-    config = mnist.Config(dataset="digits", mixed=True, epochs=2)
+    config = mnist.Config(dataset="digits", mixed="on", epochs=2)
     mnist.fit_network(network, DATASET, config, lambda _: None)
     assert {weights.dtype for weights in network.parameters()} == {torch.float32}

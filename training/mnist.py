@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from torch import nn
 from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 
@@ -15,8 +15,14 @@ from training.augment import affine, distort
 from training.batches import Augment
 from training.calibrate import calibrate
 from training.loop import Loss, fit, steps_of
+from training.precision import Mixed, in_bfloat16
 from training.recipe import Dataset, Hyperparameters, Recipe, Report, Schedule, Split
 from training.stages import Stage
+
+
+def _on_or_off(mixed: object) -> object:
+    """It was a boolean once."""
+    return {True: "on", False: "off"}.get(mixed, mixed) if isinstance(mixed, bool) else mixed
 
 
 class Config(Hyperparameters):
@@ -31,7 +37,9 @@ class Config(Hyperparameters):
     teacher_epochs: int = Field(0, ge=0, le=1_000, description="first fit a larger network, to learn from; 0: none")
     copies: int = Field(0, ge=0, le=100, description="augmented copies of each picture that the teacher judges")
     softness: float = Field(3.0, ge=1, le=100, description="temperature at which the teacher's judgement is compared")
-    mixed: bool = Field(False, description="compute in bfloat16: faster where the processor can, slower elsewhere")
+    mixed: Annotated[Mixed, BeforeValidator(_on_or_off)] = Field(
+        "auto", description="compute in bfloat16; auto: where the processor has instructions for it"
+    )
     calibrate: bool = Field(False, description="then fit the logits' temperature to the validation split")
     limit: int | None = Field(None, ge=1, description="use only the first so many training samples")
     num_workers: int = Field(0, ge=0, le=16, description="processes that prepare batches; 0: none but this one")
@@ -48,7 +56,7 @@ CHAMPION: Mapping[str, Any] = {
     "elastic": 0.6,
     "teacher_epochs": 8,
     "copies": 7,
-    "mixed": True,
+    "mixed": "on",
     "calibrate": True,
 }
 _TAUGHT: Mapping[str, Any] = {"lr": 0.004, "schedule": "one_cycle", "weight_decay": 0.05}  # what a teacher is fitted by
@@ -65,7 +73,7 @@ def load(config: Config, folder: Path) -> Dataset:
 
 
 def fit_network(network: nn.Module, dataset: Dataset, config: Config, report: Report) -> None:
-    """Cross entropy with the labels, or the distance from a teacher's judgement. Accuracy on 500 validation images."""
+    """Cross entropy with the labels, or the distance from a teacher's judgement. Accuracy on 250 validation images."""
     if config.teacher_epochs:
         _learn_from_teacher(network, dataset, config, report)
     else:
@@ -84,7 +92,8 @@ def _learn_from_teacher(network: nn.Module, dataset: Dataset, config: Config, re
     second = Stage(report=report, name="pupil", before=first, epochs=(lessons.epochs, 0), steps=(steps[0], 0))
     larger = teacher.new_teacher(config.seed).to(dataset.train.samples.device)
     _fit(larger, dataset, dataset.train, lessons, first, augment=augment)
-    judged = teacher.judged(larger, dataset.train, augment, copies=copies, seed=config.seed, mixed=config.mixed)
+    mixed = in_bfloat16(config.mixed, dataset.train.samples.device)
+    judged = teacher.judged(larger, dataset.train, augment, copies=copies, seed=config.seed, mixed=mixed)
     _fit(network, dataset, judged, config, second, loss=teacher.softened_loss(config.softness))
 
 
@@ -98,7 +107,7 @@ def _fit(
     loss: Loss = nn.functional.cross_entropy,
     augment: Augment | None = None,
 ) -> None:
-    watched = Split(dataset.validation.samples[:500], dataset.validation.targets[:500])
+    watched = Split(dataset.validation.samples[:250], dataset.validation.targets[:250])
     fit(
         convert_conv2d_weight_memory_format(network, torch.channels_last),  # pooling is several times as fast then
         train,
@@ -109,7 +118,7 @@ def _fit(
         samples_per_report=5_000,
         augment=augment,
         num_workers=config.num_workers,
-        mixed=config.mixed,
+        mixed=in_bfloat16(config.mixed, train.samples.device),
     )
 
 
