@@ -1,8 +1,9 @@
 """Who is let in: how many requests may wait and, where there are too many of them, for how long.
 
 A queue that is full all the time gives everybody the longest wait there is. So one that ran full is cut, and until a
-second has passed in which nobody had to be sent away, only so many wait as are answered in a moment. Counted from a
-request's head on: a body that is read and decoded for nothing would cost more than the answer, and so would a task.
+second has passed in which nobody had to be sent away, only so many wait as are answered in a moment. Who is refused is
+refused by the head alone where that is known by then: to read and decode for nothing would cost more than the answer. A
+body that is still on its way takes nobody's place.
 """
 
 import asyncio
@@ -50,11 +51,11 @@ class Admission:
 
     @property
     def waiting(self) -> int:
-        """Requests that are being read, or wait for the device."""
+        """Requests that are being decoded, or wait for the device."""
         return self._inside + self._announced - self._queue.computing
 
     def announce(self) -> bool:
-        """Whether a request whose head has come may enter. It does so in this turn of the event loop, or never."""
+        """Whether a request whose head has come may go on. It mostly enters in this turn of the event loop."""
         if self._full():
             return False
         if not self._announced:

@@ -64,9 +64,18 @@ class BodyReader:
 
         Raises UnsupportedMediaType, TooLarge, Malformed, or the InvalidInput of a body with no good sample at all.
         """
+        return await self.samples_of(scope, spec)(await self.read(scope, receive))
+
+    def samples_of(self, scope: Scope, spec: ModelSpec) -> Callable[[bytes], Awaitable[Samples]]:
+        """What turns the body of this request into samples, once it is there.
+
+        Raises UnsupportedMediaType. What it returns raises Malformed, or the InvalidInput of a body with nothing good.
+        """
         media_type = plain(header(scope, b"content-type").decode("latin-1"))
-        decode = self._decoder(media_type, scope, spec)
-        entries = await decode(await self.read(scope, receive))
+        return partial(self._samples, self._decoder(media_type, scope, spec), spec)
+
+    async def _samples(self, decode: Decode, spec: ModelSpec, body: bytes) -> Samples:
+        entries = await decode(body)
         if not len(entries.good):
             raise next(iter(entries.errors.values()))
         return Samples(spec.preprocess(entries.good), entries.errors, len(entries))

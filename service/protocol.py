@@ -48,6 +48,7 @@ class Protocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """A request begins."""
         super().on_message_begin()
+        self._unset_keepalive_if_required()  # the request before may have come in the same piece, and been turned away
         self._received = 0
         if self._began is None:
             self._began = self.loop.time()

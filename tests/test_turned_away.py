@@ -1,36 +1,71 @@
-"""A really started service that may have one request waiting: who comes too much is refused by the head alone."""
+"""Requests that are refused by their heads alone, over sockets: the protocol around an application that says which."""
 
+import asyncio
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
-from urllib.parse import urlsplit
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
-import httpx
 import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from tests.fakes import running_server
-from tests.test_faults import until
+from service.protocol import TURN_AWAY, Protocol, TurnAway
+from service.web import Server, listen
 
-BODY = b'{"inputs": [[0.5]]}'
-HEAD = b"POST /predict/regressor HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+BODY = b"some bytes"
+HEAD = b"POST /asked HTTP/1.1\r\nHost: localhost\r\n"
 LENGTH = b"Content-Length: %d\r\n\r\n" % len(BODY)
+REFUSAL = Response("too many", 429, {"Retry-After": "1"})
 
 
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with running_server({"TORCHLOOP_QUEUE_LIMIT": "1"}) as url:
-        httpx.get(f"{url}/health/ready").raise_for_status()
-        yield url
+class Door:
+    """Refuses everything at /asked while it is shut."""
+
+    shut = True
+    asked = 0
+
+    def turn_away(self, method: bytes, target: bytes) -> Response | None:
+        self.asked += 1
+        return REFUSAL if self.shut and (method, target) == (b"POST", b"/asked") else None
+
+
+async def echo(request: Request) -> Response:
+    return Response(b"got " + await request.body())
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+def where(door: Door) -> Iterator[tuple[str, int]]:
+    """The address of a server on a free port."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, TurnAway]]:
+        yield {TURN_AWAY: door.turn_away}
+
+    app = Starlette(routes=[Route("/asked", echo, methods=["POST"]), Route("/other", echo)], lifespan=lifespan)
+    server = Server(uvicorn.Config(app, http=Protocol, ws="none", log_config=None, timeout_graceful_shutdown=5))
+    bound = listen("127.0.0.1", 0, shared=False)
+    bound.listen()
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[bound])))
+    thread.start()
+    yield bound.getsockname()
+    server.should_exit = True
+    thread.join()
 
 
 class Connection:
     """A socket and what is read from it."""
 
-    def __init__(self, url: str) -> None:
-        where = urlsplit(url)
-        assert where.hostname
-        assert where.port
-        self._socket = socket.create_connection((where.hostname, where.port), timeout=60)
+    def __init__(self, where: tuple[str, int]) -> None:
+        self._socket = socket.create_connection(where, timeout=60)
         self.send = self._socket.sendall
         self.read = self._socket.makefile("rb")
 
@@ -41,75 +76,61 @@ class Connection:
         self.read.close()
         self._socket.close()
 
-    def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Status, headers and content of the next answer."""
-        status = int(self.read.readline().split()[1])
-        headers = {}
-        while line := self.read.readline().decode().strip():
-            name, _, value = line.partition(": ")
-            headers[name.lower()] = value
-        return status, headers, self.read.read(int(headers["content-length"]))
+    def answer(self) -> tuple[int, bytes]:
+        """Status and content of the next answer."""
+        status, length = int(self.read.readline().split()[1]), 0
+        while line := self.read.readline().strip().lower():
+            if line.startswith(b"content-length: "):
+                length = int(line.split()[1])
+        return status, self.read.read(length)
 
 
-def waiting(url: str, count: int) -> bool:
-    return f"torchloop_waiting_requests {count}.0" in httpx.get(f"{url}/metrics").text
+def test_the_refusal_comes_before_the_body_and_the_connection_stays_usable(where: tuple[str, int], door: Door) -> None:
+    with Connection(where) as caller:
+        caller.send(HEAD + LENGTH)
+        assert caller.answer() == (429, b"too many")
+        caller.send(BODY)  # the rest of what was refused is no request of its own
+        caller.send(HEAD + LENGTH + BODY)
+        assert caller.answer() == (429, b"too many")
+        door.shut = False
+        caller.send(HEAD + LENGTH + BODY)
+        assert caller.answer() == (200, b"got " + BODY)
+        assert door.asked == 3
 
 
-@contextmanager
-def one_waiting(url: str) -> Iterator[None]:
-    """Somebody whose body is not there yet; in the end it comes, and is answered."""
-    with Connection(url) as first:
-        first.send(HEAD + LENGTH)
-        until(lambda: waiting(url, 1))
-        yield
-        first.send(BODY)
-        assert first.answer()[0] == 200
-    until(lambda: waiting(url, 0))
+def test_a_refused_caller_that_wants_to_be_hung_up_on_is(where: tuple[str, int]) -> None:
+    with Connection(where) as caller:
+        caller.send(HEAD + b"Connection: close\r\n" + LENGTH + BODY)
+        assert caller.answer()[0] == 429
+        assert caller.read.read() == b""
 
 
-def test_the_refusal_comes_before_the_body_and_the_connection_stays_usable(url: str) -> None:
-    with Connection(url) as second:
-        with one_waiting(url):
-            second.send(HEAD + LENGTH)
-            status, headers, content = second.answer()
-            assert (status, headers["retry-after"]) == (429, "1")
-            assert headers["content-type"] == "application/problem+json"
-            assert b"Queue full" in content
-            second.send(BODY)  # the rest of what was refused is no request of its own
-            second.send(HEAD + LENGTH + BODY)
-            assert second.answer()[0] == 429
-        second.send(HEAD + LENGTH + BODY)
-        assert second.answer()[0] == 200
+def test_a_refused_body_in_chunks_is_read_to_its_end(where: tuple[str, int]) -> None:
+    with Connection(where) as caller:
+        caller.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert caller.answer()[0] == 429
+        caller.send(b"5\r\nGET /\r\n0\r\n\r\nGET /other HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert caller.answer() == (200, b"got ")
 
 
-def test_a_refused_caller_that_wants_to_be_hung_up_on_is(url: str) -> None:
-    with one_waiting(url), Connection(url) as second:
-        second.send(HEAD + b"Connection: close\r\n" + LENGTH + BODY)
-        assert second.answer()[0] == 429
-        assert second.read.read() == b""
+def test_answers_keep_the_order_of_requests_that_were_sent_together(where: tuple[str, int]) -> None:
+    other = b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with Connection(where) as caller:
+        caller.send(HEAD + LENGTH + BODY + other)
+        assert [caller.answer()[0] for _ in range(2)] == [429, 200]
+        caller.send(other + HEAD + LENGTH + BODY + other)  # while one is being answered, the next is not refused early
+        assert [caller.answer()[0] for _ in range(3)] == [200, 200, 200]
 
 
-def test_answers_keep_the_order_of_requests_that_were_sent_together(url: str) -> None:
-    with one_waiting(url), Connection(url) as second:
-        health = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n"
-        second.send(health + HEAD + LENGTH + BODY + health)
-        assert [second.answer()[0] for _ in range(3)] == [200, 429, 200]
+def test_what_is_no_request_after_a_refusal_is_hung_up_on_without_a_second_answer(where: tuple[str, int]) -> None:
+    with Connection(where) as caller:
+        caller.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        assert caller.answer()[0] == 429
+        caller.send(b"no chunk\r\n")
+        assert caller.read.read() == b""
 
 
-def test_a_refusal_is_counted_and_other_routes_are_open(url: str) -> None:
-    with one_waiting(url):
-        before = refused(url)
-        assert httpx.post(f"{url}/predict/regressor", content=BODY).status_code == 429
-        assert refused(url) == before + 1
-        infer = {"inputs": [{"name": "input", "datatype": "FP32", "shape": [1, 1], "data": [1]}]}
-        assert httpx.post(f"{url}/v2/models/regressor/infer", json=infer).status_code == 429
-        assert httpx.get(f"{url}/models").status_code == 200
-
-
-def refused(url: str) -> float:
-    lines = httpx.get(f"{url}/metrics").text.splitlines()
-    return sum(
-        float(line.split()[1])
-        for line in lines
-        if line.startswith('torchloop_requests_total{model="regressor",status="429"}')
-    )
+def test_a_caller_that_waits_to_be_told_to_go_on_is_told_the_refusal(where: tuple[str, int]) -> None:
+    with Connection(where) as caller:
+        caller.send(HEAD + b"Expect: 100-continue\r\n" + LENGTH)
+        assert caller.answer()[0] == 429

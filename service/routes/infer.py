@@ -56,8 +56,7 @@ class InferRoute:
         """The whole life of one request; every outcome is counted."""
         name = self._offered.known(request)
         try:
-            with self._admission:
-                response = await self._infer(request, name, self._offered.specs[name])
+            response = await self._infer(request, name, self._offered.specs[name])
         except ServiceError as err:
             response = of_service_error(err, request.scope["path"])
         except InvalidInput as err:
@@ -70,11 +69,12 @@ class InferRoute:
         lane = Lane(name, await self._offered.pinned(request))
         body = await self._bodies.inflated(request.scope, request.receive)
         read = partial(inference.parse, body, request.headers.get(_HEADER_LENGTH), accepted(spec), [OUTPUT])
-        asked = await self._bodies.off_the_loop(len(body), read)
-        samples = await self._samples(asked.inputs[INPUT], spec)
-        decoded = time.perf_counter()
-        timeout_s = min(self._timeout_s, asked.timeout_s or self._timeout_s)
-        answer = await self._batcher.submit(lane, samples, timeout_s)
+        with self._admission:
+            asked = await self._bodies.off_the_loop(len(body), read)
+            samples = await self._samples(asked.inputs[INPUT], spec)
+            decoded = time.perf_counter()
+            timeout_s = min(self._timeout_s, asked.timeout_s or self._timeout_s)
+            answer = await self._batcher.submit(lane, samples, timeout_s)
         response = await self._bodies.off_the_loop(
             answer.values.nbytes, partial(_response, name, asked, answer, request.headers.get("accept-encoding", ""))
         )

@@ -79,8 +79,7 @@ class PredictRoute:
             await of_service_error(err)(scope, receive, send)
             return
         try:
-            with self._admission:
-                status, headers, content = await self._predict(scope, receive, name, self._specs[name])
+            status, headers, content = await self._predict(scope, receive, name, self._specs[name])
         except ClientDisconnect:
             return
         except (ServiceError, InvalidInput) as err:
@@ -93,9 +92,12 @@ class PredictRoute:
     async def _predict(self, scope: Scope, receive: Receive, name: str, spec: ModelSpec) -> _Answer:
         arrived = time.perf_counter()
         lane = await self._lane(name, scope["query_string"])
-        samples = await self._bodies.samples(scope, receive, spec)
-        decoded = time.perf_counter()
-        answer = await self._batcher.submit(lane, samples.good, self._timeout_s)
+        decode = self._bodies.samples_of(scope, spec)
+        body = await self._bodies.read(scope, receive)
+        with self._admission:
+            samples = await decode(body)
+            decoded = time.perf_counter()
+            answer = await self._batcher.submit(lane, samples.good, self._timeout_s)
         write = _npy if NPY.encode() in header(scope, b"accept") else _json
         content, media_type = write(name, spec, samples, answer)
         decode_s, total_s = decoded - arrived, time.perf_counter() - arrived
