@@ -28,7 +28,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def markdown(command: str, known: Mapping[str, str], tables: Mapping[str, str]) -> str:
     """One page: what was run where, then each benchmark's tables as they are printed."""
-    lines = ["# Benchmarks", "", "Written by", "", "```sh", command, "```", "", "| | |", "|---|---|"]
+    lines = ["# Benchmarks", "", "Written by", "", "```console", command, "```", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in known.items()]
     for name, text in tables.items():
         lines += ["", f"## {name}", "", "```text", text, "```"]

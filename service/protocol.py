@@ -5,7 +5,7 @@ takes a third of what it would take to begin with them.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -18,6 +18,7 @@ PATIENCE_S = 10.0  # for a head, from its first byte or from the connection
 LEAST_BYTES_PER_S = 16_384  # a body that comes in slower than this, over all, after PATIENCE_S is given up
 STALL_S = 30.0  # how long a client may take nothing of an answer
 TURN_AWAY = "turn_away"
+_CLOSE = (b"connection", b"close")
 
 TurnAway = Callable[[bytes, bytes], Response | None]  # method and target of a request -> its refusal
 
@@ -31,7 +32,8 @@ class Protocol(HttpToolsProtocol):
     _unsent = 0  # bytes of answers that the client has not taken
     _unsent_since = 0.0
     _refusal = (400, "Malformed request", "this is no HTTP request that can be read")
-    _turned_away = False  # the request that comes in is answered already
+    _turned_away = False  # the request that comes in is answered already, or never
+    _hang_up = False  # after it
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As uvicorn's; from now on the client owes a request."""
@@ -62,12 +64,14 @@ class Protocol(HttpToolsProtocol):
                 self._refusal = 431, "Head too large", limits
                 raise ValueError(limits)
         self._unread = 0
+        if self.transport.is_closing():  # sent after a request that was to be the last one: nobody would see an answer
+            self._turned_away = self._hang_up = True
+            return
         turn_away: TurnAway | None = self.app_state.get(TURN_AWAY)
         if turn_away is not None and (self.cycle is None or self.cycle.response_complete):
             refusal = turn_away(self.parser.get_method(), self.url)
             if refusal is not None:
-                self._turned_away = True
-                self._write(refusal)
+                self._turn_away(refusal)
                 return
         super().on_headers_complete()
 
@@ -86,10 +90,10 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
             return
         self._turned_away = False
-        if self.parser.should_keep_alive() and (b"connection", b"close") not in self.server_state.default_headers:
-            self.on_response_complete()
-        else:
+        if self._hang_up:
             self.transport.close()
+        else:
+            self.on_response_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
         """What uvicorn calls where the parser gives up."""
@@ -113,6 +117,18 @@ class Protocol(HttpToolsProtocol):
         answered = self._turned_away or (self.cycle is not None and self.cycle.response_complete)
         return PATIENCE_S + (0 if answered else self._received / LEAST_BYTES_PER_S)
 
+    def _turn_away(self, refusal: Response) -> None:
+        """Answer. What is still to come of the request is read and forgotten, for the answer not to be lost.
+
+        Then the connection ends where the client wishes so, or where it may leave out the body and send a request in
+        its place (it expects to be told to go on): which of both it did cannot be told.
+        """
+        self._turned_away = True
+        keeps = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        stopping = _CLOSE in self.server_state.default_headers
+        self._hang_up = stopping or self.expect_100_continue or not keeps
+        self._write(refusal, [_CLOSE] if self._hang_up and not stopping else [])
+
     def _refuse(self, status: int, title: str, detail: str) -> None:
         """Answer, unless another answer is under way or nothing was asked, and hang up."""
         idle = self.scope is None and not self._unread
@@ -121,7 +137,7 @@ class Protocol(HttpToolsProtocol):
             self._write(problem(status, title, detail, {"Connection": "close"}))
         self.transport.close()
 
-    def _write(self, response: Response) -> None:
-        headers = [*self.server_state.default_headers, *response.raw_headers]
+    def _write(self, response: Response, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
+        headers = [*self.server_state.default_headers, *response.raw_headers, *more]
         lines = [name + b": " + value + b"\r\n" for name, value in headers]
         self.transport.write(b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)]))

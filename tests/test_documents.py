@@ -23,6 +23,7 @@ NOT_RUN = {
     ("operating.md", "pg_dump --format=custom ..."): "takes a PostgreSQL server",
     ("operating.md", "mv store store.broken"): "starts the service a second time; the copy is looked into instead",
     ("operating.md", "export TORCHLOOP_METRICS_KEY=..."): "takes Docker",
+    ("benchmarks.md", "python -m benchmarks ..."): "takes a quiet machine and a quarter of an hour",
 }
 
 
@@ -35,6 +36,10 @@ def test_the_commands_of_the_api_page_answer_as_it_says(tmp_path: Path) -> None:
     copy = copy_of_the_checkout(tmp_path, DOCS / "api.md")
     do(DOCS / "api.md", copy)
     assert (copy / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_commands_of_the_clients_page_answer_as_it_says(tmp_path: Path) -> None:
+    do(DOCS / "client.md", copy_of_the_checkout(tmp_path, DOCS / "client.md"))
 
 
 def test_the_commands_of_the_operating_page_answer_as_it_says_and_its_backup_is_whole(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_a_table_is_as_wide_as_its_cells_and_a_reason_widens_no_column() -> None
 def test_the_page_holds_command_machine_and_tables() -> None:
     page = report.markdown("python -m benchmarks x", {"date": "2026-01-02"}, {"x": "  a  1", "y": "  b  2"})
     assert page.startswith("# Benchmarks\n")
-    assert "```sh\npython -m benchmarks x\n```" in page
+    assert "```console\npython -m benchmarks x\n```" in page
     assert "| date | 2026-01-02 |" in page
     assert page.endswith("## x\n\n```text\n  a  1\n```\n\n## y\n\n```text\n  b  2\n```\n")
 

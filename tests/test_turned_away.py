@@ -98,9 +98,10 @@ def test_the_refusal_comes_before_the_body_and_the_connection_stays_usable(where
         assert door.asked == 3
 
 
-def test_a_refused_caller_that_wants_to_be_hung_up_on_is(where: tuple[str, int]) -> None:
+@pytest.mark.parametrize("head", [HEAD + b"Connection: close\r\n", HEAD.replace(b"1.1", b"1.0")])
+def test_a_refused_caller_that_wants_to_be_hung_up_on_is(where: tuple[str, int], head: bytes) -> None:
     with Connection(where) as caller:
-        caller.send(HEAD + b"Connection: close\r\n" + LENGTH + BODY)
+        caller.send(head + LENGTH + BODY + HEAD + LENGTH + BODY)
         assert caller.answer()[0] == 429
         assert caller.read.read() == b""
 
@@ -134,3 +135,5 @@ def test_a_caller_that_waits_to_be_told_to_go_on_is_told_the_refusal(where: tupl
     with Connection(where) as caller:
         caller.send(HEAD + b"Expect: 100-continue\r\n" + LENGTH)
         assert caller.answer()[0] == 429
+        caller.send(BODY)  # or the next request in its place: so what follows is not looked at
+        assert caller.read.read() == b""
