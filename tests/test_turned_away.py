@@ -99,8 +99,9 @@ def test_the_refusal_comes_before_the_body_and_the_connection_stays_usable(where
         assert door.asked == 3
 
 
-@pytest.mark.parametrize("head", [HEAD + b"Connection: close\r\n", HEAD.replace(b"1.1", b"1.0")])
-def test_a_refused_caller_that_wants_to_be_hung_up_on_is(where: tuple[str, int], door: Door, head: bytes) -> None:
+@pytest.mark.parametrize("more", [b"Connection: close\r\n", b"Expect: 100-continue\r\n", b""])
+def test_a_refused_caller_that_wants_to_be_hung_up_on_is(where: tuple[str, int], door: Door, more: bytes) -> None:
+    head = HEAD + more if more else HEAD.replace(b"1.1", b"1.0")
     with Connection(where) as caller:
         caller.send(head + LENGTH + BODY + HEAD.replace(b"/asked", b"/other") + LENGTH + BODY)
         assert caller.answer()[0] == 429
