@@ -24,7 +24,7 @@ from service.explainer import Explainer
 from service.exports import Exports
 from service.imports import Importer
 from service.jobs import Jobs
-from service.keys import Guard
+from service.keys import Guard, Keyring
 from service.metrics import Metrics
 from service.protocol import TURN_AWAY, TurnAway
 from service.recipes import ReadRecipes, Recipes, read_recipes
@@ -81,9 +81,10 @@ def create_app(
             part.close()
 
     app = _bare(lifespan)
-    predict = PredictRoute(specs, bodies, admission, batcher, rollout.pinned, metrics, settings.request_timeout_s)
+    keys = Keyring(settings.api_keys)
+    predict = PredictRoute(specs, bodies, admission, batcher, rollout.pinned, metrics, settings.request_timeout_s, keys)
     app.add_middleware(ShortCut, predict=predict, models=specs)
-    app.add_middleware(Guard, keys=settings.api_keys)
+    app.add_middleware(Guard, keys=keys)
     app.router.routes.extend([*page.routes(), *predict.routes()])
     offered = repository.Offered(specs, engine, rollout)
     app.router.routes.extend(_v2(settings, offered, bodies, admission, batcher, engine, rollout, store, metrics))

@@ -86,6 +86,25 @@ def needed_scope(method: str, path: str) -> Scope | None:
     return least[0] if least else "admin"
 
 
+class Keyring:
+    """The keys of this service, to look one up in."""
+
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self._keys = [(key.scope, sha256(key.secret.encode()).digest()) for key in keys]
+
+    def __bool__(self) -> bool:
+        return bool(self._keys)
+
+    def scope(self, authorization: bytes) -> Scope | None:
+        """The best scope that an Authorization header opens, if it opens any."""
+        kind, _, secret = authorization.partition(b" ")
+        given = sha256(secret.strip()).digest()  # digests are of one length: the time to compare them tells nothing
+        matching = [scope for scope, known in self._keys if hmac.compare_digest(known, given)]
+        if not matching or kind.lower() != b"bearer":
+            return None
+        return max(matching, key=_RANK.__getitem__)
+
+
 def caller(request: Request) -> str:
     """Who asks, for the history: the scope of the key, or "anyone" where there are no keys."""
     return str(request.get("torchloop.caller", "anyone"))
@@ -98,9 +117,9 @@ class Guard:
     machine: so without keys Host and Origin must say that the page is ours.
     """
 
-    def __init__(self, app: ASGIApp, keys: Sequence[Key]) -> None:
+    def __init__(self, app: ASGIApp, keys: Keyring) -> None:
         self._app = app
-        self._keys = [(key.scope, sha256(key.secret.encode()).digest()) for key in keys]
+        self._keys = keys
         self._check: Callable[[Request, Headers], None] = self._check_key if keys else check_origin
 
     async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
@@ -119,13 +138,10 @@ class Guard:
         needed = needed_scope(request["method"], request["path"])
         if needed is None:
             return
-        kind, _, secret = headers.get(b"authorization", b"").partition(b" ")
-        given = sha256(secret.strip()).digest()  # digests are of one length: the time to compare them tells nothing
-        matching = [scope for scope, known in self._keys if hmac.compare_digest(known, given)]
-        if kind.lower() != b"bearer" or not matching:
+        best = self._keys.scope(headers.get(b"authorization", b""))
+        if best is None:
             challenge = {"WWW-Authenticate": 'Bearer realm="torchloop"'}
             raise Unauthorized('send a key of this service: "Authorization: Bearer KEY"', challenge)
-        best = max(matching, key=_RANK.__getitem__)
         request["torchloop.caller"] = best
         if _RANK[best] < _RANK[needed]:
             raise Forbidden(f"this takes a key of scope {needed}")

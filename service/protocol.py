@@ -20,7 +20,8 @@ STALL_S = 30.0  # how long a client may take nothing of an answer
 TURN_AWAY = "turn_away"
 _CLOSE = (b"connection", b"close")
 
-TurnAway = Callable[[bytes, bytes], Response | None]  # method and target of a request -> its refusal
+# method, target and headers of a request -> its refusal
+TurnAway = Callable[[bytes, bytes, Sequence[tuple[bytes, bytes]]], Response | None]
 
 
 class Protocol(HttpToolsProtocol):
@@ -69,7 +70,7 @@ class Protocol(HttpToolsProtocol):
             return
         turn_away: TurnAway | None = self.app_state.get(TURN_AWAY)
         if turn_away is not None and (self.cycle is None or self.cycle.response_complete):
-            refusal = turn_away(self.parser.get_method(), self.url)
+            refusal = turn_away(self.parser.get_method(), self.url, self.headers)
             if refusal is not None:
                 self._turn_away(refusal)
                 return

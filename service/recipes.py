@@ -95,7 +95,7 @@ class Recipes:
 def complete_config(model: str, recipes: Mapping[str, RecipeSchema], config: Mapping[str, Any]) -> dict[str, Any]:
     """`config` with the recipe's defaults for what it leaves out. Raises Invalid, naming each bad hyperparameter."""
     if model not in recipes:
-        raise Invalid(f"{model} has no recipe: it can be served, not trained; add training/{model}.py")
+        raise Invalid(f"{model} has no recipe: it can be served, not trained")
     schema = recipes[model].hyperparameters
     known = schema["properties"]
     faults = [

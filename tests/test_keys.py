@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from service.config import Key, Scope, Settings, SettingsError, from_environment
 from service.keys import RULES, needed_scope
+from service.protocol import TURN_AWAY, TurnAway
 from tests.fakes import LINE, ROOT, save_line
 from tests.serving import BASE_URL, serving
 
@@ -40,6 +41,25 @@ def line(tmp_path: Path) -> Iterator[TestClient]:
     save_line(tmp_path)
     with serving(tmp_path, {"line": LINE}) as client:
         yield client
+
+
+def test_who_has_no_key_is_not_refused_by_the_head_and_takes_nobodys_place(tmp_path: Path) -> None:
+    save_line(tmp_path)
+    with serving(tmp_path, {"line": LINE}, api_keys=KEYS, queue_limit=1) as client:
+        turn_away: TurnAway = client.app_state[TURN_AWAY]
+
+        async def refused(authorizations: list[str]) -> list[bool]:  # whose heads have come in the same moment
+            heads = [[(b"authorization", value.encode())] if value else [] for value in authorizations]
+            return [turn_away(b"POST", b"/predict/line", head) is not None for head in heads]
+
+        strangers = ["", "Bearer wrong", "Basic p-s3cret"]
+        assert client.portal
+        assert client.portal.call(refused, [*strangers, *strangers, "Bearer p-s3cret"]) == [False] * 7
+        assert client.portal.call(refused, ["Bearer p-s3cret", *strangers, "bearer a-s3cret"]) == [False] * 4 + [True]
+        assert (
+            'torchloop_requests_total{model="line",status="429"} 1.0'
+            in client.get("/metrics", headers={"Authorization": "Bearer p-s3cret"}).text
+        )
 
 
 def registered(client: TestClient) -> set[str]:

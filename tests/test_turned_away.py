@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -28,7 +28,8 @@ class Door:
     shut = True
     asked = 0
 
-    def turn_away(self, method: bytes, target: bytes) -> Response | None:
+    def turn_away(self, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Response | None:
+        assert (b"host", b"localhost") in headers
         self.asked += 1
         return REFUSAL if self.shut and (method, target) == (b"POST", b"/asked") else None
 
@@ -98,12 +99,14 @@ def test_the_refusal_comes_before_the_body_and_the_connection_stays_usable(where
         assert door.asked == 3
 
 
-@pytest.mark.parametrize("head", [HEAD + b"Connection: close\r\n", HEAD.replace(b"1.1", b"1.0")])
-def test_a_refused_caller_that_wants_to_be_hung_up_on_is(where: tuple[str, int], head: bytes) -> None:
+@pytest.mark.parametrize("more", [b"Connection: close\r\n", b"Expect: 100-continue\r\n", b""])
+def test_a_refused_caller_that_wants_to_be_hung_up_on_is(where: tuple[str, int], door: Door, more: bytes) -> None:
+    head = HEAD + more if more else HEAD.replace(b"1.1", b"1.0")
     with Connection(where) as caller:
-        caller.send(head + LENGTH + BODY + HEAD + LENGTH + BODY)
+        caller.send(head + LENGTH + BODY + HEAD.replace(b"/asked", b"/other") + LENGTH + BODY)
         assert caller.answer()[0] == 429
         assert caller.read.read() == b""
+    assert door.asked == 1  # what follows is not looked at, and so not done
 
 
 def test_a_refused_body_in_chunks_is_read_to_its_end(where: tuple[str, int]) -> None:

@@ -1,7 +1,7 @@
 """POST /predict/{model}. Reads the raw request and writes bytes: typed machinery would cost more than all the rest."""
 
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
@@ -19,6 +19,7 @@ from service.batcher import Answer, Batcher
 from service.bodies import JSON, NPY, BodyReader, Samples, header
 from service.engine import Loaded
 from service.errors import Invalid, NotFound, QueueFull, ServiceError, require_model
+from service.keys import Keyring
 from service.metrics import Metrics
 from service.problems import NOT_FINITE, in_order, of_invalid_input, of_service_error
 
@@ -47,6 +48,7 @@ class PredictRoute:
         pinned: Callable[[str, int], Awaitable[Loaded]],
         metrics: Metrics,
         timeout_s: float,
+        keys: Keyring,
     ) -> None:
         self._specs = specs
         self._bodies = bodies
@@ -55,6 +57,7 @@ class PredictRoute:
         self._pinned = pinned
         self._metrics = metrics
         self._timeout_s = timeout_s
+        self._keys = keys
         self._live = {name: Lane(name, None) for name in specs}
         self._targets = {f"{PREFIX}{name}".encode(): name for name in specs}
 
@@ -62,10 +65,17 @@ class PredictRoute:
         """What to mount."""
         return [Route(f"{PREFIX}{{model}}", self, methods=["POST"], name="predict")]
 
-    def turn_away(self, method: bytes, target: bytes) -> Response | None:
-        """The refusal of a request of which only the head has come, where too many wait."""
+    def turn_away(self, method: bytes, target: bytes, headers: Sequence[tuple[bytes, bytes]]) -> Response | None:
+        """The refusal of a request of which only the head has come, where too many wait.
+
+        Who has no key is not among them, however often he asks: that takes no place, and is answered with 401.
+        """
         name = self._targets.get(target.partition(b"?")[0])
-        if name is None or method != b"POST" or self._admission.announce():
+        if name is None or method != b"POST":
+            return None
+        if self._keys and self._keys.scope(dict(headers).get(b"authorization", b"")) is None:
+            return None
+        if self._admission.announce():
             return None
         self._metrics.request(name, QueueFull.status)
         return _FULL
