@@ -15,6 +15,7 @@ from starlette.testclient import TestClient
 from models.mnist import drawn_seven
 from service import client as torchloop
 from service.client import AsyncClient, Call, Client, Event
+from service.client.events import Feed
 from tests.fakes import LINE, Line, save_line
 from tests.serving import BASE_URL, npy, png, serving
 
@@ -123,13 +124,25 @@ def test_every_status_has_its_class(status: int, kind: type[torchloop.Refused]) 
     with pytest.raises(torchloop.Refused) as refused:
         answering(lambda _: problem(status, "Title", "detail")).models()
     assert (type(refused.value), str(refused.value)) == (kind, "Title: detail")
-    with pytest.raises(torchloop.Refused, match=f"status {status}"):
-        answering(lambda _: httpx.Response(status, text="<html>")).models()
+    headers = {"content-type": "application/problem+json"}
+    for content in (b"<html>", b"[]", b'{"title": "cut o'):
+        damaged = httpx.Response(status, content=content, headers=headers)
+        with pytest.raises(kind, match=f"status {status}"):
+            answering(outcomes(damaged, seen=[]), retries=0).models()
+
+
+class Packed(httpx.SyncByteStream):
+    """No gzip, whatever the head says."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield b"{}"
 
 
 def test_an_answer_of_something_else_says_so() -> None:
     with pytest.raises(torchloop.TorchloopError, match="no Torchloop"):
         answering(lambda _: httpx.Response(200, text="<html>")).models()
+    with pytest.raises(torchloop.Unreachable, match="decompress"):
+        answering(lambda _: httpx.Response(200, stream=Packed(), headers={"content-encoding": "gzip"})).models()
 
 
 def outcomes(*answers: httpx.Response | Exception, seen: list[httpx.Request]) -> Handler:
@@ -240,6 +253,11 @@ def test_events_of_a_service_that_stays_away_end_in_an_error() -> None:
     with pytest.raises(torchloop.Unreachable):
         list(client.events("j"))
     assert len(waits) == 6
+
+
+def test_a_stream_that_is_cut_for_days_is_opened_again() -> None:
+    feed = Feed()
+    assert [feed.pause_s(None) for _ in range(2000)][-1] == 10
 
 
 def test_the_async_client_does_the_same() -> None:

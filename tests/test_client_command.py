@@ -1,6 +1,9 @@
 """python -m service.client, against a service that really runs."""
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,14 +99,30 @@ def test_an_error_is_one_line_that_names_the_way_out(run: Any, words: list[str],
     assert says in err
 
 
+@pytest.mark.parametrize("words", [["models"], ["models", "--json"]])
+def test_a_reader_that_has_seen_enough_is_no_trouble(url: str, words: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)  # as `head` does
+    with os.fdopen(write, "wb") as out:
+        environ = {**os.environ, "TORCHLOOP_URL": url, "TORCHLOOP_KEY": "secret"}
+        command = [sys.executable, "-m", "service.client", *words]
+        done = subprocess.run(
+            command, stdout=out, stderr=subprocess.PIPE, env=environ, cwd=ROOT, timeout=60, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 def test_a_key_that_may_not_is_told_so(run: Any) -> None:
     assert run("rollback", "mnist", key="less")[0] == 1
 
 
 @pytest.mark.parametrize(
     "words",
-    [["promote", "mnist", "x"], ["fly"], [], ["models", "--fast"], ["jobs", "--state", "odd"], ["predict", "mnist"]],
-)
+    [
+        ["promote", "mnist", "x"], ["fly"], [], ["models", "--fast"], ["jobs", "--state", "odd"], ["predict", "mnist"],
+        ["predict", "regressor", "--inputs", "[[0.5"],
+    ],
+)  # fmt: skip
 def test_odd_words_exit_with_2(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         command.main(words, {})

@@ -59,7 +59,7 @@ def test_without_files_and_without_network_both_ways_out_are_named(
 ) -> None:
     monkeypatch.setattr(import_torchvision("torchvision.datasets").MNIST, "mirrors", [])
     with pytest.raises(
-        TrainingError, match=r"MNIST/raw of the data folder .*TORCHLOOP_DATA.*dataset digits"
+        TrainingError, match=r"MNIST/raw of the data folder .*TORCHLOOP_DATA.*--dataset digits"
     ) as refused:
         data.mnist(tmp_path)
     assert str(tmp_path) not in str(refused.value)

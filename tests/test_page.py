@@ -132,6 +132,7 @@ def test_an_answer_is_explained_where_the_reader_wants_it(page: Page, url: str) 
     wanted.check()
     expect(words).to_contain_text("pixels the 7 hangs on")
     expect(page.get_by_role("img", name="Saliency")).to_be_visible()
+    expect(method).to_have_value("integrated_gradients")  # of pictures: a plain gradient looks like noise
     levels = page.evaluate(PIXELS, ".grid-picture")
     assert max(levels) > 200
     assert min(levels) < 20
@@ -175,6 +176,7 @@ def test_a_job_is_watched_goes_live_and_is_rolled_back(page: Page, url: str) -> 
     for number in (1, 2):
         page.get_by_label(f"Compare version {number}").check()
     expect(page.get_by_role("heading", name="version 1 beside version 2")).to_be_visible()
+    expect(page.locator(".compare .key")).to_have_text(["version 2", "version 2"])  # version 1 has no curve
     page.get_by_role("button", name="Roll back").click()
     page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
     expect(page.get_by_role("tab", name="regressor")).to_contain_text("v1")
@@ -197,6 +199,19 @@ def test_a_job_is_cancelled_and_one_that_fails_says_why(page: Page, url: str) ->
     start.click()
     expect(newest.locator("> summary .chip")).to_have_text("failed")
     expect(newest.locator(".trouble")).to_contain_text("no longer finite")
+    expect(newest.locator(".curve").first).to_be_visible()
+    for labels in newest.locator("svg").all():  # over tens of powers of ten
+        assert 2 <= labels.locator(".tick.y").count() <= 8
+
+    newest.get_by_role("button", name="Picture of the run").click()
+    picture = page.get_by_role("button", name="full size")
+    picture.press("Enter")
+    box, screen = picture.bounding_box(), page.viewport_size
+    assert box is not None
+    assert screen is not None
+    assert box["width"] > screen["width"]
+    page.get_by_role("button", name="Close").click()
+    expect(picture).to_have_count(0)
 
 
 def test_a_narrow_screen_is_never_scrolled_sideways(page: Page, url: str) -> None:
@@ -211,7 +226,7 @@ def test_a_narrow_screen_is_never_scrolled_sideways(page: Page, url: str) -> Non
 def test_a_wrong_key_is_asked_for_again_and_a_weak_one_told(page: Page) -> None:
     with running_server(KEYED) as url:
         page.goto(f"{url}/#versions/regressor")
-        for key, said in (("wrong", "send a key of this service"), ("p", "")):
+        for key, said in (("wrong", "not one of this service"), ("p", "")):
             page.get_by_label("Key", exact=True).fill(key)
             page.get_by_role("button", name="Use this key").click()
             if said:

@@ -75,6 +75,32 @@ def test_s31_the_page_makes_no_markup_of_text_and_holds_no_inline_code() -> None
     assert not re.search(r"<style|\bstyle=|\bon\w+=|<script(?![^>]*\bsrc=)", html)
 
 
+def luminance(colour: str) -> float:
+    """Of #rrggbb, as WCAG 2 defines it."""
+    levels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+    red, green, blue = (x / 12.92 if x <= 0.04045 else ((x + 0.055) / 1.055) ** 2.4 for x in levels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(colours: dict[str, str], one: str, other: str) -> float:
+    dark, light = sorted((luminance(colours[one]), luminance(colours[other])))
+    return (light + 0.05) / (dark + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground_in_either_scheme(scheme: str) -> None:
+    """WCAG 2 AA: 4.5 for text, 3 for the lines of a plot."""
+    light, dark = re.findall(r":root \{(.*?)\}", (FOLDER / "style.css").read_text(), re.DOTALL)
+    colours = dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", light + (dark if scheme == "dark" else "")))
+    for ground in ("page", "card", "hover"):
+        for text in ("text", "soft", "accent", "good", "bad", "warn"):
+            assert contrast(colours, text, ground) >= 4.5, (text, ground)
+    for text, ground in (("on-accent", "accent"), ("page", "text"), ("card", "bad")):
+        assert contrast(colours, text, ground) >= 4.5, (text, ground)
+    for line in range(4):
+        assert contrast(colours, f"line-{line}", "card") >= 3, line
+
+
 def test_preview_shows_what_the_network_is_given() -> None:
     picture = (ROOT / "models" / "pretrained" / "seven.png").read_bytes()
     with serving() as client:

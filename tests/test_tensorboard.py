@@ -1,11 +1,13 @@
 """Event files, read back by TensorBoard itself."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+import training.child
 from tests.fakes import InProcess
 from training import __main__ as command
 from training.recipe import Progress
@@ -60,11 +62,25 @@ def test_a_resumed_run_replaces_the_steps_that_it_tells_again(tmp_path: Path) ->
     first = EventFile(tmp_path)
     for step in (1, 2, 3):
         first.add(point(step, 1.0))
-    assert first._writer is not None
-    first._writer.close()
+    first.close()
     second = EventFile(tmp_path)
     for step in (3, 4):
         second.add(point(step, 2.0))
-    assert second._writer is not None
-    second._writer.close()
+    second.close()
     assert scalars(tmp_path)["train/loss"] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
+
+
+def test_a_failed_run_keeps_and_draws_all_that_it_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.child, "_PLOT_EVERY_S", math.inf)  # so that only its end draws it
+    child = InProcess(None)
+    config = {"epochs": 60, "lr": 100, "activation": "softplus"}
+    child.send(
+        {"op": "fit", "model": "regressor", "config": config, "data": str(tmp_path), "store": str(tmp_path),
+         "job": "j1", "attempt": 1, "history": [], "device": "cpu", "tensorboard": True}
+    )  # fmt: skip
+    *told, failure = child.messages(0)
+    assert "no longer finite" in failure["detail"]
+    steps = [step for step, _ in scalars(tmp_path / "jobs" / "j1" / "tensorboard")["train/loss"]]
+    assert steps == [point["step"] for point in told]
+    assert len(steps) > 1
+    assert (tmp_path / "jobs" / "j1" / "plot.png").read_bytes().startswith(b"\x89PNG")

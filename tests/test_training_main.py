@@ -157,6 +157,14 @@ def test_plot_draws_the_curves_and_the_fit(name: str, panels: int, tmp_path: Pat
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["run.png"]
 
 
+@pytest.mark.parametrize("powers", [0.1, 1, 4])
+def test_an_axis_has_its_numbers_however_far_apart_the_values_are(powers: float) -> None:
+    run = [Progress(epoch=n, epochs=9, step=n, steps=9, loss=10 ** (powers * n), metrics={"mse": 1}) for n in range(9)]
+    axes = plots.draw("A run that fails", run, recipes()["regressor"]).axes[0]
+    low, high = axes.get_ylim()
+    assert 2 <= sum(low <= place <= high for place in axes.yaxis.get_majorticklocs()) <= 10
+
+
 def test_output_names_the_file(tmp_path: Path) -> None:
     assert command.main(["regressor", "--epochs", "1", "--output", str(tmp_path / "mine.pt")]) == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.json", "mine.pt"]

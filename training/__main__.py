@@ -1,5 +1,5 @@
 """python -m training mnist --epochs 1
-python -m training compare regressor --vary optimizer=sgd,adam --plot curves.png
+python -m training compare regressor --vary optimizer=sgd,adam --lr 0.05 --plot curves.png
 python -m training evaluate mnist models/pretrained/mnist.pt
 
 Fits a model, writes its checkpoint, and prints where it lies and how good it is. Add `--help` to learn what can be set.
@@ -11,6 +11,7 @@ import subprocess
 import sys
 from argparse import ArgumentTypeError, Namespace, _ArgumentGroup
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +164,7 @@ def _train(options: Namespace) -> None:
                 event_file.add(progress)
             show(progress)
 
-        with heeding_ctrl_c(report) as told:
+        with heeding_ctrl_c(report) as told, closing(event_file) if event_file else nullcontext():
             outcome = run(
                 name,
                 recipe,
@@ -175,10 +176,10 @@ def _train(options: Namespace) -> None:
                 command=command,
                 device=options.device,
             )
+            if event_file:
+                event_file.finish(config, outcome.record.metrics)
     say(f"checkpoint {outcome.path}")
     _say_figures(outcome.record.metrics)
-    if event_file:
-        event_file.close(config, outcome.record.metrics)
     if options.register:
         _register(name, outcome.path, options.store)
     if options.plot:

@@ -106,19 +106,20 @@ class Child:
                 event_file.add(progress)
             curves.add(progress)
 
-        outcome = run(
-            order["model"],
-            recipe,
-            config,
-            data=Path(order["data"]),
-            folder=store / "checkpoints" / order["model"],
-            report=ResumePoints(scratch, order["attempt"], report),
-            command=f"job {order['job']}",
-            device=resolve(order["device"]),
-        )
-        if event_file:
-            event_file.close(config, outcome.record.metrics)
-        curves.draw_fit(outcome.network, outcome.dataset)
+        with contextlib.closing(event_file) if event_file else contextlib.nullcontext(), curves.whole_if_it_fails():
+            outcome = run(
+                order["model"],
+                recipe,
+                config,
+                data=Path(order["data"]),
+                folder=store / "checkpoints" / order["model"],
+                report=ResumePoints(scratch, order["attempt"], report),
+                command=f"job {order['job']}",
+                device=resolve(order["device"]),
+            )
+            if event_file:
+                event_file.finish(config, outcome.record.metrics)
+        curves.draw(outcome.network, outcome.dataset)
         self._datasets[self._key(order)] = outcome.dataset
         return {
             "path": outcome.path.relative_to(store).as_posix(),
@@ -193,12 +194,19 @@ class _Curves:
             self._points.pop()
         self._points.append(progress)
         if time.monotonic() - self._drawn_at > _PLOT_EVERY_S:
-            self._draw()
+            self.draw()
 
-    def draw_fit(self, network: nn.Module, dataset: Dataset) -> None:
-        self._draw(network, dataset)
+    @contextlib.contextmanager
+    def whole_if_it_fails(self) -> Iterator[None]:
+        """Draw also the points since the plot was drawn last, where the run ends in a TrainingError."""
+        try:
+            yield
+        except TrainingError:
+            if self._points:
+                self.draw()
+            raise
 
-    def _draw(self, network: nn.Module | None = None, dataset: Dataset | None = None) -> None:
+    def draw(self, network: nn.Module | None = None, dataset: Dataset | None = None) -> None:
         with contextlib.suppress(TrainingError):
             plots.save(plots.draw(self._title, self._points, self._recipe, network, dataset), self._path)
         self._drawn_at = time.monotonic()

@@ -91,7 +91,7 @@ def _read_mnist(folder: Path, *, train: bool) -> Split:
         raise TrainingError(
             "the MNIST files are neither readable in the data folder nor could they be downloaded: put the four "
             "train-*-ubyte and t10k-*-ubyte files into MNIST/raw of the data folder (TORCHLOOP_DATA or --data), "
-            "or train on the digits that are built in (dataset digits)"
+            'or train on the digits that come with scikit-learn (--dataset digits; of a job, "dataset": "digits")'
         ) from err
     return Split(images.data[:, None].contiguous(), images.targets)
 

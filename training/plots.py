@@ -168,11 +168,16 @@ def _marker(points: Sequence[object]) -> str:
 
 
 def _log(axes: "Axes") -> None:
-    """A logarithmic axis with numbers as people write them, at 1, 2 and 5 times a power of ten."""
+    """A logarithmic axis with numbers as people write them, at 1, 2 and 5 times a power of ten, over many at powers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
+    class Ticks(LogLocator):
+        def tick_values(self, vmin: float, vmax: float) -> Any:
+            self.set_params(subs=(1, 2, 5) if vmax < 1e4 * vmin else (1,))  # with three, matplotlib leaves out all
+            return super().tick_values(vmin, vmax)
+
     axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(Ticks())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axes.yaxis.set_minor_formatter(NullFormatter())
 

@@ -33,14 +33,18 @@ class EventFile:
         for name, value in progress.metrics.items():
             writer.add_scalar(f"validation/{name}", value, progress.step)
 
-    def close(self, config: Hyperparameters, figures: Mapping[str, float]) -> None:
-        """The run is over: its hyperparameters as text, the figures of its checkpoint as scalars."""
+    def finish(self, config: Hyperparameters, figures: Mapping[str, float]) -> None:
+        """The run went well: its hyperparameters as text, the figures of its checkpoint as scalars."""
         writer = self._writer or self._opened(0)
         rows = "".join(f"\n| {name} | {value} |" for name, value in config.model_dump(mode="json").items())
         writer.add_text("hyperparameters", f"| name | value |\n|---|---|{rows}", self._step)
         for name, value in figures.items():
             writer.add_scalar(f"checkpoint/{name}", value, self._step)
-        writer.close()
+
+    def close(self) -> None:
+        """The run is over, however it went: what it told is written, and the file let go."""
+        if self._writer:
+            self._writer.close()
 
     def _opened(self, step: int) -> "SummaryWriter":
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - half a second, for those who ask for it

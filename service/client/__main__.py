@@ -43,6 +43,9 @@ def main(words: Sequence[str] | None = None, environ: Mapping[str, str] = os.env
     try:
         with Client(url, key=key) as client:
             return int(options.run(client, options, rest))
+    except BrokenPipeError:  # who read has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python says so as it ends
+        return 1
     except (TorchloopError, OSError, httpx.InvalidURL) as err:
         return _failed(_in_words(err, url), 2 if isinstance(err, hyperparameters.BadOption | httpx.InvalidURL) else 1)
     except KeyboardInterrupt:
@@ -54,7 +57,9 @@ def _in_words(err: Exception, url: str) -> str:
         return f"{err}; name a key by --key or TORCHLOOP_KEY"
     if isinstance(err, httpx.InvalidURL):
         return f"{url} is no URL ({err}): check --url or TORCHLOOP_URL"
-    return f"{err.filename} cannot be opened ({err.strerror})" if isinstance(err, OSError) else str(err)
+    return (
+        f"{err.filename} cannot be opened ({err.strerror})" if isinstance(err, OSError) and err.filename else str(err)
+    )
 
 
 def _predict(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
@@ -153,7 +158,9 @@ def _parser() -> _Parser:
     predict.add_argument("files", metavar="FILE", nargs="*", help="pictures, or one .npy or .json file")
     predict.add_argument("--inputs", type=_json, help='instead of files: "[[0.5], [1.0]]"')
     predict.add_argument("--version", type=int, help="one that is not live")
-    train = command(_train, "train model", "queue a training job; its hyperparameters are options: --epochs 1")
+    train = command(
+        _train, "train model", "queue a training job; --epochs 1 and the like; an unknown option lists them"
+    )
     train.add_argument("--follow", action="store_true", help="wait for its end, and show how it goes")
     train.add_argument("--promote", choices=("never", "if_better", "always"), default="if_better", help="[if_better]")
     train.add_argument("--tensorboard", action="store_true", help="keep TensorBoard event files as well")
@@ -174,8 +181,11 @@ def _parser() -> _Parser:
 
 
 def _json(word: str) -> str:
-    """The word again. Raises ValueError where it is no JSON."""
-    json.loads(word)
+    """The word again. Raises ArgumentTypeError where it is no JSON."""
+    try:
+        json.loads(word)
+    except ValueError as err:
+        raise argparse.ArgumentTypeError(f'{word} is no JSON ({err}); write it as "[[0.5], [1.0]]"') from err
     return word
 
 

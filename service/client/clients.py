@@ -91,7 +91,7 @@ def _read(call: Call[T], response: httpx.Response) -> T:
         raise TorchloopError(f"what answers at {response.url} is no Torchloop: check the URL") from err
 
 
-def _unreachable(http: httpx.Client | httpx.AsyncClient, err: httpx.TransportError) -> Unreachable:
+def _unreachable(http: httpx.Client | httpx.AsyncClient, err: httpx.RequestError) -> Unreachable:
     return Unreachable(str(http.base_url).rstrip("/"), str(err) or type(err).__name__)
 
 
@@ -136,10 +136,10 @@ class Client(_Calls):
         """Carry out a call."""
         retries = Retries(repeatable=call.repeatable, most=self._retries)
         while True:
-            outcome: httpx.Response | httpx.TransportError
+            outcome: httpx.Response | httpx.RequestError
             try:
                 outcome = self._http.send(_request(self._http, call))
-            except httpx.TransportError as err:
+            except httpx.RequestError as err:
                 outcome = err
             pause_s = retries.after(outcome)
             if pause_s is not None:
@@ -175,7 +175,7 @@ class Client(_Calls):
                         yield event
             finally:
                 response.close()
-        except httpx.TransportError as err:
+        except httpx.RequestError as err:
             raise _unreachable(self._http, err) from err
 
     def follow(self, job_id: str, show: Show | None = None) -> Job:
@@ -234,10 +234,10 @@ class AsyncClient(_Calls):
         """Carry out a call."""
         retries = Retries(repeatable=call.repeatable, most=self._retries)
         while True:
-            outcome: httpx.Response | httpx.TransportError
+            outcome: httpx.Response | httpx.RequestError
             try:
                 outcome = await self._http.send(_request(self._http, call))
-            except httpx.TransportError as err:
+            except httpx.RequestError as err:
                 outcome = err
             pause_s = retries.after(outcome)
             if pause_s is not None:
@@ -274,7 +274,7 @@ class AsyncClient(_Calls):
                         yield event
             finally:
                 await response.aclose()
-        except httpx.TransportError as err:
+        except httpx.RequestError as err:
             raise _unreachable(self._http, err) from err
 
     async def follow(self, job_id: str, show: Show | None = None) -> Job:

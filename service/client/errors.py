@@ -12,6 +12,7 @@ TorchloopError
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -107,6 +108,7 @@ def refusal(response: httpx.Response) -> Refused:
     kind = _CLASSES.get(response.status_code, ServiceFailed if response.status_code >= 500 else Refused)
     title, detail = f"status {response.status_code} {response.reason_phrase}".strip(), ""
     if response.headers.get("content-type", "").startswith("application/problem+json"):
-        document: dict[str, Any] = response.json()
-        title, detail = document.get("title", title), document.get("detail", "")
+        with suppress(ValueError, AttributeError):  # cut off on its way: the status says what there is to say
+            document: dict[str, Any] = response.json()
+            title, detail = document.get("title", title), document.get("detail", "")
     return kind(response.status_code, title, detail)

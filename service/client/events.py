@@ -61,7 +61,7 @@ class Feed:
         self._vain += 1
         if err is not None and (self._vain > _TRIES or not isinstance(err, Unreachable)):
             raise err
-        return min(0.25 * 2.0**self._vain, _LONGEST_S)
+        return min(0.25 * 2.0 ** min(self._vain, _TRIES), _LONGEST_S)
 
 
 class Retries:
@@ -71,7 +71,7 @@ class Retries:
         self._left = most if repeatable else 0
         self._pause_s = 0.1
 
-    def after(self, outcome: httpx.Response | httpx.TransportError) -> float | None:
+    def after(self, outcome: httpx.Response | httpx.RequestError) -> float | None:
         """Seconds to wait before the next try; None: this outcome stands.
 
         A refused connection stands: nothing listens there. So does a time-out: the next try would take as long.

@@ -1,6 +1,6 @@
 // What interrupts the reader: questions, the key, messages.
 
-import { saveKey } from "./api.js";
+import { saveKey, savedKey } from "./api.js";
 import { h } from "./dom.js";
 
 const NOTICE_MS = 9000;
@@ -35,7 +35,7 @@ export async function askKey(problem) {
   const field = h("input", { id: "key-field", type: "password", autocomplete: "off", required: true, spellcheck: "false",
     pattern: "[!-~]+", title: "a key has no spaces and no accents" });
   const body = [
-    h("p", {}, `${problem.title}: ${problem.detail}.`),
+    h("p", {}, savedKey() && problem.status === 401 ? "The key that was used is not one of this service." : `${problem.title}: ${problem.detail}.`),
     h("label", { for: "key-field" }, "Key"),
     field,
     h("p", { class: "help" }, "It is kept in this tab only and sent with each request."),
@@ -45,9 +45,13 @@ export async function askKey(problem) {
   return Boolean(key);
 }
 
-/** A picture, large. */
+/** A picture as wide as the screen; a click, a tap or the Enter key shows it in its full size, to be moved about. */
 export function showPicture(title, url) {
-  return asked(title, [h("img", { src: url, alt: title })], null, () => true, "wide");
+  const zoom = h("button", { type: "button", class: "zoom", "aria-pressed": "false", "aria-label": `${title}: full size` },
+    h("img", { src: url, alt: title }));
+  const frame = h("div", { class: "frame" }, zoom);
+  zoom.addEventListener("click", () => zoom.setAttribute("aria-pressed", String(frame.classList.toggle("full"))));
+  return asked(title, [frame, h("p", { class: "help" }, "Click or tap the picture to see it in full size.")], null, () => true, "wide");
 }
 
 /** A modal dialog; the value of its action, or null. */

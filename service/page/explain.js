@@ -10,11 +10,12 @@ const MOST_NUMBERS = 8; // told in words
 
 /**
  * A panel with `about(body, type)`, to be told of each answered body, and `clear()`.
- * `names` are what the numbers of a sample are called; `explained(explanation)` is told what came, or null.
+ * `names` are what the numbers of a sample are called; `first` is the method until the reader chooses another;
+ * `explained(explanation)` is told what came, or null.
  */
-export function explainPanel(model, { names = [], explained = () => {} } = {}) {
+export function explainPanel(model, { names = [], first = "gradient", explained = () => {} } = {}) {
   const wanted = h("input", { id: "explain", type: "checkbox" });
-  const method = h("select", { id: "method", "aria-label": "Method" }, METHODS.map(([value, text]) => h("option", { value }, text)));
+  const method = h("select", { id: "method", "aria-label": "Method" }, METHODS.map(([value, text]) => h("option", { value, selected: value === first }, text)));
   const grid = h("canvas", { class: "grid-picture", width: 28, height: 28, role: "img", "aria-label": "Saliency: which pixels the answer hangs on" });
   const words = h("p", { class: "why", role: "status" });
   const shown = h("div", { class: "shown" }, grid, words);

@@ -4,10 +4,14 @@
 export function figure(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return typeof value === "string" ? value : JSON.stringify(value);
-  if (Number.isInteger(value)) return String(value);
   const size = Math.abs(value);
-  if (size < 1e-4 || size >= 1e6) return value.toExponential(2).replace("e+", "e");
-  return String(Number(value.toPrecision(4)));
+  if (Number.isInteger(value) && size < 1e12) return String(value);
+  return size < 1e-4 || size >= 1e6 ? scientific(value) : String(Number(value.toPrecision(4)));
+}
+
+/** 123456 -> "1.23e5". */
+export function scientific(value) {
+  return Number(value.toPrecision(3)).toExponential().replace("e+", "e");
 }
 
 /** 0.987 -> "98.7 %". */

@@ -19,7 +19,7 @@ export function pictureInput(model) {
   const clear = h("button", { type: "button" }, "Clear");
   const pad = h("div", { class: "pad" }, canvas, h("p", { class: "hint" }, "Draw here, or drop a picture"));
   const answer = answerPanel("Draw something");
-  const why = explainPanel(model);
+  const why = explainPanel(model, { first: "integrated_gradients" }); // of pictures, a plain gradient looks like noise
   let strokes = [];
   let picture = null; // {file, bitmap} where there is a file instead of strokes
   let current = null; // what was asked last, to ask it again

@@ -1,11 +1,12 @@
 // Line plots in SVG, drawn at the size they are shown at.
 
 import { h, svg } from "./dom.js";
-import { figure } from "./format.js";
+import { figure, scientific } from "./format.js";
 
 const MARGIN = { left: 52, right: 14, top: 12, bottom: 34 };
 const HEIGHT = 220;
 const LOG_FROM = 30; // largest over smallest: above, what falls steeply would lie on the axis
+const MOST_POWERS = 7; // on an axis
 const MOST_POINTS = 500; // a line; more cannot be seen
 
 /**
@@ -30,7 +31,7 @@ export function linePlot({ label, xLabel, height = HEIGHT, log = false, pick = n
   function update(series, mark = null) {
     shown = { series: series.map((one) => ({ ...one, points: thinned(one.points) })), mark };
     const names = series.length > 1 || series.some((one) => one.named);
-    legend.replaceChildren(...(names ? series.map((one, at) => key(one.name, at)) : []));
+    legend.replaceChildren(...(names ? series.map((one, at) => one.points.length > 0 && key(one.name, at)) : []).filter(Boolean));
     draw();
   }
 
@@ -95,10 +96,11 @@ function ticks(low, high, count) {
   return Array.from({ length: last - first + 1 }, (_, at) => Number(((first + at) * step).toPrecision(10)));
 }
 
-/** Powers of ten between two logarithms; with twos and fives where there would be few. */
+/** Powers of ten between two logarithms; with twos and fives where there would be few, not each where there would be many. */
 function powers(low, high) {
   const steps = high - low > 2.5 ? [1] : [1, 2, 5];
-  const all = Array.from({ length: Math.ceil(high) - Math.floor(low) + 1 }, (_, at) => Math.floor(low) + at);
+  const stride = Math.ceil((high - low) / MOST_POWERS);
+  const all = Array.from({ length: Math.ceil(high) - Math.floor(low) + 1 }, (_, at) => Math.floor(low) + at).filter((power) => power % stride === 0);
   return all.flatMap((power) => steps.map((step) => step * 10 ** power)).filter((value) => Math.log10(value) >= low && Math.log10(value) <= high);
 }
 
@@ -115,7 +117,7 @@ function picture({ series, mark }, scale, { label, xLabel, width, height }) {
     { width, height, role: "img", "aria-label": title },
     scale.yTicks.map((value) => [
       svg("line", { class: "grid", x1: MARGIN.left, x2: width - MARGIN.right, y1: scale.y(value), y2: scale.y(value) }),
-      svg("text", { class: "tick y", x: MARGIN.left - 8, y: scale.y(value) + 4 }, figure(value)),
+      svg("text", { class: "tick y", x: MARGIN.left - 8, y: scale.y(value) + 4 }, Math.abs(value) < 1e6 ? figure(value) : scientific(value)),
     ]).flat(),
     scale.xTicks.map((value) => svg("text", { class: "tick x", x: scale.x(value), y: bottom + 16 }, figure(value))),
     svg("line", { class: "axis", x1: MARGIN.left, x2: width - MARGIN.right, y1: bottom, y2: bottom }),
