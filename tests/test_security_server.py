@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import math
 import re
 import threading
 import time
@@ -80,8 +81,11 @@ def probed(url: str) -> Iterator[list[float]]:
             future.result()
 
 
-def best(url: str, ask: Callable[[], object]) -> tuple[float, float]:
-    """The least of TRIES: for how long the event loop stood still at most, and how long it all took."""
+def best(url: str, ask: Callable[[], object], at_once_s: float = AT_ONCE_S) -> tuple[float, float]:
+    """The least of TRIES: for how long the event loop stood still at most, and how long it all took.
+
+    One is enough where it is good enough.
+    """
     lags, times = [], []
     for _ in range(TRIES):
         with probed(url) as taken:
@@ -89,7 +93,7 @@ def best(url: str, ask: Callable[[], object]) -> tuple[float, float]:
             ask()
             times.append(time.perf_counter() - began)
         lags.append(max(taken))
-        if lags[-1] < LAG_S and times[-1] < AT_ONCE_S:
+        if lags[-1] < LAG_S and times[-1] < at_once_s:
             break
     return min(lags), min(times)
 
@@ -169,7 +173,7 @@ def peak(url: str) -> int:
 
 @pytest.mark.parametrize("coding", ["gzip", "deflate"])
 def test_s18_a_bomb_is_counted_while_it_is_inflated(url: str, coding: str) -> None:
-    stream = zlib.compressobj(9, wbits=31 if coding == "gzip" else 15)
+    stream = zlib.compressobj(1, wbits=31 if coding == "gzip" else 15)
     bomb = b"".join(stream.compress(bytes(2**20)) for _ in range(1024)) + stream.flush()
     Path(f"/proc/{web_process(url).pid}/clear_refs").write_text("5")
     before = peak(url)
@@ -204,7 +208,7 @@ def test_s18_loading_and_unloading_under_load_breaks_nothing(url: str) -> None:
 
 def test_s24_a_large_upload_stalls_nobody(url: str) -> None:
     upload = post("60 MB", "application/octet-stream", bytes(60_000_000), 422, path="/models/regressor/versions")
-    lag, _ = best(url, partial(asked, url, upload))
+    lag, _ = best(url, partial(asked, url, upload), at_once_s=math.inf)
     assert lag < LAG_S
 
 
