@@ -22,7 +22,9 @@ from training.stages import Stage
 
 def _on_or_off(mixed: object) -> object:
     """It was a boolean once."""
-    return {True: "on", False: "off"}.get(mixed, mixed) if isinstance(mixed, bool) else mixed
+    if isinstance(mixed, bool):
+        return "on" if mixed else "off"
+    return mixed
 
 
 class Config(Hyperparameters):
