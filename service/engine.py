@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from math import ceil
 from pathlib import Path
 from typing import Literal, Protocol
@@ -15,7 +16,8 @@ from models.record import CheckpointError, Record
 from models.spec import Array, ModelSpec
 from service.errors import NothingLive
 
-_BRIEF_S = 0.002  # for so long the event loop may stand still; a thread and back takes 0.05 to 0.1 ms
+_BRIEF_S = 0.004  # for so long the event loop may stand still: a thread beside it takes a tenth from the rate
+_TRIES = 3  # of which the shortest counts: the first allocates, and other web processes load at the same time
 
 Name = Literal["eager", "onnxruntime", "compile"]
 
@@ -124,15 +126,22 @@ class Engine:
 def in_slices(
     run: Callable[[Array], Array], max_batch: int, pool: Executor | None = None, at_once: int = 1
 ) -> Callable[[Array], Array]:
-    """Any number of samples, in slices of at most `max_batch`: one by one, or `at_once` in the threads of `pool`.
+    """Any number of samples, in slices of at most `max_batch`: in this thread or, each with a share, in `at_once`: this
+    one and threads of `pool`.
 
     Their number is a multiple of `at_once`, and they differ by one sample at most, so that all threads end together.
+    Were they to take slices as they come, they would wait for each other at each.
     """
-    each = map if pool is None else pool.map
+
+    def compute(share: Array, slices: int) -> list[Array]:
+        return [run(part) for part in np.array_split(share, slices)]
 
     def bulk(samples: Array) -> Array:
-        rounds = ceil(len(samples) / (max_batch * at_once))
-        return np.concatenate(list(each(run, np.array_split(samples, rounds * at_once))))
+        slices = ceil(len(samples) / (max_batch * at_once))  # of each share
+        first, *rest = np.array_split(samples, at_once)
+        others = [pool.submit(compute, share, slices) for share in rest] if pool else []
+        outputs = compute(first, slices)
+        return np.concatenate([*outputs, *chain.from_iterable(other.result() for other in others)])
 
     return bulk
 
@@ -140,6 +149,10 @@ def in_slices(
 def _brief(run: Callable[[Array], Array], samples: Array, max_batch: int) -> int:
     """How many samples take at most _BRIEF_S, by a full batch of them; this warms that size up as well."""
     batch = np.resize(samples, (max_batch, *samples.shape[1:]))
+    return int(max_batch * min(1.0, _BRIEF_S / min(_seconds(run, batch) for _ in range(_TRIES))))
+
+
+def _seconds(run: Callable[[Array], Array], batch: Array) -> float:
     began = time.perf_counter()
     run(batch)
-    return int(max_batch * min(1.0, _BRIEF_S / (time.perf_counter() - began)))
+    return time.perf_counter() - began

@@ -34,7 +34,7 @@ class OnnxBackend:
         self._cores = cores
         self._max_batch = max_batch
         self._otherwise = otherwise
-        self._pool = ThreadPoolExecutor(cores, thread_name_prefix="bulk")  # its threads start when there is bulk
+        self._pool = ThreadPoolExecutor(max(1, cores - 1), thread_name_prefix="bulk")  # started when there is bulk
 
     def load(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Network:
         """See Backend."""

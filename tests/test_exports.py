@@ -235,7 +235,7 @@ def test_bulk_is_computed_in_even_slices_side_by_side() -> None:
         met.wait(20)  # until all three threads compute
         return samples + 1
 
-    with ThreadPoolExecutor(3) as pool:
+    with ThreadPoolExecutor(2) as pool:
         bulk = in_slices(run, 4, pool, 3)
         for count in (5, 13, 24):
             samples = np.arange(count, dtype=np.float32)[:, None]
