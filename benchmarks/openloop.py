@@ -4,6 +4,7 @@ One thread on epoll with connections that are kept: 15 µs a request, so that a 
 client's. An open-loop request is timed from when it was due, so that a wait for a free connection counts as well.
 """
 
+import gc
 import math
 import resource
 import select
@@ -57,6 +58,14 @@ class Client:
         return self._run(rate, connections, seconds, round(rate * seconds))
 
     def _run(self, rate: float, connections: int, seconds: float, at_most: float) -> list[Answer]:
+        gc.collect()
+        gc.disable()  # to look through all answers, again and again, would be a wait of the client's own
+        try:
+            return self._answers(rate, connections, seconds, at_most)
+        finally:
+            gc.enable()
+
+    def _answers(self, rate: float, connections: int, seconds: float, at_most: float) -> list[Answer]:
         self._connect(connections)
         answers: list[Answer] = []
         busy: dict[int, tuple[float, bytes]] = {}  # by file descriptor: when it was due, what came of its answer
