@@ -28,18 +28,22 @@ class Combined:
     def __init__(self, folder: Path | None, gauges: dict[str, Joined]) -> None:
         self._folder = folder
         self._gauges = gauges
+        self._publishing = threading.Lock()
 
     def publish(self, families: Iterable[Metric]) -> None:
-        """Write what this process has counted, for the others to read."""
+        """Write what this process has counted, for the others to read. Any thread may: who writes last, counted last,
+        if `families` are collected while they are gone through.
+        """
         if self._folder is None:
             return
-        told = [
-            [*(getattr(family, part) for part in _PARTS), [(s.name, s.labels, s.value) for s in family.samples]]
-            for family in families
-        ]
-        hidden = self._folder / f".{os.getpid()}-{threading.get_ident()}"  # a promotion publishes from a thread
-        hidden.write_bytes(orjson.dumps(told))
-        hidden.replace(self._folder / f"{os.getpid()}.json")
+        with self._publishing:
+            told = [
+                [*(getattr(family, part) for part in _PARTS), [(s.name, s.labels, s.value) for s in family.samples]]
+                for family in families
+            ]
+            hidden = self._folder / f".{os.getpid()}"
+            hidden.write_bytes(orjson.dumps(told))
+            hidden.replace(self._folder / f"{os.getpid()}.json")
 
     def families(self, own: Iterable[Metric]) -> list[Metric]:
         """What all processes have counted."""
