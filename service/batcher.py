@@ -6,10 +6,13 @@ on the device: its lock is first come, first served.
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import chain
+from typing import Protocol
 
 import numpy as np
 
@@ -33,11 +36,32 @@ class Answer:
     forward_s: float
 
 
+class Receiver(Protocol):
+    """Who is told: a future, or what need not wait for its turn of the event loop. Its methods raise nothing."""
+
+    def done(self) -> bool:
+        """Whether it has been told, or no longer wants to be."""
+        ...
+
+    def set_result(self, result: Answer, /) -> None:
+        """The answer."""
+        ...
+
+    def set_exception(self, exception: Exception, /) -> None:
+        """Why there is none."""
+        ...
+
+
 @dataclass(slots=True, eq=False)
 class _Caller:
     samples: Array
-    future: asyncio.Future[Answer]
-    arrived: float = field(default_factory=time.perf_counter)
+    receiver: Receiver
+    arrived: float
+    timeout_s: float
+
+    @property
+    def deadline(self) -> float:
+        return self.arrived + self.timeout_s
 
 
 class Batcher:
@@ -55,7 +79,9 @@ class Batcher:
         self._arrival = asyncio.Event()
         self._device = asyncio.Lock()
         self._loops: set[asyncio.Task[None]] = set()
-        self._computing = 0
+        self._batch: list[_Caller] = []  # that is computed now
+        self._alarm: asyncio.TimerHandle | None = None  # at the earliest deadline, or before it
+        self._alarm_at = math.inf
 
     @property
     def waiting(self) -> int:
@@ -65,14 +91,14 @@ class Batcher:
     @property
     def computing(self) -> int:
         """Callers in the batch that is computed now."""
-        return self._computing
+        return len(self._batch)
 
     def cut(self, keep: int) -> None:
         """All but the newest `keep` of those that wait are refused with QueueFull."""
         callers = sorted((caller for queue in self._lanes.values() for caller in queue), key=lambda one: one.arrived)
         for caller in callers[: max(0, len(callers) - keep)]:
-            if not caller.future.done():
-                caller.future.set_exception(QueueFull())
+            if not caller.receiver.done():
+                caller.receiver.set_exception(QueueFull())
 
     async def submit(self, lane: Hashable, samples: Array, timeout_s: float) -> Answer:
         """The values of `samples` (N, ...), N at least 1.
@@ -80,20 +106,23 @@ class Batcher:
         Raises DeadlineExceeded after `timeout_s`, QueueFull where the queue is cut, or what `compute` raised for this
         batch.
         """
-        loop = asyncio.get_running_loop()
-        caller = _Caller(samples, loop.create_future())
-        deadline = loop.call_later(timeout_s, _expire, caller.future, timeout_s)
-        if lane not in self._lanes:
-            self._lanes[lane] = deque()
-            serving = loop.create_task(self._serve(lane))
+        future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self.enqueue(lane, samples, timeout_s, future)
+        return await future
+
+    def enqueue(self, lane: Hashable, samples: Array, timeout_s: float, receiver: Receiver) -> None:
+        """The same, for a receiver. One that is done drops out."""
+        caller = _Caller(samples, receiver, time.perf_counter(), timeout_s)
+        if caller.deadline < self._alarm_at:
+            self._set_alarm(caller.deadline)
+        queue = self._lanes.get(lane)
+        if queue is None:
+            queue = self._lanes[lane] = deque()
+            serving = asyncio.get_running_loop().create_task(self._serve(lane))
             self._loops.add(serving)
             serving.add_done_callback(self._loops.discard)
-        self._lanes[lane].append(caller)
+        queue.append(caller)
         self._arrival.set()
-        try:
-            return await caller.future
-        finally:
-            deadline.cancel()
 
     async def drain(self) -> None:
         """Wait until every caller that was taken in has its answer."""
@@ -107,10 +136,9 @@ class Batcher:
             if self._max_wait_s:
                 await self._wait_for_company(queue)
             async with self._device:
-                batch = self._take(queue)
-                self._computing = len(batch)
-                await self._compute_batch(lane, batch)
-                self._computing = 0
+                self._batch = self._take(queue)
+                await self._compute_batch(lane, self._batch)
+                self._batch = []
         del self._lanes[lane]
 
     async def _wait_for_company(self, queue: deque[_Caller]) -> None:
@@ -123,13 +151,32 @@ class Batcher:
             except TimeoutError:
                 return
 
+    def _set_alarm(self, moment: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = moment
+        self._alarm = asyncio.get_running_loop().call_later(moment - time.perf_counter(), self._expire)
+
+    def _expire(self) -> None:
+        """Fail those whose time is over. One timer for all: most are answered long before, and ask nothing of it."""
+        self._alarm, self._alarm_at = None, math.inf
+        callers = [*self._batch, *chain.from_iterable(self._lanes.values())]
+        now = time.perf_counter()
+        for caller in callers:
+            if caller.deadline <= now and not caller.receiver.done():
+                late = f"no answer within {caller.timeout_s:g} s: send less at once, or later"
+                caller.receiver.set_exception(DeadlineExceeded(late))
+        later = [caller.deadline for caller in callers if not caller.receiver.done()]
+        if later:
+            self._set_alarm(min(later))
+
     def _take(self, queue: deque[_Caller]) -> list[_Caller]:
         """The next callers, as many as fit; those that went away are dropped."""
         batch: list[_Caller] = []
         size = 0
         while queue and (not batch or size + len(queue[0].samples) <= self._max_batch):
             caller = queue.popleft()
-            if not caller.future.done():
+            if not caller.receiver.done():
                 batch.append(caller)
                 size += len(caller.samples)
         return batch
@@ -144,8 +191,8 @@ class Batcher:
             version, values = await self._compute(lane, samples)
         except Exception as err:  # noqa: BLE001 - one of the three edges: batch, job, rollout
             for caller in batch:
-                if not caller.future.done():
-                    caller.future.set_exception(err)
+                if not caller.receiver.done():
+                    caller.receiver.set_exception(err)
             return
         forward_s = time.perf_counter() - started
         finite = bool(np.isfinite(values).all())
@@ -153,10 +200,6 @@ class Batcher:
         for caller in batch:
             rows = values[row : row + len(caller.samples)]
             row += len(caller.samples)
-            if not caller.future.done():
-                caller.future.set_result(Answer(version, rows, finite, started - caller.arrived, forward_s))
-
-
-def _expire(future: asyncio.Future[Answer], timeout_s: float) -> None:
-    if not future.done():
-        future.set_exception(DeadlineExceeded(f"no answer within {timeout_s:g} s: send less at once, or later"))
+            if not caller.receiver.done():
+                queue_s = started - caller.arrived
+                caller.receiver.set_result(Answer(version, rows, finite, queue_s, forward_s))

@@ -126,6 +126,27 @@ def test_a_late_answer_is_a_deadline_and_harms_no_neighbour() -> None:
     run(go)
 
 
+def test_each_caller_has_a_deadline_of_its_own_in_the_queue_and_in_the_batch() -> None:
+    async def go(device: Device) -> None:
+        batcher = Batcher(device.compute, max_batch=8)
+        device.free.clear()
+        computed = asyncio.create_task(batcher.submit("m", sample(1), 0.02))
+        await device.started.wait()
+        patient, middle, hasty = (
+            asyncio.create_task(batcher.submit("m", sample(2), timeout_s)) for timeout_s in (10, 0.03, 0.01)
+        )
+        await asyncio.wait([computed, middle, hasty])
+        for future, timeout_s in ((computed, 0.02), (middle, 0.03), (hasty, 0.01)):
+            with pytest.raises(DeadlineExceeded, match=f"within {timeout_s} s"):
+                future.result()
+        device.free.set()
+        assert (await patient).values[0, 0] == 5
+        await batcher.drain()
+        assert [rows for _, rows in device.batches] == [[1], [2]]
+
+    run(go)
+
+
 def test_a_caller_that_goes_away_drops_out_of_its_batch() -> None:
     async def go(device: Device) -> None:
         batcher = Batcher(device.compute, max_batch=8)
