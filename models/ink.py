@@ -31,11 +31,8 @@ def read_digit(picture: Image.Image) -> Array:
     A 28x28 grey picture with light ink on black is that already and is taken as it is.
     """
     try:
-        if picture.size == (FIELD, FIELD) and picture.mode == "L":
-            content = picture.tobytes()
-            border = content[:FIELD] + content[-FIELD:] + content[::FIELD] + content[FIELD - 1 :: FIELD]
-            if sum(border) < 128 * len(border) and 0 < len(content.translate(None, _FAINT)) < _MOST:
-                return np.frombuffer(content, np.uint8).reshape(FIELD, FIELD)
+        if picture.mode == "L" and (field := as_it_is(np.asarray(picture))) is not None:
+            return field
         colours = _colours(_shrunk(picture))
         field = _already_a_field(colours)
         return _to_field(_find_ink(colours)) if field is None else field
@@ -43,6 +40,16 @@ def read_digit(picture: Image.Image) -> Array:
         if isinstance(err, InvalidInput):
             raise
         raise damaged_picture() from err
+
+
+def as_it_is(grey: Array) -> Array | None:
+    """Grey pixels, uint8 (height, width), where they are of the MNIST files' form: 28x28, light ink on black."""
+    if grey.shape != (FIELD, FIELD):
+        return None
+    content = grey.tobytes()
+    border = content[:FIELD] + content[-FIELD:] + content[::FIELD] + content[FIELD - 1 :: FIELD]
+    inked = len(content.translate(None, _FAINT))
+    return grey if sum(border) < 128 * len(border) and 0 < inked < _MOST else None
 
 
 def _already_a_field(colours: Array) -> Array | None:

@@ -11,7 +11,6 @@ import numpy as np
 import orjson
 from PIL import Image, UnidentifiedImageError
 
-from models.plain_png import read_plain_png
 from models.spec import Array, Entry, InvalidInput, MalformedInput
 
 PICTURE_FORMATS = {
@@ -94,15 +93,14 @@ def from_array(array: Array, entry: Entry) -> Entries:
 
 
 def open_picture(content: bytes, media_type: str, max_pixels: int) -> Image.Image:
-    """The picture in `content`, its header read and its pixels, unless they are few, not yet decoded.
+    """The picture in `content`, its header read and its pixels not yet decoded.
 
     A media type of PICTURE_FORMATS must be true; under any other one the bytes tell their format themselves.
     Raises InvalidInput where it is no such picture or has more than `max_pixels` pixels.
     """
     formats = (PICTURE_FORMATS[media_type],) if media_type in PICTURE_FORMATS else tuple(PICTURE_FORMATS.values())
     try:
-        plain = read_plain_png(content) if "PNG" in formats else None
-        picture = plain or Image.open(io.BytesIO(content), formats=formats)
+        picture = Image.open(io.BytesIO(content), formats=formats)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         raise InvalidInput("Picture too large", f"send a picture of at most {max_pixels} pixels in all") from err
     except UnidentifiedImageError as err:

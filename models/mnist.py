@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from models.explanations import saliency
-from models.ink import FIELD, read_digit
+from models.ink import FIELD, as_it_is, read_digit
 from models.outputs import Classification, describe_classes, probabilities
 from models.spec import Array, Entry, ModelSpec, by_name
 
@@ -29,6 +29,7 @@ SPEC = ModelSpec(
     entry=Entry(shape=(FIELD, FIELD), dtype=np.dtype(np.uint8), low=0, high=255),
     preprocess=with_channel,
     picture=read_digit,
+    grey=as_it_is,
     postprocess=probabilities,
     describe=describe_classes,
     prediction=Classification,

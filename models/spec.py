@@ -97,6 +97,8 @@ class ModelSpec:
     preprocess   entries -> samples, the array that the network takes as a tensor.
     picture      an opened, not yet decoded picture -> one entry; None where pictures are no input.
                  Raises InvalidInput.
+    grey         the pixels of a small grey picture, uint8 (height, width) -> the entry that `picture` would give, where
+                 that is soon found, else None: the short way for pictures that are of the data's own form.
     postprocess  outputs of the network, on the host -> float32 values (N, k): also the answer as .npy.
     describe     values -> one prediction a row; numbers may be NumPy's.
     prediction   the TypedDict that `describe` fills; its JSON schema goes into the API documentation.
@@ -110,6 +112,7 @@ class ModelSpec:
     entry: Entry
     preprocess: Callable[[Array], Array] = same
     picture: PictureReader | None = None
+    grey: Callable[[Array], Array | None] | None = None
     postprocess: Callable[[Array], Array]
     describe: Callable[[Array], Sequence[Prediction]]
     prediction: type

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
+from PIL import Image
 from starlette.datastructures import Headers, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from models.inputs import PICTURE_FORMATS, Entries, TooManySamples, from_json, from_npy, open_picture, stacked
-from models.spec import Array, InvalidInput, ModelSpec, PictureReader
+from models.plain_png import read_plain_png
+from models.spec import Array, InvalidInput, ModelSpec
 from service.encodings import inflate
 from service.errors import Malformed, TooLarge, UnsupportedMediaType
 
@@ -26,6 +28,8 @@ MAX_FILES = 256  # in one multipart body
 _INLINE_BYTES = 65_536  # a larger JSON or .npy body is decoded in a thread, so that it stalls nobody
 _NPY_IS_FASTER = 16  # to decode than as much JSON, at least
 _INLINE_PIXELS = 65_536  # likewise a larger picture
+_PICTURES = {*PICTURE_FORMATS, OCTETS, ""}
+_MAYBE_PNG = {"image/png", OCTETS, ""}
 
 Decode = Callable[[bytes], Awaitable[Entries]]
 T = TypeVar("T")
@@ -75,10 +79,22 @@ class BodyReader:
         return partial(self._samples, self._decoder(media_type, scope, spec), spec)
 
     async def _samples(self, decode: Decode, spec: ModelSpec, body: bytes) -> Samples:
-        entries = await decode(body)
-        if not len(entries.good):
-            raise next(iter(entries.errors.values()))
-        return Samples(spec.preprocess(entries.good), entries.errors, len(entries))
+        return _samples(spec, await decode(body))
+
+    def takes_at_once(self, media_type: str, spec: ModelSpec, size: int) -> bool:
+        """Whether `at_once` can read such bodies, of so many bytes: they take little time, and so no thread."""
+        known = media_type in {JSON, NPY} or (spec.picture is not None and media_type in _PICTURES)
+        most = _INLINE_BYTES * _NPY_IS_FASTER if media_type == NPY else _INLINE_BYTES
+        return known and size <= min(most, self._max_body_bytes)
+
+    def at_once(self, media_type: str, spec: ModelSpec, body: bytes) -> Samples | None:
+        """A body that this `takes_at_once` -> samples, without a thread; None for a picture of so many pixels that it
+        takes one. Raises Malformed, or the InvalidInput of a body with nothing good.
+        """
+        if media_type in {JSON, NPY}:
+            return _samples(spec, (from_json if media_type == JSON else from_npy)(body, spec.entry))
+        entry = self._entry(body, media_type, spec)
+        return None if isinstance(entry, Image.Image) else _samples(spec, Entries(entry[None]))
 
     async def read(self, scope: Scope, receive: Receive) -> bytes:
         """The whole body. Raises TooLarge, and ClientDisconnect where the caller has gone."""
@@ -95,13 +111,13 @@ class BodyReader:
             return body
         return await self.in_thread(partial(inflate, body, coding, self._max_body_bytes))
 
-    async def pictures(self, parts: Iterable[tuple[str, bytes]], spec: ModelSpec, read: PictureReader) -> Entries:
+    async def pictures(self, parts: Iterable[tuple[str, bytes]], spec: ModelSpec) -> Entries:
         """Media type and content of each picture -> entries; what cannot be read is an error of its own."""
         good: list[Array] = []
         errors: dict[int, InvalidInput] = {}
         for position, (media_type, content) in enumerate(parts):
             try:
-                good.append(await self._entry(content, media_type, read))
+                good.append(await self._read(content, media_type, spec))
             except InvalidInput as err:
                 errors[position] = err.alone()
         return stacked(good, errors, spec.entry)
@@ -120,27 +136,47 @@ class BodyReader:
         if media_type == NPY:
             return partial(self._array, from_npy, spec, _NPY_IS_FASTER)
         if spec.picture and media_type == MULTIPART:
-            return partial(self._multipart, Headers(scope=scope), spec, spec.picture)
-        if spec.picture and media_type in {*PICTURE_FORMATS, OCTETS, ""}:
-            return partial(self._picture, media_type, spec.picture)
+            return partial(self._multipart, Headers(scope=scope), spec)
+        if spec.picture and media_type in _PICTURES:
+            return partial(self._picture, media_type, spec)
         sent = repr(media_type) if media_type else "no Content-Type"
         raise UnsupportedMediaType(f"the body came with {sent}; send one of {', '.join(media_types(spec))}")
 
     async def _array(self, decode: Callable[..., Entries], spec: ModelSpec, faster: int, content: bytes) -> Entries:
         return await self.off_the_loop(len(content) // faster, partial(decode, content, spec.entry))
 
-    async def _picture(self, media_type: str, read: PictureReader, content: bytes) -> Entries:
-        return Entries((await self._entry(content, media_type, read))[None])
+    async def _picture(self, media_type: str, spec: ModelSpec, content: bytes) -> Entries:
+        return Entries((await self._read(content, media_type, spec))[None])
 
-    async def _entry(self, content: bytes, media_type: str, read: PictureReader) -> Array:
+    async def _read(self, content: bytes, media_type: str, spec: ModelSpec) -> Array:
         """One picture -> one entry. Raises InvalidInput."""
-        picture = open_picture(content, media_type, self._max_pixels)
-        if picture.width * picture.height <= _INLINE_PIXELS:
-            return read(picture)
-        return await self.in_thread(partial(read, picture))
+        entry = self._entry(content, media_type, spec)
+        if isinstance(entry, Image.Image):
+            assert spec.picture
+            return await self.in_thread(partial(spec.picture, entry))
+        return entry
 
-    async def _multipart(self, headers: Headers, spec: ModelSpec, read: PictureReader, content: bytes) -> Entries:
-        return await self.pictures(await _files(headers, content), spec, read)
+    def _entry(self, content: bytes, media_type: str, spec: ModelSpec) -> Array | Image.Image:
+        """One picture -> one entry; a picture of so many pixels that a thread should read it is opened only.
+
+        Raises InvalidInput.
+        """
+        assert spec.picture
+        if spec.grey is not None and media_type in _MAYBE_PNG:
+            pixels = read_plain_png(content)
+            if pixels is not None and pixels.size <= self._max_pixels and (entry := spec.grey(pixels)) is not None:
+                return entry
+        picture = open_picture(content, media_type, self._max_pixels)
+        return spec.picture(picture) if picture.width * picture.height <= _INLINE_PIXELS else picture
+
+    async def _multipart(self, headers: Headers, spec: ModelSpec, content: bytes) -> Entries:
+        return await self.pictures(await _files(headers, content), spec)
+
+
+def _samples(spec: ModelSpec, entries: Entries) -> Samples:
+    if not len(entries.good):
+        raise next(iter(entries.errors.values()))
+    return Samples(spec.preprocess(entries.good), entries.errors, len(entries))
 
 
 class _Form(MultiPartParser):

@@ -3,18 +3,20 @@
 import io
 import zlib
 from collections.abc import Callable
+from contextlib import closing
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
 from models.ink import read_digit
 from models.inputs import open_picture
-from models.mnist import drawn_seven
+from models.mnist import SPEC, drawn_seven
 from models.plain_png import read_plain_png
 from models.spec import InvalidInput
+from service.bodies import BodyReader
 
 SEVEN = Image.fromarray(drawn_seven())
 
@@ -41,8 +43,7 @@ def test_it_reads_what_pillow_reads(width: int, height: int, level: int, seed: i
         content = png(Image.fromarray(pixels), compress_level=level)
         read = read_plain_png(content)
         assert read is not None
-        assert read.mode == "L"
-        assert np.array_equal(np.asarray(read), np.asarray(Image.open(io.BytesIO(content))))
+        assert np.array_equal(read, np.asarray(Image.open(io.BytesIO(content))))
 
 
 def text() -> bytes:
@@ -90,11 +91,19 @@ def test_a_picture_with_too_few_rows_is_damaged(pixels: bytes) -> None:
         read_digit(open_picture(content, "image/png", 10_000))
 
 
-def test_a_plain_png_that_was_called_something_else_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="No picture"):
-        open_picture(png(), "image/jpeg", 10_000)
+@pytest.mark.parametrize(("media_type", "most", "title"), [("image/jpeg", 784, "No picture"), ("", 783, "too large")])
+def test_a_plain_png_under_another_name_or_of_too_many_pixels_is_refused(
+    media_type: str, most: int, title: str
+) -> None:
+    with closing(BodyReader(10_000, most)) as bodies, pytest.raises(InvalidInput, match=title):
+        bodies.at_once(media_type, SPEC, png())
 
 
-def test_a_plain_png_may_be_too_large_for_the_service() -> None:
-    with pytest.raises(InvalidInput, match="28 x 28"):
-        open_picture(png(), "image/png", 783)
+@pytest.mark.parametrize("picture", [ImageOps.invert(SEVEN), SEVEN.resize((84, 84))], ids=["dark ink", "large"])
+def test_a_plain_png_that_is_no_entry_yet_is_read_as_any_picture(picture: Image.Image) -> None:
+    content = png(picture)
+    assert read_plain_png(content) is not None
+    with closing(BodyReader(10_000, 10_000)) as bodies:
+        samples = bodies.at_once("image/png", SPEC, content)
+    assert samples
+    assert np.array_equal(samples.good[0, 0], read_digit(open_picture(content, "image/png", 10_000)))
