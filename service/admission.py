@@ -13,7 +13,7 @@ from typing import Protocol
 
 from service.errors import QueueFull
 
-_WAIT_S = 0.01  # how long a request waits where there are too many of them; reading and answering come on top
+_WAIT_S = 0.003  # how long a request waits where there are too many of them; reading and answering come on top
 _CALM_S = 1.0  # without anybody sent away: there are no longer too many
 _MEASURED_S = 0.1  # over which answers are counted
 _LEAST = 8  # may wait in any case
@@ -33,7 +33,8 @@ class Queue(Protocol):
 
 
 class Admission:
-    """Counts the requests that are inside: `with admission:` around what a request is answered with.
+    """Counts the requests that are inside: `with admission:` around what a request is answered with, or `enter` before
+    and `leave` after it.
 
     Raises QueueFull on entering, where `limit` wait already, or fewer while there are too many. `clock` tells seconds.
     """
@@ -54,29 +55,35 @@ class Admission:
         """Requests that are being decoded, or wait for the device."""
         return self._inside + self._announced - self._queue.computing
 
-    def announce(self) -> bool:
-        """Whether a request whose head has come may go on. It mostly enters in this turn of the event loop."""
-        if self._full():
-            return False
+    def announce(self) -> None:
+        """A request whose head has come goes on. It mostly enters in this turn of the event loop."""
         if not self._announced:
             asyncio.get_running_loop().call_soon(self._settle)
         self._announced += 1
-        return True
 
-    def __enter__(self) -> None:
-        if self._full():
+    def full(self) -> bool:
+        """Whether nobody may enter now."""
+        return self.waiting >= self._allowed and self._too_many()
+
+    def enter(self) -> None:
+        """One more is inside. Raises QueueFull."""
+        if self.full():
             raise QueueFull
         self._inside += 1
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+    def leave(self, *, answered: bool) -> None:
+        """One less is. `answered`: not refused with QueueFull."""
         self._inside -= 1
-        self._answered += kind is not QueueFull
+        self._answered += answered
+
+    def __enter__(self) -> None:
+        self.enter()
+
+    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
+        self.leave(answered=kind is not QueueFull)
 
     def _settle(self) -> None:
         self._announced = 0
-
-    def _full(self) -> bool:
-        return self.waiting >= self._allowed and self._too_many()
 
     def _too_many(self) -> bool:
         """Whether to send away the request that has come while as many waited as were allowed to."""

@@ -26,7 +26,7 @@ from service.imports import Importer
 from service.jobs import Jobs
 from service.keys import Guard, Keyring
 from service.metrics import Metrics
-from service.protocol import TURN_AWAY, TurnAway
+from service.protocol import AT_HEAD, AtHead
 from service.recipes import ReadRecipes, Recipes, read_recipes
 from service.registry import Registry
 from service.rollout import Rollout
@@ -34,8 +34,9 @@ from service.routes import explain, openinference, page, preview, repository, ve
 from service.routes import jobs as job_routes
 from service.routes import models as model_routes
 from service.routes import ops as ops_routes
+from service.routes.direct import Direct
 from service.routes.infer import InferRoute
-from service.routes.predict import Lane, PredictRoute, ShortCut
+from service.routes.predict import Lane, Pipeline, PredictRoute
 from service.store import Store
 
 VERSION = "0.1.0"
@@ -62,32 +63,24 @@ def create_app(
     backend = backends.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
     engine = Engine(specs, backend, settings.max_batch)
     rollout = Rollout(specs, store, pretrained, engine, metrics)
-    bodies = BodyReader(settings.max_body_bytes, settings.max_pixels)
-    batcher = Batcher(
-        _compute(engine, metrics),
-        max_batch=settings.max_batch,
-        max_wait_s=settings.max_wait_ms / 1000,
-    )
-    admission = Admission(batcher, settings.queue_limit, time.monotonic)
-    metrics.waiting.set_function(lambda: admission.waiting)
+    pipeline = _pipeline(settings, engine, metrics)
+    bodies = pipeline.bodies
     recipes = Recipes(read or partial(read_recipes, settings.store))
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, TurnAway]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AtHead]]:
         async with metrics.published(), recipes, rollout:
-            yield {TURN_AWAY: predict.turn_away}
-            await batcher.drain()
+            yield {AT_HEAD: Direct(specs, pipeline, keys).at_head}
+            await pipeline.batcher.drain()
         for part in (engine, exports, explainer, bodies, store):
             part.close()
 
     app = _bare(lifespan)
     keys = Keyring(settings.api_keys)
-    predict = PredictRoute(specs, bodies, admission, batcher, rollout.pinned, metrics, settings.request_timeout_s, keys)
-    app.add_middleware(ShortCut, predict=predict, models=specs)
     app.add_middleware(Guard, keys=keys)
-    app.router.routes.extend([*page.routes(), *predict.routes()])
+    app.router.routes.extend([*page.routes(), *PredictRoute(specs, pipeline, rollout.pinned).routes()])
     offered = repository.Offered(specs, engine, rollout)
-    app.router.routes.extend(_v2(settings, offered, bodies, admission, batcher, engine, rollout, store, metrics))
+    app.router.routes.extend(_v2(settings, offered, pipeline, engine, rollout, store))
     app.include_router(preview.router(specs, bodies))
     explainer = Explainer(settings.request_timeout_s, start_child)
     app.include_router(explain.router(specs, bodies, rollout, engine, Registry(store), explainer))
@@ -102,21 +95,34 @@ def create_app(
     return app
 
 
+def _pipeline(settings: Settings, engine: Engine, metrics: Metrics) -> Pipeline:
+    """What predictions go through, whatever language they speak."""
+    compute = _compute(engine, metrics)
+    batcher = Batcher(compute, max_batch=settings.max_batch, max_wait_s=settings.max_wait_ms / 1000)
+    admission = Admission(batcher, settings.queue_limit, time.monotonic)
+    metrics.waiting.set_function(lambda: admission.waiting)
+    return Pipeline(
+        bodies=BodyReader(settings.max_body_bytes, settings.max_pixels),
+        admission=admission,
+        batcher=batcher,
+        metrics=metrics,
+        timeout_s=settings.request_timeout_s,
+    )
+
+
 def _v2(
     settings: Settings,
     offered: repository.Offered,
-    bodies: BodyReader,
-    admission: Admission,
-    batcher: Batcher,
+    pipeline: Pipeline,
     engine: Engine,
     rollout: Rollout,
     store: Store,
-    metrics: Metrics,
 ) -> list[Route]:
     """The Open Inference Protocol: over the same batcher and engine as /predict."""
-    infer = InferRoute(offered, bodies, admission, batcher, metrics, settings.request_timeout_s)
-    described = openinference.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
-    return [*infer.routes(), *described, *repository.routes(offered, bodies, rollout)]
+    metrics, registry = pipeline.metrics, Registry(store)
+    described = openinference.routes(VERSION, offered, engine, rollout, registry, metrics, settings.max_batch)
+    loading = repository.routes(offered, pipeline.bodies, rollout)
+    return [*InferRoute(offered, pipeline).routes(), *described, *loading]
 
 
 def _bare(lifespan: Lifespan[FastAPI]) -> FastAPI:

@@ -1,7 +1,8 @@
 """Who may do what: one decision a request, taken before anything else of it is read."""
 
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from hashlib import sha256
 
 from starlette.routing import compile_path
@@ -70,6 +71,7 @@ _PATTERNS = [
 Headers = Mapping[bytes, bytes]
 
 
+@lru_cache(64)
 def needed_scope(method: str, path: str) -> Scope | None:
     """The least scope that opens a request; None for public ones. What RULES do not name takes admin.
 
@@ -104,6 +106,26 @@ class Keyring:
             return None
         return max(matching, key=_RANK.__getitem__)
 
+    def check(self, request: Request, headers: Headers) -> None:
+        """Raises the ServiceError with which a request is refused, by its method, path and headers."""
+        check_site(request, headers)
+        if self._keys:
+            self._check_key(request, headers)
+        else:
+            check_origin(request, headers)
+
+    def _check_key(self, request: Request, headers: Headers) -> None:
+        needed = needed_scope(request["method"], request["path"])
+        if needed is None:
+            return
+        best = self.scope(headers.get(b"authorization", b""))
+        if best is None:
+            challenge = {"WWW-Authenticate": 'Bearer realm="torchloop"'}
+            raise Unauthorized('send a key of this service: "Authorization: Bearer KEY"', challenge)
+        request["torchloop.caller"] = best
+        if _RANK[best] < _RANK[needed]:
+            raise Forbidden(f"this takes a key of scope {needed}")
+
 
 def caller(request: Request) -> str:
     """Who asks, for the history: the scope of the key, or "anyone" where there are no keys."""
@@ -120,28 +142,14 @@ class Guard:
     def __init__(self, app: ASGIApp, keys: Keyring) -> None:
         self._app = app
         self._keys = keys
-        self._check: Callable[[Request, Headers], None] = self._check_key if keys else check_origin
 
     async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
         """Pass on, or answer 401, 403 or 421."""
         if scope["type"] != "lifespan":
             headers = dict(scope["headers"])
             try:
-                check_site(scope, headers)
-                self._check(scope, headers)
+                self._keys.check(scope, headers)
             except ServiceError as err:
                 await of_service_error(err, scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-    def _check_key(self, request: Request, headers: Headers) -> None:
-        needed = needed_scope(request["method"], request["path"])
-        if needed is None:
-            return
-        best = self._keys.scope(headers.get(b"authorization", b""))
-        if best is None:
-            challenge = {"WWW-Authenticate": 'Bearer realm="torchloop"'}
-            raise Unauthorized('send a key of this service: "Authorization: Bearer KEY"', challenge)
-        request["torchloop.caller"] = best
-        if _RANK[best] < _RANK[needed]:
-            raise Forbidden(f"this takes a key of scope {needed}")

@@ -10,7 +10,7 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.samples import Sample
 
 from service.combined import Combined
-from service.stages import StageSeconds
+from service.stages import Answers, StageSeconds
 
 _PUBLISH_S = 0.5
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384)
@@ -33,12 +33,8 @@ class Metrics:
                 "torchloop_last_batch_timestamp_seconds": "highest",
             },
         )
-        self._requests = Counter(
-            "torchloop_requests",
-            "Prediction requests, by their answer's status",
-            ["model", "status"],
-            registry=registry,
-        )
+        self._answers = Answers()
+        registry.register(self._answers)
         self._stages = StageSeconds()
         registry.register(self._stages)
         self.batch_size = Histogram(
@@ -70,15 +66,11 @@ class Metrics:
         self.load_failures = Counter(
             "torchloop_load_failures", "Versions that could not be loaded", ["model"], registry=registry
         )
-        self._counters: dict[tuple[str, int], Counter] = {}
         self._batches: dict[str, tuple[Histogram, Gauge]] = {}
 
     def request(self, model: str, status: int) -> None:
-        """Count one answer. What `labels` finds is kept: looking it up costs more than counting."""
-        counter = self._counters.get((model, status))
-        if counter is None:
-            counter = self._counters[model, status] = self._requests.labels(model, status)
-        counter.inc()
+        """Count one answer."""
+        self._answers.count(model, status)
 
     def batch(self, model: str, samples: int) -> None:
         """Count one forward pass, and when it was."""
@@ -88,9 +80,9 @@ class Metrics:
         found[0].observe(samples)
         found[1].set_to_current_time()
 
-    def stages(self, model: str, decode_s: float, queue_s: float, forward_s: float, total_s: float) -> None:
-        """Count where one request's time went."""
-        self._stages.observe(model, (decode_s, queue_s, forward_s, total_s))
+    def stages(self, model: str, seconds: tuple[float, float, float, float]) -> None:
+        """Count where one request's time went: see STAGES."""
+        self._stages.observe(model, seconds)
 
     def loaded(self, model: str, version: int, backend: str) -> None:
         """A version answers from now on, computed by that backend."""
@@ -121,12 +113,12 @@ class Metrics:
 
     @contextlib.asynccontextmanager
     async def published(self) -> AsyncIterator[None]:
-        """While entered, the other processes are told what this one counts."""
+        """While entered, the other processes are told what this one counts: from a thread, since disks may be slow."""
 
         async def publish() -> None:
             while True:
                 await asyncio.sleep(_PUBLISH_S)
-                self._combined.publish(self._registry.collect())
+                await asyncio.to_thread(self._combined.publish, self._registry.collect())
 
         publishing = asyncio.create_task(publish())
         yield

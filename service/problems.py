@@ -79,10 +79,14 @@ def _failed(err: InvalidInput) -> dict[str, Any]:
     return {"error": {"title": err.title, "detail": err.detail}}
 
 
+def internal_error(path: str = "") -> Response:
+    """The document of an error that nobody foresaw."""
+    return problem(500, "Internal error", "the service failed on this request; its log says why", path=path)
+
+
 async def unexpected(request: Request, _: Exception) -> Response:
     """The answer to an error that nobody foresaw; the server logs it, with its trace."""
-    path = request.scope["path"]
-    return problem(500, "Internal error", "the service failed on this request; its log says why", path=path)
+    return internal_error(request.scope["path"])
 
 
 def install(app: FastAPI) -> None:

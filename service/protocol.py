@@ -1,11 +1,15 @@
 """HTTP/1.1 as uvicorn speaks it, with bounds: on the size of a head, on the time that a client takes, on how many wait.
 
-An application may say in its lifespan state, under TURN_AWAY, which requests are refused by their heads alone: that
-takes a third of what it would take to begin with them.
+An application may say in its lifespan state, under AT_HEAD, what becomes of a request whose head has come: that it is
+refused by its head alone, which takes a third of what it would take to begin with it, or that it is answered from its
+body alone, without a task. All others are asked of the application as ASGI has it.
 """
 
 import asyncio
+import typing
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import ClassVar
 
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -17,11 +21,42 @@ MAX_HEADERS = 128
 PATIENCE_S = 10.0  # for a head, from its first byte or from the connection
 LEAST_BYTES_PER_S = 16_384  # a body that comes in slower than this, over all, after PATIENCE_S is given up
 STALL_S = 30.0  # how long a client may take nothing of an answer
-TURN_AWAY = "turn_away"
+AT_HEAD = "at_head"
 _CLOSE = (b"connection", b"close")
 
-# method, target and headers of a request -> its refusal
-TurnAway = Callable[[bytes, bytes, Sequence[tuple[bytes, bytes]]], Response | None]
+Headers = Sequence[tuple[bytes, bytes]]
+Reply = tuple[int, Headers, bytes]  # status, headers, body
+Respond = Callable[[Reply], None]
+
+
+class Exchange(typing.Protocol):
+    """A request that is answered without a task."""
+
+    def begin(self, body: bytes, respond: Respond) -> bool:
+        """Its body is whole: call `respond` once, now or later. False: have the application answer."""
+        ...
+
+    def abandon(self) -> None:
+        """The client has gone: `respond` need not be called."""
+        ...
+
+
+AtHead = Callable[[bytes, bytes, Headers], Response | Exchange | None]  # method, target and headers of a request
+
+
+class _Direct:
+    """Stands in the place of uvicorn's cycle while a request is answered without one: with what uvicorn asks of it."""
+
+    __slots__ = ("disconnected", "exchange", "keep_alive", "pieces", "response_complete")
+    response_started = False
+    message_event = asyncio.Event()  # nobody waits for it
+
+    def __init__(self, exchange: Exchange) -> None:
+        self.exchange = exchange
+        self.pieces: list[bytes] = []  # of the body
+        self.keep_alive = True
+        self.response_complete = False
+        self.disconnected = False
 
 
 class Protocol(HttpToolsProtocol):
@@ -30,11 +65,14 @@ class Protocol(HttpToolsProtocol):
     _began: float | None = None  # since when the client has been sending a request; None where it owes nothing
     _received = 0  # bytes of its body
     _unread = 0  # bytes that have become neither a whole head nor a piece of a body
+    _idle_since = 0.0  # when the last answer was complete
     _unsent = 0  # bytes of answers that the client has not taken
     _unsent_since = 0.0
     _refusal = (400, "Malformed request", "this is no HTTP request that can be read")
     _turned_away = False  # the request that comes in is answered already, or never
     _hang_up = False  # after it
+    _last: ClassVar[tuple[tuple[Response, Headers], bytes] | None] = None  # see _as_sent
+    _direct: _Direct | None = None  # the request that comes in is answered without a task
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """As uvicorn's; from now on the client owes a request."""
@@ -49,9 +87,8 @@ class Protocol(HttpToolsProtocol):
             self._refuse(431, "Head too large", f"send at most {MAX_HEAD_BYTES} bytes of headers")
 
     def on_message_begin(self) -> None:
-        """A request begins."""
-        super().on_message_begin()
-        self._unset_keepalive_if_required()  # the request before may have come in the same piece, and been turned away
+        """A request begins. What ASGI wants to be told of it is made for those that the application is asked."""
+        self.url, self.expect_100_continue, self.headers = b"", False, []
         self._received = 0
         if self._began is None:
             self._began = self.loop.time()
@@ -68,25 +105,33 @@ class Protocol(HttpToolsProtocol):
         if self.transport.is_closing():  # sent after a request that was to be the last one: nobody would see an answer
             self._turned_away = self._hang_up = True
             return
-        turn_away: TurnAway | None = self.app_state.get(TURN_AWAY)
-        if turn_away is not None and (self.cycle is None or self.cycle.response_complete):
-            refusal = turn_away(self.parser.get_method(), self.url, self.headers)
-            if refusal is not None:
-                self._turn_away(refusal)
+        at_head: AtHead | None = self.app_state.get(AT_HEAD)
+        if at_head is not None and self._is_answered():
+            found = at_head(self.parser.get_method(), self.url, self.headers)
+            if isinstance(found, Response):
+                self._turn_away(found)
                 return
-        super().on_headers_complete()
+            if found is not None and self._is_plain():
+                self._direct = self.cycle = _Direct(found)  # type: ignore[assignment]
+                return
+        self._ask()
 
     def on_body(self, body: bytes) -> None:
         """A piece of the body."""
         self._unread = 0
         self._received += len(body)
-        if not self._turned_away:
+        if self._direct is not None:
+            self._direct.pieces.append(body)
+        elif not self._turned_away:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         """The request is whole: the client owes nothing."""
         self._began = None
         self._unread = 0
+        if self._direct is not None:
+            self._begin(self._direct)
+            return
         if not self._turned_away:
             super().on_message_complete()
             return
@@ -112,11 +157,69 @@ class Protocol(HttpToolsProtocol):
             self._began = now  # it is not the client who is slow
         elif self._began is not None and now - self._began > self._patience_s():
             self._refuse(408, "Too slow", "the request did not come in time: send it again, faster")
+        elif self._began is None and self._is_answered() and now - self._idle_since > self.timeout_keep_alive:
+            self.transport.close()
+
+    def _is_answered(self) -> bool:
+        """Whether every request that came before this moment is."""
+        return self.cycle is None or self.cycle.response_complete
 
     def _patience_s(self) -> float:
         """How long this request may take. After an early answer the rest is read for the answer not to be lost."""
         answered = self._turned_away or (self.cycle is not None and self.cycle.response_complete)
         return PATIENCE_S + (0 if answered else self._received / LEAST_BYTES_PER_S)
+
+    def on_response_complete(self) -> None:
+        """As uvicorn's, but for the timer of each request: `check` looks for connections that nobody uses."""
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self._idle_since = self.loop.time()
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """As uvicorn's."""
+        if isinstance(self.cycle, _Direct) and not self.cycle.response_complete:
+            self.cycle.exchange.abandon()
+        super().connection_lost(exc)
+
+    def _is_plain(self) -> bool:
+        """Whether the next answer is one piece on a connection that stays."""
+        parser = self.parser
+        stays = parser.should_keep_alive() and parser.get_http_version() == "1.1" and not parser.should_upgrade()
+        return stays and not (self.expect_100_continue or self.flow.write_paused)
+
+    def _begin(self, direct: _Direct) -> None:
+        self._direct = None
+        body, direct.pieces = b"".join(direct.pieces), []
+        if not direct.exchange.begin(body, partial(self._respond, direct)):
+            self.cycle = None  # type: ignore[assignment]
+            self._ask()
+            super().on_body(body)
+            super().on_message_complete()
+
+    def _ask(self) -> None:
+        """Have the application answer, as uvicorn does."""
+        url, expects, headers = self.url, self.expect_100_continue, self.headers
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers.extend(headers)
+        super().on_headers_complete()
+
+    def _respond(self, direct: _Direct, reply: Reply) -> None:
+        direct.response_complete = True
+        if self.cycle is direct:  # type: ignore[comparison-overlap]
+            self.cycle = None  # type: ignore[assignment]
+        if self.transport.is_closing():
+            return
+        status, headers, body = reply
+        stopping = _CLOSE in self.server_state.default_headers
+        self._write(status, headers if direct.keep_alive or stopping else [*headers, _CLOSE], body)
+        if stopping or not direct.keep_alive:
+            self.transport.close()
+        self.on_response_complete()
 
     def _turn_away(self, refusal: Response) -> None:
         """Answer. What is still to come of the request is read and forgotten, for the answer not to be lost.
@@ -128,17 +231,31 @@ class Protocol(HttpToolsProtocol):
         keeps = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
         stopping = _CLOSE in self.server_state.default_headers
         self._hang_up = stopping or self.expect_100_continue or not keeps
-        self._write(refusal, [_CLOSE] if self._hang_up and not stopping else [])
+        if self._hang_up and not stopping:
+            self._write(refusal.status_code, [*refusal.raw_headers, _CLOSE], bytes(refusal.body))
+        else:
+            self.transport.write(self._as_sent(refusal))
+
+    def _as_sent(self, refusal: Response) -> bytes:
+        """Made anew when another is asked for, or when the Date changes: refusals come in floods."""
+        made_of = (refusal, self.server_state.default_headers)
+        if Protocol._last is None or any(new is not old for new, old in zip(made_of, Protocol._last[0], strict=True)):
+            sent = self._content(refusal.status_code, refusal.raw_headers, bytes(refusal.body))
+            Protocol._last = made_of, sent
+        return Protocol._last[1]
 
     def _refuse(self, status: int, title: str, detail: str) -> None:
         """Answer, unless another answer is under way or nothing was asked, and hang up."""
-        idle = self.scope is None and not self._unread
+        idle = self.headers is None and not self._unread
         begun = self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started
         if not (idle or begun or self._turned_away):
-            self._write(problem(status, title, detail, {"Connection": "close"}))
+            document = problem(status, title, detail, {"Connection": "close"})
+            self._write(status, document.raw_headers, bytes(document.body))
         self.transport.close()
 
-    def _write(self, response: Response, more: Sequence[tuple[bytes, bytes]] = ()) -> None:
-        headers = [*self.server_state.default_headers, *response.raw_headers, *more]
-        lines = [name + b": " + value + b"\r\n" for name, value in headers]
-        self.transport.write(b"".join([STATUS_LINE[response.status_code], *lines, b"\r\n", bytes(response.body)]))
+    def _write(self, status: int, headers: Headers, body: bytes) -> None:
+        self.transport.write(self._content(status, headers, body))
+
+    def _content(self, status: int, headers: Headers, body: bytes) -> bytes:
+        lines = [b"%b: %b\r\n" % line for line in (*self.server_state.default_headers, *headers)]
+        return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])

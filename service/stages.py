@@ -1,14 +1,16 @@
-"""How long requests spend in each stage, as Prometheus histograms that are cheap to count.
+"""How requests were answered and how long they spent in each stage, as Prometheus metrics that are cheap to count.
 
 The library's histograms look at their buckets one by one and take a lock for each number: four of them were a fortieth
-of a whole request. Here a bucket is found by bisection and only the event loop counts, so there is no lock.
+of a whole request, and a counter a tenth of a refusal. Here a bucket is found by bisection and only the event loop
+counts, so there is no lock.
 """
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
 
 from prometheus_client import Metric
-from prometheus_client.core import HistogramMetricFamily
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 from prometheus_client.utils import floatToGoString
 
@@ -58,4 +60,23 @@ class StageSeconds(Collector):
         for model, histograms in list(self._models.items()):
             for stage, histogram in zip(STAGES, histograms, strict=True):
                 family.add_metric([model, stage], list(histogram.buckets()), histogram.sum_s)
+        yield family
+
+
+class Answers(Collector):
+    """Requests by model and status. To be counted by one thread; any may collect."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, int]] = Counter()
+
+    def count(self, model: str, status: int) -> None:
+        """One more."""
+        self._counts[model, status] += 1
+
+    def collect(self) -> Iterator[Metric]:
+        """The family, as the library's registry asks for it."""
+        told = "Prediction requests, by their answer's status"
+        family = CounterMetricFamily("torchloop_requests", told, labels=["model", "status"])
+        for (model, status), count in list(self._counts.items()):
+            family.add_metric([model, str(status)], count)
         yield family

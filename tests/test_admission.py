@@ -59,10 +59,10 @@ def admission(queue: Queue, clock: Clock) -> Admission:
 def flood(admission: Admission, clock: Clock, a_second: int, seconds: float) -> None:
     """Many more come than the `a_second` that are answered."""
     enter(admission, 2000)
-    for _ in range(round(seconds * 100)):
-        clock.now += 0.01
-        leave(admission, a_second // 100)
-        enter(admission, 2000)
+    for _ in range(round(seconds * 1000)):
+        clock.now += 0.001
+        leave(admission, a_second // 1000)
+        enter(admission, 100)
 
 
 def test_as_many_as_the_limit_come_in_at_once(admission: Admission, queue: Queue) -> None:
@@ -98,11 +98,11 @@ def test_a_short_queue_is_never_cut_below_what_it_may_hold(queue: Queue, clock: 
 def test_in_a_flood_only_so_many_wait_as_are_answered_in_a_moment(admission: Admission, clock: Clock) -> None:
     enter(admission, 1001)
     leave(admission, 992, QueueFull)  # those that the cut refused
-    flood(admission, clock, 4000, 1)
-    assert admission.waiting == pytest.approx(0.01 * 4000, rel=0.2)
-    flood(admission, clock, 1000, 1)
+    flood(admission, clock, 20_000, 1)
+    assert admission.waiting == pytest.approx(0.003 * 20_000, rel=0.2)
+    flood(admission, clock, 10_000, 1)
     leave(admission, admission.waiting - 8)
-    assert enter(admission, 2000) == pytest.approx(0.01 * 1000 - 8, abs=2)
+    assert enter(admission, 2000) == pytest.approx(0.003 * 10_000 - 8, abs=2)
 
 
 def test_a_flood_never_closes_the_door(admission: Admission, clock: Clock) -> None:

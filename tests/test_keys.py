@@ -16,7 +16,7 @@ from starlette.testclient import TestClient
 
 from service.config import Key, Scope, Settings, SettingsError, from_environment
 from service.keys import RULES, needed_scope
-from service.protocol import TURN_AWAY, TurnAway
+from service.protocol import AT_HEAD, AtHead
 from tests.fakes import LINE, ROOT, save_line
 from tests.serving import BASE_URL, serving
 
@@ -46,11 +46,11 @@ def line(tmp_path: Path) -> Iterator[TestClient]:
 def test_who_has_no_key_is_not_refused_by_the_head_and_takes_nobodys_place(tmp_path: Path) -> None:
     save_line(tmp_path)
     with serving(tmp_path, {"line": LINE}, api_keys=KEYS, queue_limit=1) as client:
-        turn_away: TurnAway = client.app_state[TURN_AWAY]
+        at_head: AtHead = client.app_state[AT_HEAD]
 
         async def refused(authorizations: list[str]) -> list[bool]:  # whose heads have come in the same moment
             heads = [[(b"authorization", value.encode())] if value else [] for value in authorizations]
-            return [turn_away(b"POST", b"/predict/line", head) is not None for head in heads]
+            return [at_head(b"POST", b"/predict/line", head) is not None for head in heads]
 
         strangers = ["", "Bearer wrong", "Basic p-s3cret"]
         assert client.portal
@@ -271,7 +271,7 @@ def test_the_guard_holds_no_secret(locked: TestClient) -> None:
     layer: Any = locked.app.middleware_stack  # type: ignore[attr-defined]
     seen = []
     while layer is not None and not isinstance(layer, FastAPI):
-        seen.append(strings(layer))
+        seen += [strings(layer), strings(getattr(layer, "_keys", None))]
         layer = getattr(layer, "_app", None) or getattr(layer, "app", None)
-    assert any("_check_key" in text for text in seen)
+    assert any("Keyring" in text for text in seen)
     assert not any("s3cret" in text for text in seen)

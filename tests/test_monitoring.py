@@ -29,7 +29,7 @@ def exposed() -> dict[str, set[str]]:
     """Name of each sample that GET /metrics can answer -> its labels."""
     metrics = Metrics()
     metrics.request("mnist", 200)
-    metrics.stages("mnist", 0.1, 0.1, 0.1, 0.1)
+    metrics.stages("mnist", (0.1, 0.1, 0.1, 0.1))
     metrics.batch_size.labels("mnist").observe(1)
     metrics.waiting.set(0)
     metrics.loaded("mnist", 1, "eager")

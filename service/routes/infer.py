@@ -12,14 +12,12 @@ from starlette.routing import Route
 from models.inputs import Entries, TooManySamples, from_array
 from models.spec import Array, InvalidInput, MalformedInput, ModelSpec
 from service import encodings, inference
-from service.admission import Admission
-from service.batcher import Answer, Batcher
-from service.bodies import JSON, MAX_FILES, OCTETS, BodyReader
+from service.batcher import Answer
+from service.bodies import JSON, MAX_FILES, OCTETS
 from service.errors import ServiceError
 from service.inference import Inference, Tensor
-from service.metrics import Metrics
 from service.problems import of_invalid_input, of_service_error
-from service.routes.predict import Lane
+from service.routes.predict import Lane, Pipeline
 from service.routes.repository import Offered, post
 from service.signature import INPUT, OUTPUT, accepted
 from service.tensors import BYTES, classes
@@ -31,21 +29,9 @@ _COMPRESSED_FROM = 1024  # bytes; a smaller answer fits one packet as it is
 class InferRoute:
     """The endpoint, with what it needs."""
 
-    def __init__(
-        self,
-        offered: Offered,
-        bodies: BodyReader,
-        admission: Admission,
-        batcher: Batcher,
-        metrics: Metrics,
-        timeout_s: float,
-    ) -> None:
+    def __init__(self, offered: Offered, pipeline: Pipeline) -> None:
         self._offered = offered
-        self._bodies = bodies
-        self._admission = admission
-        self._batcher = batcher
-        self._metrics = metrics
-        self._timeout_s = timeout_s
+        self._through = pipeline
 
     def routes(self) -> list[Route]:
         """What to mount."""
@@ -61,25 +47,25 @@ class InferRoute:
             response = of_service_error(err, request.scope["path"])
         except InvalidInput as err:
             response = of_invalid_input(err, request.scope["path"])
-        self._metrics.request(name, response.status_code)
+        self._through.metrics.request(name, response.status_code)
         return response
 
     async def _infer(self, request: Request, name: str, spec: ModelSpec) -> Response:
         arrived = time.perf_counter()
         lane = Lane(name, await self._offered.pinned(request))
-        body = await self._bodies.inflated(request.scope, request.receive)
+        body = await self._through.bodies.inflated(request.scope, request.receive)
         read = partial(inference.parse, body, request.headers.get(_HEADER_LENGTH), accepted(spec), [OUTPUT])
-        with self._admission:
-            asked = await self._bodies.off_the_loop(len(body), read)
+        with self._through.admission:
+            asked = await self._through.bodies.off_the_loop(len(body), read)
             samples = await self._samples(asked.inputs[INPUT], spec)
             decoded = time.perf_counter()
-            timeout_s = min(self._timeout_s, asked.timeout_s or self._timeout_s)
-            answer = await self._batcher.submit(lane, samples, timeout_s)
-        response = await self._bodies.off_the_loop(
+            timeout_s = min(self._through.timeout_s, asked.timeout_s or self._through.timeout_s)
+            answer = await self._through.batcher.submit(lane, samples, timeout_s)
+        response = await self._through.bodies.off_the_loop(
             answer.values.nbytes, partial(_response, name, asked, answer, request.headers.get("accept-encoding", ""))
         )
         total_s = time.perf_counter() - arrived
-        self._metrics.stages(name, decoded - arrived, answer.queue_s, answer.forward_s, total_s)
+        self._through.metrics.stages(name, (decoded - arrived, answer.queue_s, answer.forward_s, total_s))
         return response
 
     async def _samples(self, tensor: Tensor, spec: ModelSpec) -> Array:
@@ -93,7 +79,9 @@ class InferRoute:
 
     async def _entries(self, tensor: Tensor, spec: ModelSpec) -> Entries:
         if tensor.type.datatype != BYTES or spec.picture is None:
-            return await self._bodies.off_the_loop(tensor.data.nbytes, partial(from_array, tensor.data, spec.entry))
+            return await self._through.bodies.off_the_loop(
+                tensor.data.nbytes, partial(from_array, tensor.data, spec.entry)
+            )
         contents: list[bytes] = tensor.data.tolist()
         if not contents:
             raise InvalidInput("No picture", f"send 1 to {MAX_FILES} pictures")
@@ -101,7 +89,7 @@ class InferRoute:
             raise TooManySamples(len(contents), MAX_FILES)
         if not tensor.binary:
             contents = [_from_base64(text, position) for position, text in enumerate(contents)]
-        return await self._bodies.pictures(((OCTETS, content) for content in contents), spec, spec.picture)
+        return await self._through.bodies.pictures(((OCTETS, content) for content in contents), spec)
 
 
 def _response(name: str, asked: Inference, answer: Answer, accept_encoding: str) -> Response:
