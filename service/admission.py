@@ -13,7 +13,7 @@ from typing import Protocol
 
 from service.errors import QueueFull
 
-_WAIT_S = 0.003  # how long a request waits where there are too many of them; reading and answering come on top
+_WAIT_S = 0.01  # how long a request waits where there are too many of them; reading and answering come on top
 _CALM_S = 1.0  # without anybody sent away: there are no longer too many
 _MEASURED_S = 0.1  # over which answers are counted
 _LEAST = 8  # may wait in any case
