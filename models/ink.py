@@ -31,8 +31,10 @@ def read_digit(picture: Image.Image) -> Array:
     A 28x28 grey picture with light ink on black is that already and is taken as it is.
     """
     try:
-        if picture.mode == "L" and (field := as_it_is(np.asarray(picture))) is not None:
-            return field
+        if picture.size == (FIELD, FIELD) and picture.mode == "L":  # a larger one is not to be decoded at its full size
+            field = as_it_is(np.asarray(picture))
+            if field is not None:
+                return field
         colours = _colours(_shrunk(picture))
         field = _already_a_field(colours)
         return _to_field(_find_ink(colours)) if field is None else field

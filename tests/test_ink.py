@@ -150,3 +150,11 @@ def test_a_line_of_one_pixel_is_read() -> None:
     page = Image.new("L", (100, 100), 255)
     ImageDraw.Draw(page).line([(50, 20), (50, 80)], fill=0, width=3)
     assert read_digit(page)[14].max() > 100
+
+
+def test_a_large_grey_jpeg_is_decoded_at_a_fraction_of_its_size() -> None:
+    file = io.BytesIO()
+    Image.fromarray(drawn_seven()).resize((1600, 1600)).save(file, "jpeg")
+    picture = open_picture(file.getvalue(), "image/jpeg", 1600 * 1600)
+    assert read_digit(picture).any()
+    assert max(picture.size) < 1600
