@@ -26,7 +26,7 @@ MULTIPART = "multipart/form-data"
 OCTETS = "application/octet-stream"
 MAX_FILES = 256  # in one multipart body
 _INLINE_BYTES = 65_536  # a larger JSON or .npy body is decoded in a thread, so that it stalls nobody
-_NPY_IS_FASTER = 16  # to decode than as much JSON, at least
+_ARRAYS = {JSON: (from_json, 1), NPY: (from_npy, 16)}  # how to read each, and how many times faster than JSON that is
 _INLINE_PIXELS = 65_536  # likewise a larger picture
 _PICTURES = {*PICTURE_FORMATS, OCTETS, ""}
 _MAYBE_PNG = {"image/png", OCTETS, ""}
@@ -83,16 +83,18 @@ class BodyReader:
 
     def takes_at_once(self, media_type: str, spec: ModelSpec, size: int) -> bool:
         """Whether `at_once` can read such bodies, of so many bytes: they take little time, and so no thread."""
-        known = media_type in {JSON, NPY} or (spec.picture is not None and media_type in _PICTURES)
-        most = _INLINE_BYTES * _NPY_IS_FASTER if media_type == NPY else _INLINE_BYTES
-        return known and size <= min(most, self._max_body_bytes)
+        if size > self._max_body_bytes:
+            return False
+        if media_type in _ARRAYS:
+            return size // _ARRAYS[media_type][1] <= _INLINE_BYTES
+        return spec.picture is not None and media_type in _PICTURES and size <= _INLINE_BYTES
 
     def at_once(self, media_type: str, spec: ModelSpec, body: bytes) -> Samples | None:
         """A body that this `takes_at_once` -> samples, without a thread; None for a picture of so many pixels that it
         takes one. Raises Malformed, or the InvalidInput of a body with nothing good.
         """
-        if media_type in {JSON, NPY}:
-            return _samples(spec, (from_json if media_type == JSON else from_npy)(body, spec.entry))
+        if media_type in _ARRAYS:
+            return _samples(spec, _ARRAYS[media_type][0](body, spec.entry))
         entry = self._entry(body, media_type, spec)
         return None if isinstance(entry, Image.Image) else _samples(spec, Entries(entry[None]))
 
@@ -131,10 +133,8 @@ class BodyReader:
         return await asyncio.get_running_loop().run_in_executor(self._threads, function)
 
     def _decoder(self, media_type: str, scope: Scope, spec: ModelSpec) -> Decode:
-        if media_type == JSON:
-            return partial(self._array, from_json, spec, 1)
-        if media_type == NPY:
-            return partial(self._array, from_npy, spec, _NPY_IS_FASTER)
+        if media_type in _ARRAYS:
+            return partial(self._array, *_ARRAYS[media_type], spec)
         if spec.picture and media_type == MULTIPART:
             return partial(self._multipart, Headers(scope=scope), spec)
         if spec.picture and media_type in _PICTURES:
@@ -142,7 +142,7 @@ class BodyReader:
         sent = repr(media_type) if media_type else "no Content-Type"
         raise UnsupportedMediaType(f"the body came with {sent}; send one of {', '.join(media_types(spec))}")
 
-    async def _array(self, decode: Callable[..., Entries], spec: ModelSpec, faster: int, content: bytes) -> Entries:
+    async def _array(self, decode: Callable[..., Entries], faster: int, spec: ModelSpec, content: bytes) -> Entries:
         return await self.off_the_loop(len(content) // faster, partial(decode, content, spec.entry))
 
     async def _picture(self, media_type: str, spec: ModelSpec, content: bytes) -> Entries:

@@ -29,6 +29,11 @@ Reply = tuple[int, Headers, bytes]  # status, headers, body
 Respond = Callable[[Reply], None]
 
 
+def reply_of(response: Response) -> Reply:
+    """What a whole response consists of."""
+    return response.status_code, response.raw_headers, bytes(response.body)
+
+
 class Exchange(typing.Protocol):
     """A request that is answered without a task."""
 
@@ -71,7 +76,7 @@ class Protocol(HttpToolsProtocol):
     _refusal = (400, "Malformed request", "this is no HTTP request that can be read")
     _turned_away = False  # the request that comes in is answered already, or never
     _hang_up = False  # after it
-    _last: ClassVar[tuple[tuple[Response, Headers], bytes] | None] = None  # see _as_sent
+    _last: ClassVar[tuple[Response, Headers, bytes] | None] = None  # see _as_sent
     _direct: _Direct | None = None  # the request that comes in is answered without a task
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -232,25 +237,24 @@ class Protocol(HttpToolsProtocol):
         stopping = _CLOSE in self.server_state.default_headers
         self._hang_up = stopping or self.expect_100_continue or not keeps
         if self._hang_up and not stopping:
-            self._write(refusal.status_code, [*refusal.raw_headers, _CLOSE], bytes(refusal.body))
+            status, headers, body = reply_of(refusal)
+            self._write(status, [*headers, _CLOSE], body)
         else:
             self.transport.write(self._as_sent(refusal))
 
     def _as_sent(self, refusal: Response) -> bytes:
         """Made anew when another is asked for, or when the Date changes: refusals come in floods."""
-        made_of = (refusal, self.server_state.default_headers)
-        if Protocol._last is None or any(new is not old for new, old in zip(made_of, Protocol._last[0], strict=True)):
-            sent = self._content(refusal.status_code, refusal.raw_headers, bytes(refusal.body))
-            Protocol._last = made_of, sent
-        return Protocol._last[1]
+        last, defaults = Protocol._last, self.server_state.default_headers
+        if last is None or last[0] is not refusal or last[1] is not defaults:
+            last = Protocol._last = refusal, defaults, self._content(*reply_of(refusal))
+        return last[2]
 
     def _refuse(self, status: int, title: str, detail: str) -> None:
         """Answer, unless another answer is under way or nothing was asked, and hang up."""
         idle = self.headers is None and not self._unread
         begun = self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started
         if not (idle or begun or self._turned_away):
-            document = problem(status, title, detail, {"Connection": "close"})
-            self._write(status, document.raw_headers, bytes(document.body))
+            self._write(*reply_of(problem(status, title, detail, {"Connection": "close"})))
         self.transport.close()
 
     def _write(self, status: int, headers: Headers, body: bytes) -> None:

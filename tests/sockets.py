@@ -3,16 +3,40 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.protocol import Protocol
+from service.protocol import AT_HEAD, AtHead, Protocol
 from service.web import Server, listen
 
 Address = tuple[str, int]
+BODY = b"some bytes"
+HEAD = b"POST /asked HTTP/1.1\r\nHost: localhost\r\n"
+LENGTH = b"Content-Length: %d\r\n\r\n" % len(BODY)
+
+
+async def _echo(request: Request) -> Response:
+    return Response(b"got " + await request.body())
+
+
+@contextmanager
+def echoing(at_head: AtHead) -> Iterator[tuple[Address, Server]]:
+    """As `listening`: an application that echoes at /asked, where it takes POST, and at /other, behind `at_head`."""
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, AtHead]]:
+        yield {AT_HEAD: at_head}
+
+    routes = [Route("/asked", _echo, methods=["POST"]), Route("/other", _echo)]
+    with listening(Starlette(routes=routes, lifespan=lifespan)) as found:
+        yield found
 
 
 @contextmanager

@@ -1,25 +1,17 @@
 """Requests that are answered without a task, over sockets: the protocol around an application that takes some so."""
 
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route
 
 import service.protocol
-from service.protocol import AT_HEAD, AtHead, Headers, Respond
+from service.protocol import Headers, Respond
 from service.web import Server
-from tests.sockets import Address, Connection, listening
+from tests.sockets import BODY, HEAD, LENGTH, Address, Connection, echoing
 from tests.test_faults import until
 
-BODY = b"some bytes"
-HEAD = b"POST /asked HTTP/1.1\r\nHost: localhost\r\n"
-LENGTH = b"Content-Length: %d\r\n\r\n" % len(BODY)
 OTHER = b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
@@ -52,10 +44,6 @@ class Counter:
         self.abandoned.set()
 
 
-async def echo(request: Request) -> Response:
-    return Response(b"got " + await request.body())
-
-
 @pytest.fixture
 def counter() -> Counter:
     return Counter()
@@ -63,12 +51,7 @@ def counter() -> Counter:
 
 @pytest.fixture
 def started(counter: Counter) -> Iterator[tuple[Address, Server]]:
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, AtHead]]:
-        yield {AT_HEAD: counter.at_head}
-
-    app = Starlette(routes=[Route("/asked", echo, methods=["POST"]), Route("/other", echo)], lifespan=lifespan)
-    with listening(app) as found:
+    with echoing(counter.at_head) as found:
         yield found
 
 
@@ -81,6 +64,21 @@ def the_connection(server: Server) -> Any:
     """Its protocol."""
     (connection,) = server.server_state.connections
     return connection
+
+
+def waiting(caller: Connection, server: Server, counter: Counter) -> Any:
+    """The protocol of a connection on which a request has begun, whose answer is to be given."""
+    counter.waits = True
+    caller.send(HEAD + LENGTH + BODY)
+    assert counter.begun.acquire(timeout=60)
+    return the_connection(server)
+
+
+def stop(server: Server) -> None:
+    """Have it stop, and wait until the one connection knows."""
+    connection = the_connection(server)
+    server.should_exit = True
+    until(lambda: not connection.cycle.keep_alive)
 
 
 def test_an_answer_is_whole_and_the_connection_stays(where: Address) -> None:
@@ -144,11 +142,8 @@ def test_who_goes_away_is_told_of_and_nothing_is_written_to_him(
     started: tuple[Address, Server], counter: Counter
 ) -> None:
     where, server = started
-    counter.waits = True
     with Connection(where) as caller:
-        caller.send(HEAD + LENGTH + BODY)
-        assert counter.begun.acquire(timeout=60)
-        connection = the_connection(server)
+        connection = waiting(caller, server, counter)
     assert counter.abandoned.wait(60)
     connection.loop.call_soon_threadsafe(counter.answer)
     with Connection(where) as caller:
@@ -167,13 +162,9 @@ def test_a_stopping_server_answers_what_is_under_way_and_hangs_up(
     started: tuple[Address, Server], counter: Counter
 ) -> None:
     where, server = started
-    counter.waits = True
     with Connection(where) as caller:
-        caller.send(HEAD + LENGTH + BODY)
-        assert counter.begun.acquire(timeout=60)
-        connection = the_connection(server)
-        server.should_exit = True
-        until(lambda: not connection.cycle.keep_alive)
+        connection = waiting(caller, server, counter)
+        stop(server)
         connection.loop.call_soon_threadsafe(counter.answer)
         assert caller.answer() == (200, b"directly " + BODY)
         assert caller.headers["connection"] == "close"
@@ -185,9 +176,7 @@ def test_a_stopping_server_waits_for_the_rest_of_a_body(started: tuple[Address, 
     with Connection(where) as caller:
         caller.send(HEAD + LENGTH + BODY[:3])
         until(lambda: server.server_state.connections and the_connection(server).cycle)
-        connection = the_connection(server)
-        server.should_exit = True
-        until(lambda: not connection.cycle.keep_alive)
+        stop(server)
         caller.send(BODY[3:])
         assert caller.answer() == (200, b"directly " + BODY)
         assert caller.read.read() == b""

@@ -1,20 +1,13 @@
 """Requests that are refused by their heads alone, over sockets: the protocol around an application that says which."""
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
 
 import pytest
-from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
 
-from service.protocol import AT_HEAD, AtHead, Headers
-from tests.sockets import Address, Connection, listening
+from service.protocol import Headers
+from tests.sockets import BODY, HEAD, LENGTH, Address, Connection, echoing
 
-BODY = b"some bytes"
-HEAD = b"POST /asked HTTP/1.1\r\nHost: localhost\r\n"
-LENGTH = b"Content-Length: %d\r\n\r\n" % len(BODY)
 REFUSAL = Response("too many", 429, {"Retry-After": "1"})
 
 
@@ -30,10 +23,6 @@ class Door:
         return REFUSAL if self.shut and (method, target) == (b"POST", b"/asked") else None
 
 
-async def echo(request: Request) -> Response:
-    return Response(b"got " + await request.body())
-
-
 @pytest.fixture
 def door() -> Door:
     return Door()
@@ -42,13 +31,7 @@ def door() -> Door:
 @pytest.fixture
 def where(door: Door) -> Iterator[Address]:
     """The address of a server on a free port."""
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, AtHead]]:
-        yield {AT_HEAD: door.at_head}
-
-    app = Starlette(routes=[Route("/asked", echo, methods=["POST"]), Route("/other", echo)], lifespan=lifespan)
-    with listening(app) as (address, _):
+    with echoing(door.at_head) as (address, _):
         yield address
 
 

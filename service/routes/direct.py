@@ -47,7 +47,7 @@ class Direct:
         if self._through.admission.full():
             self._through.metrics.request(lane.model, QueueFull.status)
             return _FULL
-        if not (self._keys or self._may_ask(path, found)):
+        if not (self._keys or self._may_ask(path, found)):  # not asked in a flood: it changes only what is refused with
             return None
         media_type = plain(found.get(b"content-type", b"").decode("latin-1"))
         size = None if query or len(found) < len(headers) else _size(found)

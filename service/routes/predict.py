@@ -22,7 +22,7 @@ from service.engine import Loaded
 from service.errors import Invalid, NotFound, ServiceError, require_model
 from service.metrics import Metrics
 from service.problems import NOT_FINITE, in_order, internal_error, of_invalid_input, of_service_error
-from service.protocol import Reply
+from service.protocol import Reply, reply_of
 from service.stages import STAGES
 
 PREFIX = "/predict/"
@@ -84,7 +84,7 @@ class Asked:
 
     def _whole(self, response: Response, metrics: Metrics) -> Reply:
         metrics.request(self.model, response.status_code)
-        return response.status_code, response.raw_headers, bytes(response.body)
+        return reply_of(response)
 
 
 def wants_npy(accept: bytes) -> bool:
