@@ -3,6 +3,9 @@
 An application may say in its lifespan state, under AT_HEAD, what becomes of a request whose head has come: that it is
 refused by its head alone, which takes a third of what it would take to begin with it, or that it is answered from its
 body alone, without a task. All others are asked of the application as ASGI has it.
+
+An Upgrade header is ignored (RFC 9110, section 7.8), and CONNECT is refused: llhttp stops parsing at the end of such a
+head, and httptools skips the body, which would then be parsed as the next request (request smuggling).
 """
 
 import asyncio
@@ -11,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar
 
+from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
@@ -76,6 +80,7 @@ class Protocol(HttpToolsProtocol):
     _refusal = (400, "Malformed request", "this is no HTTP request that can be read")
     _turned_away = False  # the request that comes in is answered already, or never
     _hang_up = False  # after it
+    _upgrade = False  # the head just parsed asks for an upgrade: it is parsed again without its Upgrade headers
     _last: ClassVar[tuple[Response, Headers, bytes] | None] = None  # see _as_sent
     _direct: _Direct | None = None  # the request that comes in is answered without a task
 
@@ -85,9 +90,16 @@ class Protocol(HttpToolsProtocol):
         self._began = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        """As uvicorn's; a head that does not end is not gathered for ever."""
+        """Parse what came in. A head that does not end is refused when it is too large."""
         self._unread += len(data)
-        super().data_received(data)
+        try:
+            try:
+                self.parser.feed_data(data)
+            except HttpParserUpgrade as stop:
+                self._ignore_upgrade(memoryview(data)[stop.args[0] :])
+        except HttpParserError:
+            self.logger.warning("Invalid HTTP request received.")
+            self._refuse(*self._refusal)
         if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(431, "Head too large", f"send at most {MAX_HEAD_BYTES} bytes of headers")
 
@@ -99,7 +111,7 @@ class Protocol(HttpToolsProtocol):
             self._began = self.loop.time()
 
     def on_headers_complete(self) -> None:
-        """The head is whole. One that is too large ends in send_400_response."""
+        """The head is whole. Raises ValueError if it is refused, which ends in HttpParserError."""
         if self._unread > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
@@ -109,6 +121,12 @@ class Protocol(HttpToolsProtocol):
         self._unread = 0
         if self.transport.is_closing():  # sent after a request that was to be the last one: nobody would see an answer
             self._turned_away = self._hang_up = True
+            return
+        if self.parser.should_upgrade():
+            if self.parser.get_method() == b"CONNECT":
+                self._refusal = 501, "Not implemented", "this server is no proxy: it opens no tunnels"
+                raise ValueError(self._refusal)
+            self._upgrade = True
             return
         at_head: AtHead | None = self.app_state.get(AT_HEAD)
         if at_head is not None and self._is_answered():
@@ -132,6 +150,8 @@ class Protocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The request is whole: the client owes nothing."""
+        if self._upgrade:
+            return
         self._began = None
         self._unread = 0
         if self._direct is not None:
@@ -145,10 +165,6 @@ class Protocol(HttpToolsProtocol):
             self.transport.close()
         else:
             self.on_response_complete()
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002
-        """What uvicorn calls where the parser gives up."""
-        self._refuse(*self._refusal)
 
     def check(self, now: float) -> None:
         """Give up a client that takes too long to send its request, or to take its answer."""
@@ -193,8 +209,32 @@ class Protocol(HttpToolsProtocol):
     def _is_plain(self) -> bool:
         """Whether the next answer is one piece on a connection that stays."""
         parser = self.parser
-        stays = parser.should_keep_alive() and parser.get_http_version() == "1.1" and not parser.should_upgrade()
+        stays = parser.should_keep_alive() and parser.get_http_version() == "1.1"
         return stays and not (self.expect_100_continue or self.flow.write_paused)
+
+    def _ignore_upgrade(self, rest: memoryview) -> None:
+        """Parse the last head again without its Upgrade headers, and after it the `rest`: its body and what follows.
+
+        The new parser carries over no state. The first time the head was parsed, nothing was done for the request.
+        """
+        while not self.transport.is_closing():
+            head = self._head_without_upgrade()
+            self._upgrade = False
+            self.parser = HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets it
+            self.parser.feed_data(head)
+            try:
+                self.parser.feed_data(rest)
+            except HttpParserUpgrade as stop:
+                rest = rest[stop.args[0] :]
+            else:
+                return
+
+    def _head_without_upgrade(self) -> bytes:
+        """Serialize the head from its parsed fields: no value holds a line break, so the framing stays the same."""
+        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
+        fields = [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
+        return b"".join([b"%b %b HTTP/%b\r\n" % (method, self.url, version), *fields, b"\r\n"])
 
     def _begin(self, direct: _Direct) -> None:
         self._direct = None

@@ -79,9 +79,12 @@ class Connection:
         self.read.close()
         self._socket.close()
 
-    def answer(self) -> tuple[int, bytes]:
-        """Status and content of the next answer; its headers, their names in lower case, are in `headers`."""
+    def answer(self, *, bodiless: bool = False) -> tuple[int, bytes]:
+        """Status and content of the next answer; its headers, their names in lower case, are in `headers`.
+
+        `bodiless`: it answers HEAD, so its content-length counts no bytes that come.
+        """
         status = int(self.read.readline().split()[1])
         lines = iter(self.read.readline, b"\r\n")
         self.headers = {name.lower(): value for name, value in (line.decode().strip().split(": ", 1) for line in lines)}
-        return status, self.read.read(int(self.headers.get("content-length", 0)))
+        return status, b"" if bodiless else self.read.read(int(self.headers.get("content-length", 0)))
