@@ -50,7 +50,8 @@ def discover(folder: Path) -> list[str]:
 def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     defaults = Options()
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description="Measure speed, as ratios within one run."
+        prog="python -m benchmarks",
+        description="Measure speed, as ratios within one run.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to run, of {', '.join(names)} (default all)")
     words = "repetitions of each measurement (default %(default)s)"

@@ -26,9 +26,9 @@ from benchmarks.report import table
 from models.networks import MnistCNN
 from training import metrics, mnist
 from training.data import mnist as mnist_data
-from training.precision import Mixed
+from training.fitting.precision import Mixed
 from training.recipe import TrainingError
-from training.vision import import_torchvision
+from training.torchvision_shim import import_torchvision
 
 
 class Epoch(NamedTuple):

@@ -34,7 +34,7 @@ def main_of(words: Sequence[str] | None = None) -> int:
             pass  # the first start writes the store
         running = stack.enter_context(started(torchloop(Path(store))))
         running.settle()
-        web = next(process for process in running.parent.children() if "service.web" in process.cmdline())
+        web = next(process for process in running.parent.children() if "service.serve" in process.cmdline())
         ask = threading.Thread(target=_ask, args=(running.url,))
         ask.start()
         recorded = subprocess.run(

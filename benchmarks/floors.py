@@ -68,7 +68,12 @@ def session(threads: int) -> Any:
         with warnings.catch_warnings():  # of the exporter that needs no further packages
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.onnx.export(
-                network, (example,), path, dynamo=False, input_names=["samples"], dynamic_axes={"samples": {0: "N"}}
+                network,
+                (example,),
+                path,
+                dynamo=False,
+                input_names=["samples"],
+                dynamic_axes={"samples": {0: "N"}},
             )
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

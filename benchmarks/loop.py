@@ -26,8 +26,8 @@ import psutil
 import torch
 
 from benchmarks import Options
-from models import checkpoint
 from models.catalog import PRETRAINED
+from models.checkpoints import state_dict
 from tests.fakes import running_server
 
 RATE = 100  # requests a second: client and service together then take about half of one core
@@ -143,7 +143,7 @@ async def _register(client: httpx.AsyncClient, seed: int) -> Any:
     generator = torch.Generator().manual_seed(seed)
     shipped = torch.load(PRETRAINED / "mnist.pt", weights_only=True)
     state = {key: value + 1e-3 * torch.randn(value.shape, generator=generator) for key, value in shipped.items()}
-    return await _call(client, "POST", "/models/mnist/versions", content=checkpoint.to_bytes(state))
+    return await _call(client, "POST", "/models/mnist/versions", content=state_dict.to_bytes(state))
 
 
 async def _swap(client: httpx.AsyncClient, seen: Seen, others: Sequence[int], web: psutil.Process) -> None:

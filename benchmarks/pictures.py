@@ -24,7 +24,7 @@ from benchmarks import Options
 from benchmarks.report import table
 from models.mnist import SPEC, drawn_seven
 from models.spec import Array
-from service.bodies import BodyReader
+from service.inference.decoding import BodyReader
 
 _MAX_PIXELS = 25_000_000
 _CALLS = 2_000  # of a small picture, in one measurement

@@ -34,7 +34,10 @@ class Round:
 
 
 def tables(
-    rounds: Sequence[Round], faults: Mapping[str, str], unbatched: Mapping[str, str], names: Sequence[str]
+    rounds: Sequence[Round],
+    faults: Mapping[str, str],
+    unbatched: Mapping[str, str],
+    names: Sequence[str],
 ) -> str:
     """Everything, as text. Faults are by server; `unbatched` are those with batches."""
     parts = [

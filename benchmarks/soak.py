@@ -35,8 +35,8 @@ import psutil
 import torch
 
 from benchmarks.soak_report import Asked, Kill, Resident, Seen, missed, table
-from models import checkpoint
 from models.catalog import PRETRAINED
+from models.checkpoints import state_dict
 
 ROOT = Path(__file__).parents[1]
 LOG = ROOT / ".bench" / "soak.log"  # what the service said
@@ -135,7 +135,7 @@ class Caller:
         if connection.sock is None:
             return 0
         port = connection.sock.getsockname()[1]
-        for process in self._soak.below("service.web"):
+        for process in self._soak.below("service.serve"):
             with suppress(psutil.Error):
                 if any(end.raddr and end.raddr.port == port for end in process.net_connections("tcp")):
                     return process.pid
@@ -249,7 +249,7 @@ def register(run: Soak) -> None:
     shipped = torch.load(PRETRAINED / "regressor.pt", weights_only=True)
     while not run.stop.is_set():
         state = {key: value + 1e-3 * torch.randn(value.shape, generator=generator) for key, value in shipped.items()}
-        answer = caller.ask("POST", "/models/regressor/versions", checkpoint.to_bytes(state), good=(201,))
+        answer = caller.ask("POST", "/models/regressor/versions", state_dict.to_bytes(state), good=(201,))
         if answer is not None and answer[0] == 201:
             version = orjson.loads(answer[1])
             run.seen.versions["regressor", version["version"]] = version["sha256"]
@@ -284,11 +284,11 @@ def kill(run: Soak) -> None:
     """SIGKILL to the worker or to the younger web process, once both web processes answer again."""
     caller, chance = Caller(run), random.Random("kill")  # noqa: S311
     while not run.stop.wait(chance.uniform(*_KILL_S)):
-        module = chance.choice(["service.web", "service.worker"])
+        module = chance.choice(["service.serve", "service.worker"])
         victims = run.below(module)
         spent = any(job["attempt"] > 1 for job in _listed(caller, "running"))
         caller.close()
-        too_few = module == "service.web" and (len(victims) < 2 or not _listens(victims[-1]))
+        too_few = module == "service.serve" and (len(victims) < 2 or not _listens(victims[-1]))
         if not victims or too_few or (module == "service.worker" and spent):
             continue
         run.seen.kills.append(Kill(time.monotonic(), victims[-1].pid, module))
@@ -304,7 +304,7 @@ def _listens(process: psutil.Process) -> bool:
 def watch(run: Soak) -> None:
     """The web processes' memory, each second."""
     while not run.stop.wait(1):
-        for process in run.below("service.web"):
+        for process in run.below("service.serve"):
             with suppress(psutil.Error):
                 mib = process.memory_info().rss / 2**20
                 run.seen.resident.append(Resident(time.monotonic(), process.pid, mib))

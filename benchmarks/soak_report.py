@@ -66,7 +66,7 @@ class Failures:
 
 def failures(asked: Sequence[Asked], kills: Sequence[Kill]) -> Failures:
     """Only what broke without an answer can be due to a kill; a wrong answer never is."""
-    webs = [kill for kill in kills if kill.module == "service.web"]
+    webs = [kill for kill in kills if kill.module == "service.serve"]
     died = {kill.pid: kill.at for kill in webs}
     sorted_out = Failures([], [], [])
     for request in asked:

@@ -22,7 +22,7 @@ def discover(package: str, attribute: str, kind: type[T]) -> dict[str, T]:
     Raises TypeError where the attribute is of another kind, ValueError where the file name cannot be a model name.
     """
     found: dict[str, T] = {}
-    for name in sorted(module.name for module in iter_modules(import_module(package).__path__)):
+    for name in sorted(module.name for module in iter_modules(import_module(package).__path__) if not module.ispkg):
         if not _speaks_of(f"{package}.{name}", attribute):
             continue
         value = getattr(import_module(f"{package}.{name}"), attribute, None)

@@ -3,9 +3,8 @@
 import numpy as np
 from PIL import Image, ImageDraw
 
-from models.explanations import saliency
-from models.ink import FIELD, as_it_is, read_digit
-from models.outputs import Classification, describe_classes, probabilities
+from models.handwriting.normalise import FIELD, as_it_is, read_digit
+from models.outputs import Classification, describe_classes, probabilities, saliency
 from models.spec import Array, Entry, ModelSpec, by_name
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from typing_extensions import TypedDict  # pydantic cannot read typing.TypedDict before Python 3.12
 
-from models.spec import Array, Prediction
+from models.spec import Array, Method, Prediction
 
 
 class Value(TypedDict):
@@ -46,3 +46,10 @@ def describe_classes(rows: Array) -> Sequence[Prediction]:
         {"label": label, "probability": row[label], "probabilities": row}
         for label, row in zip(labels, rows, strict=True)
     ]
+
+
+def saliency(attributions: Array, _: Method) -> dict[str, Array]:
+    """How much each pixel counts, whatever its direction: (N, ...) in 0..1, 1 for the pixel that counts most."""
+    sizes = np.abs(attributions)
+    largest = sizes.max(axis=tuple(range(1, sizes.ndim)), keepdims=True)
+    return {"saliency": np.divide(sizes, largest, out=np.zeros_like(sizes), where=largest > 0)}

@@ -3,44 +3,34 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from models.errors import InvalidInput
+
 if TYPE_CHECKING:  # importing torch takes two seconds and 200 MB: only what builds a network does
     from torch import nn
+
+__all__ = [
+    "Array",
+    "Entry",
+    "InvalidInput",
+    "Method",
+    "ModelSpec",
+    "PictureReader",
+    "Prediction",
+    "by_name",
+    "same",
+    "signed",
+]
 
 Array = NDArray[Any]
 Prediction = Mapping[str, Any]
 Method = Literal["gradient", "integrated_gradients"]  # of explaining
 PictureReader = Callable[[Image], Array]
-
-
-class InvalidInput(ValueError):
-    """A body, or one sample of it, that the model cannot take.
-
-    `title` names the kind of fault, `detail` says what to change. Both are shown to the caller.
-    """
-
-    def __init__(self, title: str, detail: str) -> None:
-        super().__init__(f"{title}: {detail}")
-        self.title = title
-        self.detail = detail
-
-    def alone(self) -> Self:
-        """The same, without the frames it came through and the errors it was made of.
-
-        They hold the body, and what keeps the error: a circle that would stay in memory until the garbage collector
-        comes by.
-        """
-        self.__traceback__ = self.__cause__ = self.__context__ = None
-        return self
-
-
-class MalformedInput(InvalidInput):
-    """A body that cannot even be read: no JSON, no .npy, no picture of a known format's framing."""
 
 
 def by_name(network: str) -> Callable[..., "nn.Module"]:

@@ -8,9 +8,11 @@ import threading
 from tempfile import TemporaryDirectory
 
 from models import device
-from service import web
-from service.config import PREFIX, Settings, SettingsError, configure_logging, from_environment, refuse
-from service.kept import BROKEN, Kept
+from service.execution.supervisor import BROKEN, Kept
+from service.logs import configure_logging
+from service.serve import serve
+from service.settings import PREFIX, Settings, SettingsError, from_environment, refuse
+from service.web.server import listen
 
 _WORKER = ["service.worker", "--embedded"]
 _WORKER_STOP_S = 10.0
@@ -41,20 +43,20 @@ def main() -> int:
 
 
 def _one_process(settings: Settings) -> int:
-    return 0 if web.serve(settings, web.listen(settings.host, settings.port, shared=False)) else BROKEN
+    return 0 if serve(settings, listen(settings.host, settings.port, shared=False)) else BROKEN
 
 
 def _several_processes(settings: Settings, stopping: threading.Event) -> int:
     """Web processes that share a port, each started again when it dies."""
-    web.listen(settings.host, settings.port, shared=False).close()  # fails where another service has the port
+    listen(settings.host, settings.port, shared=False).close()  # fails where another service has the port
     broken = threading.Event()
 
     def give_up() -> None:
         broken.set()
         stopping.set()
 
-    with web.listen(settings.host, settings.port, shared=True) as reserved, TemporaryDirectory() as folder:
-        words = ["service.web", str(reserved.getsockname()[1]), folder]
+    with listen(settings.host, settings.port, shared=True) as reserved, TemporaryDirectory() as folder:
+        words = ["service.serve", str(reserved.getsockname()[1]), folder]
         processes = [Kept(words, give_up) for _ in range(settings.web_processes)]
         for process in processes:
             process.start()

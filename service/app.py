@@ -1,7 +1,6 @@
 """The wiring diagram of the web process."""
 
-import time
-from collections.abc import AsyncIterator, Hashable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -12,32 +11,32 @@ from starlette.routing import Route
 from starlette.types import Lifespan
 
 from models import catalog, device
-from models.spec import Array, ModelSpec
-from service import backends, docs, problems
-from service.admission import Admission
-from service.batcher import Batcher, Compute
-from service.bodies import BodyReader
-from service.child import Child, StartChild
-from service.config import Settings
-from service.engine import Engine
-from service.explainer import Explainer
-from service.exports import Exports
-from service.imports import Importer
-from service.jobs import Jobs
-from service.keys import Guard, Keyring
-from service.metrics import Metrics
-from service.protocol import AT_HEAD, AtHead
-from service.recipes import ReadRecipes, Recipes, read_recipes
-from service.registry import Registry
-from service.rollout import Rollout
-from service.routes import explain, openinference, page, preview, repository, versions
-from service.routes import jobs as job_routes
-from service.routes import models as model_routes
-from service.routes import ops as ops_routes
-from service.routes.direct import Direct
-from service.routes.infer import InferRoute
-from service.routes.predict import Lane, Pipeline, PredictRoute
-from service.store import Store
+from models.spec import ModelSpec
+from service.api import explain, openapi, page, preview, versions
+from service.api import health as ops_routes
+from service.api import jobs as job_routes
+from service.api import models as model_routes
+from service.api.fast_predict import Direct
+from service.api.openinference import metadata, repository
+from service.api.openinference.infer import InferRoute
+from service.api.predict import PredictRoute
+from service.delivery.registry import Registry
+from service.delivery.rollout import Rollout
+from service.delivery.uploads import Importer
+from service.execution.process import Child, StartChild
+from service.execution.recipes import ReadRecipes, Recipes, read_recipes
+from service.inference.backends import choice
+from service.inference.backends.exports import Exports
+from service.inference.engine import Engine
+from service.inference.explainer import Explainer
+from service.inference.pipeline import Pipeline, build_pipeline
+from service.jobs.queue import Jobs
+from service.settings import Settings
+from service.store.database import Store
+from service.telemetry.metrics import Metrics
+from service.web import problems
+from service.web.auth import Guard, Keyring
+from service.web.protocol import AT_HEAD, AtHead
 
 VERSION = "0.1.0"
 
@@ -60,10 +59,10 @@ def create_app(
     store = Store(settings.store, settings.database_url)
     exports = Exports(settings.store, start_child)
     where = device.resolve(settings.device)
-    backend = backends.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
+    backend = choice.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
     engine = Engine(specs, backend, settings.max_batch)
     rollout = Rollout(specs, store, pretrained, engine, metrics)
-    pipeline = _pipeline(settings, engine, metrics)
+    pipeline = build_pipeline(settings, engine, metrics)
     bodies = pipeline.bodies
     recipes = Recipes(read or partial(read_recipes, settings.store))
 
@@ -91,23 +90,8 @@ def create_app(
     app.include_router(job_routes.router(specs, Jobs(store), settings.store, recipes))
     app.include_router(ops_routes.router(specs, rollout, metrics))
     problems.install(app)
-    docs.describe(app, specs, locked=bool(settings.api_keys))
+    openapi.describe(app, specs, locked=bool(settings.api_keys))
     return app
-
-
-def _pipeline(settings: Settings, engine: Engine, metrics: Metrics) -> Pipeline:
-    """What predictions go through, whatever language they speak."""
-    compute = _compute(engine, metrics)
-    batcher = Batcher(compute, max_batch=settings.max_batch, max_wait_s=settings.max_wait_ms / 1000)
-    admission = Admission(batcher, settings.queue_limit, time.monotonic)
-    metrics.waiting.set_function(lambda: admission.waiting)
-    return Pipeline(
-        bodies=BodyReader(settings.max_body_bytes, settings.max_pixels),
-        admission=admission,
-        batcher=batcher,
-        metrics=metrics,
-        timeout_s=settings.request_timeout_s,
-    )
 
 
 def _v2(
@@ -120,7 +104,7 @@ def _v2(
 ) -> list[Route]:
     """The Open Inference Protocol: over the same batcher and engine as /predict."""
     metrics, registry = pipeline.metrics, Registry(store)
-    described = openinference.routes(VERSION, offered, engine, rollout, registry, metrics, settings.max_batch)
+    described = metadata.routes(VERSION, offered, engine, rollout, registry, metrics, settings.max_batch)
     loading = repository.routes(offered, pipeline.bodies, rollout)
     return [*InferRoute(offered, pipeline).routes(), *described, *loading]
 
@@ -136,15 +120,3 @@ def _bare(lifespan: Lifespan[FastAPI]) -> FastAPI:
         redirect_slashes=False,  # the address to go to would be made of the Host header
         telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
     )
-
-
-def _compute(engine: Engine, metrics: Metrics) -> Compute:
-    """What the batcher does with a batch: the network is taken here, once for all its callers."""
-
-    async def compute(lane: Hashable, samples: Array) -> tuple[int, Array]:
-        assert isinstance(lane, Lane)  # the one kind of lane that the predict route makes
-        loaded = lane.pinned or engine.live(lane.model)
-        metrics.batch(lane.model, len(samples))
-        return loaded.version, await engine.compute(loaded, samples)
-
-    return compute

@@ -10,13 +10,14 @@ import sys
 import time
 from pathlib import Path
 
-from models import checkpoint
 from models.catalog import specs
-from models.record import CheckpointError, keep
-from service.config import SettingsError, from_environment, refuse
+from models.checkpoints import state_dict
+from models.checkpoints.storage import keep
+from models.errors import CheckpointError
+from service.delivery.registry import Registry
 from service.errors import ServiceError
-from service.registry import Registry
-from service.store import Store
+from service.settings import SettingsError, from_environment, refuse
+from service.store.database import Store
 
 
 def register(store: Store, model: str, path: Path) -> int:
@@ -24,7 +25,7 @@ def register(store: Store, model: str, path: Path) -> int:
 
     Raises CheckpointError where the file cannot be served, StoreUnavailable.
     """
-    _, record = checkpoint.load(model, specs()[model], path)
+    _, record = state_dict.load(model, specs()[model], path)
     kept = keep(path.read_bytes(), store.folder, model)
     store.migrate()
     with store.write() as connection:

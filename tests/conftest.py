@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import settings
 
-from service.store import Store
+from service.store.database import Store
 from tests.postgres import Postgres
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=20)

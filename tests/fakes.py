@@ -18,12 +18,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models import catalog, checkpoint
+from models import catalog
+from models.checkpoints import state_dict
+from models.checkpoints.record import Record
+from models.messages import Message
 from models.outputs import Value, describe_values, values
-from models.record import Record
 from models.spec import Entry, ModelSpec
-from service.child import Child, Message
-from training import child
+from service.execution.process import Child
+from training import executor
 
 ROOT = Path(__file__).parents[1]
 _ASKED = TemporaryDirectory()  # what one server here had made by a process with torch, the next need not
@@ -55,8 +57,8 @@ LINE = ModelSpec(
 def save_line(folder: Path, name: str = "line", slope: float = 2.0, offset: float = 1.0) -> Path:
     """A checkpoint of LINE under `folder`."""
     path = folder / f"{name}.pt"
-    sha256 = checkpoint.save_weights(Line(slope=slope, offset=offset).state_dict(), path)
-    checkpoint.save_record(Record(model=name, sha256=sha256), path)
+    sha256 = state_dict.save_weights(Line(slope=slope, offset=offset).state_dict(), path)
+    state_dict.save_record(Record(model=name, sha256=sha256), path)
     return path
 
 
@@ -66,7 +68,7 @@ class InProcess(Child):
     def __init__(self, specs: Mapping[str, ModelSpec] | None) -> None:
         self.exit = None
         self._out = io.StringIO()
-        self._does = child.Child(self._out, catalog.specs() if specs is None else specs)
+        self._does = executor.Child(self._out, catalog.specs() if specs is None else specs)
 
     def send(self, order: Message) -> None:
         self._does.do(order)

@@ -16,7 +16,7 @@ from tests.serving import npy, png
 JSON, NPY, FORM = "application/json", "application/x-npy", "multipart/form-data; boundary=x"
 SEVEN = png(drawn_seven())
 INSIDE = re.compile(  # what no error may show
-    r"Traceback|File \\?\"|0x[0-9a-f]{6,}|<class|\bpid\b|/(work|home|usr|tmp|root)/|\.py\b"
+    r"Traceback|File \\?\"|0x[0-9a-f]{6,}|<class|\bpid\b|/(work|home|usr|tmp|root)/|\.py\b",
 )
 
 

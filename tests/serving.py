@@ -15,8 +15,8 @@ from starlette.testclient import TestClient
 from models import catalog
 from models.spec import Array, ModelSpec
 from service.app import create_app
-from service.config import Settings
-from service.recipes import ReadRecipes, RecipeSchema
+from service.execution.recipes import ReadRecipes, RecipeSchema
+from service.settings import Settings
 from tests.fakes import InProcess
 
 BASE_URL = "http://localhost"  # without keys the service answers to no other name
@@ -52,7 +52,11 @@ def serving(
     """A client of the started application; its store is a temporary one unless given."""
     with TemporaryDirectory() as folder:
         app = create_app(
-            Settings(**{"store": Path(folder), **settings}), specs, pretrained, recipes, partial(InProcess, specs)
+            Settings(**{"store": Path(folder), **settings}),
+            specs,
+            pretrained,
+            recipes,
+            partial(InProcess, specs),
         )
         with TestClient(app, BASE_URL, raise_server_exceptions=False) as client:
             yield client

@@ -13,8 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.protocol import AT_HEAD, AtHead, Protocol
-from service.web import Server, listen
+from service.web.protocol import AT_HEAD, AtHead, Protocol
+from service.web.server import Server, listen
 
 Address = tuple[str, int]
 BODY = b"some bytes"

@@ -8,7 +8,7 @@ import pytest
 from benchmarks import Options, epoch, flame, loop
 from benchmarks import __main__ as command
 from benchmarks.loop import Answer, Change, Window
-from training.vision import import_torchvision
+from training.torchvision_shim import import_torchvision
 
 
 def test_an_unknown_benchmark_is_refused_with_those_there_are(capsys: pytest.CaptureFixture[str]) -> None:
@@ -19,7 +19,9 @@ def test_an_unknown_benchmark_is_refused_with_those_there_are(capsys: pytest.Cap
 
 
 def test_a_named_benchmark_prints_its_table(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(epoch, "main", lambda options: f"  {options.data.name} {options.rounds} {options.seconds}")
     command.main(["epoch", "--rounds", "2", "--data", str(tmp_path / "folder")])
@@ -65,7 +67,9 @@ LIVES = [Change(1, -math.inf, -math.inf), Change(2, 10, 11), Change(1, 20, 21), 
     ],
 )
 def test_an_answer_is_stale_unless_its_version_was_live_during_its_request(
-    began: float, ended: float, versions: set[int]
+    began: float,
+    ended: float,
+    versions: set[int],
 ) -> None:
     answers = [Answer(began, ended, version) for version in (1, 2, 3, 4)]
     assert {answer.version for answer in answers} - {

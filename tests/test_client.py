@@ -177,7 +177,7 @@ def test_a_training_order_is_repeated_under_one_key_only() -> None:
     seen: list[httpx.Request] = []
     broken = httpx.ReadError("broken")
     answering(outcomes(broken, problem(429, **{"retry-after": "0"}), httpx.Response(202, json={}), seen=seen)).submit(
-        "m"
+        "m",
     )
     keys = {request.headers["idempotency-key"] for request in seen}
     assert (len(seen), len(keys)) == (3, 1)
@@ -186,7 +186,8 @@ def test_a_training_order_is_repeated_under_one_key_only() -> None:
 
 
 @pytest.mark.parametrize(
-    "call", [torchloop.calls.rollback("m"), torchloop.calls.promote("m", 1), torchloop.calls.register("m", b"")]
+    "call",
+    [torchloop.calls.rollback("m"), torchloop.calls.promote("m", 1), torchloop.calls.register("m", b"")],
 )
 def test_what_changes_the_service_is_never_repeated(call: Call[Any]) -> None:
     seen: list[httpx.Request] = []
@@ -241,7 +242,7 @@ def test_events_go_on_after_the_last_one_seen_when_the_stream_breaks() -> None:
     waits: list[float] = []
     events = list(answering(broken_stream(seen), waits).events("j"))
     assert [(event.id, event.kind, event.final) for event in events] == [
-        (1, "state", False), (2, "progress", False), (3, "state", True)
+        (1, "state", False), (2, "progress", False), (3, "state", True),
     ]  # fmt: skip
     assert [request.headers.get("last-event-id") for request in seen] == [None, "1", "1", None, "2"]
     assert waits == [0.5, 1.0, 0.5]
@@ -284,7 +285,8 @@ def test_async_calls_are_awaited_and_retried(tmp_path: Path) -> None:
     async def use(app: TestClient) -> None:
         async with AsyncClient(BASE_URL, transport=over(app)) as client:
             first, second = await asyncio.gather(
-                client.predict("line", [[1.0]]), client.predict("line", np.ones((1, 1)))
+                client.predict("line", [[1.0]]),
+                client.predict("line", np.ones((1, 1))),
             )
             assert first == second
             job = await client.train("line")

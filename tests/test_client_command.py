@@ -26,7 +26,7 @@ def url() -> Iterator[str]:
 
 @pytest.fixture
 def run(url: str, capsys: pytest.CaptureFixture[str]) -> Any:
-    """words -> exit status, standard output, standard error; with the admin's key in the environment."""
+    """Words -> exit status, standard output, standard error; with the admin's key in the environment."""
 
     def run(*words: str, key: str = "secret") -> tuple[int, str, str]:
         capsys.readouterr()
@@ -107,7 +107,13 @@ def test_a_reader_that_has_seen_enough_is_no_trouble(url: str, words: list[str])
         environ = {**os.environ, "TORCHLOOP_URL": url, "TORCHLOOP_KEY": "secret"}
         command = [sys.executable, "-m", "service.client", *words]
         done = subprocess.run(
-            command, stdout=out, stderr=subprocess.PIPE, env=environ, cwd=ROOT, timeout=60, check=False
+            command,
+            stdout=out,
+            stderr=subprocess.PIPE,
+            env=environ,
+            cwd=ROOT,
+            timeout=60,
+            check=False,
         )
     assert (done.returncode, done.stderr) == (1, b"")
 
@@ -139,7 +145,7 @@ SCHEMA = {
         "limit": {"anyOf": [{"type": "integer"}, {"type": "null"}]},
         "betas": {"maxItems": 2, "prefixItems": [{"type": "number"}, {"type": "number"}], "type": "array"},
         "num_workers": {"type": "integer"},
-    }
+    },
 }
 
 

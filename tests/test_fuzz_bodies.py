@@ -17,12 +17,14 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 from PIL import Image
 
-from models.ink import read_digit
-from models.inputs import PICTURE_FORMATS, Entries, from_json, from_npy, open_picture
+from models.errors import InvalidInput
+from models.handwriting.normalise import read_digit
 from models.mnist import SPEC, drawn_seven
-from models.spec import Entry, InvalidInput
-from service.bodies import BodyReader, Samples
+from models.pictures import PICTURE_FORMATS, open_picture
+from models.spec import Entry
 from service.errors import Malformed, TooLarge
+from service.inference.arrays import Entries, from_json, from_npy
+from service.inference.decoding import BodyReader, Samples
 from tests.serving import npy, png
 
 POINT = Entry(shape=(2,), dtype=np.dtype(np.float32))
@@ -67,7 +69,8 @@ def check(decode: Callable[[bytes, Entry], Entries], content: bytes, entry: Entr
 
 numbers = st.integers(-(2**64), 2**65) | st.floats() | st.booleans() | st.none() | st.text(max_size=5)
 values = st.recursive(
-    numbers, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=2)
+    numbers,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=2),
 )
 points = st.lists(st.lists(st.floats(-2, 2) | numbers, min_size=2, max_size=2), min_size=1, max_size=4)
 
@@ -122,7 +125,11 @@ def test_any_picture_is_a_digit_or_invalid(content: bytes, media_type: str) -> N
     st.integers(0, 20),
 )
 def test_a_picture_of_any_mode_and_size_is_a_digit_or_invalid(
-    mode: str, size: tuple[int, int], pattern: bytes, kind: str, orientation: int
+    mode: str,
+    size: tuple[int, int],
+    pattern: bytes,
+    kind: str,
+    orientation: int,
 ) -> None:
     picture = Image.new(mode, size)
     length = len(picture.tobytes())

@@ -24,9 +24,9 @@ from starlette.types import Receive, Scope, Send
 
 from models import catalog, mnist
 from service.app import create_app
-from service.config import Key, Settings
-from service.jobs import Jobs
-from service.store import Store
+from service.jobs.queue import Jobs
+from service.settings import Key, Settings
+from service.store.database import Store
 from tests.fakes import LINE, InProcess, save_line
 from tests.hostile import INSIDE
 from tests.serving import line_recipes, npy

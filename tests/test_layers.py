@@ -13,6 +13,21 @@ PACKAGES = ("models", "training", "service")
 FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 SOURCES = [*FILES, *sorted((ROOT / "benchmarks").rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
 MAY_IMPORT = {"models": {"models"}, "training": {"models", "training"}, "service": {"models", "service"}}
+# Folders of service/ -> the folders that they may import besides themselves and the modules at the ground.
+GROUND = {"settings", "logs", "errors", "media_types"}
+ROOTS = {"__main__", "serve", "app", "worker", "register"}
+LAYERS = {
+    "api": {"jobs", "delivery", "data", "inference", "web", "execution", "store", "telemetry"},
+    "jobs": {"delivery", "data", "execution", "store"},
+    "delivery": {"inference", "data", "execution", "store", "telemetry"},
+    "inference": {"execution", "telemetry"},
+    "web": set(),
+    "data": {"store", "telemetry"},
+    "execution": set(),
+    "store": set(),
+    "telemetry": set(),
+    "client": set(),
+}
 
 
 def imports(path: Path) -> set[str]:
@@ -33,6 +48,24 @@ def test_no_package_imports_from_above(path: Path) -> None:
     assert ours <= MAY_IMPORT[path.relative_to(ROOT).parts[0]]
 
 
+def _room(module: str) -> str:
+    """`service.web.server` -> `web`."""
+    return f"{module}.".split(".")[1]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "service").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
+def test_folders_of_the_service_import_downward_only(path: Path) -> None:
+    room = _room(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    used = {_room(name) for name in imports(path) if name.startswith("service.")} - {room}
+    if room in GROUND:
+        assert not used - GROUND
+    elif room == "client":
+        assert not used
+        assert not {name for name in imports(path) if name.split(".")[0] == "models"}
+    elif room not in {*ROOTS, "__init__"}:
+        assert used <= LAYERS[room] | GROUND
+
+
 def test_there_are_no_circles() -> None:
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
     graph = {
@@ -51,8 +84,8 @@ def test_there_are_no_circles() -> None:
         ("service.app", {"torch", "onnx", "training", "matplotlib", "sklearn"}),
         ("service.__main__", {"torch", "fastapi", "onnxruntime"}),
         ("training.recipe", {"service", "fastapi"}),
-        ("service.worker", {"torch", "fastapi", "service.batcher", "service.engine", "training"}),
-        ("service.batcher", {"torch._dynamo", "fastapi", "training"}),
+        ("service.worker", {"torch", "fastapi", "service.inference", "service.web", "service.api", "training"}),
+        ("service.inference.batcher", {"torch._dynamo", "fastapi", "training"}),
         ("service.client", {"torch", "fastapi", "starlette", "pydantic", "sqlalchemy", "numpy", "PIL"}),
         ("service.client.__main__", {"torch", "fastapi", "starlette", "sqlalchemy", "numpy", "PIL", "training"}),
     ],
@@ -67,7 +100,7 @@ def test_the_shipped_models_are_served_without_torch(tmp_path: Path) -> None:
     """A started web process, asked for a prediction, has not imported it: what takes torch a child has done."""
     code = (
         "import sys; from pathlib import Path; from starlette.testclient import TestClient\n"
-        "from service.app import create_app; from service.config import Settings\n"
+        "from service.app import create_app; from service.settings import Settings\n"
         "with TestClient(create_app(Settings(store=Path(sys.argv[1]))), 'http://localhost') as client:\n"
         "    for model in client.get('/models').json()['models']:\n"
         "        assert model['backend'] == 'onnxruntime'\n"

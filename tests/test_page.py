@@ -146,7 +146,7 @@ def test_the_form_says_what_a_hyperparameter_may_be(page: Page, url: str) -> Non
     expect(epochs).to_have_value("100")
     expect(epochs).to_have_accessible_description("passes over the training data; 1 to 10000")
     expect(page.get_by_label("momentum", exact=True)).to_have_accessible_description(
-        re.compile("at least 0, less than 1")
+        re.compile("at least 0, less than 1"),
     )
     expect(page.get_by_label("seed", exact=True)).to_have_accessible_description(re.compile("at least 0$"))
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from service.registry import Registry
-from service.store import Store
+from service.delivery.registry import Registry
+from service.store.database import Store
 from tests.fakes import ROOT
 
 
@@ -16,7 +16,12 @@ def run(store: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
     environ["TORCHLOOP_STORE"] = str(store)
     return subprocess.run(
-        [sys.executable, "-m", *words], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+        [sys.executable, "-m", *words],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
 

@@ -16,9 +16,10 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from models import catalog
-from service.config import Key, configure_logging
-from service.keys import RULES
-from service.recipes import RecipeSchema
+from service.api.access import RULES
+from service.execution.recipes import RecipeSchema
+from service.logs import configure_logging
+from service.settings import Key
 from tests.fakes import LINE, save_line
 from tests.hostile import INSIDE
 from tests.serving import LINE_RECIPE, serving
@@ -116,7 +117,8 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 
 
 def test_s01_s22_nothing_is_fetched_from_an_address_that_was_sent(
-    client: TestClient, monkeypatch: pytest.MonkeyPatch
+    client: TestClient,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tried = []
 

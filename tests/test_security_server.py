@@ -19,11 +19,11 @@ import httpx
 import psutil
 import pytest
 
-from service.keys import RULES
+from service.api.access import RULES
 from tests.fakes import running_server
 from tests.hostile import FORM, INSIDE, JSON, SEVEN, Hostile, post
 from tests.openinference import framed
-from tests.test_hostile import answer, connected, normal, send, web_process
+from tests.test_security_hostile import answer, connected, normal, send, web_process
 
 LAG_S = 0.1  # for so long, at most, the event loop may stand still
 AT_ONCE_S = 1.0

@@ -17,13 +17,13 @@ from typing import Any
 
 from models.catalog import specs
 from models.device import resolve
-from training import plots
 from training.compare import Trial, compare, table, variants
-from training.console import confusions, figures, heeding_ctrl_c, say, shown_progress
 from training.flags import Parser, add_flags, add_presets, command_line, read_config
 from training.recipe import Progress, TrainingError, recipes
+from training.report import plots
+from training.report.console import confusions, figures, heeding_ctrl_c, say, shown_progress
+from training.report.tensorboard import EventFile
 from training.run import held_out_figures, reopened, run
-from training.tensorboard import EventFile
 
 _DATA_HELP = "folder of datasets (TORCHLOOP_DATA, else data)"
 
@@ -90,7 +90,10 @@ def _add_evaluation(parser: Parser) -> None:
     )
     parser.add_argument("name", choices=list(recipes()), metavar="MODEL", help=", ".join(recipes()))
     parser.add_argument(
-        "checkpoint", type=_path_with(".pt"), metavar="FILE", help="a state_dict, e.g. one in the store"
+        "checkpoint",
+        type=_path_with(".pt"),
+        metavar="FILE",
+        help="a state_dict, e.g. one in the store",
     )
     parser.add_argument("--data", type=Path, default=_data_folder(), help=_DATA_HELP)
     parser.set_defaults(act=_evaluate)
@@ -237,7 +240,7 @@ def _schemas() -> str:
                 "higher_is_better": recipe.higher_is_better,
             }
             for name, recipe in recipes().items()
-        }
+        },
     )
 
 

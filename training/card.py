@@ -18,19 +18,21 @@ import torch
 from torch import Tensor, nn
 
 from models.catalog import PRETRAINED, specs
-from models.ink import read_digit
-from models.record import Record
-from models.spec import Array, InvalidInput
-from training import data, metrics, pictures, plots
-from training.console import say
+from models.checkpoints.record import Record
+from models.errors import InvalidInput
+from models.handwriting.normalise import read_digit
+from models.spec import Array
+from training import data, metrics
 from training.recipe import Dataset, Recipe, TrainingError, recipes
+from training.report import field_pictures, plots
+from training.report.console import say
 from training.run import reopened
 
 _FOLDER = Path(__file__).parents[1] / "docs" / "models"
 _PICTURES = 300  # of each kind, from the first test digits
 _WORST = 10  # confusions that are listed
 _ABOUT_DATA = MappingProxyType(
-    {"mnist": data.mnist, "digits": data.digits, "parabola": data.parabola, "clouds": data.clouds}
+    {"mnist": data.mnist, "digits": data.digits, "parabola": data.parabola, "clouds": data.clouds},
 )
 
 
@@ -126,8 +128,8 @@ def _by_kind(network: nn.Module, dataset: Dataset) -> str:
     shares = accuracy_by_kind(network, dataset.test.samples[:_PICTURES], dataset.test.targets[:_PICTURES])
     rows = [f"| {kind} | {share:.4f} |" for kind, share in sorted(shares.items(), key=lambda pair: pair[1])]
     table = "\n".join(["| kind of picture | accuracy |", "|---|---|", *rows])
-    made = f"{_PICTURES} pictures of each kind, made from the first test digits by `training/pictures.py`"
-    return f"## What it is bad at: pictures\n\nThe worst first; {made}, and read by `models/ink.py`.\n\n{table}"
+    made = f"{_PICTURES} pictures of each kind, made from the first test digits by `training/report/field_pictures.py`"
+    return f"## What it is bad at: pictures\n\nThe worst first; {made}, and read by `models/handwriting`.\n\n{table}"
 
 
 def accuracy_by_kind(network: nn.Module, samples: Tensor, targets: Tensor, *, seed: int = 0) -> Mapping[str, float]:
@@ -136,7 +138,7 @@ def accuracy_by_kind(network: nn.Module, samples: Tensor, targets: Tensor, *, se
     A picture in which no ink is found counts as wrong.
     """
     shares = {}
-    for kind, make in pictures.KINDS.items():
+    for kind, make in field_pictures.KINDS.items():
         random = np.random.default_rng(seed)
         read = [_read(make, sample, random) for sample in samples[:, 0].numpy()]
         found = torch.tensor([field is not None for field in read])
@@ -146,7 +148,7 @@ def accuracy_by_kind(network: nn.Module, samples: Tensor, targets: Tensor, *, se
     return shares
 
 
-def _read(make: pictures.Maker, sample: Array, random: np.random.Generator) -> Array | None:
+def _read(make: field_pictures.Maker, sample: Array, random: np.random.Generator) -> Array | None:
     try:
         return read_digit(make(sample, random))
     except InvalidInput:

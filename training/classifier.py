@@ -4,10 +4,11 @@ from pathlib import Path
 
 from torch import nn
 
-from training import data, metrics, plots
+from training import data, metrics
 from training.loop import fit
 from training.perceptron import PerceptronConfig, arguments
 from training.recipe import BatchSize, Dataset, Epochs, LearningRate, Recipe, Report
+from training.report import plots
 
 
 class Config(PerceptronConfig):

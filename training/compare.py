@@ -13,10 +13,10 @@ from typing import Any, TypeVar
 from torch import nn
 
 from models.catalog import specs
+from training.fitting.optimizers import make_optimizer
+from training.fitting.randomness import own_random_numbers
 from training.flags import properties, read_config, shown
 from training.recipe import Hyperparameters, Progress, Recipe, TrainingError
-from training.rules import make_optimizer
-from training.run import own_random_numbers
 
 C = TypeVar("C", bound=Hyperparameters)
 
@@ -33,7 +33,10 @@ class Trial:
 
 
 def variants(
-    config: type[C], varied: str, values: Mapping[str, Any], preset: Mapping[str, Any] | None = None
+    config: type[C],
+    varied: str,
+    values: Mapping[str, Any],
+    preset: Mapping[str, Any] | None = None,
 ) -> tuple[str, dict[str, C]]:
     """`optimizer=sgd,adam` -> the hyperparameter's name, and the Config of each of its values.
 
@@ -73,7 +76,13 @@ def _examples(schema: Mapping[str, Any]) -> Sequence[str]:
 
 
 def compare(
-    name: str, recipe: Recipe[C], configs: Mapping[str, C], data: Path, tell: Callable[[Trial], None], *, device: str
+    name: str,
+    recipe: Recipe[C],
+    configs: Mapping[str, C],
+    data: Path,
+    tell: Callable[[Trial], None],
+    *,
+    device: str,
 ) -> list[Trial]:
     """Fit them one after the other; `tell` is told of each when it is over.
 

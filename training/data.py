@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from training.recipe import Dataset, Split, TrainingError
-from training.vision import import_torchvision
+from training.torchvision_shim import import_torchvision
 
 _VALIDATION = 5_000  # of the 60,000 training images of MNIST, the last
 _HELD_OUT = 5_000  # points in each held-out split of the made-up data: their noise moves no figure's second digit
@@ -50,7 +50,7 @@ def digits() -> Dataset:
 
 
 def parabola() -> Dataset:
-    """y = x^2 + 0.2 U(0, 1) on [-1, 1], float32 (N, 1) both: 100 even points to train, fresh random ones held out.
+    """Y = x^2 + 0.2 U(0, 1) on [-1, 1], float32 (N, 1) both: 100 even points to train, fresh random ones held out.
 
     The noise alone has a variance of 0.2^2 / 12 = 0.0033: no fit has a smaller mean squared error.
     """
@@ -91,7 +91,7 @@ def _read_mnist(folder: Path, *, train: bool) -> Split:
         raise TrainingError(
             "the MNIST files are neither readable in the data folder nor could they be downloaded: put the four "
             "train-*-ubyte and t10k-*-ubyte files into MNIST/raw of the data folder (TORCHLOOP_DATA or --data), "
-            'or train on the digits that come with scikit-learn (--dataset digits; of a job, "dataset": "digits")'
+            'or train on the digits that come with scikit-learn (--dataset digits; of a job, "dataset": "digits")',
         ) from err
     return Split(images.data[:, None].contiguous(), images.targets)
 

@@ -56,7 +56,10 @@ def read_config(config: type[C], values: Mapping[str, Any], preset: Mapping[str,
 
 
 def command_line(
-    name: str, config: Hyperparameters, preset: str | None = None, values: Mapping[str, Any] | None = None
+    name: str,
+    config: Hyperparameters,
+    preset: str | None = None,
+    values: Mapping[str, Any] | None = None,
 ) -> str:
     """The command that does this run again, given the same data folder: every value that is not the default.
 

@@ -12,10 +12,10 @@ from statistics import fmean
 import torch
 from torch import Tensor, nn
 
-from training.batches import Augment, Batch, batches
+from training.fitting.batches import Augment, Batch, batches
+from training.fitting.optimizers import lr_factor, make_optimizer
+from training.fitting.resume import Resumable, State
 from training.recipe import Hyperparameters, Progress, Report, Split, TrainingError
-from training.resume import Resumable, State
-from training.rules import lr_factor, make_optimizer
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # outputs, targets -> the mean over the batch
 _MOST_STEPS = 50  # between two reports, so that a run can be cancelled soon
@@ -138,5 +138,5 @@ def _progress(fitting: Fitting, epochs: int, steps: int, metrics: Mapping[str, f
 def _diverged(fitting: Fitting, what: str, lr: float) -> TrainingError:
     return TrainingError(
         f"the {what} is no longer finite at step {fitting.step}: lower lr ({lr:.6g}), "
-        "or choose another optimizer or schedule"
+        "or choose another optimizer or schedule",
     )

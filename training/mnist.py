@@ -10,14 +10,14 @@ from pydantic import BeforeValidator, Field
 from torch import nn
 from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 
-from training import data, metrics, teacher
-from training.augment import affine, distort
-from training.batches import Augment
-from training.calibrate import calibrate
+from training import data, distillation, metrics
+from training.fitting.augment import affine, distort
+from training.fitting.batches import Augment
+from training.fitting.calibration import calibrate
+from training.fitting.phases import Stage
+from training.fitting.precision import Mixed, in_bfloat16
 from training.loop import Loss, fit, steps_of
-from training.precision import Mixed, in_bfloat16
 from training.recipe import Dataset, Hyperparameters, Recipe, Report, Schedule, Split
-from training.stages import Stage
 
 
 def _on_or_off(mixed: object) -> object:
@@ -40,7 +40,8 @@ class Config(Hyperparameters):
     copies: int = Field(0, ge=0, le=100, description="augmented copies of each picture that the teacher judges")
     softness: float = Field(3.0, ge=1, le=100, description="temperature at which the teacher's judgement is compared")
     mixed: Annotated[Mixed, BeforeValidator(_on_or_off)] = Field(
-        "auto", description="compute in bfloat16; auto: where the processor has instructions for it"
+        "auto",
+        description="compute in bfloat16; auto: where the processor has instructions for it",
     )
     calibrate: bool = Field(False, description="then fit the logits' temperature to the validation split")
     limit: int | None = Field(None, ge=1, description="use only the first so many training samples")
@@ -92,11 +93,11 @@ def _learn_from_teacher(network: nn.Module, dataset: Dataset, config: Config, re
     steps = [steps_of(len(dataset.train), lessons), steps_of(len(dataset.train) * (copies + 1), config)]
     first = Stage(report=report, name="teacher", epochs=(0, config.epochs), steps=(0, steps[1]))
     second = Stage(report=report, name="pupil", before=first, epochs=(lessons.epochs, 0), steps=(steps[0], 0))
-    larger = teacher.new_teacher(config.seed).to(dataset.train.samples.device)
+    larger = distillation.new_teacher(config.seed).to(dataset.train.samples.device)
     _fit(larger, dataset, dataset.train, lessons, first, augment=augment)
     mixed = in_bfloat16(config.mixed, dataset.train.samples.device)
-    judged = teacher.judged(larger, dataset.train, augment, copies=copies, seed=config.seed, mixed=mixed)
-    _fit(network, dataset, judged, config, second, loss=teacher.softened_loss(config.softness))
+    judged = distillation.judged(larger, dataset.train, augment, copies=copies, seed=config.seed, mixed=mixed)
+    _fit(network, dataset, judged, config, second, loss=distillation.softened_loss(config.softness))
 
 
 def _fit(

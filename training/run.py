@@ -17,9 +17,12 @@ from pydantic import ValidationError
 from torch import nn
 
 from models.catalog import specs
-from models.checkpoint import load, save_record, save_weights
-from models.files import sync_folder
-from models.record import CheckpointError, Record, content_name, record_path
+from models.checkpoints.files import sync_folder
+from models.checkpoints.record import Record, record_path
+from models.checkpoints.state_dict import load, save_record, save_weights
+from models.checkpoints.storage import content_name
+from models.errors import CheckpointError
+from training.fitting.randomness import own_random_numbers
 from training.recipe import Dataset, Hyperparameters, Recipe, Report, TrainingError
 
 C = TypeVar("C", bound=Hyperparameters)
@@ -76,14 +79,6 @@ def run(
         save_record(record, draft)
         _rename(draft, path)
     return Outcome(path=path, record=record, network=saved, dataset=dataset)
-
-
-@contextmanager
-def own_random_numbers(seed: int = 0) -> Iterator[None]:
-    """Start weights are drawn from PyTorch's one global generator: seeded here, and as it was afterwards."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
 
 
 def _reloaded(record: Record, path: Path) -> nn.Module:
@@ -156,5 +151,5 @@ def _rename(draft: Path, path: Path) -> None:
 
 def _unwritable(err: OSError) -> TrainingError:
     return TrainingError(
-        f"the checkpoint cannot be written ({err.strerror}): make room, or choose another place for it"
+        f"the checkpoint cannot be written ({err.strerror}): make room, or choose another place for it",
     )

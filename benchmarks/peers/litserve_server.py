@@ -61,7 +61,7 @@ class Digits(ls.LitAPI):  # type: ignore[misc] # litserve is not installed where
             "predictions": [
                 {"label": max(range(10), key=row.__getitem__), "probability": max(row), "probabilities": row}
                 for row in output.tolist()
-            ]
+            ],
         }
 
 

@@ -141,7 +141,10 @@ def _parser() -> _Parser:
     shared.add_argument("--key", default=argparse.SUPPRESS, help="your key (TORCHLOOP_KEY)")
     shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
     parser = _Parser(
-        prog="python -m service.client", description="Talk to a running service.", parents=[shared], allow_abbrev=False
+        prog="python -m service.client",
+        description="Talk to a running service.",
+        parents=[shared],
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
 
@@ -159,7 +162,9 @@ def _parser() -> _Parser:
     predict.add_argument("--inputs", type=_json, help='instead of files: "[[0.5], [1.0]]"')
     predict.add_argument("--version", type=int, help="one that is not live")
     train = command(
-        _train, "train model", "queue a training job; --epochs 1 and the like; an unknown option lists them"
+        _train,
+        "train model",
+        "queue a training job; --epochs 1 and the like; an unknown option lists them",
     )
     train.add_argument("--follow", action="store_true", help="wait for its end, and show how it goes")
     train.add_argument("--promote", choices=("never", "if_better", "always"), default="if_better", help="[if_better]")

@@ -79,7 +79,11 @@ def submit(
         order["tensorboard"] = True
     headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
     return Call(
-        method="POST", path="/train", read=_body, repeatable=True, arguments={"json": order, "headers": headers}
+        method="POST",
+        path="/train",
+        read=_body,
+        repeatable=True,
+        arguments={"json": order, "headers": headers},
     )
 
 
@@ -89,7 +93,11 @@ def job(job_id: str) -> Call[answers.Job]:
 
 
 def jobs(
-    *, model: str | None = None, state: answers.State | None = None, limit: int | None = None, cursor: str | None = None
+    *,
+    model: str | None = None,
+    state: answers.State | None = None,
+    limit: int | None = None,
+    cursor: str | None = None,
 ) -> Call[answers.JobPage]:
     """Jobs, the newest first, a page at a time."""
     return _get("/jobs", _body, model=model, state=state, limit=limit, cursor=cursor)
@@ -156,7 +164,12 @@ def promote(model: str, number: int) -> Call[answers.Promoted]:
     """Make a version live."""
     arguments = {"json": {"version": number}}
     return Call(
-        method="POST", path=f"/models/{model}/promote", read=_body, repeatable=False, arguments=arguments, timeout_s=60
+        method="POST",
+        path=f"/models/{model}/promote",
+        read=_body,
+        repeatable=False,
+        arguments=arguments,
+        timeout_s=60,
     )
 
 

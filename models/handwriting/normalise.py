@@ -1,0 +1,260 @@
+"""Pictures of handwriting, as people send them -> the form of the MNIST files: white ink on black, 28x28, centred.
+
+The MNIST files were made by scaling the ink into a box of 20x20, keeping its proportions, and moving its centre of
+mass to the centre of a field of 28x28 (LeCun, Cortes, Burges: the MNIST database of handwritten digits).
+"""
+
+import numpy as np
+from PIL import ExifTags, Image, ImageFilter, ImageOps
+
+from models.errors import InvalidInput
+from models.handwriting.components import writing
+from models.pictures import damaged_picture
+from models.spec import Array
+
+FIELD = 28  # pixels, the whole picture
+BOX = 20  # pixels, the ink
+_WORKING_SIZE = 320  # pixels, longer side: enough for the ink, small enough for the arithmetic
+_FITTED_SIZE = 80  # pixels, shorter side: what the paper's colour is learnt from
+_REACH = 10  # pixels of _FITTED_SIZE: strokes up to twice as wide, and one, are no paper
+_LEAST_CONTRAST = 24.0  # grey levels between paper and ink: below, there is noise only
+_MOST = FIELD * FIELD * 3 // 4  # pixels of ink, where the rest is black; of the MNIST digits none has half of them
+_FULL = 0.25  # of the picture is ink, where it was cut to the digit
+_FAINTEST, _SAME = 0.25, 0.7  # of the strongest ink: what is marked at all, what is of the same strength
+_MOSTLY, _FEW = 0.45, 0.02  # of the marked pixels: soft edges are many in a small picture, flaws are few
+_MOST_INK = 200  # grey levels: the least of the strongest ink in a picture of the MNIST files' form
+_FAINT = bytes(range(int(_LEAST_CONTRAST)))  # the grey levels that count as no ink on black
+
+
+def read_digit(picture: Image.Image) -> Array:
+    """A picture of one digit -> uint8 (28, 28), white ink on black. Raises InvalidInput where there is no ink.
+
+    A 28x28 grey picture with light ink on black is that already and is taken as it is.
+    """
+    try:
+        if picture.size == (FIELD, FIELD) and picture.mode == "L":  # a larger one is not to be decoded at its full size
+            field = as_it_is(np.asarray(picture))
+            if field is not None:
+                return field
+        colours = _colours(_shrunk(picture))
+        field = _already_a_field(colours)
+        return _to_field(_find_ink(colours)) if field is None else field
+    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as err:
+        if isinstance(err, InvalidInput):
+            raise
+        raise damaged_picture() from err
+
+
+def as_it_is(grey: Array) -> Array | None:
+    """Grey pixels, uint8 (height, width), where they are of the MNIST files' form: 28x28, light ink on black."""
+    if grey.shape != (FIELD, FIELD):
+        return None
+    content = grey.tobytes()
+    border = content[:FIELD] + content[-FIELD:] + content[::FIELD] + content[FIELD - 1 :: FIELD]
+    inked = len(content.translate(None, _FAINT))
+    return grey if sum(border) < 128 * len(border) and 0 < inked < _MOST else None
+
+
+def _already_a_field(colours: Array) -> Array | None:
+    """uint8 (28, 28), white ink on black, where a picture has that form but for its mode, or being dark on light."""
+    if colours.shape[:2] != (FIELD, FIELD) or np.ptp(colours, axis=2).max() > _LEAST_CONTRAST:
+        return None
+    grey = colours.mean(axis=2)
+    field = 255 - grey if _border(grey).mean() > 127 else grey
+    rows, columns = (np.flatnonzero(field.max(axis=axis) >= _LEAST_CONTRAST) for axis in (1, 0))
+    if not len(rows) or _border(field).max() >= _LEAST_CONTRAST or field.max() < _MOST_INK:
+        return None
+    if not BOX - 2 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= BOX:
+        return None
+    centre = [(field.sum(axis=axis) * np.arange(FIELD)).sum() / field.sum() for axis in (1, 0)]
+    return field.round().astype(np.uint8) if all(12.5 <= place <= 14.5 for place in centre) else None
+
+
+def _border(array: Array) -> Array:
+    return np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]])
+
+
+def _shrunk(picture: Image.Image) -> Image.Image:
+    """Upright, at most _WORKING_SIZE long, RGB or RGBA. A large JPEG is decoded at a fraction of its size."""
+    orientation = picture.getexif().get(ExifTags.Base.Orientation)
+    picture.draft("RGB", (_WORKING_SIZE, _WORKING_SIZE))
+    transparent = "A" in picture.getbands() or "transparency" in picture.info
+    if picture.mode.startswith(("I", "F")):
+        picture = _eight_bits(picture)
+    factor = max(picture.size) // (2 * _WORKING_SIZE)
+    if factor > 1 and picture.mode != "P":
+        picture = picture.reduce(factor)
+    picture = picture.convert("RGBA" if transparent else "RGB")
+    picture.thumbnail((_WORKING_SIZE, _WORKING_SIZE), Image.Resampling.BOX)
+    picture.getexif()[ExifTags.Base.Orientation] = orientation or 1
+    return ImageOps.exif_transpose(picture)
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Grey of 16 or 32 bits, stretched to 8."""
+    deep = np.asarray(picture).astype(np.float32)
+    span = float(np.ptp(deep)) or 1.0
+    return Image.fromarray(((deep - deep.min()) * (255.0 / span)).astype(np.uint8))
+
+
+def _colours(picture: Image.Image) -> Array:
+    """float32 (height, width, 3). What is transparent becomes paper: white under dark ink, black under light ink."""
+    pixels = np.asarray(picture, dtype=np.float32)
+    colours, alpha = pixels[..., :3], pixels[..., 3:] / 255.0
+    if pixels.shape[2] == 3 or alpha.min() > 0.99:
+        return colours
+    if alpha.max() == 0:
+        raise no_ink()
+    paper = 255.0 if np.average(colours.mean(axis=2), weights=alpha[..., 0]) < 128 else 0.0
+    blended: Array = colours * alpha + paper * (1.0 - alpha)
+    return blended
+
+
+def _find_ink(colours: Array) -> Array:
+    """Strength of the ink, float32 (height, width) in 0..1: the distance of each pixel's colour from its paper's."""
+    surface = _paper(colours)
+    far = distance = np.abs(colours - surface).max(axis=2)
+    if min(distance.shape) >= _FITTED_SIZE and not _fills_the_picture(colours - surface):
+        distance = np.minimum(distance, np.abs(colours - _local_paper(colours, surface)).max(axis=2))
+    small = Image.fromarray(distance.clip(0, 255).astype(np.uint8))
+    smooth: Array = np.asarray(small.filter(ImageFilter.MedianFilter(3)) if min(small.size) > 2 * FIELD else small)
+    threshold, strength = _otsu(smooth)
+    if strength < _LEAST_CONTRAST:
+        raise no_ink()
+    ink = ((distance - threshold / 2) / max(strength - threshold / 2, 1.0)).clip(0, 1)
+    marks: Array = smooth > threshold
+    if min(marks.shape) > 2 * FIELD:
+        marks = writing(marks, far > threshold)
+    inked: Array = np.where(_near(marks), ink, 0).astype(np.float32)
+    return inked
+
+
+def _paper(colours: Array) -> Array:
+    """The paper's colour at each pixel: a surface of second degree through the pixels that are no ink.
+
+    Starts from the whole picture, then leaves out, three times, what lies far from the surface: uneven light
+    bends the surface, ink falls out of the fit. A pixel in every few is enough to fit six numbers.
+    """
+    height, width, _ = colours.shape
+    step = max(1, min(height, width) // _FITTED_SIZE)
+    y, x = np.ogrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j]
+    flat = colours[::step, ::step].reshape(-1, 3)
+    terms = _second_degree(x[:, ::step], y[::step]).reshape(-1, 6)
+    paper: Array = np.broadcast_to(np.median(flat, axis=0), flat.shape)
+    for _ in range(3):
+        distance = np.abs(flat - paper).max(axis=1)
+        kept = distance <= max(2.0 * float(np.median(distance)), 12.0)
+        weights = terms[kept].T @ terms[kept] + 1e-3 * np.eye(6, dtype=np.float32)
+        solved = np.linalg.solve(weights, terms[kept].T @ flat[kept])
+        paper = terms @ solved
+    surface: Array = _second_degree(x, y).reshape(-1, 6) @ solved
+    return surface.reshape(colours.shape)
+
+
+def _fills_the_picture(difference: Array) -> bool:
+    """Whether much of the picture is ink of one strength, (height, width, 3) lighter than the paper or darker.
+
+    So it is where the picture was cut to the digit: strokes may be too wide to be told from paper by what is around
+    them. The lit or the shaded part of a page has fainter places than its ink, or lighter ones than its paper.
+    """
+    distance = np.abs(difference).max(axis=2)
+    strength = np.percentile(distance, 99)
+    marked = distance > _FAINTEST * strength
+    if np.mean(marked) < _FULL:
+        return False
+    lighter = np.mean(difference[marked].mean(axis=1) > 0)
+    same = np.mean(distance[marked] > _SAME * strength)
+    return bool(same > _MOSTLY and min(lighter, 1 - lighter) < _FEW)
+
+
+def _local_paper(colours: Array, surface: Array) -> Array:
+    """The paper's colour at each pixel as its neighbourhood has it, float32 (height, width, 3).
+
+    What is narrower than a quarter of the picture is taken out: strokes go, the edge of a shadow stays, which no smooth
+    surface follows. Of dark ink on light paper and light ink on dark, it takes that of which there is more.
+    """
+    height, width, _ = colours.shape
+    factor = _FITTED_SIZE / min(height, width)
+    size = round(width * factor), round(height * factor)
+    picture = Image.fromarray(colours.clip(0, 255).astype(np.uint8))
+    small = np.asarray(picture.resize(size, Image.Resampling.BOX)).astype(np.float32)
+    fitted = Image.fromarray(surface.clip(0, 255).astype(np.uint8)).resize(size, Image.Resampling.BOX)
+    lighter = np.asarray(fitted).astype(np.float32) - small  # than the picture, where ink is dark
+    without_dark = _extreme(_extreme(small, np.maximum), np.minimum)
+    without_light = _extreme(_extreme(small, np.minimum), np.maximum)
+    # To the fourth power: much faint unevenness, as of a lamp's light, counts for less than a little ink.
+    dark = (np.minimum(without_dark - small, lighter).clip(0) ** 4).sum()
+    light = (np.minimum(small - without_light, -lighter).clip(0) ** 4).sum()
+    local = Image.fromarray((without_dark if dark >= light else without_light).astype(np.uint8))
+    return np.asarray(local.resize((width, height), Image.Resampling.BILINEAR)).astype(np.float32)
+
+
+def _extreme(levels: Array, pick: np.ufunc) -> Array:
+    """(height, width, ...), the largest or smallest level within _REACH of each place, along both axes."""
+    for axis in (0, 1):
+        ends = [(_REACH, _REACH) if other == axis else (0, 0) for other in range(levels.ndim)]
+        levels = np.moveaxis(np.pad(levels, ends, mode="edge"), axis, 0)
+        reached = 1
+        while reached < 2 * _REACH + 1:
+            step = min(reached, 2 * _REACH + 1 - reached)
+            levels = pick(levels[:-step], levels[step:])
+            reached += step
+        levels = np.moveaxis(levels, 0, axis)
+    return levels
+
+
+def _second_degree(x: Array, y: Array) -> Array:
+    """float32 (height, width, 6): the terms of a surface of second degree, from x (1, width) and y (height, 1)."""
+    terms = np.empty((*np.broadcast_shapes(x.shape, y.shape), 6), np.float32)
+    for position, term in enumerate((1.0, x, y, x * y, x * x, y * y)):
+        terms[..., position] = term
+    return terms
+
+
+def _otsu(levels: Array) -> tuple[float, float]:
+    """uint8 levels -> the threshold that parts them best (Otsu 1979), and the mean level above it."""
+    counts = np.bincount(levels.reshape(-1), minlength=256).astype(np.float64)
+    below = counts.cumsum()
+    sums = (counts * np.arange(256)).cumsum()
+    above = below[-1] - below
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = np.nan_to_num(below * above * (sums / below - (sums[-1] - sums) / above) ** 2)
+    threshold = int(between.argmax())
+    return float(threshold), float((sums[-1] - sums[threshold]) / max(above[threshold], 1))
+
+
+def _near(mask: Array) -> Array:
+    """The mask, grown by two pixels on each side: the soft edges of the ink belong to it."""
+    for _ in range(2):
+        grown = mask.copy()
+        grown[1:] |= mask[:-1]
+        grown[:-1] |= mask[1:]
+        mask = grown.copy()
+        mask[:, 1:] |= grown[:, :-1]
+        mask[:, :-1] |= grown[:, 1:]
+    return mask
+
+
+def _to_field(ink: Array) -> Array:
+    """Ink in 0..1 at any place and size -> uint8 (28, 28), scaled into the box and centred by mass."""
+    rows, columns = (np.flatnonzero(ink.max(axis=axis) > 0.3) for axis in (1, 0))
+    if not len(rows) or not len(columns):
+        raise no_ink()
+    cropped = ink[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    scale = BOX / max(cropped.shape)
+    height, width = (max(1, round(side * scale)) for side in cropped.shape)
+    scaled = Image.fromarray((cropped * 255).astype(np.uint8)).resize((width, height), Image.Resampling.LANCZOS)
+    digit = np.asarray(scaled)
+    mass = digit.astype(np.float64) + 1e-9
+    centre_y = (mass.sum(axis=1) * np.arange(height)).sum() / mass.sum()
+    centre_x = (mass.sum(axis=0) * np.arange(width)).sum() / mass.sum()
+    top = min(max(round(FIELD / 2 - 0.5 - centre_y), 0), FIELD - height)
+    left = min(max(round(FIELD / 2 - 0.5 - centre_x), 0), FIELD - width)
+    field = np.zeros((FIELD, FIELD), np.uint8)
+    field[top : top + height, left : left + width] = digit
+    return field
+
+
+def no_ink() -> InvalidInput:
+    """What to raise for a blank page."""
+    return InvalidInput("No ink found", "the picture shows no digit: it is blank, or its ink hardly differs from it")

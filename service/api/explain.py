@@ -1,0 +1,86 @@
+"""POST /explain/{model}: how each answer hangs on each number of its sample. Bodies as for /predict."""
+
+import asyncio
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import orjson
+from fastapi import APIRouter, Query, Request, Response
+
+from models.errors import InvalidInput, TooManySamples
+from models.spec import Array, Method, ModelSpec
+from service.api.predictions import in_order
+from service.delivery.registry import Registry
+from service.delivery.rollout import Rollout
+from service.errors import require_model
+from service.inference.decoding import BodyReader
+from service.inference.engine import Engine, Loaded
+from service.inference.explainer import Explainer
+from service.media_types import JSON
+
+MAX_SAMPLES = 256  # a gradient costs several forwards, an integrated one hundreds
+
+
+def router(
+    specs: Mapping[str, ModelSpec],
+    bodies: BodyReader,
+    rollout: Rollout,
+    engine: Engine,
+    registry: Registry,
+    explainer: Explainer,
+) -> APIRouter:
+    """The route, wired to its objects. It is described in docs.py, as /predict is."""
+    routes = APIRouter(include_in_schema=False)
+
+    async def version_of(model: str, number: int | None) -> Loaded:
+        return engine.live(model) if number is None else await rollout.pinned(model, number)
+
+    def checkpoint_of(loaded: Loaded) -> Path:
+        return registry.path(registry.version(loaded.model, loaded.version)).resolve()
+
+    @routes.post("/explain/{model}")
+    async def explain(
+        model: str,
+        request: Request,
+        method: Method = "gradient",
+        version: Annotated[int | None, Query(ge=0)] = None,
+    ) -> Response:
+        require_model(model, specs)
+        spec, loaded = specs[model], await version_of(model, version)
+        samples = await bodies.samples(request.scope, request.receive, spec)
+        if samples.count > MAX_SAMPLES:
+            raise TooManySamples(samples.count, MAX_SAMPLES)
+        path = await asyncio.to_thread(checkpoint_of, loaded)
+        outputs, attributions = await explainer.attributions(model, path, loaded.record, samples.good, method)
+        entries = explanations(spec, outputs, attributions, method, samples.errors)
+        content = orjson.dumps(
+            {"model": model, "version": loaded.version, "explanations": entries},
+            option=orjson.OPT_SERIALIZE_NUMPY,
+        )
+        return Response(content, headers={"X-Model-Version": str(loaded.version)}, media_type=JSON)
+
+    return routes
+
+
+def explanations(
+    spec: ModelSpec,
+    outputs: Array,
+    attributions: Array,
+    method: Method,
+    errors: Mapping[int, InvalidInput],
+) -> list[dict[str, Any]]:
+    """One explanation a sample, in the order of the body; what failed has its error in its place.
+
+    An explanation has the first field of the sample's prediction, its label or value, and what `spec.explain` makes.
+    Raises InvalidInput where no answer is finite.
+    """
+    values = spec.postprocess(outputs)
+    named = {name: np.ascontiguousarray(rows) for name, rows in spec.explain(attributions, method).items()}
+    numbers = np.concatenate([values, attributions.reshape(len(values), -1)], axis=1)
+    entries = (
+        {**dict([next(iter(prediction.items()))]), **{name: rows[position] for name, rows in named.items()}}
+        for position, prediction in enumerate(spec.describe(values))
+    )
+    return in_order(entries, errors, np.all(np.isfinite(numbers), axis=1))

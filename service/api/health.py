@@ -1,0 +1,42 @@
+"""Health and metrics."""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter, Response
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+
+from service.api.schemas import Health
+from service.delivery.rollout import Rollout
+from service.telemetry.metrics import Metrics
+
+
+def router(models: Mapping[str, object], rollout: Rollout, metrics: Metrics) -> APIRouter:
+    """The routes, wired to their objects."""
+    routes = APIRouter(tags=["operations"])
+
+    @routes.get("/health/live", summary="The process runs")
+    async def live() -> Health:
+        return Health(status="live")
+
+    @routes.get(
+        "/health/ready",
+        summary="Every model with a live version is loaded and warm",
+        responses={503: {"model": Health, "description": "not ready; `reasons` says why"}},
+    )
+    async def ready(response: Response) -> Health:
+        waiting = [name for name in models if name not in {*rollout.live, *rollout.faults}]
+        if reasons := rollout.not_ready:
+            response.status_code = 503
+            return Health(status="not ready", reasons=reasons, without_live_version=waiting)
+        return Health(status="ready", without_live_version=waiting)
+
+    @routes.get(
+        "/metrics",
+        summary="Prometheus metrics",
+        response_class=Response,
+        responses={200: {"content": {"text/plain": {}}}},
+    )
+    async def prometheus() -> Response:
+        return Response(metrics.exposition(), media_type=CONTENT_TYPE_PLAIN_1_0_0)
+
+    return routes

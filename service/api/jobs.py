@@ -1,0 +1,166 @@
+"""Training jobs over HTTP: enqueue, watch, cancel."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.responses import FileResponse, StreamingResponse
+
+from models.spec import ModelSpec
+from service.api.schemas import JobHistory, JobInfo, JobPage, TrainRequest
+from service.errors import NotFound, require_model
+from service.execution.recipes import ReadRecipes, complete_config
+from service.jobs.queue import FINAL, Event, Job, Jobs, State
+from service.web.json_limit import Bounded
+
+_POLL_S = 0.25
+_KEEP_ALIVE_S = 15.0
+
+_NUMBER = r"^[0-9]{0,17}$"  # in both databases' range; empty: as if it were not there
+JobsPage = Annotated[int, Query(ge=1, le=200, description="jobs a page")]
+Cursor = Annotated[str | None, Query(pattern=_NUMBER, description="of the page before: where this one begins")]
+LastEvent = Annotated[str | None, Header(alias="Last-Event-ID", pattern=_NUMBER, description="only what came after")]
+ModelName = Annotated[str | None, Query(pattern=r"^[^\x00]*$", description="jobs of this model only")]
+
+
+def router(specs: Mapping[str, ModelSpec], jobs: Jobs, store: Path, recipes: ReadRecipes) -> APIRouter:
+    """The routes, wired to their objects."""
+    routes = APIRouter(tags=["jobs"])
+    routes.include_router(_commands(specs, jobs, recipes))
+    routes.include_router(_lists(jobs))
+    routes.include_router(_reports(jobs, store))
+    return routes
+
+
+def _commands(specs: Mapping[str, ModelSpec], jobs: Jobs, recipes: ReadRecipes) -> APIRouter:
+    routes = APIRouter(route_class=Bounded)
+
+    @routes.post("/train", status_code=202, summary="Train a model")
+    async def train(
+        body: TrainRequest,
+        response: Response,
+        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+    ) -> JobInfo:
+        """The job is queued, and a worker takes it up. A repeat with its Idempotency-Key gives the first job again."""
+        require_model(body.model, specs)
+        config = complete_config(body.model, await recipes(), body.config)
+        job = await asyncio.to_thread(
+            jobs.enqueue,
+            body.model,
+            config,
+            body.promote,
+            tensorboard=body.tensorboard,
+            key=idempotency_key,
+            now=time.time(),
+        )
+        response.headers["Location"] = f"/jobs/{job.id}"
+        return _info(job)
+
+    @routes.post("/jobs/{job_id}/cancel", status_code=202, summary="Cancel a job")
+    async def cancel(job_id: str) -> JobInfo:
+        """A queued job ends at once, a running one within two seconds; one that is over is a 409."""
+        return _info(await asyncio.to_thread(jobs.cancel, job_id, now=time.time()))
+
+    return routes
+
+
+def _lists(jobs: Jobs) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/jobs", summary="Jobs, the newest first")
+    async def page(
+        model: ModelName = None,
+        state: State | None = None,
+        limit: JobsPage = 50,
+        cursor: Cursor = None,
+    ) -> JobPage:
+        found = await asyncio.to_thread(jobs.page, model=model, state=state, before=_number(cursor), limit=limit + 1)
+        more = len(found) > limit
+        return JobPage(
+            jobs=[_info(job) for job in found[:limit]],
+            cursor=str(found[limit - 1].number) if more else None,
+        )
+
+    @routes.get("/jobs/{job_id}", summary="One job")
+    async def get(job_id: str) -> JobInfo:
+        return _info(await asyncio.to_thread(jobs.get, job_id))
+
+    return routes
+
+
+def _reports(jobs: Jobs, store: Path) -> APIRouter:
+    routes = APIRouter()
+
+    @routes.get("/jobs/{job_id}/history", summary="Every reported point")
+    async def history(job_id: str) -> JobHistory:
+        await asyncio.to_thread(jobs.get, job_id)
+        points = await asyncio.to_thread(jobs.events, job_id, kind="progress")
+        return JobHistory(job=job_id, points=[dict(point.data) for point in points])
+
+    @routes.get(
+        "/jobs/{job_id}/events",
+        summary="What happens, as it happens",
+        response_class=StreamingResponse,
+        responses={200: {"content": {"text/event-stream": {}}}},
+    )
+    async def events(job_id: str, last_event_id: LastEvent = None) -> StreamingResponse:
+        """Server-sent events `progress` and `state`, from the first one, or after `Last-Event-ID`, to the job's end."""
+        await asyncio.to_thread(jobs.get, job_id)
+        after = _number(last_event_id) or 0
+        return StreamingResponse(
+            _stream(jobs, job_id, after),
+            media_type="text/event-stream",
+            headers={"Cache-Control": "no-store"},
+        )
+
+    @routes.get(
+        "/jobs/{job_id}/plot.png",
+        summary="Loss and metric curves",
+        response_class=FileResponse,
+        responses={200: {"content": {"image/png": {}}}},
+    )
+    async def plot(job_id: str) -> FileResponse:
+        job = await asyncio.to_thread(jobs.get, job_id)
+        path = store / "jobs" / job.id / "plot.png"
+        if not path.exists():
+            raise NotFound(f"job {job.id} has not reported anything yet that could be drawn")
+        return FileResponse(path, media_type="image/png", headers={"Cache-Control": "no-cache"})
+
+    return routes
+
+
+async def _stream(jobs: Jobs, job_id: str, after: int) -> AsyncIterator[bytes]:
+    """Events until the job is over; a comment now and then, so that nobody in between hangs up."""
+    quiet_since = time.monotonic()
+    while True:
+        over = (await asyncio.to_thread(jobs.get, job_id)).state in FINAL  # read first: no event comes after the last
+        for event in await asyncio.to_thread(jobs.events, job_id, after):
+            after = event.id
+            quiet_since = time.monotonic()
+            yield _encoded(event)
+        if over:
+            return
+        if time.monotonic() - quiet_since > _KEEP_ALIVE_S:
+            quiet_since = time.monotonic()
+            yield b": still here\n\n"
+        await asyncio.sleep(_POLL_S)
+
+
+def _encoded(event: Event) -> bytes:
+    data = orjson.dumps({"job": event.job, "attempt": event.attempt, **event.data})
+    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.kind.encode(), data)
+
+
+def _number(text: str | None) -> int | None:
+    """A cursor, or the id of an event, that matches _NUMBER."""
+    return int(text) if text else None
+
+
+def _info(job: Job) -> JobInfo:
+    fields: dict[str, Any] = asdict(job)
+    return JobInfo(**{name: fields[name] for name in JobInfo.model_fields})

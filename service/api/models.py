@@ -1,0 +1,57 @@
+"""GET /models: what there is, what answers now, how each is called and trained."""
+
+from collections.abc import Mapping
+
+from fastapi import APIRouter
+from pydantic import TypeAdapter
+
+from models.spec import ModelSpec
+from service.api.openapi import body_schema, example_body
+from service.api.schemas import ModelInfo, ModelList
+from service.delivery.rollout import Rollout
+from service.errors import require_model
+from service.execution.recipes import ReadRecipes, RecipeSchema
+from service.inference.decoding import media_types
+from service.inference.engine import Engine
+
+
+def router(
+    specs: Mapping[str, ModelSpec],
+    engine: Engine,
+    rollout: Rollout,
+    recipes: ReadRecipes,
+    device: str,
+) -> APIRouter:
+    """The routes, wired to their objects."""
+    routes = APIRouter(tags=["models"])
+
+    def describe(name: str, recipe: RecipeSchema | None) -> ModelInfo:
+        spec, loaded = specs[name], engine.loaded(name)
+        return ModelInfo(
+            name=name,
+            summary=spec.summary,
+            live=rollout.live.get(name),
+            loaded=loaded.version if loaded else None,
+            fault=rollout.faults.get(name),
+            device=device,
+            backend=loaded.network.backend if loaded else None,
+            media_types=media_types(spec),
+            body_schema=body_schema(spec),
+            example=example_body(spec),
+            prediction_schema=TypeAdapter(spec.prediction).json_schema(),
+            hyperparameters=dict(recipe.hyperparameters) if recipe else None,
+            metric=recipe.metric if recipe else None,
+            higher_is_better=recipe.higher_is_better if recipe else None,
+        )
+
+    @routes.get("/models", summary="All models")
+    async def list_models() -> ModelList:
+        schemas = await recipes()
+        return ModelList(models=[describe(name, schemas.get(name)) for name in specs])
+
+    @routes.get("/models/{model}", summary="One model")
+    async def get_model(model: str) -> ModelInfo:
+        require_model(model, specs)
+        return describe(model, (await recipes()).get(model))
+
+    return routes

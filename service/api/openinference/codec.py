@@ -1,0 +1,250 @@
+"""Messages of the Open Inference Protocol: an infer request's bytes -> named arrays, arrays -> an answer's bytes.
+
+A body is JSON, then the data of its binary tensors, one behind the other; a header field says how long the JSON is.
+Pure functions: no HTTP, no model. What cannot be read raises Malformed.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from models.errors import TooManySamples
+from models.spec import Array
+from service.api.openinference.tensors import (
+    BYTES,
+    TensorType,
+    datatype_of,
+    elements,
+    from_bytes,
+    from_json,
+    shown,
+    to_bytes,
+    to_json,
+    types_in,
+)
+from service.errors import Malformed
+from service.inference.arrays import MAX_SAMPLES
+
+_RESERVED: Mapping[str, tuple[type, ...]] = {
+    "sequence_id": (int, str),
+    "sequence_start": (bool,),
+    "sequence_end": (bool,),
+    "priority": (int,),
+    "timeout": (int,),
+    "binary_data_output": (bool,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor of a request. `data` has the declared shape; BYTES are an array of bytes objects."""
+
+    type: TensorType
+    data: Array
+    binary: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """An output that a request asks for; `classification` > 0: its best classes instead, that many."""
+
+    name: str
+    binary: bool
+    classification: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Inference:
+    """A request that was read: its tensors by name, and what it wants back."""
+
+    id: str | None
+    timeout_s: float | None
+    inputs: Mapping[str, Tensor]
+    outputs: Sequence[Wanted]
+
+
+Accepted = Mapping[str, Sequence[TensorType]]  # input name -> the forms that it may come in, the declared one first
+
+
+def parse(body: bytes, header_length: str | None, accepted: Accepted, outputs: Collection[str]) -> Inference:
+    """The body of an infer request -> its tensors, each of one of the `accepted` forms, and the wanted `outputs`.
+
+    Raises Malformed, TooManySamples.
+    """
+    size = _json_size(header_length, len(body))
+    if header_length is not None and size == 0:
+        return _raw(body, accepted, outputs)
+    return _Reader(body, size).inference(accepted, outputs)
+
+
+def encode(
+    model: str,
+    version: str,
+    request_id: str | None,
+    outputs: Sequence[tuple[Wanted, Array]],
+) -> tuple[bytes, int | None]:
+    """An infer answer, and how long its JSON is where binary tensors follow it."""
+    described: list[dict[str, Any]] = []
+    blobs: list[bytes] = []
+    for wanted, values in outputs:
+        entry: dict[str, Any] = {"name": wanted.name, "datatype": datatype_of(values.dtype), "shape": values.shape}
+        if wanted.binary:
+            blobs.append(to_bytes(values))
+            entry["parameters"] = {"binary_data_size": len(blobs[-1])}
+        else:
+            entry["data"] = to_json(values)
+        described.append(entry)
+    answer: dict[str, Any] = {"model_name": model, "model_version": version, "outputs": described}
+    if request_id is not None:
+        answer["id"] = request_id
+    head = orjson.dumps(answer, option=orjson.OPT_SERIALIZE_NUMPY)
+    return b"".join([head, *blobs]), len(head) if blobs else None
+
+
+def json_object(content: bytes) -> dict[str, Any]:
+    """The JSON object in `content`."""
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError as err:
+        raise Malformed(f"the request is no valid JSON: {err}") from err
+    if not isinstance(value, dict):
+        raise Malformed("the request must be a JSON object")
+    return value
+
+
+def _json_size(header_length: str | None, body_size: int) -> int:
+    """How long the JSON is: the whole body where nothing is said."""
+    if header_length is None:
+        return body_size
+    if not (header_length.isascii() and header_length.isdecimal() and len(header_length) <= 10):
+        raise Malformed(f"Inference-Header-Content-Length must be a whole number of bytes, not {shown(header_length)}")
+    if int(header_length) > body_size:
+        raise Malformed(f"Inference-Header-Content-Length is {int(header_length)}, the body has {body_size} bytes")
+    return int(header_length)
+
+
+def _raw(body: bytes, accepted: Accepted, outputs: Collection[str]) -> Inference:
+    """A body that is the data of one tensor and nothing else: a batch of one, answered in binary."""
+    types = [forms[0] for forms in accepted.values()]
+    if len(types) != 1 or types[0].shape.count(-1) > 1:
+        raise Malformed("the raw form is for models of one input with one variable dimension: send JSON in front")
+    kind = types[0]
+    shape = tuple(1 if size == -1 else size for size in kind.shape)
+    array = elements([body]) if kind.datatype == BYTES else from_bytes(memoryview(body), kind, shape)
+    return Inference(None, None, {kind.name: Tensor(kind, array, True)}, [Wanted(name, True) for name in outputs])
+
+
+class _Reader:
+    """One request; its binary data is taken in the order of the inputs that announce some."""
+
+    def __init__(self, body: bytes, json_size: int) -> None:
+        self._head = json_object(body[:json_size])
+        self._rest = memoryview(body)[json_size:]
+        self._inputs = _list_of_objects(self._head.pop("inputs", None), "inputs")
+        types_in([self._head, [{**item, "data": None} for item in self._inputs]])  # for the depth
+
+    def inference(self, accepted: Accepted, outputs: Collection[str]) -> Inference:
+        head = self._head
+        parameters = _parameters(head, "the request")
+        _check_reserved(parameters)
+        request_id = head.get("id")
+        if request_id is not None and not isinstance(request_id, str):
+            raise Malformed("id must be a string")
+        tensors: dict[str, Tensor] = {}
+        for item in self._inputs:
+            tensor = self._tensor(item, accepted)
+            if tensor.type.name in tensors:
+                raise Malformed(f"input {tensor.type.name!r} is there twice")
+            tensors[tensor.type.name] = tensor
+        if missing := accepted.keys() - tensors.keys():
+            raise Malformed(f"input {min(missing)!r} is missing")
+        if self._rest:
+            raise Malformed(f"{len(self._rest)} bytes are left over behind the tensors that the JSON announces")
+        timeout_s = parameters.get("timeout", 0) / 1_000_000 or None
+        wanted = _wanted(head.get("outputs"), parameters.get("binary_data_output", False), outputs)
+        return Inference(request_id, timeout_s, tensors, wanted)
+
+    def _tensor(self, item: dict[str, Any], accepted: Accepted) -> Tensor:
+        name = item.get("name")
+        if not isinstance(name, str) or name not in accepted:
+            raise Malformed(f"there is no input {shown(name)}; there is {', '.join(accepted)}")
+        kind, shape = _form(item, accepted[name])
+        parameters = _parameters(item, f"input {name!r}")
+        if ("data" in item) == ("binary_data_size" in parameters):
+            raise Malformed(f"input {name!r} needs either data or the parameter binary_data_size")
+        if "data" in item:
+            return Tensor(kind, from_json(item["data"], kind, shape), False)
+        return Tensor(kind, from_bytes(self._take(parameters["binary_data_size"], name), kind, shape), True)
+
+    def _take(self, size: Any, name: str) -> memoryview:
+        if type(size) is not int or size < 0:
+            raise Malformed(f"input {name!r}: binary_data_size must be a whole number of bytes")
+        if size > len(self._rest):
+            raise Malformed(f"input {name!r} announces {size} bytes, the body has {len(self._rest)} left")
+        taken, self._rest = self._rest[:size], self._rest[size:]
+        return taken
+
+
+def _form(item: dict[str, Any], forms: Sequence[TensorType]) -> tuple[TensorType, tuple[int, ...]]:
+    """Which of its forms an input comes in, and its shape. Raises TooManySamples too."""
+    name, shape = item["name"], item.get("shape")
+    choice = " or ".join(map(str, forms))
+    kind = next((form for form in forms if form.datatype == item.get("datatype")), None)
+    if kind is None:
+        raise Malformed(f"input {name!r} has datatype {shown(item.get('datatype'))}; send {choice}")
+    if not isinstance(shape, list) or not all(type(size) is int and size >= 0 for size in shape):
+        raise Malformed(f"input {name!r}: shape must be a list of whole numbers, none of them negative; send {choice}")
+    if shape and kind.shape[0] == -1 and shape[0] > MAX_SAMPLES:
+        raise TooManySamples(shape[0], MAX_SAMPLES)
+    fits = len(shape) == len(kind.shape) and all(
+        want in {-1, size} for size, want in zip(shape, kind.shape, strict=True)
+    )
+    if not fits:
+        raise Malformed(f"input {name!r} has shape {shown(shape)}; send {kind}")
+    return kind, tuple(shape)
+
+
+def _wanted(requested: Any, binary: bool, known: Collection[str]) -> list[Wanted]:
+    """The outputs that are asked for; all of them where none is."""
+    if requested is None or requested == []:
+        return [Wanted(name, binary) for name in known]
+    wanted: dict[str, Wanted] = {}
+    for item in _list_of_objects(requested, "outputs"):
+        name = item.get("name")
+        if not isinstance(name, str) or name not in known:
+            raise Malformed(f"there is no output {shown(name)}; there is {', '.join(known)}")
+        if name in wanted:
+            raise Malformed(f"output {name!r} is asked for twice")
+        parameters = _parameters(item, f"output {name!r}")
+        as_binary, count = parameters.get("binary_data", binary), parameters.get("classification", 0)
+        if not isinstance(as_binary, bool) or type(count) is not int or count < 0:
+            raise Malformed(f"output {name!r}: binary_data is true or false, classification a number of classes")
+        wanted[name] = Wanted(name, as_binary, count)
+    return list(wanted.values())
+
+
+def _parameters(item: dict[str, Any], where: str) -> dict[str, Any]:
+    parameters = item.get("parameters", {})
+    if not isinstance(parameters, dict) or not all(isinstance(v, str | int | float) for v in parameters.values()):
+        raise Malformed(f"the parameters of {where} must be an object of strings, numbers and booleans")
+    if any(name.startswith("shared_memory") for name in parameters):
+        raise Malformed(f"{where} names shared memory, which is not offered: send the data in the body")
+    return parameters
+
+
+def _check_reserved(parameters: Mapping[str, Any]) -> None:
+    """The parameters that mean something to the protocol; sequences and priorities are read and not acted upon."""
+    for name, value in parameters.items():
+        if name == "headers" or name.startswith("triton_"):
+            raise Malformed(f"the parameter {shown(name)} is reserved")
+        if name in _RESERVED and (type(value) not in _RESERVED[name] or (type(value) is int and value < 0)):
+            words = " or ".join(kind.__name__ for kind in _RESERVED[name])
+            raise Malformed(f"the parameter {name} must be of type {words}, and not negative")
+
+
+def _list_of_objects(value: Any, where: str) -> list[dict[str, Any]]:
+    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+        raise Malformed(f"{where} must be a list of objects")
+    return value

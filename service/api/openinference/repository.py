@@ -1,0 +1,123 @@
+"""The model repository of the Open Inference Protocol: what /v2 offers in this process, opened and closed by hand.
+
+Unloading closes a model to /v2 in this process and nothing more: what is live, and what /predict answers, is decided by
+promotions alone. Loading reads the live version's checkpoint anew and opens the model again.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from models.spec import ModelSpec
+from service.api.openinference.codec import json_object
+from service.delivery.rollout import Rollout
+from service.errors import Malformed, NotFound, NothingLive, require_model
+from service.inference.decoding import BodyReader
+from service.inference.engine import Engine, Loaded
+from service.media_types import JSON
+
+log = logging.getLogger(__name__)
+
+
+class Offered:
+    """Which models /v2 offers, and with which version."""
+
+    def __init__(self, specs: Mapping[str, ModelSpec], engine: Engine, rollout: Rollout) -> None:
+        self.specs = specs
+        self.closed: set[str] = set()
+        self._engine = engine
+        self._rollout = rollout
+
+    def known(self, request: Request) -> str:
+        """The name of the model that a request is about. Raises NotFound."""
+        name: str = request.path_params["model"]
+        require_model(name, self.specs)
+        return name
+
+    async def pinned(self, request: Request) -> Loaded | None:
+        """The version that a request names, loaded; None where it names none.
+
+        Raises NotFound, Conflict, and NothingLive where the model is unloaded.
+        """
+        name = self.known(request)
+        if name in self.closed:
+            raise NothingLive(f"{name} was unloaded from /v2: POST /v2/repository/models/{name}/load opens it again")
+        version: str | None = request.path_params.get("version")
+        if version is None:
+            return None
+        if not (version.isascii() and version.isdecimal() and len(version) <= 9):
+            raise NotFound(f"{name} has no version {version[:40]!r}")
+        return await self._rollout.pinned(name, int(version))
+
+    def live(self, name: str) -> Loaded:
+        """The version that answers for a model in this process. Raises NothingLive."""
+        return self._engine.live(name)
+
+    def index(self) -> list[dict[str, str]]:
+        """One row a model: the version that answers, or why none does."""
+        return [self._row(name) for name in self.specs]
+
+    def _row(self, name: str) -> dict[str, str]:
+        loaded = self._engine.loaded(name)
+        if loaded is None:
+            reason = self._rollout.faults.get(name, "no live version")
+            return {"name": name, "state": "UNAVAILABLE", "reason": reason}
+        closed = name in self.closed
+        state, reason = ("UNAVAILABLE", "unloaded") if closed else ("READY", "")
+        return {"name": name, "version": str(loaded.version), "state": state, "reason": reason}
+
+
+def routes(offered: Offered, bodies: BodyReader, rollout: Rollout) -> list[Route]:
+    """The routes, wired to their objects."""
+
+    async def parameters(request: Request, *allowed: str) -> None:
+        body = json_object(await bodies.read(request.scope, request.receive) or b"{}")
+        given = body.get("parameters", {})
+        if not isinstance(given, dict) or not given.keys() <= set(allowed):
+            known = " and ".join(allowed) or "none"
+            raise Malformed(f"parameters may name {known}: neither configuration nor files are taken from a caller")
+        if not all(isinstance(value, bool) for value in given.values()):
+            raise Malformed(f"{' and '.join(allowed)} must be true or false")
+
+    async def index(request: Request) -> Response:
+        body = json_object(await bodies.read(request.scope, request.receive) or b"{}")
+        ready = body.get("ready", False)
+        if not isinstance(ready, bool):
+            raise Malformed("ready must be true or false")
+        return answer([row for row in offered.index() if row["state"] == "READY" or not ready])
+
+    async def load(request: Request) -> Response:
+        name = offered.known(request)
+        await parameters(request)
+        await rollout.reload(name)
+        offered.closed.discard(name)
+        log.info("model opened to /v2", extra={"model": name})
+        return Response()
+
+    async def unload(request: Request) -> Response:
+        name = offered.known(request)
+        await parameters(request, "unload_dependents")
+        offered.closed.add(name)
+        log.info("model closed to /v2", extra={"model": name})
+        return Response()
+
+    return [
+        post("/v2/repository/index", index),
+        post("/v2/repository/models/{model}/load", load),
+        post("/v2/repository/models/{model}/unload", unload),
+    ]
+
+
+def post(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+    """One route that takes POST alone."""
+    return Route(path, endpoint, methods=["POST"])
+
+
+def answer(body: Any, status: int = 200) -> Response:
+    """A JSON answer."""
+    return Response(orjson.dumps(body), status, media_type=JSON)

@@ -1,0 +1,61 @@
+"""What the Open Inference Protocol says of a model: its tensors, metadata and configuration, all made from its spec."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from models.pictures import PICTURE_FORMATS
+from models.spec import ModelSpec
+from service.api.openinference.codec import Accepted
+from service.api.openinference.tensors import BYTES, TensorType, datatype_of
+
+INPUT = "input"
+OUTPUT = "output"
+PLATFORM = "pytorch_state_dict"
+
+
+def accepted(spec: ModelSpec) -> Accepted:
+    """The one input and its forms: the entries as an array; encoded pictures too where the model takes pictures."""
+    array = TensorType(INPUT, datatype_of(spec.entry.dtype), (-1, *spec.entry.shape))
+    return {INPUT: [array, TensorType(INPUT, BYTES, (-1,))] if spec.picture else [array]}
+
+
+def metadata(name: str, spec: ModelSpec, versions: Sequence[int], width: int) -> dict[str, Any]:
+    """The answer of GET /v2/models/{model}; `width` is the k of the spec's values (N, k)."""
+    properties = {"summary": spec.summary}
+    if spec.picture:
+        formats = ", ".join(PICTURE_FORMATS.values())
+        properties[INPUT] = f"also {BYTES} [-1]: encoded pictures ({formats}); in JSON each as base64"
+    return {
+        "name": name,
+        "versions": [str(version) for version in versions],
+        "platform": PLATFORM,
+        "properties": properties,
+        "inputs": [_described(forms[0]) for forms in accepted(spec).values()],
+        "outputs": [_described(_output(width))],
+    }
+
+
+def configuration(name: str, spec: ModelSpec, width: int, max_batch: int) -> dict[str, Any]:
+    """The answer of GET /v2/models/{model}/config: the shapes stand there without the batch's dimension."""
+    return {
+        "name": name,
+        "platform": PLATFORM,
+        "backend": "pytorch",
+        "max_batch_size": max_batch,
+        "dynamic_batching": {},
+        "input": [_configured(forms[0]) for forms in accepted(spec).values()],
+        "output": [_configured(_output(width))],
+    }
+
+
+def _output(width: int) -> TensorType:
+    return TensorType(OUTPUT, "FP32", (-1, width))
+
+
+def _described(kind: TensorType) -> dict[str, Any]:
+    return {"name": kind.name, "datatype": kind.datatype, "shape": kind.shape}
+
+
+def _configured(kind: TensorType) -> dict[str, Any]:
+    datatype = "STRING" if kind.datatype == BYTES else kind.datatype
+    return {"name": kind.name, "data_type": f"TYPE_{datatype}", "dims": kind.shape[1:]}

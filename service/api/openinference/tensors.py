@@ -1,0 +1,177 @@
+"""The data of the Open Inference Protocol's tensors: JSON or bytes -> arrays -> JSON or bytes.
+
+Pure functions: no HTTP, no model. What cannot be read raises Malformed.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+
+from models.spec import Array
+from service.errors import Malformed
+
+BYTES = "BYTES"
+DATATYPES: Mapping[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    **{f"UINT{8 * size}": np.dtype(f"<u{size}") for size in (1, 2, 4, 8)},
+    **{f"INT{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
+    **{f"FP{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
+}
+_NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+_JSON_TYPES: Mapping[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
+_MAX_DEPTH = 100
+_SHOWN = 60  # characters of what a caller sent, in a message
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """What a tensor is: -1 in `shape` stands for any size."""
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.datatype} of shape {list(self.shape)}"
+
+
+def datatype_of(dtype: np.dtype[Any]) -> str:
+    """The protocol's name of a NumPy dtype. Raises KeyError for one that it has no name for."""
+    return BYTES if dtype.hasobject else _NAMES[dtype.newbyteorder("<")]
+
+
+def from_json(data: Any, kind: TensorType, shape: tuple[int, ...]) -> Array:
+    """Nested or flat lists, in row-major order -> an array."""
+    if kind.datatype == "FP16":
+        raise Malformed(f"input {kind.name!r}: FP16 has no form in JSON; send it as binary data")
+    if not isinstance(data, list):
+        raise Malformed(f"input {kind.name!r}: data must be a list")
+    dtype = DATATYPES.get(kind.datatype)
+    allowed = {str} if dtype is None else _JSON_TYPES[dtype.kind]
+    if not types_in(data) <= allowed:
+        words = " or ".join(sorted(kind.__name__ for kind in allowed))
+        raise Malformed(f"input {kind.name!r}: data of {kind.datatype} must be {words} values alone")
+    array = _strings(data, len(shape), kind) if dtype is None else _array(data, dtype, kind)
+    if array.shape != shape and (array.ndim != 1 or array.size != math.prod(shape)):
+        raise Malformed(f"input {kind.name!r}: data has shape {list(array.shape)}, announced as {shown(list(shape))}")
+    return array.reshape(shape)
+
+
+def from_bytes(data: memoryview, kind: TensorType, shape: tuple[int, ...]) -> Array:
+    """Binary data -> an array over the same memory where it is aligned."""
+    count = math.prod(shape)
+    if kind.datatype == BYTES:
+        return _unframed(data, count, kind.name).reshape(shape)
+    dtype = DATATYPES[kind.datatype]
+    if len(data) != count * dtype.itemsize:
+        raise Malformed(
+            f"input {kind.name!r}: {kind.datatype} of shape {shown(list(shape))} takes "
+            f"{shown(count * dtype.itemsize)} bytes, not {len(data)}",
+        )
+    if dtype.kind == "b" and np.any(np.frombuffer(data, np.uint8) > 1):
+        raise Malformed(f"input {kind.name!r}: a BOOL is a byte 0 or 1")
+    return np.require(np.frombuffer(data, dtype).reshape(shape), requirements="A")
+
+
+def elements(items: list[bytes]) -> Array:
+    """The array of a BYTES tensor, (N,)."""
+    array = np.empty(len(items), dtype=object)
+    array[:] = items
+    return array
+
+
+def to_json(values: Array) -> Any:
+    """Values as flat JSON data; NaN and the infinities as the bare words that the protocol's other servers write."""
+    if values.dtype == object:
+        return [item.decode() for item in values.flat]
+    flat = np.ascontiguousarray(values).reshape(-1)
+    if flat.dtype.kind != "f" or np.isfinite(flat).all():
+        return flat
+    words = [
+        orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY) if np.isfinite(value) else _word(value) for value in flat
+    ]
+    return orjson.Fragment(b"[" + b",".join(words) + b"]")
+
+
+def to_bytes(values: Array) -> bytes:
+    """Values as binary data: row-major, little-endian, each element of BYTES behind its length."""
+    if values.dtype == object:
+        return b"".join(len(item).to_bytes(4, "little") + item for item in values.flat)
+    return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def classes(values: Array, count: int) -> Array:
+    """Values (N, k) -> the `count` greatest of each row, at most k, as `value:index`, the greatest first."""
+    order = np.argsort(-values, axis=1, kind="stable")[:, :count]
+    named = np.empty(order.shape, dtype=object)
+    for place in np.ndindex(order.shape):
+        index = order[place]
+        named[place] = f"{values[place[0], index]!s}:{index}".encode()
+    return named
+
+
+def types_in(data: Iterable[Any], depth: int = 1) -> set[type]:
+    """The types of what stands in a tree of lists and objects.
+
+    Asked before NumPy sees it: a text among numbers would make it widen every number to the length of that text.
+    """
+    if depth > _MAX_DEPTH:
+        raise Malformed(f"the JSON is nested deeper than {_MAX_DEPTH}")
+    found = set(map(type, data))
+    if found & {list, dict}:
+        for part in data:
+            if isinstance(part, list | dict):
+                found |= types_in(part if isinstance(part, list) else part.values(), depth + 1)
+    return found - {list}
+
+
+def shown(value: Any) -> str:
+    """What a caller sent, short enough for a message."""
+    text = repr(value[:_SHOWN] if isinstance(value, str) else value)
+    return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}..."
+
+
+def _array(data: list[Any], dtype: np.dtype[Any], kind: TensorType) -> Array:
+    try:
+        array = np.asarray(data) if data else np.empty(0, dtype)
+    except ValueError as err:
+        raise Malformed(f"input {kind.name!r}: data is nested unevenly") from err
+    if dtype.kind in "ui":
+        bounds = np.iinfo(dtype)
+        if array.size and not (array.dtype.kind in "ui" and bounds.min <= array.min() <= array.max() <= bounds.max):
+            raise Malformed(f"input {kind.name!r}: {kind.datatype} is a whole number in {bounds.min}..{bounds.max}")
+    with np.errstate(over="ignore"):
+        return array.astype(dtype)
+
+
+def _strings(data: list[Any], rank: int, kind: TensorType) -> Array:
+    for _ in range(rank - 1):
+        if data and all(isinstance(part, list) for part in data):
+            data = [item for part in data for item in part]
+    if not all(isinstance(item, str) for item in data):
+        raise Malformed(f"input {kind.name!r}: data is nested unevenly")
+    return elements([item.encode() for item in data])
+
+
+def _unframed(data: memoryview, count: int, name: str) -> Array:
+    """`count` elements, each behind its length as a 32-bit number."""
+    items: list[bytes] = []
+    while data:
+        size = int.from_bytes(data[:4], "little")
+        if len(data) < 4 or size > len(data) - 4:
+            raise Malformed(f"input {name!r}: element {len(items)} is longer than the data that is left")
+        if len(items) == count:
+            raise Malformed(f"input {name!r} has more than the {count} elements of its shape")
+        items.append(bytes(data[4 : 4 + size]))
+        data = data[4 + size :]
+    if len(items) != count:
+        raise Malformed(f"input {name!r} has {len(items)} elements, its shape has {shown(count)}")
+    return elements(items)
+
+
+def _word(value: Any) -> bytes:
+    return b"NaN" if np.isnan(value) else b"Infinity" if value > 0 else b"-Infinity"

@@ -1,0 +1,43 @@
+"""POST /preview/{model}: what the network would be given for a body, after decoding and preprocessing."""
+
+from collections.abc import Mapping
+
+import orjson
+from fastapi import APIRouter, Request, Response
+
+from models.errors import TooManySamples
+from models.spec import ModelSpec
+from service.api.openapi import PREVIEW_BODY
+from service.api.predictions import in_order
+from service.api.schemas import Preview
+from service.errors import require_model
+from service.inference.decoding import BodyReader
+from service.media_types import JSON
+from service.web.multipart import MAX_FILES
+
+
+def router(specs: Mapping[str, ModelSpec], bodies: BodyReader) -> APIRouter:
+    """The route, wired to its objects."""
+    routes = APIRouter(tags=["predict"])
+
+    @routes.post(
+        "/preview/{model}",
+        summary="What the network is given",
+        response_class=Response,
+        responses={200: {"model": Preview}},
+        openapi_extra=PREVIEW_BODY,
+    )
+    async def preview(model: str, request: Request) -> Response:
+        """Takes what POST /predict/{model} takes, up to 256 samples; a sample that failed has its error in its place.
+
+        A picture comes back as the numbers that the network sees: 28x28 for a digit, found, cropped and centred.
+        """
+        require_model(model, specs)
+        samples = await bodies.samples(request.scope, request.receive, specs[model])
+        if samples.count > MAX_FILES:
+            raise TooManySamples(samples.count, MAX_FILES)
+        previews = in_order(samples.good, samples.errors)
+        content = orjson.dumps({"model": model, "samples": previews}, option=orjson.OPT_SERIALIZE_NUMPY)
+        return Response(content, media_type=JSON)
+
+    return routes

@@ -1,0 +1,178 @@
+"""Bodies of the routes outside /predict. Times are ISO 8601 in UTC."""
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictBool
+
+from service.delivery.gate import Policy
+
+
+def _from_seconds(value: object) -> object:
+    return datetime.fromtimestamp(value, UTC) if isinstance(value, float | int) else value
+
+
+def _no_bare_number(value: object) -> object:
+    """Else 2026 would be a moment in 1970."""
+    if isinstance(value, str) and not re.match(r"\d{4}-", value):
+        raise ValueError("write a time as 2026-11-23T19:00:00Z")
+    return value
+
+
+def _only_a_number(value: object) -> object:
+    """Else true would be version 1."""
+    if isinstance(value, bool | str):
+        raise ValueError("a version is a whole number")  # noqa: TRY004 - what pydantic takes for a fault of the value
+    return value
+
+
+Moment = Annotated[datetime, BeforeValidator(_no_bare_number)]
+Time = Annotated[
+    datetime,
+    BeforeValidator(_from_seconds),
+    PlainSerializer(lambda at: at.isoformat(timespec="milliseconds").replace("+00:00", "Z"), return_type=str),
+]
+
+
+class ModelInfo(BaseModel):
+    """One model: what it takes, what answers for it now, and how it can be trained."""
+
+    name: str
+    summary: str
+    live: int | None = Field(description="the version that should answer; null: none yet")
+    loaded: int | None = Field(description="the version that answers in this process")
+    fault: str | None = Field(description="why the live version is not loaded")
+    device: str
+    backend: str | None = Field(description="what computes in this process: onnxruntime, eager (PyTorch), compile")
+    media_types: list[str] = Field(description="what POST /predict/{name} takes")
+    body_schema: dict[str, Any] = Field(description="JSON schema of an application/json body")
+    example: dict[str, Any] = Field(description="a valid application/json body")
+    prediction_schema: dict[str, Any] = Field(description="JSON schema of one prediction of the answer")
+    hyperparameters: dict[str, Any] | None = Field(description="JSON schema of the recipe's config; null: no recipe")
+    metric: str | None = Field(description="the figure that decides between two versions")
+    higher_is_better: bool | None
+
+
+class ModelList(BaseModel):
+    """Every model of this installation."""
+
+    models: list[ModelInfo]
+
+
+class Preview(BaseModel):
+    """What a network is given for a body: one entry a sample, in order."""
+
+    model: str
+    samples: list[Any] = Field(description="nested lists of numbers, in the shape that the network takes")
+
+
+class VersionInfo(BaseModel):
+    """One registered checkpoint."""
+
+    version: int
+    created_at: Time
+    job: str | None = Field(description="the job that made it; null: it came from elsewhere")
+    metrics: dict[str, float]
+    config: dict[str, Any]
+    arguments: dict[str, Any] = Field(description="constructor arguments of the network")
+    sha256: str
+    dataset: str
+    torch: str
+    command: str
+    live: bool
+
+
+class VersionList(BaseModel):
+    """Every version of a model, the oldest first."""
+
+    versions: list[VersionInfo]
+
+
+class PromoteRequest(BaseModel):
+    """Which version is to go live."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Annotated[int, BeforeValidator(_only_a_number)] = Field(ge=1, le=2**31 - 1)
+
+
+class Promoted(BaseModel):
+    """What is live now, and what was before."""
+
+    model: str
+    live: int
+    previous: int | None
+
+
+class PromotionInfo(BaseModel):
+    """From `at` on, `version` was live."""
+
+    version: int
+    action: Literal["promote", "rollback"]
+    at: Time
+    by: str = Field(description='a job\'s id, a key\'s scope, "anyone" where there are no keys, or "start"')
+    reason: str
+
+
+class History(BaseModel):
+    """The promotions of a model, the oldest first."""
+
+    model: str
+    live: int | None = Field(description="the version that is live, or was at the time asked for")
+    promotions: list[PromotionInfo]
+
+
+class TrainRequest(BaseModel):
+    """What to train, and when it may go live."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str
+    config: dict[str, Any] = Field(default_factory=dict, description="hyperparameters; the others have their defaults")
+    promote: Policy = "if_better"
+    tensorboard: StrictBool = Field(
+        False,
+        description="also write TensorBoard event files, into STORE/jobs/ID/tensorboard",
+    )
+
+
+class JobInfo(BaseModel):
+    """One training job."""
+
+    id: str
+    model: str
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
+    config: dict[str, Any] = Field(description="every hyperparameter")
+    promote: Policy
+    tensorboard: bool
+    attempt: int
+    progress: dict[str, Any] | None = Field(description="the last point reported: epoch, step, loss, metrics")
+    version: int | None = Field(description="what came out of it")
+    gate: dict[str, Any] | None = Field(description="whether it went live, and why")
+    error: dict[str, str] | None
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+
+
+class JobPage(BaseModel):
+    """Jobs, the newest first. `cursor` asks for the next page; null: there is none."""
+
+    jobs: list[JobInfo]
+    cursor: str | None
+
+
+class JobHistory(BaseModel):
+    """Every point that a job reported, in order."""
+
+    job: str
+    points: list[dict[str, Any]]
+
+
+class Health(BaseModel):
+    """`reasons` names, by model, what keeps the service from being ready."""
+
+    status: str
+    reasons: dict[str, str] = Field(default_factory=dict)
+    without_live_version: list[str] = Field(default_factory=list, description="models that wait for a first version")

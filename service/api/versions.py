@@ -1,0 +1,113 @@
+"""Versions and what is live: look, register, promote, roll back."""
+
+import asyncio
+from collections.abc import Mapping
+from datetime import UTC
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse
+
+from models.spec import ModelSpec
+from service.api.openapi import CHECKPOINT_BODY
+from service.api.schemas import History, Moment, Promoted, PromoteRequest, PromotionInfo, VersionInfo, VersionList
+from service.delivery.registry import Registry, Version
+from service.delivery.rollout import Rollout
+from service.delivery.uploads import Importer
+from service.errors import NotFound, require_model
+from service.inference.decoding import BodyReader
+from service.media_types import OCTETS
+from service.web.auth import caller
+from service.web.json_limit import Bounded
+
+
+def versions_router(
+    specs: Mapping[str, ModelSpec],
+    registry: Registry,
+    importer: Importer,
+    bodies: BodyReader,
+) -> APIRouter:
+    """The routes over versions, wired to their objects."""
+    routes = APIRouter(tags=["versions"])
+
+    async def version_of(model: str, number: int) -> Version:
+        return await asyncio.to_thread(registry.version, _known(specs, model), number)
+
+    @routes.get("/models/{model}/versions", summary="Its versions, the oldest first")
+    async def list_versions(model: str) -> VersionList:
+        found = await asyncio.to_thread(registry.versions, _known(specs, model))
+        live = (await asyncio.to_thread(registry.live)).get(model)
+        return VersionList(versions=[_info(version, live) for version in found])
+
+    @routes.get("/models/{model}/versions/{version}", summary="One version")
+    async def get_version(model: str, version: int) -> VersionInfo:
+        found = await version_of(model, version)
+        return _info(found, (await asyncio.to_thread(registry.live)).get(model))
+
+    @routes.get(
+        "/models/{model}/versions/{version}/checkpoint",
+        summary="Its state_dict file",
+        response_class=FileResponse,
+        responses={200: {"content": {OCTETS: {}}}},
+    )
+    async def checkpoint(model: str, version: int) -> FileResponse:
+        path = registry.path(await version_of(model, version))
+        if not path.is_file():
+            raise NotFound(f"the checkpoint file of version {version} of {model} is gone from the store")
+        return FileResponse(path, media_type=OCTETS, filename=f"{model}-{version}.pt")
+
+    @routes.post(
+        "/models/{model}/versions",
+        status_code=201,
+        summary="Register a state_dict",
+        openapi_extra=CHECKPOINT_BODY,
+    )
+    async def add_version(model: str, request: Request, arguments: str = "{}") -> VersionInfo:
+        """As torch.save or safetensors write it. It is evaluated where the data set is at hand, and not promoted."""
+        content = await bodies.read(request.scope, request.receive)
+        return _info(await importer.register(_known(specs, model), content, arguments), None)
+
+    return routes
+
+
+def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollout: Rollout) -> APIRouter:
+    """The routes over what is live, wired to their objects."""
+    routes = APIRouter(tags=["promotions"], route_class=Bounded)
+
+    @routes.post("/models/{model}/promote", summary="Make a version live")
+    async def promote(model: str, body: PromoteRequest, request: Request) -> Promoted:
+        """The version is loaded and warmed up before anything changes; a broken checkpoint is a 409."""
+        previous = await rollout.promote(_known(specs, model), body.version, caller(request.scope))
+        return Promoted(model=model, live=body.version, previous=previous)
+
+    @routes.post("/models/{model}/rollback", summary="Make the version before live again")
+    async def rollback(model: str, request: Request) -> Promoted:
+        live, previous = await rollout.rollback(_known(specs, model), caller(request.scope))
+        return Promoted(model=model, live=live, previous=previous)
+
+    @routes.get("/models/{model}/promotions", summary="What was live when")
+    async def promotions(model: str, at: Moment | None = None) -> History:
+        moment = None if at is None else (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
+        rows = await asyncio.to_thread(registry.history, _known(specs, model), moment)
+        infos = [PromotionInfo.model_validate(row, from_attributes=True) for row in rows]
+        return History(model=model, live=rows[-1].version if rows else None, promotions=infos)
+
+    return routes
+
+
+def _known(specs: Mapping[str, ModelSpec], model: str) -> str:
+    """The model's name. Raises NotFound."""
+    require_model(model, specs)
+    return model
+
+
+def _info(version: Version, live: int | None) -> VersionInfo:
+    return VersionInfo(
+        version=version.version,
+        created_at=version.created_at,
+        job=version.job,
+        live=version.version == live,
+        **{
+            key: version.record[key]
+            for key in ("metrics", "config", "arguments", "sha256", "dataset", "torch", "command")
+        },
+    )

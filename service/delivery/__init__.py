@@ -1,0 +1,1 @@
+"""Which version answers: registry, gate, rollout, uploads."""

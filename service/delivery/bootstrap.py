@@ -1,0 +1,55 @@
+"""The checkpoints that come with the models: the first version of a model that has none."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from models.checkpoints import record as records
+from models.checkpoints.record import Record
+from models.checkpoints.storage import keep
+from models.errors import CheckpointError
+from service.delivery.registry import Registry
+from service.store.database import Store
+
+log = logging.getLogger(__name__)
+_FIRST = 1  # the number that it will have
+
+
+def register_shipped(
+    store: Store,
+    models: Iterable[str],
+    folder: Path,
+    load: Callable[[str, int, Path, Record], object],
+) -> Mapping[str, str]:
+    """Register and promote `folder`/NAME.pt for every model without a version. Model -> what is wrong with its file.
+
+    `load` tries a checkpoint (see Engine.load): one that it refuses with CheckpointError is no version.
+    """
+    registry = Registry(store)
+    faults: dict[str, str] = {}
+    for name in models:
+        path = folder / f"{name}.pt"
+        if not records.exists(path) or registry.versions(name):
+            continue
+        try:
+            _, record = records.read_verified(name, path)
+            load(name, _FIRST, path, record)
+        except CheckpointError as err:
+            faults[name] = str(err)
+            log.error("shipped checkpoint not registered", extra={"model": name, "reason": str(err)})  # noqa: TRY400
+        else:
+            _register(store, registry, name, path, record)
+    return faults
+
+
+def _register(store: Store, registry: Registry, name: str, path: Path, record: Record) -> None:
+    """A copy of the file becomes version 1, unless another process was quicker."""
+    with store.write() as connection:
+        if registry.count(connection, name):
+            return
+        kept = keep(path.read_bytes(), store.folder, name)
+        now = time.time()
+        version = registry.add(connection, name, kept, record, job=None, now=now)
+        registry.promote(connection, name, version, by="start", reason="shipped with the service", now=now)
+    log.info("shipped checkpoint registered", extra={"model": name, "version": version})

@@ -1,0 +1,170 @@
+"""Versions and promotions: add, live, promote, roll back, history. Both tables only grow.
+
+The live version is what a replay of the promotions says: promote pushes a version, rollback takes the top one off.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from models.checkpoints.record import Record
+from service.errors import Conflict, NotFound
+from service.store.database import Store
+from service.store.tables import promotions, versions
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Version:
+    """One registered checkpoint. `path` is relative to the store folder; `job` is None for those from elsewhere."""
+
+    model: str
+    version: int
+    created_at: float
+    job: str | None
+    path: str
+    record: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion:
+    """One row of the history: from `at` on, `version` was live."""
+
+    id: int
+    model: str
+    version: int
+    action: str
+    at: float
+    by: str
+    reason: str
+
+
+class Registry:
+    """The two tables. Methods with a connection take part in the caller's transaction."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def path(self, version: Version) -> Path:
+        """Where the version's checkpoint lies."""
+        return self._store.folder / version.path
+
+    def add(
+        self,
+        connection: Connection,
+        model: str,
+        path: Path,
+        record: Record,
+        *,
+        job: str | None,
+        now: float,
+    ) -> int:
+        """Register the checkpoint at `path`, which must lie in the store folder, under the next number."""
+        top = connection.scalar(select(func.max(versions.c.version)).where(versions.c.model == model)) or 0
+        connection.execute(
+            versions.insert().values(
+                model=model,
+                version=top + 1,
+                created_at=now,
+                job=job,
+                path=path.relative_to(self._store.folder).as_posix(),
+                record=asdict(record),
+            ),
+        )
+        return int(top) + 1
+
+    def count(self, connection: Connection, model: str) -> int:
+        """How many versions a model has, in this transaction."""
+        query = select(func.count()).select_from(versions).where(versions.c.model == model)
+        return connection.scalar(query) or 0
+
+    def versions(self, model: str) -> Sequence[Version]:
+        """Every version of a model, the oldest first."""
+        query = select(versions).where(versions.c.model == model).order_by(versions.c.version)
+        with self._store.read() as connection:
+            return [Version(**row) for row in connection.execute(query).mappings()]
+
+    def version(self, model: str, number: int) -> Version:
+        """One version. Raises NotFound, also for a number that the database could not even hold."""
+        if not 0 < number < 2**31:
+            raise NotFound(f"{model} has no version {number}; GET /models/{model}/versions lists them")
+        query = select(versions).where(versions.c.model == model, versions.c.version == number)
+        with self._store.read() as connection:
+            row = connection.execute(query).mappings().one_or_none()
+        if row is None:
+            raise NotFound(f"{model} has no version {number}; GET /models/{model}/versions lists them")
+        return Version(**row)
+
+    def live(self) -> Mapping[str, int]:
+        """Model -> the version that should answer, for every model that has one."""
+        last = select(func.max(promotions.c.id)).group_by(promotions.c.model)
+        query = select(promotions.c.model, promotions.c.version).where(promotions.c.id.in_(last))
+        with self._store.read() as connection:
+            return {row.model: row.version for row in connection.execute(query)}
+
+    def live_of(self, connection: Connection, model: str) -> int | None:
+        """The version of `model` that is live in this transaction."""
+        stack = _replay(_rows(connection, model))
+        return stack[-1] if stack else None
+
+    def promote(
+        self,
+        connection: Connection,
+        model: str,
+        version: int,
+        *,
+        by: str,
+        reason: str,
+        now: float,
+    ) -> int | None:
+        """Make `version` live and return the one before. What is live already stays so, without a row."""
+        previous = self.live_of(connection, model)
+        if previous != version:
+            _append(connection, model=model, version=version, action="promote", at=now, by=by, reason=reason)
+        return previous
+
+    def rollback_target(self, model: str) -> int:
+        """The version that a rollback would make live. Raises Conflict where there is none."""
+        with self._store.read() as connection:
+            return _below_top(model, _replay(_rows(connection, model)))
+
+    def rollback(self, connection: Connection, model: str, *, by: str, reason: str, now: float) -> tuple[int, int]:
+        """Make the version before the live one live: (now live, before). Raises Conflict where there is none."""
+        stack = _replay(_rows(connection, model))
+        target = _below_top(model, stack)
+        _append(connection, model=model, version=target, action="rollback", at=now, by=by, reason=reason)
+        return target, stack[-1]
+
+    def history(self, model: str, at: float | None = None) -> Sequence[Promotion]:
+        """The promotions of a model, the oldest first; with `at`, those until then."""
+        with self._store.read() as connection:
+            rows = _rows(connection, model)
+        return [row for row in rows if at is None or row.at <= at]
+
+
+def _rows(connection: Connection, model: str) -> Sequence[Promotion]:
+    query = select(promotions).where(promotions.c.model == model).order_by(promotions.c.id)
+    return [Promotion(**row) for row in connection.execute(query).mappings()]
+
+
+def _replay(rows: Sequence[Promotion]) -> list[int]:
+    """The stack of versions; the last one is live."""
+    stack: list[int] = []
+    for row in rows:
+        if row.action == "rollback":
+            stack.pop()
+        else:
+            stack.append(row.version)
+    return stack
+
+
+def _below_top(model: str, stack: Sequence[int]) -> int:
+    if len(stack) < 2:
+        raise Conflict(f"{model} has nothing to roll back to: promote a version first")
+    return stack[-2]
+
+
+def _append(connection: Connection, **values: Any) -> None:
+    connection.execute(promotions.insert().values(**values))

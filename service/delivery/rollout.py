@@ -1,0 +1,216 @@
+"""The loaded networks follow the promotions, in every web process."""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+
+from models.checkpoints.record import Record
+from models.errors import CheckpointError
+from models.spec import ModelSpec
+from service.delivery.bootstrap import register_shipped
+from service.delivery.registry import Registry, Version
+from service.errors import Conflict, NothingLive, StoreUnavailable
+from service.inference.engine import Engine, Loaded
+from service.store.database import Store
+from service.telemetry.metrics import Metrics
+
+log = logging.getLogger(__name__)
+_POLL_S = 0.5
+_FOLLOW_S = 2.0  # in which every web process has followed
+_LOOK_S = 0.05
+_RETRY_S = 5.0  # after a version could not be loaded
+_PINNED = 4  # versions that are not live but were asked for by number, kept loaded
+
+
+class Rollout:
+    """What should be live, what is loaded, and why they differ where they do. It follows while it is entered.
+
+    Loading and warming up happen off the request path; a version that cannot be loaded leaves the old one answering,
+    and is tried again. While the database is away, what is loaded goes on answering.
+    """
+
+    def __init__(
+        self,
+        specs: Mapping[str, ModelSpec],
+        store: Store,
+        pretrained: Path,
+        engine: Engine,
+        metrics: Metrics,
+    ) -> None:
+        self._specs = specs
+        self._store = store
+        self._registry = Registry(store)
+        self._pretrained = pretrained
+        self._engine = engine
+        self._metrics = metrics
+        self._turn = asyncio.Lock()  # one change of what is live at a time, in this process
+        self._prepared = False
+        self._retry_at: dict[tuple[str, int], float] = {}
+        self._pinned: OrderedDict[tuple[str, int], Loaded] = OrderedDict()
+        self.live: dict[str, int] = {}
+        self.faults: dict[str, str] = {}
+        self.store_fault: str | None = None
+
+    @property
+    def not_ready(self) -> dict[str, str]:
+        """Why the service is not ready, by model: it has, or should have, a live version and none answers."""
+        reasons = {model: fault for model, fault in self.faults.items() if self._engine.loaded(model) is None}
+        if not self._prepared:
+            reasons["store"] = self.store_fault or "the store is being prepared"
+        return reasons
+
+    async def __aenter__(self) -> None:
+        await self.follow()
+        self._following = asyncio.create_task(self._run())
+
+    async def __aexit__(self, *_: object) -> None:
+        self._following.cancel()
+        await asyncio.gather(self._following, return_exceptions=True)
+
+    async def follow(self) -> None:
+        """Bring what is loaded to what should be live, once."""
+        try:
+            async with self._turn:
+                if not self._prepared:
+                    await asyncio.to_thread(self._prepare)
+                live = await asyncio.to_thread(self._registry.live)
+                self.live = {model: version for model, version in live.items() if model in self._specs}
+                await asyncio.gather(*(self._bring_up(*wanted) for wanted in self.live.items()))
+        except StoreUnavailable as err:
+            if self.store_fault is None:
+                log.warning("store unavailable: what is loaded goes on answering", extra={"reason": err.detail})
+            self.store_fault = err.detail
+        else:
+            if self.store_fault is not None:
+                log.info("store is back")
+            self.store_fault = None
+
+    async def promote(self, model: str, number: int, by: str) -> int | None:
+        """Load and warm up a version, then make it live; the one before. Raises NotFound, Conflict."""
+        async with self._turn:
+            loaded = await self._verified(model, number)
+
+            def commit() -> int | None:
+                with self._store.write() as connection:
+                    return self._registry.promote(
+                        connection,
+                        model,
+                        number,
+                        by=by,
+                        reason="promoted by hand",
+                        now=time.time(),
+                    )
+
+            previous = await asyncio.to_thread(commit)
+            self._swap(loaded)
+        await self._everywhere(model, number)
+        return previous
+
+    async def rollback(self, model: str, by: str) -> tuple[int, int]:
+        """Make the version before the live one live: (now live, before). Raises Conflict."""
+        async with self._turn:
+            target = await asyncio.to_thread(self._registry.rollback_target, model)
+            loaded = await self._verified(model, target)
+
+            def commit() -> tuple[int, int]:
+                with self._store.write() as connection:
+                    done = self._registry.rollback(
+                        connection,
+                        model,
+                        by=by,
+                        reason="rolled back by hand",
+                        now=time.time(),
+                    )
+                    if done[0] != target:
+                        raise Conflict(f"another version of {model} went live in this moment: look, then try again")
+                    return done
+
+            done = await asyncio.to_thread(commit)
+            self._swap(loaded)
+        await self._everywhere(model, target)
+        return done
+
+    async def reload(self, model: str) -> None:
+        """Load the live version anew. Raises NothingLive, or Conflict: then what answered goes on answering."""
+        async with self._turn:
+            live = await asyncio.to_thread(self._registry.live)
+            if model not in live:
+                raise NothingLive(f"{model} has no live version that could be loaded: promote one")
+            self._swap(await self._verified(model, live[model]))
+
+    async def pinned(self, model: str, number: int) -> Loaded:
+        """A version by its number, live or not; the last few are kept. Raises NotFound, Conflict."""
+        live = self._engine.loaded(model)
+        if live is not None and live.version == number:
+            return live
+        if (model, number) not in self._pinned:
+            self._pinned[model, number] = await self._verified(model, number)
+            while len(self._pinned) > _PINNED:
+                self._pinned.popitem(last=False)
+        self._pinned.move_to_end((model, number))
+        return self._pinned[model, number]
+
+    async def _everywhere(self, model: str, number: int) -> None:
+        """Wait until each web process of this service answers with that version, if it is not long about it."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FOLLOW_S):
+                while await asyncio.to_thread(self._metrics.loaded_everywhere, model) != {number}:  # noqa: ASYNC110
+                    await asyncio.sleep(_LOOK_S)
+
+    async def _run(self) -> None:
+        while True:
+            await asyncio.sleep(_POLL_S)
+            try:
+                await self.follow()
+            except Exception:  # one of the three edges: batch, job, rollout
+                log.exception("rollout failed, it is tried again")
+
+    def _prepare(self) -> None:
+        self._store.migrate()
+        broken = register_shipped(self._store, self._specs, self._pretrained, self._engine.load)
+        for model in broken:
+            self._metrics.load_failures.labels(model).inc()
+        self.faults.update(broken)
+        self._prepared = True
+
+    async def _bring_up(self, model: str, number: int) -> None:
+        loaded = self._engine.loaded(model)
+        if loaded is not None and loaded.version == number:
+            return
+        if time.monotonic() < self._retry_at.get((model, number), 0):
+            return
+        try:
+            version = await asyncio.to_thread(self._registry.version, model, number)
+            self._swap(await self._load(version))
+        except CheckpointError as err:
+            self._retry_at[model, number] = time.monotonic() + _RETRY_S
+            self._metrics.load_failures.labels(model).inc()
+            if self.faults.get(model) != str(err):
+                log.error("version not loaded", extra={"model": model, "version": number, "reason": str(err)})  # noqa: TRY400
+            self.faults[model] = str(err)
+
+    async def _verified(self, model: str, number: int) -> Loaded:
+        """The version, loaded and warmed up. Raises NotFound, and Conflict where its checkpoint is broken."""
+        version = await asyncio.to_thread(self._registry.version, model, number)
+        try:
+            return await self._load(version)
+        except CheckpointError as err:
+            self._metrics.load_failures.labels(model).inc()
+            raise Conflict(f"version {number} of {model} cannot be loaded, nothing was changed: {err}") from err
+
+    async def _load(self, version: Version) -> Loaded:
+        path, record = self._registry.path(version), Record(**version.record)
+        return await asyncio.to_thread(self._engine.load, version.model, version.version, path, record)
+
+    def _swap(self, loaded: Loaded) -> None:
+        before = self._engine.loaded(loaded.model)
+        self._engine.swap(loaded)
+        self.live[loaded.model] = loaded.version
+        self.faults.pop(loaded.model, None)
+        self._metrics.loaded(loaded.model, loaded.version, loaded.network.backend)
+        fields = {"model": loaded.model, "version": loaded.version, "before": before.version if before else None}
+        log.info("version live", extra=fields)

@@ -1,0 +1,1 @@
+"""Subprocesses and threads that do work off the event loop."""

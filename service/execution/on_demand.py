@@ -1,0 +1,53 @@
+"""A child that is kept for the next order, for a while. See child.py."""
+
+import threading
+
+from models.messages import Message
+from service.execution.process import Child, StartChild
+
+
+class Standby:
+    """Starts a child for the first order, keeps it for `idle_s` after the last one, and ends it when it is silent.
+
+    Callers in several threads take turns.
+    """
+
+    def __init__(self, start_child: StartChild, *, answer_s: float, idle_s: float) -> None:
+        self._start_child = start_child
+        self._answer_s = answer_s
+        self._idle_s = idle_s
+        self._turn = threading.Lock()
+        self._child: Child | None = None
+        self._idle: threading.Timer | None = None
+
+    @property
+    def warm(self) -> bool:
+        """Whether a child is at hand."""
+        return self._child is not None
+
+    def do(self, order: Message) -> Message | None:
+        """The child's last word on an order; None where there was none in time, or it died."""
+        with self._turn:
+            if self._idle:
+                self._idle.cancel()
+            self._child = self._child or self._start_child()
+            answer = self._child.ask(order, self._answer_s)
+            if answer is None:
+                self._stop()
+                return None
+            self._idle = threading.Timer(self._idle_s, self.close)
+            self._idle.daemon = True
+            self._idle.start()
+            return answer
+
+    def close(self) -> None:
+        """End the child, if there is one."""
+        with self._turn:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._idle:
+            self._idle.cancel()
+        if self._child:
+            self._child.stop()
+        self._child = self._idle = None

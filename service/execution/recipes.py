@@ -1,0 +1,114 @@
+"""What this installation can train: each recipe's hyperparameters, asked of a process of its own.
+
+The web process never imports training. `python -m training --schemas` prints what it needs to know; the process
+ends before the first job, so that its memory is not the web process's.
+"""
+
+import asyncio
+import contextlib
+import logging
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import orjson
+from jsonschema import Draft202012Validator
+
+import models
+from models.checkpoints.files import sources_digest, write_whole
+from service.errors import Invalid
+
+log = logging.getLogger(__name__)
+_ROOT = Path(models.__file__).parents[1]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecipeSchema:
+    """A recipe as the web process knows it. `hyperparameters` is a JSON schema with defaults and bounds."""
+
+    hyperparameters: Mapping[str, Any]
+    metric: str
+    higher_is_better: bool
+
+
+ReadRecipes = Callable[[], Awaitable[Mapping[str, RecipeSchema]]]
+
+
+async def read_recipes(store: Path) -> Mapping[str, RecipeSchema]:
+    """Model name -> its recipe. Empty, with an error in the log, where training cannot be imported.
+
+    The answer is kept in the store, for as long as the code that gave it is the same: asking takes seconds of a core.
+    """
+    kept = store / "recipes" / f"{sources_digest('models', 'training')[:24]}-{version('pydantic')}.json"
+    try:
+        return _parsed(await asyncio.to_thread(kept.read_bytes))
+    except (OSError, ValueError, TypeError, AttributeError):  # not there, or nothing that this wrote
+        pass
+    output = await _asked()
+    if output:
+        with contextlib.suppress(OSError):  # the next start asks again
+            await asyncio.to_thread(write_whole, output, kept)
+    return _parsed(output or b"{}")
+
+
+async def _asked() -> bytes:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "training",
+        "--schemas",
+        cwd=_ROOT,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        output, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode:
+        log.error("recipes not read: python -m training --schemas failed", extra={"exit": process.returncode})
+        return b""
+    return output
+
+
+def _parsed(output: bytes) -> Mapping[str, RecipeSchema]:
+    return {name: RecipeSchema(**fields) for name, fields in orjson.loads(output).items()}
+
+
+class Recipes:
+    """The recipes, asked for once, while the service is already answering: `async with` it, then call it."""
+
+    def __init__(self, read: ReadRecipes) -> None:
+        self._read = read
+
+    async def __aenter__(self) -> None:
+        self._reading = asyncio.ensure_future(self._read())
+
+    async def __aexit__(self, *_: object) -> None:
+        self._reading.cancel()
+        await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def __call__(self) -> Mapping[str, RecipeSchema]:
+        """Model name -> its recipe. A caller that goes away stops nobody else from learning it."""
+        return await asyncio.shield(self._reading)
+
+
+def complete_config(model: str, recipes: Mapping[str, RecipeSchema], config: Mapping[str, Any]) -> dict[str, Any]:
+    """`config` with the recipe's defaults for what it leaves out. Raises Invalid, naming each bad hyperparameter."""
+    if model not in recipes:
+        raise Invalid(f"{model} has no recipe: it can be served, not trained")
+    schema = recipes[model].hyperparameters
+    known = schema["properties"]
+    faults = [
+        f"{name}: there is no such hyperparameter; there are {', '.join(known)}" for name in config if name not in known
+    ]
+    for name in known.keys() & config.keys():
+        errors = Draft202012Validator(known[name]).iter_errors(config[name])
+        faults += [f"{name}: {error.message[:200]}" for error in errors]
+    if faults:
+        raise Invalid("; ".join(sorted(faults)))
+    return {name: config.get(name, field.get("default")) for name, field in known.items()}

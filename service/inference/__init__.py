@@ -1,0 +1,1 @@
+"""From bytes to answers, without HTTP: decoding, admission control, batching, backends."""

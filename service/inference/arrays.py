@@ -1,0 +1,171 @@
+"""Request bodies -> entries: JSON, .npy arrays, pictures. No HTTP in here, and no network."""
+
+import io
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from tokenize import TokenError
+from typing import Any
+
+import numpy as np
+import orjson
+
+from models.errors import InvalidInput, MalformedInput, TooManySamples
+from models.spec import Array, Entry
+
+MAX_SAMPLES = 16_384  # in one body: bounds the answer, as the body's bytes alone do not
+_MAX_DEPTH = 64  # of nested lists: what a NumPy array can have
+_NPY_MAGIC = b"\x93NUMPY"
+_NPY_HEADER_LIMIT = 4096  # bytes; NumPy's own is 10,000. An honest header is about 120.
+
+
+@dataclass(frozen=True, slots=True)
+class Entries:
+    """What a body holds: the good entries in order, stacked, and what is wrong with each other one, by position."""
+
+    good: Array
+    errors: Mapping[int, InvalidInput] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.good) + len(self.errors)
+
+
+def from_json(content: bytes, entry: Entry) -> Entries:
+    """`{"inputs": [...]}` -> entries (N, *shape). A bad entry is an error of its own.
+
+    Raises MalformedInput where the body is no JSON, InvalidInput where it has no list of inputs.
+    """
+    try:
+        body = orjson.loads(content)
+    except orjson.JSONDecodeError as err:
+        raise MalformedInput("Malformed JSON", f"the body is no valid JSON: {err}") from err
+    if not isinstance(body, dict) or set(body) != {"inputs"}:
+        raise InvalidInput("Wrong body", 'send a JSON object with the one field "inputs": {"inputs": [...]}')
+    inputs = body["inputs"]
+    if not isinstance(inputs, list) or not inputs:
+        raise InvalidInput("Wrong inputs", '"inputs" must be a list of at least one sample')
+    if len(inputs) > MAX_SAMPLES:
+        raise TooManySamples(len(inputs), MAX_SAMPLES)
+    if b"true" in content or b"false" in content or content.count(b'"') > 2:
+        return _one_by_one(
+            inputs,
+            entry,
+        )  # NumPy would read [true, 2] as [1, 2], and ["text", 2] as two texts that long
+    return _together(inputs, entry)
+
+
+def from_npy(content: bytes, entry: Entry) -> Entries:
+    """The bytes of a .npy file with an array (N, *shape) -> entries. Pickled arrays are refused.
+
+    Raises MalformedInput where the bytes are no .npy file, InvalidInput where shape or dtype do not fit.
+    """
+    return from_array(_read_npy(content), entry)
+
+
+def from_array(array: Array, entry: Entry) -> Entries:
+    """An array (N, *shape) -> entries; those with a number out of bounds are errors.
+
+    Raises InvalidInput where shape or dtype do not fit.
+    """
+    wanted = f"{entry.dtype.name} array of shape (N{''.join(f', {size}' for size in entry.shape)})"
+    if array.ndim == 0 or array.shape[1:] != entry.shape or len(array) == 0:
+        raise InvalidInput("Wrong shape", f"the array has shape {array.shape}; send a {wanted}, N at least 1")
+    if len(array) > MAX_SAMPLES:
+        raise TooManySamples(len(array), MAX_SAMPLES)
+    if array.dtype == entry.dtype and entry.dtype.kind == "u":
+        return Entries(array)
+    if entry.dtype.kind == "u" or array.dtype.kind not in "fiu":
+        raise InvalidInput("Wrong dtype", f"the array has dtype {array.dtype.name}; send a {wanted}")
+    return _in_range(array, entry)
+
+
+def _read_npy(content: bytes) -> Array:
+    file = io.BytesIO(content)
+    if not content.startswith(_NPY_MAGIC):
+        raise MalformedInput("No .npy file", "the body is no .npy file; write it with numpy.save")
+    try:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read(file, max_header_size=_NPY_HEADER_LIMIT)
+    except (ValueError, SyntaxError, EOFError, TypeError, RecursionError, MemoryError, TokenError) as err:
+        raise MalformedInput("No .npy file", "the header of the .npy file cannot be read") from err
+    if dtype.hasobject:
+        raise InvalidInput("Pickled array", "arrays of Python objects are refused; send numbers")
+    size = math.prod(shape) * dtype.itemsize
+    rest = len(content) - file.tell()
+    if min(shape, default=0) < 0 or size != rest or dtype.itemsize == 0:
+        raise MalformedInput("Wrong length", f"the .npy header promises {size} bytes of data, the body has {rest}")
+    flat = np.frombuffer(content, dtype=dtype, offset=file.tell())
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def _together(inputs: list[Any], entry: Entry) -> Entries:
+    """All entries in one conversion; where they are not all of one form, one by one to find the bad ones."""
+    try:
+        array = _numbers(inputs)
+    except (ValueError, TypeError, OverflowError):
+        return _one_by_one(inputs, entry)
+    return _in_range(array, entry) if array.shape[1:] == entry.shape else _one_by_one(inputs, entry)
+
+
+def _one_by_one(inputs: list[Any], entry: Entry) -> Entries:
+    good: list[Array] = []
+    errors: dict[int, InvalidInput] = {}
+    for position, value in enumerate(inputs):
+        try:
+            good.append(_one(value, entry))
+        except InvalidInput as err:
+            errors[position] = err.alone()
+    return stacked(good, errors, entry)
+
+
+def stacked(good: Sequence[Array], errors: Mapping[int, InvalidInput], entry: Entry) -> Entries:
+    """Entries that were read one by one."""
+    return Entries(np.stack(good) if good else np.empty((0, *entry.shape), entry.dtype), errors)
+
+
+def _one(value: Any, entry: Entry) -> Array:
+    """One entry of a JSON body. Raises InvalidInput."""
+    shape = list(entry.shape)
+    try:
+        if _has_other_than_numbers(value):
+            raise TypeError("booleans and texts are no numbers")
+        array = _numbers(value)
+    except (ValueError, TypeError, OverflowError) as err:
+        raise InvalidInput("Wrong sample", f"a sample must be numbers in shape {shape}") from err
+    if array.shape != entry.shape:
+        raise InvalidInput("Wrong shape", f"the sample has shape {list(array.shape)}; it must be {shape}")
+    checked = _in_range(array[None], entry)
+    if checked.errors:
+        raise checked.errors[0]
+    sample: Array = checked.good[0]
+    return sample
+
+
+def _numbers(value: Any) -> Array:
+    """Nested lists of numbers -> float64. Raises TypeError for anything but numbers, ValueError where ragged."""
+    array = np.asarray(value)
+    if array.dtype.kind not in "fiu":
+        raise TypeError("not numbers alone")
+    return array.astype(np.float64, copy=False)
+
+
+def _has_other_than_numbers(value: Any, depth: int = 0) -> bool:
+    if isinstance(value, list):
+        return depth > _MAX_DEPTH or any(_has_other_than_numbers(item, depth + 1) for item in value)
+    return isinstance(value, bool | str)
+
+
+def _in_range(array: Array, entry: Entry) -> Entries:
+    """Entries (N, *shape) of any real dtype -> the entry's dtype; those with a number out of bounds are errors."""
+    if array.dtype.itemsize < 4:
+        array = array.astype(np.float32)  # float16 cannot even hold the bounds
+    flat = array.reshape(len(array), -1)
+    with np.errstate(invalid="ignore"):
+        bad: Array = ~np.all((flat >= entry.low) & (flat <= entry.high), axis=1)
+    rounded = np.rint(array) if entry.dtype.kind == "u" else array
+    if not bad.any():
+        return Entries(rounded.astype(entry.dtype))
+    detail = f"every number must be finite and between {entry.low:g} and {entry.high:g}"
+    errors = {int(position): InvalidInput("Number out of range", detail) for position in bad.nonzero()[0]}
+    return Entries(rounded[~bad].astype(entry.dtype), errors)

@@ -1,0 +1,41 @@
+"""Which backend computes: ONNX Runtime on a CPU, PyTorch on everything else, compiled where that is asked for."""
+
+import os
+from typing import Literal
+
+from service.inference.backends.backend import Backend
+from service.inference.backends.exports import Exports
+from service.inference.backends.onnx import OnnxBackend
+
+
+def choose(
+    name: Literal["auto", "eager", "onnxruntime", "compile"],
+    device: str,
+    exports: Exports,
+    web_processes: int,
+    max_batch: int,
+) -> Backend:
+    """The backend of a setting and a device, in one of so many processes, which share the cores.
+
+    Raises ValueError where the two do not go together.
+    """
+    cores = _cores()
+    threads = max(1, cores // web_processes)
+
+    def eager() -> Backend:
+        from service.inference.backends.pytorch import EagerBackend, compiled  # noqa: PLC0415 - loads torch: 200 MB
+
+        return EagerBackend(device, threads, max_batch, compiled if name == "compile" else None)
+
+    if name == "onnxruntime" and device != "cpu":
+        raise ValueError(
+            f"the onnxruntime backend computes on the CPU, not on {device}: set DEVICE=cpu or BACKEND=auto",
+        )
+    if name in {"eager", "compile"} or device != "cpu":
+        return eager()
+    return OnnxBackend(exports, threads, cores, max_batch, eager if name == "auto" else None)
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

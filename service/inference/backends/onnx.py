@@ -1,0 +1,88 @@
+"""Networks in ONNX Runtime. PyTorch is the reference: an export is used only where it gives the same answers."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from models.checkpoints.onnx_file import Exported, warm_up_outputs
+from models.checkpoints.record import Record
+from models.errors import CheckpointError
+from models.spec import Array, ModelSpec
+from service.inference.backends.backend import Backend, Network, in_slices
+from service.inference.backends.exports import Exports
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 1e-4  # of the largest output: float32 sums in another order differ by 1e-6, a wrong export by much more
+
+
+class DisagreementError(Exception):
+    """The export cannot stand in for the eager network. Says why."""
+
+
+class OnnxBackend:
+    """ONNX Runtime. A network that cannot be exported, or answers differently then, is run by `otherwise`, if given."""
+
+    def __init__(
+        self,
+        exports: Exports,
+        threads: int,
+        cores: int,
+        max_batch: int,
+        otherwise: Callable[[], Backend] | None,
+    ) -> None:
+        self._exports = exports
+        self._threads = threads
+        self._cores = cores
+        self._max_batch = max_batch
+        self._otherwise = otherwise
+        self._pool = ThreadPoolExecutor(max(1, cores - 1), thread_name_prefix="bulk")  # started when there is bulk
+
+    def load(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Network:
+        """See Backend."""
+        try:
+            exported = self._exports.get(model, path, record)
+            run = session(exported, spec, self._threads)
+            one = run if self._threads == 1 else session(exported, spec, 1)
+            # Slices side by side need not wait for each other at every layer, as threads within one do.
+            bulk = in_slices(one, self._max_batch, self._pool, self._cores)
+            return Network(run, bulk, "onnxruntime")
+        except DisagreementError as err:
+            if self._otherwise is None:
+                raise CheckpointError(f"{model} does not run in ONNX Runtime, set BACKEND=auto: {err}") from err
+            log.warning("run by eager PyTorch", extra={"model": model, "reason": str(err)})
+        return self._otherwise().load(model, spec, path, record)
+
+
+def session(exported: Exported, spec: ModelSpec, threads: int) -> Callable[[Array], Array]:
+    """Samples (N, ...) -> outputs (N, ...), computed with `threads` threads.
+
+    Raises DisagreementError where there is no export, or it fails, or differs from the eager network's outputs by
+    more than TOLERANCE on the warm-up batch or on one sample of it.
+    """
+    if not exported.onnx:
+        raise DisagreementError(f"no export: {exported.refusal}")
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the core to others
+    try:
+        inner = onnxruntime.InferenceSession(exported.onnx, options, providers=["CPUExecutionProvider"])
+
+        def run(samples: Array) -> Array:
+            outputs: Array = inner.run(None, {"samples": samples})[0]
+            return outputs
+
+        outputs = warm_up_outputs(spec, run)
+    except Exception as err:  # ONNX Runtime's errors share no class but this one
+        raise DisagreementError(f"ONNX Runtime: {err}") from err
+    if outputs.shape != exported.outputs.shape:
+        raise DisagreementError(f"the export answers {outputs.shape}, the network {exported.outputs.shape}")
+    difference = float(np.abs(outputs - exported.outputs).max())
+    if not difference <= TOLERANCE * float(np.abs(exported.outputs).max()):
+        raise DisagreementError(f"the export's outputs differ by {difference:.3g} from the network's")
+    return run

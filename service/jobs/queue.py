@@ -1,0 +1,262 @@
+"""Training jobs: enqueue, claim, heartbeat, finish, fail, cancel.
+
+Every step says `WHERE id = ? AND state = ? AND attempt = ?`. The attempt number rises with each claim: it fences off a
+worker that froze, and woke after its lease ran out. What such a worker tries to write raises LeaseLost.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
+
+from service.delivery.gate import Gate, Policy
+from service.errors import Conflict, Invalid, NotFound
+from service.store.database import Store
+from service.store.tables import events, jobs
+
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+FINAL: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
+MAX_ATTEMPTS = 3
+
+
+class LeaseLost(Exception):
+    """The job is another worker's by now, or over: drop it and write nothing."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One row. Times are seconds since 1970."""
+
+    number: int
+    id: str
+    model: str
+    state: State
+    config: Mapping[str, Any]
+    promote: Policy
+    tensorboard: bool
+    idempotency_key: str | None
+    attempt: int
+    released: int
+    worker: str | None
+    lease_until: float | None
+    cancel_requested: bool
+    progress: Mapping[str, Any] | None
+    version: int | None
+    gate: Mapping[str, Any] | None
+    error: Mapping[str, str] | None
+    created_at: float
+    started_at: float | None
+    finished_at: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something reported of a job. `id` rises, over all jobs."""
+
+    id: int
+    job: str
+    attempt: int
+    at: float
+    kind: Literal["progress", "state"]
+    data: Mapping[str, Any]
+
+
+class Jobs:
+    """The table of jobs and that of their events."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def enqueue(
+        self,
+        model: str,
+        config: Mapping[str, Any],
+        promote: Policy,
+        *,
+        tensorboard: bool = False,
+        key: str | None = None,
+        now: float,
+    ) -> Job:
+        """A new job; or the first one with that idempotency key. Raises Invalid where that one was another order."""
+        with self._store.write() as connection:
+            first = None if key is None else _one(connection, jobs.c.idempotency_key == key)
+            if first is not None:
+                order = model, config, promote, tensorboard
+                if (first.model, first.config, first.promote, first.tensorboard) != order:
+                    raise Invalid(f"this Idempotency-Key was sent with another order, job {first.id}: send a new key")
+                return first
+            job_id = uuid4().hex
+            connection.execute(
+                jobs.insert().values(
+                    id=job_id,
+                    model=model,
+                    state="queued",
+                    config=dict(config),
+                    promote=promote,
+                    tensorboard=tensorboard,
+                    idempotency_key=key,
+                    attempt=0,
+                    released=0,
+                    cancel_requested=False,
+                    created_at=now,
+                ),
+            )
+            _tell_state(connection, job_id, 0, now, {"state": "queued"})
+            return _required(connection, job_id)
+
+    def get(self, job_id: str) -> Job:
+        """One job. Raises NotFound."""
+        with self._store.read() as connection:
+            return _required(connection, job_id)
+
+    def page(
+        self,
+        *,
+        model: str | None = None,
+        state: str | None = None,
+        before: int | None = None,
+        limit: int,
+    ) -> Sequence[Job]:
+        """Jobs, the newest first; those that came before number `before`."""
+        query = select(jobs).order_by(jobs.c.number.desc()).limit(limit)
+        query = query.where(jobs.c.model == model) if model is not None else query
+        query = query.where(jobs.c.state == state) if state is not None else query
+        query = query.where(jobs.c.number < before) if before is not None else query
+        with self._store.read() as connection:
+            return [_job(row) for row in connection.execute(query)]
+
+    def events(self, job_id: str, after: int = 0, kind: str | None = None) -> Sequence[Event]:
+        """What was reported of a job after event `after`, the oldest first."""
+        query = select(events).where(events.c.job == job_id, events.c.id > after).order_by(events.c.id)
+        query = query.where(events.c.kind == kind) if kind is not None else query
+        with self._store.read() as connection:
+            return [Event(**row) for row in connection.execute(query).mappings()]
+
+    def cancel(self, job_id: str, *, now: float) -> Job:
+        """End a queued job; ask the worker of a running one to stop. Raises NotFound, Conflict."""
+        with self._store.write() as connection:
+            job = _required(connection, job_id)
+            if job.state in FINAL:
+                raise Conflict(f"job {job_id} has {job.state} already: there is nothing to cancel")
+            if job.state == "queued":
+                _end(connection, job, now, state="cancelled")
+            else:
+                connection.execute(update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True))
+            return _required(connection, job_id)
+
+    def claim(self, worker: str, *, now: float, lease_s: float) -> Job | None:
+        """The oldest job that is queued, or whose worker's lease ran out; it is this worker's from now on.
+
+        A job whose attempts are spent fails, and one that was to be cancelled is, instead of being claimed.
+        """
+        with self._store.write() as connection:
+            while job := _next(connection, now):
+                if job.cancel_requested:
+                    _end(connection, job, now, state="cancelled")
+                elif job.attempt - job.released >= MAX_ATTEMPTS:
+                    _end(connection, job, now, state="failed", error=_spent(job))
+                else:
+                    return _claimed(connection, job, worker, now, lease_s)
+        return None
+
+    def beat(self, job: Job, points: Sequence[Mapping[str, Any]], *, now: float, lease_s: float) -> bool:
+        """Renew the lease and store what was reported; whether the job is to be cancelled. Raises LeaseLost."""
+        with self._store.write() as connection:
+            values: dict[str, Any] = {"lease_until": now + lease_s}
+            if points:
+                values["progress"] = points[-1]
+                rows = [
+                    {"job": job.id, "attempt": job.attempt, "at": now, "kind": "progress", "data": p} for p in points
+                ]
+                connection.execute(events.insert(), rows)
+            _change(connection, job, **values)
+            return _required(connection, job.id).cancel_requested
+
+    def finish(self, connection: Connection, job: Job, version: int, gate: Gate, *, now: float) -> None:
+        """The job has succeeded with that version: part of the transaction that registers it. Raises LeaseLost."""
+        _end(connection, job, now, state="succeeded", version=version, gate=gate.as_dict())
+
+    def fail(self, job: Job, title: str, detail: str, *, now: float) -> None:
+        """The job has failed, and trying again would not help. Raises LeaseLost."""
+        with self._store.write() as connection:
+            _end(connection, job, now, state="failed", error={"title": title, "detail": detail})
+
+    def cancelled(self, job: Job, *, now: float) -> None:
+        """The job was stopped because a caller asked for it. Raises LeaseLost."""
+        with self._store.write() as connection:
+            _end(connection, job, now, state="cancelled")
+
+    def requeue(self, job: Job, *, now: float, reason: str, in_good_order: bool = False) -> None:
+        """Give the job back, to be resumed; `in_good_order` does not count as a failed attempt. Raises LeaseLost."""
+        with self._store.write() as connection:
+            released = job.released + 1 if in_good_order else job.released
+            error = None if in_good_order else {"title": f"Attempt {job.attempt} ended early", "detail": reason}
+            _change(connection, job, state="queued", lease_until=None, worker=None, released=released, error=error)
+            _tell_state(connection, job.id, job.attempt, now, {"state": "queued", "reason": reason})
+
+
+def _next(connection: Connection, now: float) -> Job | None:
+    """The oldest job that nobody works on."""
+    left = and_(jobs.c.state == "running", jobs.c.lease_until < now)
+    query = select(jobs).where(or_(jobs.c.state == "queued", left)).order_by(jobs.c.number).limit(1)
+    row = connection.execute(query).one_or_none()
+    return None if row is None else _job(row)
+
+
+def _claimed(connection: Connection, job: Job, worker: str, now: float, lease_s: float) -> Job:
+    attempt = job.attempt + 1
+    _change(
+        connection,
+        job,
+        state="running",
+        attempt=attempt,
+        worker=worker,
+        lease_until=now + lease_s,
+        started_at=now if job.started_at is None else job.started_at,
+    )
+    _tell_state(connection, job.id, attempt, now, {"state": "running", "attempt": attempt})
+    return _required(connection, job.id)
+
+
+def _spent(job: Job) -> dict[str, str]:
+    last = job.error["detail"] if job.error else "its worker stopped answering"
+    return {
+        "title": "Gave up",
+        "detail": f"{MAX_ATTEMPTS} attempts ended before the job was done; the last one: {last}",
+    }
+
+
+def _end(connection: Connection, job: Job, now: float, *, state: State, **values: Any) -> None:
+    outcome = {"error": None, **values}
+    _change(connection, job, state=state, finished_at=now, lease_until=None, **outcome)
+    _tell_state(connection, job.id, job.attempt, now, {"state": state, **outcome})
+
+
+def _change(connection: Connection, job: Job, **values: Any) -> None:
+    """The one way to write to a job: only while it is as the writer knows it. Raises LeaseLost."""
+    known = and_(jobs.c.id == job.id, jobs.c.state == job.state, jobs.c.attempt == job.attempt)
+    if connection.execute(update(jobs).where(known).values(**values)).rowcount != 1:
+        raise LeaseLost(job.id)
+
+
+def _tell_state(connection: Connection, job_id: str, attempt: int, now: float, data: Mapping[str, Any]) -> None:
+    row = {"job": job_id, "attempt": attempt, "at": now, "kind": "state", "data": dict(data)}
+    connection.execute(events.insert().values(row))
+
+
+def _one(connection: Connection, condition: ColumnElement[bool]) -> Job | None:
+    row = connection.execute(select(jobs).where(condition)).one_or_none()
+    return None if row is None else _job(row)
+
+
+def _required(connection: Connection, job_id: str) -> Job:
+    job = None if "\0" in job_id else _one(connection, jobs.c.id == job_id)  # PostgreSQL takes no NUL in a text
+    if job is None:
+        raise NotFound(f"there is no job {job_id!r}; GET /jobs lists them")
+    return job
+
+
+def _job(row: Row[Any]) -> Job:
+    return Job(**{field.name: row._mapping[field.name] for field in fields(Job)})

@@ -1,0 +1,8 @@
+"""Run by Alembic, in the transaction that Store.migrate opened."""
+
+from alembic import context
+
+from service.store.tables import metadata
+
+context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
+context.run_migrations()

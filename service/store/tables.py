@@ -1,0 +1,86 @@
+"""Tables of the database."""
+
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Column,
+    Float,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    false,
+)
+
+metadata = MetaData()
+
+
+# Times are seconds since 1970, UTC. `number` is the order in which jobs came; `id` is what callers see.
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", Integer, primary_key=True, autoincrement=True),
+    Column("id", String(32), nullable=False, unique=True),
+    Column("model", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("config", JSON, nullable=False),
+    Column("promote", String(16), nullable=False),
+    Column("tensorboard", Boolean, nullable=False, server_default=false()),
+    Column("idempotency_key", String(200), unique=True),
+    Column("attempt", Integer, nullable=False),  # the fencing token: rises with every claim
+    Column("released", Integer, nullable=False),  # attempts given back in good order; they do not count as failed
+    Column("worker", String(200)),
+    Column("lease_until", Float),
+    Column("cancel_requested", Boolean, nullable=False),
+    Column("progress", JSON),
+    Column("version", Integer),
+    Column("gate", JSON),
+    Column("error", JSON),
+    Column("created_at", Float, nullable=False),
+    Column("started_at", Float),
+    Column("finished_at", Float),
+    Index("jobs_by_state", "state", "number"),
+)
+
+
+# Append-only: what was reported of a job, in order. `kind` is progress or state.
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("job", String(32), nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("at", Float, nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("data", JSON, nullable=False),
+    Index("events_by_job", "job", "id"),
+)
+
+
+# Append-only. `path` is relative to the store folder.
+versions = Table(
+    "versions",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("created_at", Float, nullable=False),
+    Column("job", String(32)),
+    Column("path", String(300), nullable=False),
+    Column("record", JSON, nullable=False),
+)
+
+
+# Append-only. `version` is the one that is live from then on; `action` is promote or rollback.
+promotions = Table(
+    "promotions",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("model", String(64), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("action", String(16), nullable=False),
+    Column("at", Float, nullable=False),
+    Column("by", String(200), nullable=False),
+    Column("reason", String(2000), nullable=False),
+    Index("promotions_by_model", "model", "id"),
+)

@@ -1,0 +1,1 @@
+"""Prometheus metrics, over one or several web processes."""

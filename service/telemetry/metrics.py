@@ -1,0 +1,133 @@
+"""Every Prometheus object of the service, in one place."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.exposition import generate_latest
+from prometheus_client.samples import Sample
+
+from service.telemetry.collectors import Answers, StageSeconds
+from service.telemetry.multiprocess import Combined
+
+_PUBLISH_S = 0.5
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384)
+
+
+class Metrics:
+    """One set a process; a registry of its own, so that two applications in one process do not collide.
+
+    Where several web processes share `folder`, each answers for all of them.
+    """
+
+    def __init__(self, folder: Path | None = None) -> None:
+        registry = self._registry = CollectorRegistry()
+        self._combined = Combined(
+            folder,
+            {
+                "torchloop_waiting_requests": "sum",
+                "torchloop_loaded_version": "each",
+                "torchloop_backend": "highest",
+                "torchloop_last_batch_timestamp_seconds": "highest",
+            },
+        )
+        self._answers = Answers()
+        registry.register(self._answers)
+        self._stages = StageSeconds()
+        registry.register(self._stages)
+        self.batch_size = Histogram(
+            "torchloop_batch_size",
+            "Samples in one forward pass",
+            ["model"],
+            buckets=_SIZES,
+            registry=registry,
+        )
+        self.last_batch = Gauge(
+            "torchloop_last_batch_timestamp_seconds",
+            "When the last forward pass began",
+            ["model"],
+            registry=registry,
+        )
+        self.waiting = Gauge(
+            "torchloop_waiting_requests",
+            "Requests waiting for the device",
+            registry=registry,
+        )
+        self._loaded_version = Gauge(
+            "torchloop_loaded_version",
+            "Version that answers in a process",
+            ["model"],
+            registry=registry,
+        )
+        self._backend = Gauge(
+            "torchloop_backend",
+            "1 for what computes: onnxruntime, eager (PyTorch) or compile (torch.compile)",
+            ["model", "backend"],
+            registry=registry,
+        )
+        self.load_failures = Counter(
+            "torchloop_load_failures",
+            "Versions that could not be loaded",
+            ["model"],
+            registry=registry,
+        )
+        self._batches: dict[str, tuple[Histogram, Gauge]] = {}
+
+    def request(self, model: str, status: int) -> None:
+        """Count one answer."""
+        self._answers.count(model, status)
+
+    def batch(self, model: str, samples: int) -> None:
+        """Count one forward pass, and when it was."""
+        found = self._batches.get(model)
+        if found is None:
+            found = self._batches[model] = (self.batch_size.labels(model), self.last_batch.labels(model))
+        found[0].observe(samples)
+        found[1].set_to_current_time()
+
+    def stages(self, model: str, seconds: tuple[float, float, float, float]) -> None:
+        """Count where one request's time went: see STAGES."""
+        self._stages.observe(model, seconds)
+
+    def loaded(self, model: str, version: int, backend: str) -> None:
+        """A version answers from now on, computed by that backend."""
+        self._loaded_version.labels(model).set(version)
+        for name in ("onnxruntime", "eager", "compile"):
+            self._backend.labels(model, name).set(name == backend)
+        self._combined.publish(self._registry.collect())
+
+    def loaded_everywhere(self, model: str) -> set[float]:
+        """The versions of a model that answer in the web processes that live; one, unless a swap is under way."""
+        return {
+            sample.value
+            for sample in self.samples()
+            if sample.name == "torchloop_loaded_version" and sample.labels["model"] == model
+        }
+
+    def samples(self) -> list[Sample]:
+        """Every number at this moment."""
+        return [sample for family in self.collect() for sample in family.samples]
+
+    def exposition(self) -> bytes:
+        """All of it, in the text format."""
+        return generate_latest(self)
+
+    def collect(self) -> list[Metric]:
+        """All of it, as the library's registries give it."""
+        return self._combined.families(self._registry.collect())
+
+    @contextlib.asynccontextmanager
+    async def published(self) -> AsyncIterator[None]:
+        """While entered, the other processes are told what this one counts: from a thread, since disks may be slow."""
+
+        async def publish() -> None:
+            while True:
+                await asyncio.sleep(_PUBLISH_S)
+                await asyncio.to_thread(self._combined.publish, self._registry.collect())
+
+        publishing = asyncio.create_task(publish())
+        yield
+        publishing.cancel()
+        self._combined.publish(self._registry.collect())

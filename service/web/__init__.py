@@ -1,0 +1,1 @@
+"""HTTP without models: server, protocol, authentication, errors, bodies."""

@@ -1,0 +1,38 @@
+"""Read request bodies within a size limit."""
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
+
+from service.errors import TooLarge
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """A whole body, counted while it arrives: a Content-Length is believed only where it is too large.
+
+    Raises TooLarge, and ClientDisconnect where the caller has gone.
+    """
+    declared = header(scope, b"content-length")
+    if declared.isdigit() and int(declared[:20]) > limit:
+        raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
+    message = await receive()
+    body: bytes | bytearray = message.get("body", b"")  # mostly the whole of it
+    while message.get("more_body", False):
+        if isinstance(body, bytes):
+            body = bytearray(body)
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > limit:
+            break
+    if message["type"] == "http.disconnect":
+        raise ClientDisconnect
+    if len(body) > limit:
+        raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
+    return bytes(body)
+
+
+def header(scope: Scope, name: bytes) -> bytes:
+    """The first header of that name, in lower case; empty where there is none."""
+    for key, value in scope["headers"]:
+        if key == name:
+            return bytes(value)
+    return b""

@@ -1,0 +1,205 @@
+"""POST /train and the jobs' routes, in process; no worker runs, so that each state is reached by hand."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from starlette.testclient import TestClient
+
+from service.delivery.gate import Gate
+from service.jobs.queue import Job, Jobs
+from service.store.database import Store
+from tests.fakes import LINE, save_line
+from tests.serving import serving
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[TestClient]:
+    save_line(tmp_path / "shipped")
+    with serving(tmp_path / "shipped", {"line": LINE, "bare": LINE}, store=tmp_path) as client:
+        yield client
+
+
+@pytest.fixture
+def jobs(client: TestClient, tmp_path: Path) -> Iterator[Jobs]:
+    store = Store(tmp_path)
+    yield Jobs(store)
+    store.close()
+
+
+def train(client: TestClient, **body: Any) -> Any:
+    return client.post("/train", json={"model": "line", **body})
+
+
+def claimed(jobs: Jobs) -> Job:
+    job = jobs.claim("w", now=time.time(), lease_s=1000)
+    assert job is not None
+    return job
+
+
+def test_a_job_is_accepted_with_its_complete_config(client: TestClient) -> None:
+    response = train(client)
+    job = response.json()
+    assert response.status_code == 202
+    assert response.headers["location"] == f"/jobs/{job['id']}"
+    assert (job["state"], job["config"], job["promote"], job["attempt"]) == ("queued", {"epochs": 1}, "if_better", 0)
+    assert (job["progress"], job["version"], job["gate"], job["error"], job["started_at"]) == (None,) * 5
+    assert job["created_at"].endswith("Z")
+    assert client.get(response.headers["location"]).json() == job
+
+
+def test_a_repeated_idempotency_key_gives_the_first_job(client: TestClient) -> None:
+    def ask(key: str) -> Any:
+        return client.post("/train", json={"model": "line"}, headers={"Idempotency-Key": key})
+
+    first, again, other = ask("a"), ask("a"), ask("b")
+    assert again.status_code == 202
+    assert again.json() == first.json()
+    assert other.json()["id"] != first.json()["id"]
+    assert ask("x" * 201).status_code == 422
+    reused = client.post("/train", json={"model": "line", "promote": "never"}, headers={"Idempotency-Key": "a"})
+    assert reused.status_code == 422
+    assert first.json()["id"] in reused.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "words"),
+    [
+        ({"model": "nope"}, 404, "there are line"),
+        ({"model": "bare"}, 422, "no recipe"),
+        ({"config": {"epochs": 0}}, 422, "epochs: 0 is less than the minimum"),
+        ({"config": {"epochs": "1"}}, 422, "epochs: '1' is not of type 'integer'"),
+        ({"config": {"epochs": True}}, 422, "epochs"),
+        ({"config": {"depth": 3}}, 422, "depth: there is no such hyperparameter; there are epochs"),
+        ({"config": []}, 422, "config"),
+        ({"promote": "maybe"}, 422, "promote"),
+        ({"entrypoint": "true"}, 422, "entrypoint"),
+        ({"model": None}, 422, "model"),
+    ],
+)
+def test_a_bad_order_names_what_is_wrong(client: TestClient, body: dict[str, Any], status: int, words: str) -> None:
+    response = train(client, **body)
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/problem+json"
+    assert words in response.json()["detail"]
+    assert client.get("/jobs").json()["jobs"] == []
+
+
+def test_a_job_asks_for_event_files_or_does_not(client: TestClient) -> None:
+    assert [train(client, **asked).json()["tensorboard"] for asked in ({}, {"tensorboard": True})] == [False, True]
+
+
+def test_what_is_no_json_is_malformed(client: TestClient) -> None:
+    response = client.post("/train", content=b"{", headers={"content-type": "application/json"})
+    assert response.status_code == 400
+
+
+def test_jobs_are_listed_newest_first_in_pages(client: TestClient) -> None:
+    ids = [train(client).json()["id"] for _ in range(5)]
+    first = client.get("/jobs", params={"limit": 2}).json()
+    assert [job["id"] for job in first["jobs"]] == ids[:2:-1]
+    rest = client.get("/jobs", params={"limit": 3, "cursor": first["cursor"]}).json()
+    assert [job["id"] for job in rest["jobs"]] == ids[2::-1]
+    assert rest["cursor"] is None
+
+
+def test_jobs_can_be_filtered(client: TestClient, jobs: Jobs) -> None:
+    ids = [train(client).json()["id"] for _ in range(2)]
+    claimed(jobs)
+    assert [job["id"] for job in client.get("/jobs", params={"state": "running"}).json()["jobs"]] == ids[:1]
+    assert client.get("/jobs", params={"model": "other"}).json()["jobs"] == []
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{"state": "odd"}, {"limit": 0}, {"limit": 201}, {"cursor": "x"}, {"cursor": "9" * 30}, {"cursor": "-1"}],
+)
+def test_odd_parameters_are_422(client: TestClient, params: dict[str, Any]) -> None:
+    assert client.get("/jobs", params=params).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["", "/events", "/history", "/plot.png"])
+def test_an_unknown_job_is_404(client: TestClient, path: str) -> None:
+    response = client.get(f"/jobs/nope{path}")
+    assert response.status_code == 404
+    assert "GET /jobs" in response.json()["detail"]
+
+
+def test_cancel_ends_a_queued_job_and_asks_a_running_one(client: TestClient, jobs: Jobs) -> None:
+    queued = train(client).json()["id"]
+    response = client.post(f"/jobs/{queued}/cancel")
+    assert (response.status_code, response.json()["state"]) == (202, "cancelled")
+    again = client.post(f"/jobs/{queued}/cancel")
+    assert (again.status_code, again.json()["title"]) == (409, "Conflict")
+    train(client)
+    running = claimed(jobs)
+    assert client.post(f"/jobs/{running.id}/cancel").json()["state"] == "running"
+    assert jobs.beat(running, [], now=time.time(), lease_s=9) is True
+    assert client.post("/jobs/nope/cancel").status_code == 404
+
+
+POINTS: list[dict[str, Any]] = [
+    {"epoch": 1, "epochs": 1, "step": step, "steps": 3, "loss": 1 / step, "metrics": {}} for step in (1, 2, 3)
+]
+KEPT = Gate(decision="kept", metric="validation_mse", candidate=1.0, live=0.5, reason="not better")
+
+
+def done(client: TestClient, jobs: Jobs, tmp_path: Path) -> Job:
+    train(client)
+    job = claimed(jobs)
+    jobs.beat(job, POINTS, now=time.time(), lease_s=9)
+    store = Store(tmp_path)
+    with store.write() as connection:
+        jobs.finish(connection, job, 2, KEPT, now=time.time())
+    store.close()
+    return job
+
+
+def test_a_finished_job_says_what_came_of_it(client: TestClient, jobs: Jobs, tmp_path: Path) -> None:
+    job = client.get(f"/jobs/{done(client, jobs, tmp_path).id}").json()
+    assert (job["state"], job["version"], job["progress"]) == ("succeeded", 2, POINTS[-1])
+    assert job["gate"] == {
+        "decision": "kept", "metric": "validation_mse", "candidate": 1.0, "live": 0.5, "reason": "not better",
+    }  # fmt: skip
+    assert job["started_at"] <= job["finished_at"]
+    assert client.get(f"/jobs/{job['id']}/history").json() == {"job": job["id"], "points": POINTS}
+
+
+def parsed(text: str) -> list[tuple[int, str, Any]]:
+    """The server-sent events of a stream."""
+    events = []
+    for block in text.strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines())
+        events.append((int(fields["id"]), fields["event"], orjson.loads(fields["data"])))
+    return events
+
+
+def test_the_event_stream_tells_all_and_ends_with_the_job(client: TestClient, jobs: Jobs, tmp_path: Path) -> None:
+    job = done(client, jobs, tmp_path)
+    response = client.get(f"/jobs/{job.id}/events")
+    assert response.headers["content-type"].startswith("text/event-stream")
+    events = parsed(response.text)
+    assert [kind for _, kind, _ in events] == ["state", "state", "progress", "progress", "progress", "state"]
+    assert [data["step"] for _, kind, data in events if kind == "progress"] == [1, 2, 3]
+    assert events[-1][2]["state"] == "succeeded"
+    assert events[-1][2]["gate"]["decision"] == "kept"
+
+
+def test_the_event_stream_resumes_after_the_last_one_seen(client: TestClient, jobs: Jobs, tmp_path: Path) -> None:
+    job = done(client, jobs, tmp_path)
+    events = parsed(client.get(f"/jobs/{job.id}/events").text)
+    rest = client.get(f"/jobs/{job.id}/events", headers={"Last-Event-ID": str(events[3][0])})
+    assert parsed(rest.text) == events[4:]
+    assert client.get(f"/jobs/{job.id}/events", headers={"Last-Event-ID": "x"}).status_code == 422
+
+
+def test_a_job_without_a_point_has_no_plot_yet(client: TestClient, tmp_path: Path) -> None:
+    job = train(client).json()["id"]
+    assert client.get(f"/jobs/{job}/plot.png").status_code == 404
+    (tmp_path / "jobs" / job).mkdir(parents=True)
+    (tmp_path / "jobs" / job / "plot.png").write_bytes(b"\x89PNG...")
+    response = client.get(f"/jobs/{job}/plot.png")
+    assert (response.headers["content-type"], response.content) == ("image/png", b"\x89PNG...")

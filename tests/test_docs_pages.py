@@ -1,0 +1,90 @@
+"""What the pages under docs/ tell a reader to type is done here, page by page, and their links lead somewhere."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+from models.checkpoints.record import read_verified
+from models.checkpoints.storage import content_name
+from service.delivery.registry import Registry
+from service.store.database import Store
+from tests.documents import PAGES, README, blocks, copy_of_the_checkout, do
+from tests.fakes import ROOT
+
+DOCS = ROOT / "docs"
+ALL = [README, *PAGES]
+LANGUAGES = {"sh", "console", "json", "text", "python", "yaml", ""}
+
+# What no test can run, by the page and the first line of its block, and why. It is complete: see below.
+NOT_RUN = {
+    ("operating.md", "export TORCHLOOP_DATABASE_URL=postgresql+psycopg://..."): "takes several machines",
+    ("operating.md", "export POSTGRES_PASSWORD=$(openssl rand -hex 24)"): "takes Docker",
+    ("operating.md", "pg_dump --format=custom ..."): "takes a PostgreSQL server",
+    ("operating.md", "mv store store.broken"): "starts the service a second time; the copy is looked into instead",
+    ("operating.md", "export TORCHLOOP_METRICS_KEY=..."): "takes Docker",
+    ("benchmarks.md", "python -m benchmarks ..."): "takes a quiet machine and a quarter of an hour",
+}
+
+
+def shown(page: Path) -> set[str]:
+    """Ways in which NOT_RUN may name the page's console blocks."""
+    return {block.text.splitlines()[0] for block in blocks(page) if block.language == "console"}
+
+
+def test_the_commands_of_the_api_page_answer_as_it_says(tmp_path: Path) -> None:
+    copy = copy_of_the_checkout(tmp_path, DOCS / "api.md")
+    do(DOCS / "api.md", copy)
+    assert (copy / "plot.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_commands_of_the_clients_page_answer_as_it_says(tmp_path: Path) -> None:
+    do(DOCS / "client.md", copy_of_the_checkout(tmp_path, DOCS / "client.md"))
+
+
+def test_the_commands_of_the_operating_page_answer_as_it_says_and_its_backup_is_whole(tmp_path: Path) -> None:
+    copy = copy_of_the_checkout(tmp_path, DOCS / "operating.md")
+    do(DOCS / "operating.md", copy)
+    store = Store(copy / "backup")
+    registry = Registry(store)
+    assert registry.live().keys() == {"classifier", "mnist", "regressor"}
+    for model, number in registry.live().items():
+        path = registry.path(registry.version(model, number))
+        _, record = read_verified(model, path, None)
+        assert path.name == content_name(record.sha256)
+    store.close()
+
+
+def test_the_route_of_the_page_for_newcomers_is_replaced_by_one_file(tmp_path: Path) -> None:
+    page = DOCS / "coming-from.md"
+    assert [block.file for block in blocks(page) if block.file] == ["models/rent.py"]
+    do(page, copy_of_the_checkout(tmp_path, page))
+
+
+def test_what_is_not_run_is_listed_with_its_reason() -> None:
+    listed = {(page, line.removesuffix("...").rstrip()) for page, line in NOT_RUN}
+    found = {(page.name, line) for page in ALL for line in shown(page)}
+    assert len(found) == len(listed)
+    for page, line in found:
+        assert any(page == other and line.startswith(start) for other, start in listed), (page, line)
+    assert all(NOT_RUN.values())
+
+
+@pytest.mark.parametrize("page", ALL, ids=lambda page: page.name)
+def test_every_block_of_a_page_is_of_a_known_kind_and_every_fence_is_closed(page: Path) -> None:
+    assert page.read_text().count("\n```") == 2 * len(blocks(page))
+    for block in blocks(page):
+        assert block.language in LANGUAGES, f"{page.name}: {block.language}"
+        if block.language == "python":
+            ast.parse(block.text)
+
+
+@pytest.mark.parametrize("page", ALL, ids=lambda page: page.name)
+def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
+    for target, anchor in re.findall(r"\]\(((?!https?:)[^)#]*)(?:#([^)]*))?\)", page.read_text()):
+        path = (page.parent / target) if target else page
+        assert path.exists(), f"{page.name}: {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, anchor

@@ -1,0 +1,80 @@
+"""The files around the code: compose, workflow, lock file."""
+
+import re
+import tomllib
+from importlib.metadata import version
+
+import yaml
+from compose_pydantic import ComposeSpecification
+from packaging.requirements import Requirement
+
+from service.settings import from_environment
+from tests.fakes import ROOT
+
+LOCK = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if "==" in line)
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def test_the_lock_file_satisfies_the_project_and_is_what_is_installed() -> None:
+    declared = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+    for requirement in map(Requirement, declared):
+        name = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        assert requirement.specifier.contains(LOCK[name]), name
+        assert version(requirement.name).split("+")[0] == LOCK[name], f"{name}: run make, the environment is stale"
+
+
+def test_the_lock_file_names_no_host_and_no_folder() -> None:
+    assert not re.search(r"https?:|file:|--|/", (ROOT / "requirements.lock").read_text())
+
+
+COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
+
+
+def test_the_compose_file_is_valid_compose() -> None:
+    known = {key: value for key, value in COMPOSE.items() if not key.startswith("x-")}
+    secrets = {name: {"name": name} for name in COMPOSE["secrets"]}  # its schema is older than their `environment`
+    ComposeSpecification.model_validate({**known, "secrets": secrets})
+
+
+def test_compose_starts_closed_and_asks_for_its_secrets() -> None:
+    services = COMPOSE["services"]
+    always = {name for name, service in services.items() if "profiles" not in service}
+    assert always == {"web", "worker", "database"}
+    assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", []))
+    for secret in ("TORCHLOOP_API_KEYS", "TORCHLOOP_DATABASE_URL"):
+        assert ":?" in services["web"]["environment"][secret]
+    assert ":?" in services["database"]["environment"]["POSTGRES_PASSWORD"]
+
+
+def test_compose_waits_for_what_it_needs_and_keeps_what_must_last() -> None:
+    services = COMPOSE["services"]
+    assert "/health/ready" in services["web"]["healthcheck"]["test"][-1]
+    assert "pg_isready" in services["database"]["healthcheck"]["test"][-1]
+    for name in ("web", "worker"):
+        assert services[name]["depends_on"] == {"database": {"condition": "service_healthy"}}
+    used = {volume.split(":")[0] for service in services.values() for volume in service["volumes"]}
+    of_the_checkout = {volume for volume in used if volume.startswith("./")}
+    assert used - of_the_checkout == COMPOSE["volumes"].keys()
+    assert all((ROOT / folder).is_dir() for folder in of_the_checkout)
+
+
+def test_the_settings_of_compose_and_dockerfile_are_settings() -> None:
+    image = dict(re.findall(r"(TORCHLOOP_\w+)=(\S+)", DOCKERFILE))
+    given = {
+        "TORCHLOOP_API_KEYS": "admin:x",
+        "TORCHLOOP_DATABASE_URL": "postgresql+psycopg://torchloop:x@database/torchloop",
+    }
+    settings = from_environment({**image, **COMPOSE["services"]["worker"]["environment"], **given})
+    assert (settings.host, settings.worker) == ("0.0.0.0", "external")
+    assert {str(settings.store), str(settings.data)} == {"/store", "/data"}
+    for folder in ("/store", "/data"):
+        assert folder in DOCKERFILE.split("install -d")[1].splitlines()[0]
+
+
+def test_the_workflow_calls_the_same_make_targets_as_ci() -> None:
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    commands = [step["run"] for step in jobs["check-and-test"]["steps"] if "run" in step]
+    script = (ROOT / ".ci" / "run").read_text()
+    assert commands == ["make check", "make test"]
+    assert all(re.search(rf"^{command}$", script, re.MULTILINE) for command in commands)

@@ -1,0 +1,214 @@
+"""The life of a job, on both databases. Time is an argument: nothing here waits."""
+
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from service.delivery.gate import Gate
+from service.errors import Conflict, Invalid, NotFound
+from service.jobs.queue import MAX_ATTEMPTS, Job, Jobs, LeaseLost
+from service.store.database import Store
+from tests.fakes import ROOT
+
+KEPT = Gate(decision="kept", metric="validation_mse", candidate=1.0, live=0.5, reason="not better")
+
+
+@pytest.fixture
+def jobs(store: Store) -> Jobs:
+    return Jobs(store)
+
+
+def enqueue(jobs: Jobs, now: float = 0.0, **options: Any) -> Job:
+    return jobs.enqueue("m", {"epochs": 1}, "if_better", now=now, **options)
+
+
+def claim(jobs: Jobs, worker: str = "a", now: float = 0.0) -> Job:
+    job = jobs.claim(worker, now=now, lease_s=5)
+    assert job is not None
+    return job
+
+
+def finish(store: Store, jobs: Jobs, job: Job, now: float = 0.0) -> None:
+    with store.write() as connection:
+        jobs.finish(connection, job, 1, KEPT, now=now)
+
+
+def test_a_job_goes_from_queued_through_running_to_succeeded(store: Store, jobs: Jobs) -> None:
+    job = enqueue(jobs, now=1)
+    assert (job.state, job.attempt, job.created_at, job.started_at) == ("queued", 0, 1, None)
+    job = claim(jobs, now=2)
+    assert (job.state, job.attempt, job.started_at, job.lease_until) == ("running", 1, 2, 7)
+    assert jobs.beat(job, [{"step": 1}, {"step": 2}], now=3, lease_s=5) is False
+    finish(store, jobs, job, now=4)
+    job = jobs.get(job.id)
+    assert (job.state, job.version, job.finished_at, job.progress) == ("succeeded", 1, 4, {"step": 2})
+    assert job.gate == KEPT.as_dict()
+    states = [event.data["state"] for event in jobs.events(job.id, kind="state")]
+    assert states == ["queued", "running", "succeeded"]
+    assert [event.data["step"] for event in jobs.events(job.id, kind="progress")] == [1, 2]
+
+
+def test_jobs_are_claimed_in_the_order_they_came_and_each_once(jobs: Jobs) -> None:
+    ids = [enqueue(jobs).id for _ in range(3)]
+    assert [claim(jobs).id for _ in range(3)] == ids
+    assert jobs.claim("b", now=0, lease_s=5) is None
+
+
+def test_a_repeated_idempotency_key_gives_the_first_job(jobs: Jobs) -> None:
+    first = enqueue(jobs, key="k")
+    assert enqueue(jobs, key="k") == first
+    assert enqueue(jobs, key="other").id != first.id
+    assert len(jobs.page(limit=10)) == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"model": "m2"}, {"config": {"epochs": 2}}, {"promote": "never"}, {"tensorboard": True}],
+)
+def test_an_idempotency_key_of_another_order_is_refused(jobs: Jobs, change: dict[str, Any]) -> None:
+    order: dict[str, Any] = {"model": "m", "config": {"epochs": 1}, "promote": "always", "tensorboard": False}
+    first = jobs.enqueue(**order, key="k", now=0)
+    with pytest.raises(Invalid, match=f"another order, job {first.id}"):
+        jobs.enqueue(**{**order, **change}, key="k", now=0)
+    assert jobs.page(limit=10) == [first]
+
+
+def test_a_job_whose_lease_ran_out_is_claimed_by_another_worker(jobs: Jobs) -> None:
+    enqueue(jobs)
+    first = claim(jobs, "a", now=0)
+    assert jobs.claim("b", now=5, lease_s=5) is None
+    second = claim(jobs, "b", now=5.1)
+    assert (second.id, second.attempt, second.worker, second.started_at) == (first.id, 2, "b", 0)
+
+
+def test_a_worker_that_woke_after_its_lease_can_write_nothing(store: Store, jobs: Jobs) -> None:
+    enqueue(jobs)
+    woken = claim(jobs, "a", now=0)
+    owner = claim(jobs, "b", now=6)
+    with pytest.raises(LeaseLost):
+        jobs.beat(woken, [{"step": 9}], now=7, lease_s=5)
+    with pytest.raises(LeaseLost):
+        finish(store, jobs, woken)
+    with pytest.raises(LeaseLost):
+        jobs.fail(woken, "t", "d", now=7)
+    with pytest.raises(LeaseLost):
+        jobs.cancelled(woken, now=7)
+    with pytest.raises(LeaseLost):
+        jobs.requeue(woken, now=7, reason="r")
+    assert jobs.get(owner.id) == owner
+    assert jobs.events(owner.id, kind="progress") == []
+    finish(store, jobs, owner)
+    with pytest.raises(LeaseLost):
+        finish(store, jobs, owner)
+
+
+def test_after_three_attempts_a_job_fails_with_the_reason(jobs: Jobs) -> None:
+    job = enqueue(jobs)
+    for attempt in range(1, MAX_ATTEMPTS + 1):
+        job = claim(jobs)
+        assert job.attempt == attempt
+        jobs.requeue(job, now=0, reason=f"killed {attempt}")
+    assert jobs.claim("a", now=0, lease_s=5) is None
+    job = jobs.get(job.id)
+    assert job.state == "failed"
+    assert job.error is not None
+    assert "3 attempts" in job.error["detail"]
+    assert "killed 3" in job.error["detail"]
+
+
+def test_three_silent_workers_fail_a_job_too(jobs: Jobs) -> None:
+    job = enqueue(jobs)
+    for attempt in range(MAX_ATTEMPTS):
+        claim(jobs, now=attempt * 10)
+    assert jobs.claim("a", now=100, lease_s=5) is None
+    assert "stopped answering" in str(jobs.get(job.id).error)
+
+
+def test_attempts_given_back_in_good_order_do_not_count(jobs: Jobs) -> None:
+    enqueue(jobs)
+    for attempt in range(1, 10):
+        job = claim(jobs)
+        assert job.attempt == attempt
+        jobs.requeue(job, now=0, reason="worker stopped", in_good_order=True)
+
+
+def test_a_queued_job_is_cancelled_at_once_and_a_running_one_by_its_worker(jobs: Jobs) -> None:
+    assert jobs.cancel(enqueue(jobs).id, now=1).state == "cancelled"
+    enqueue(jobs)
+    job = claim(jobs)
+    assert jobs.cancel(job.id, now=1).state == "running"
+    assert jobs.beat(job, [], now=2, lease_s=5) is True
+    jobs.cancelled(job, now=3)
+    with pytest.raises(Conflict, match="cancelled already"):
+        jobs.cancel(job.id, now=4)
+
+
+def test_a_cancelled_job_whose_worker_died_is_not_taken_up_again(jobs: Jobs) -> None:
+    enqueue(jobs)
+    job = claim(jobs, now=0)
+    jobs.cancel(job.id, now=1)
+    assert jobs.claim("b", now=10, lease_s=5) is None
+    assert jobs.get(job.id).state == "cancelled"
+
+
+def test_an_unknown_job_says_where_they_are_listed(jobs: Jobs) -> None:
+    with pytest.raises(NotFound, match="GET /jobs"):
+        jobs.get("nope")
+    with pytest.raises(NotFound):
+        jobs.cancel("nope", now=0)
+
+
+def test_pages_go_backwards_and_can_be_filtered(jobs: Jobs) -> None:
+    numbers = [enqueue(jobs).number for _ in range(5)]
+    claim(jobs)
+    first = jobs.page(limit=2)
+    assert [job.number for job in first] == numbers[:2:-1]
+    rest = jobs.page(limit=10, before=first[-1].number)
+    assert [job.number for job in rest] == numbers[2::-1]
+    assert [job.number for job in jobs.page(state="running", limit=10)] == numbers[:1]
+    assert jobs.page(model="other", limit=10) == []
+
+
+def test_events_resume_after_the_last_one_seen(jobs: Jobs) -> None:
+    enqueue(jobs)
+    job = claim(jobs)
+    jobs.beat(job, [{"step": step} for step in range(5)], now=1, lease_s=5)
+    seen = jobs.events(job.id)
+    assert jobs.events(job.id, after=seen[3].id) == seen[4:]
+
+
+RACER = """
+import sys
+from pathlib import Path
+from service.jobs import Jobs
+from service.gate import Gate
+from service.store import Store
+store = Store(Path(sys.argv[1]), sys.argv[2])
+jobs = Jobs(store)
+gate = Gate(decision="kept", metric="m", candidate=None, live=None, reason="")
+sys.stdin.readline()
+while job := jobs.claim(sys.argv[3], now=0, lease_s=1000):
+    with store.write() as connection:
+        jobs.finish(connection, job, 1, gate, now=0)
+    print(job.id, flush=True)
+"""
+
+
+def test_two_workers_racing_for_fifty_jobs_run_each_once(store: Store, jobs: Jobs, database_url: str) -> None:
+    ids = [enqueue(jobs).id for _ in range(50)]
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", RACER, str(store.folder), database_url, name],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for name in "ab"
+    ]
+    done = Counter(job for racer in racers for job in racer.communicate("go\n", timeout=120)[0].split())
+    assert done == Counter(ids)
+    assert {jobs.get(job).attempt for job in ids} == {1}

@@ -1,0 +1,222 @@
+"""The real tritonclient against the really started service: for every model that there is."""
+
+import asyncio
+import io
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import tritonclient.http as triton
+import tritonclient.http.aio as triton_aio
+from tritonclient.utils import InferenceServerException
+
+from models.catalog import specs
+from models.spec import Array, ModelSpec
+from service.api.openinference.tensors import datatype_of
+from tests.fakes import running_server
+from tests.openinference import SEVEN
+
+SPECS = list(specs().items())
+each_model = pytest.mark.parametrize(("name", "spec"), SPECS, ids=[name for name, _ in SPECS])
+each_coding = pytest.mark.parametrize("coding", [None, "gzip", "deflate"])
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    with running_server({}) as url:
+        yield url
+
+
+@pytest.fixture
+def client(url: str) -> Iterator[triton.InferenceServerClient]:
+    client = triton.InferenceServerClient(url.removeprefix("http://"))
+    yield client
+    client.close()
+
+
+def given(array: Array, *, binary: bool = True, module: Any = triton, **changes: Any) -> list[Any]:
+    """The inputs of a request, with what is changed of them after the array was put in."""
+    datatype = "BYTES" if array.dtype == object else datatype_of(array.dtype)
+    item = module.InferInput("input", list(array.shape), datatype)
+    item.set_data_from_numpy(array, binary_data=binary)
+    for name, value in changes.items():
+        setattr(item, f"_{name}", value)
+    return [item]
+
+
+def wanted(*, binary: bool = True, classes: int = 0, name: str = "output", module: Any = triton) -> list[Any]:
+    return [module.InferRequestedOutput(name, binary_data=binary, class_count=classes)]
+
+
+def refused(client: triton.InferenceServerClient, inputs: list[Any], **arguments: Any) -> tuple[str, str]:
+    """Status and message of the error that the client raises."""
+    with pytest.raises(InferenceServerException) as caught:
+        client.infer(arguments.pop("model", "mnist"), inputs, **arguments)
+    return caught.value.status(), caught.value.message()
+
+
+def predicted(url: str, name: str, spec: ModelSpec) -> Array:
+    """What /predict says to the model's example: its values (N, k)."""
+    headers = {"accept": "application/x-npy"}
+    answer = httpx.post(f"{url}/predict/{name}", json={"inputs": spec.example.tolist()}, headers=headers)
+    values: Array = np.load(io.BytesIO(answer.content))
+    return values
+
+
+def test_the_server_describes_itself(client: triton.InferenceServerClient) -> None:
+    assert client.is_server_live()
+    assert client.is_server_ready()
+    assert "binary_tensor_data" in client.get_server_metadata()["extensions"]
+
+
+@each_model
+def test_a_model_describes_itself(client: triton.InferenceServerClient, name: str, spec: ModelSpec) -> None:
+    metadata, config = client.get_model_metadata(name), client.get_model_config(name, "1")
+    (entry,), (output,) = metadata["inputs"], metadata["outputs"]
+    assert client.is_model_ready(name)
+    assert client.is_model_ready(name, "1")
+    assert not client.is_model_ready(name, "7")
+    assert (entry["shape"], entry["datatype"]) == ([-1, *spec.entry.shape], datatype_of(spec.entry.dtype))
+    assert config["input"][0]["dims"] == entry["shape"][1:]
+    assert config["output"][0]["dims"] == output["shape"][1:]
+    assert output["shape"][1] > 0
+
+
+@each_model
+def test_the_same_sample_has_the_same_numbers_through_every_door(
+    client: triton.InferenceServerClient,
+    url: str,
+    name: str,
+    spec: ModelSpec,
+) -> None:
+    expected = predicted(url, name, spec)
+    for binary_in in (True, False):
+        inputs = given(spec.example, binary=binary_in)
+        for outputs in (None, wanted(binary=True), wanted(binary=False)):
+            answer = client.infer(name, inputs, outputs=outputs, request_id="mine")
+            assert answer.get_response()["id"] == "mine"
+            assert answer.get_response()["model_version"] == "1"
+            assert answer.as_numpy("output").dtype == np.float32
+            np.testing.assert_array_equal(answer.as_numpy("output"), expected)
+    assert client.infer(name, inputs, model_version="1").as_numpy("output").tolist() == expected.tolist()
+
+
+@each_model
+@each_coding
+def test_requests_and_answers_may_be_compressed(
+    client: triton.InferenceServerClient,
+    name: str,
+    spec: ModelSpec,
+    coding: str | None,
+) -> None:
+    many = np.concatenate([spec.example] * 100)
+    plain = client.infer(name, given(many)).as_numpy("output")
+    for binary in (True, False):
+        answer = client.infer(
+            name,
+            given(many, binary=binary),
+            outputs=wanted(binary=binary),
+            request_compression_algorithm=coding,
+            response_compression_algorithm=coding,
+        )
+        np.testing.assert_array_equal(answer.as_numpy("output"), plain)
+
+
+@each_model
+def test_classification(client: triton.InferenceServerClient, name: str, spec: ModelSpec) -> None:
+    values = client.infer(name, given(spec.example)).as_numpy("output")
+    for binary in (True, False):
+        found = client.infer(name, given(spec.example), outputs=wanted(binary=binary, classes=1)).as_numpy("output")
+        texts = [item.decode() if isinstance(item, bytes) else item for item in found.ravel()]
+        assert [int(text.split(":")[1]) for text in texts] == values.argmax(axis=1).tolist()
+        assert [float(text.split(":")[0]) for text in texts] == pytest.approx(values.max(axis=1).tolist())
+
+
+def test_pictures_as_bytes(client: triton.InferenceServerClient) -> None:
+    pictures = np.array([SEVEN, SEVEN], dtype=object)
+    found = client.infer("mnist", given(pictures)).as_numpy("output")
+    assert found.argmax(axis=1).tolist() == [7, 7]
+    assert refused(client, given(np.array([b"junk"], dtype=object)))[0] == "400"
+
+
+@each_model
+def test_the_aio_client(url: str, name: str, spec: ModelSpec) -> None:
+    async def ask() -> None:
+        async with triton_aio.InferenceServerClient(url.removeprefix("http://")) as client:
+            assert await client.is_server_ready()
+            assert await client.is_model_ready(name)
+            assert (await client.get_model_metadata(name))["name"] == name
+            many = np.concatenate([spec.example] * 100)
+            answers = await asyncio.gather(
+                *(
+                    client.infer(
+                        name,
+                        given(many, binary=binary),
+                        request_compression_algorithm=coding,
+                        response_compression_algorithm=coding,
+                    )
+                    for binary in (True, False)
+                    for coding in (None, "gzip", "deflate")
+                ),
+            )
+            for answer in answers:
+                np.testing.assert_allclose(answer.as_numpy("output"), answers[0].as_numpy("output"), atol=1e-6)
+            with pytest.raises(InferenceServerException, match="there is no model"):
+                await client.infer("nope", given(many))
+
+    asyncio.run(ask())
+
+
+PIXELS = np.zeros((1, 28, 28), np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "arguments", "status", "words"),
+    [
+        (given(PIXELS, name="x"), {}, "400", "there is no input 'x'"),
+        (given(PIXELS) + given(PIXELS), {}, "400", "twice"),
+        (given(PIXELS), {"outputs": wanted(name="x")}, "400", "there is no output 'x'"),
+        (given(PIXELS.astype(np.float32)), {}, "400", "datatype 'FP32'; send UINT8"),
+        (given(PIXELS.astype(np.float16)), {}, "400", "datatype 'FP16'; send UINT8"),
+        (given(PIXELS.reshape(1, 784)), {}, "400", "shape"),
+        (given(PIXELS[:, :27]), {}, "400", "shape"),
+        (given(PIXELS, shape=[2, 28, 28]), {}, "400", "takes 1568 bytes, not 784"),
+        (given(PIXELS, shape=[-1, 28, 28]), {}, "400", "none of them negative"),
+        (given(PIXELS, raw_data=bytes(783)), {}, "400", "announces 784 bytes"),
+        (given(PIXELS, raw_data=bytes(785)), {}, "400", "left over"),
+        (given(PIXELS, binary=False, shape=[2, 28, 28]), {}, "400", "announced as"),
+        (given(PIXELS), {"model": "nope"}, "404", "there is no model 'nope'"),
+        (given(PIXELS), {"model_version": "9"}, "404", "no version 9"),
+    ],
+)
+def test_the_client_shows_what_was_wrong(
+    client: triton.InferenceServerClient,
+    inputs: list[Any],
+    arguments: dict[str, Any],
+    status: str,
+    words: str,
+) -> None:
+    shown_status, message = refused(client, inputs, **arguments)
+    assert shown_status == status
+    assert words in message
+    assert "decoding the response" not in message
+
+
+def test_the_repository_and_the_statistics(client: triton.InferenceServerClient) -> None:
+    assert {row["name"]: row["state"] for row in client.get_model_repository_index()} == dict.fromkeys(specs(), "READY")
+    client.unload_model("classifier", unload_dependents=True)
+    assert not client.is_model_ready("classifier")
+    assert client.is_server_ready()
+    client.load_model("classifier")
+    assert client.is_model_ready("classifier")
+    with pytest.raises(InferenceServerException, match="neither configuration nor files"):
+        client.load_model("classifier", config="{}", files={"file:1/model.pt": b"x"})
+
+    client.infer("classifier", given(specs()["classifier"].example))
+    (stats,) = client.get_inference_statistics("classifier")["model_stats"]
+    assert stats["inference_stats"]["success"]["count"] > 0
+    assert stats["execution_count"] > 0
+    everything = client.get_inference_statistics()["model_stats"]
+    assert [entry["name"] for entry in everything] == list(specs())

@@ -1,0 +1,86 @@
+"""Event files, read back by TensorBoard itself."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import training.report.live_plot
+from tests.fakes import InProcess
+from training import __main__ as command
+from training.recipe import Progress
+from training.report.tensorboard import EventFile
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    """Tag -> step and value of each point that TensorBoard shows of a folder."""
+    found = EventAccumulator(str(folder))
+    found.Reload()
+    return {tag: [(point.step, point.value) for point in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
+
+
+def test_the_command_line_writes_what_tensorboard_reads(tmp_path: Path) -> None:
+    words = ["regressor", "--epochs", "3", "--store", str(tmp_path), "--tensorboard", str(tmp_path / "new" / "run")]
+    assert command.main(words) == 0
+    told = scalars(tmp_path / "new" / "run")
+    assert [step for step, _ in told["train/loss"]] == [1, 2, 3]
+    assert [value for _, value in told["train/epoch"]] == [1, 2, 3]
+    assert told["validation/mse"][-1][1] == pytest.approx(told["checkpoint/validation_mse"][0][1], rel=1e-4)
+    text = EventAccumulator(str(tmp_path / "new" / "run"))
+    text.Reload()
+    (shown,) = text.Tensors("hyperparameters/text_summary")
+    assert b"| epochs | 3 |" in shown.tensor_proto.string_val[0]
+
+
+def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").write_text("a file, not a folder")
+    words = ["regressor", "--store", str(tmp_path), "--tensorboard", str(tmp_path / "taken")]
+    assert command.main(words) == 1
+    assert "choose another --tensorboard" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_a_job_writes_them_into_its_folder_if_it_asks(wanted: bool, tmp_path: Path) -> None:
+    child = InProcess(None)
+    order: dict[str, Any] = {
+        "op": "fit", "model": "regressor", "config": {"epochs": 4}, "data": str(tmp_path), "store": str(tmp_path),
+        "job": "j1", "attempt": 1, "history": [], "device": "cpu", "tensorboard": wanted,
+    }  # fmt: skip
+    child.send(order)
+    assert child.messages(0)[-1]["kind"] == "result"
+    folder = tmp_path / "jobs" / "j1" / "tensorboard"
+    assert folder.exists() is wanted
+    assert not wanted or [step for step, _ in scalars(folder)["train/loss"]] == [1, 2, 3, 4]
+
+
+def test_a_resumed_run_replaces_the_steps_that_it_tells_again(tmp_path: Path) -> None:
+    def point(step: int, loss: float) -> Progress:
+        return Progress(epoch=1, epochs=1, step=step, steps=4, loss=loss)
+
+    first = EventFile(tmp_path)
+    for step in (1, 2, 3):
+        first.add(point(step, 1.0))
+    first.close()
+    second = EventFile(tmp_path)
+    for step in (3, 4):
+        second.add(point(step, 2.0))
+    second.close()
+    assert scalars(tmp_path)["train/loss"] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
+
+
+def test_a_failed_run_keeps_and_draws_all_that_it_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(training.report.live_plot, "_PLOT_EVERY_S", math.inf)  # so that only its end draws it
+    child = InProcess(None)
+    config = {"epochs": 60, "lr": 100, "activation": "softplus"}
+    child.send(
+        {"op": "fit", "model": "regressor", "config": config, "data": str(tmp_path), "store": str(tmp_path),
+         "job": "j1", "attempt": 1, "history": [], "device": "cpu", "tensorboard": True},
+    )  # fmt: skip
+    *told, failure = child.messages(0)
+    assert "no longer finite" in failure["detail"]
+    steps = [step for step, _ in scalars(tmp_path / "jobs" / "j1" / "tensorboard")["train/loss"]]
+    assert steps == [point["step"] for point in told]
+    assert len(steps) > 1
+    assert (tmp_path / "jobs" / "j1" / "plot.png").read_bytes().startswith(b"\x89PNG")

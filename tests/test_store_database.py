@@ -1,0 +1,128 @@
+"""The tables, on both databases: migrations, transactions, what is out of reach."""
+
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, inspect, select
+
+from service.errors import StoreUnavailable
+from service.settings import check_url
+from service.store.database import Store
+from service.store.tables import jobs, metadata, promotions
+from tests.fakes import ROOT
+from tests.postgres import Postgres
+
+
+def test_the_migrations_make_the_tables_that_the_code_speaks_of(store: Store) -> None:
+    with store.read() as connection:
+        inspector = inspect(connection)
+        assert set(metadata.tables) | {"alembic_version"} == set(inspector.get_table_names())
+        for name, table in metadata.tables.items():
+            found = {column["name"]: column["nullable"] for column in inspector.get_columns(name)}
+            assert found == {column.name: bool(column.nullable) for column in table.columns}
+            assert {index["name"] for index in inspector.get_indexes(name)} >= {index.name for index in table.indexes}
+
+
+def test_migrating_again_changes_nothing(store: Store) -> None:
+    row = {"model": "m", "version": 1, "action": "promote", "at": 1.0, "by": "start", "reason": ""}
+    with store.write() as connection:
+        connection.execute(promotions.insert().values(row))
+    store.migrate()
+    with store.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(promotions)) == 1
+
+
+def test_processes_that_start_together_migrate_once(tmp_path: Path, database_url: str) -> None:
+    code = (
+        "import sys; from pathlib import Path; from service.store import Store\n"
+        "Store(Path(sys.argv[1]), sys.argv[2]).migrate()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path), database_url]
+    started = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
+    assert [process.wait(60) for process in started] == [0, 0, 0]
+
+
+def test_a_failed_transaction_leaves_nothing(store: Store) -> None:
+    row = {"model": "m", "version": 1, "action": "promote", "at": 1.0, "by": "start", "reason": ""}
+
+    def write_and_fail() -> None:
+        with store.write() as connection:
+            connection.execute(promotions.insert().values(row))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_and_fail()
+    with store.read() as connection:
+        assert connection.scalar(select(func.count()).select_from(promotions)) == 0
+
+
+def _fail() -> None:
+    raise ZeroDivisionError
+
+
+def test_writers_take_turns_so_that_what_was_read_is_still_true(store: Store) -> None:
+    def add_next() -> None:
+        for _ in range(10):
+            with store.write() as connection:
+                top = connection.scalar(select(func.max(promotions.c.version))) or 0
+                row = {"model": "m", "version": top + 1, "action": "promote", "at": 1.0, "by": "x", "reason": ""}
+                connection.execute(promotions.insert().values(row))
+
+    threads = [threading.Thread(target=add_next) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with store.read() as connection:
+        assert list(connection.scalars(select(promotions.c.version).order_by(promotions.c.id))) == list(range(1, 41))
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from service.errors import StoreUnavailable
+from service.store import Store
+try:
+    with Store(Path(sys.argv[1]), sys.argv[2]).write() as connection:
+        print("holds the lock", flush=True)
+        sys.stdin.readline()
+except StoreUnavailable:
+    print("lost it")
+"""
+
+
+def test_a_process_frozen_in_a_transaction_stops_nobody_else(postgres: Postgres, tmp_path: Path) -> None:
+    url = postgres.create_database("frozen")
+    store = Store(tmp_path, url)
+    store.migrate()
+    command = [sys.executable, "-c", HOLDER, str(tmp_path), url]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as frozen:
+        assert frozen.stdout is not None
+        frozen.stdout.readline()
+        with store.write() as connection:
+            connection.execute(select(jobs))
+        assert frozen.communicate("wake up\n", timeout=60)[0] == "lost it\n"
+    store.close()
+
+
+def test_a_database_out_of_reach_is_said_so_without_its_address(tmp_path: Path) -> None:
+    store = Store(tmp_path, f"postgresql+psycopg://user:s3cret@/x?host={tmp_path}/nowhere")
+    with pytest.raises(StoreUnavailable) as raised, store.read() as connection:
+        connection.execute(select(jobs))
+    assert "nowhere" not in raised.value.detail
+    assert "s3cret" not in raised.value.detail
+
+
+def test_a_store_folder_that_cannot_be_made_is_named_by_its_setting(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnavailable, match="TORCHLOOP_STORE"):
+        Store(tmp_path / "file" / "store").migrate()
+
+
+@pytest.mark.parametrize("url", ["nonsense", "mysql://x", "postgresql://x", "postgresql+psycopg2://x"])
+def test_an_unsupported_database_names_the_way_out(url: str) -> None:
+    with pytest.raises(ValueError, match=r"postgresql\+psycopg://"):
+        check_url(url)

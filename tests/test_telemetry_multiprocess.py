@@ -1,0 +1,38 @@
+"""The metrics of several processes as one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.samples import Sample
+
+from service.telemetry.multiprocess import Combined
+
+
+def test_of_two_threads_that_publish_at_once_the_newer_number_stays(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    combined, replace, count = Combined(tmp_path, {}), Path.replace, 1
+
+    def families() -> Iterator[Metric]:
+        family = Metric("counted", "a number", "counter")
+        family.samples = [Sample("counted", {}, count)]
+        yield family
+
+    def slow(hidden: Path, target: Path) -> Path:
+        nonlocal count
+        monkeypatch.setattr(Path, "replace", replace)
+        count = 2
+        other.start()
+        other.join(0.2)  # it is made to wait: were it not, it would be done by now
+        return replace(hidden, target)
+
+    other = Thread(target=lambda: combined.publish(families()))
+    monkeypatch.setattr(Path, "replace", slow)
+    combined.publish(families())
+    other.join(60)
+    (file,) = tmp_path.iterdir()
+    assert b'[["counted",{},2]]' in file.read_bytes()

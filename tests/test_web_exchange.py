@@ -1,0 +1,211 @@
+"""Requests that are answered without a task, over sockets: the protocol around an application that takes some so."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import service.web.protocol
+from service.web.protocol import Headers, Respond
+from service.web.server import Server
+from tests.sockets import BODY, HEAD, LENGTH, Address, Connection, echoing
+from tests.test_e2e_faults import until
+
+OTHER = b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+class Counter:
+    """Answers at once with what it was sent, or when it is told to; or has the application answer."""
+
+    def __init__(self) -> None:
+        self.takes = True
+        self.waits = False
+        self.begun = threading.Semaphore(0)
+        self.abandoned = threading.Event()
+        self.answer: Callable[[], None]
+
+    def at_head(self, method: bytes, target: bytes, headers: Headers) -> "Counter | None":
+        assert (b"host", b"localhost") in headers
+        return self if (method, target) == (b"POST", b"/asked") else None
+
+    def begin(self, body: bytes, respond: Respond) -> bool:
+        if not self.takes:
+            return False
+        content = b"directly " + body
+        reply = (200, [(b"content-length", b"%d" % len(content)), (b"x-way", b"direct")], content)
+        self.answer = lambda: respond(reply)
+        if not self.waits:
+            self.answer()
+        self.begun.release()
+        return True
+
+    def abandon(self) -> None:
+        self.abandoned.set()
+
+
+@pytest.fixture
+def counter() -> Counter:
+    return Counter()
+
+
+@pytest.fixture
+def started(counter: Counter) -> Iterator[tuple[Address, Server]]:
+    with echoing(counter.at_head) as found:
+        yield found
+
+
+@pytest.fixture
+def where(started: tuple[Address, Server]) -> Address:
+    return started[0]
+
+
+def the_connection(server: Server) -> Any:
+    """Its protocol."""
+    (connection,) = server.server_state.connections
+    return connection
+
+
+def waiting(caller: Connection, server: Server, counter: Counter) -> Any:
+    """The protocol of a connection on which a request has begun, whose answer is to be given."""
+    counter.waits = True
+    caller.send(HEAD + LENGTH + BODY)
+    assert counter.begun.acquire(timeout=60)
+    return the_connection(server)
+
+
+def stop(server: Server) -> None:
+    """Have it stop, and wait until the one connection knows."""
+    connection = the_connection(server)
+    server.should_exit = True
+    until(lambda: not connection.cycle.keep_alive)
+
+
+def test_an_answer_is_whole_and_the_connection_stays(where: Address) -> None:
+    with Connection(where) as caller:
+        for _ in range(2):
+            caller.send(HEAD + LENGTH + BODY)
+            assert caller.answer() == (200, b"directly " + BODY)
+            assert caller.headers["x-way"] == "direct"
+            assert "date" in caller.headers
+        caller.send(OTHER)
+        assert caller.answer() == (200, b"got ")
+
+
+def test_a_body_in_pieces_is_put_together(where: Address) -> None:
+    with Connection(where) as caller:
+        caller.send(HEAD + LENGTH)
+        for byte in BODY:
+            caller.send(bytes([byte]))
+        assert caller.answer() == (200, b"directly " + BODY)
+
+
+def test_what_it_does_not_take_is_asked_of_the_application_with_its_whole_body(
+    where: Address,
+    counter: Counter,
+) -> None:
+    counter.takes = False
+    with Connection(where) as caller:
+        for content in (BODY, b""):
+            caller.send(HEAD + b"Content-Length: %d\r\n\r\n" % len(content) + content)
+            assert caller.answer() == (200, b"got " + content)
+        counter.takes = True
+        caller.send(HEAD + LENGTH + BODY)
+        assert caller.answer() == (200, b"directly " + BODY)
+
+
+@pytest.mark.parametrize("more", [b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"Connection: keep-alive\r\n"])
+def test_connections_that_are_not_plain_go_the_way_of_all_others(where: Address, more: bytes) -> None:
+    head = HEAD.replace(b"1.1", b"1.0") if b"keep-alive" in more else HEAD
+    with Connection(where) as caller:
+        caller.send(head + more + LENGTH)
+        if b"Expect" in more:
+            assert caller.read.readline() == b"HTTP/1.1 100 Continue\r\n"
+            assert caller.read.readline() == b"\r\n"
+        caller.send(BODY)
+        assert caller.answer() == (200, b"got " + BODY)
+
+
+def test_answers_keep_the_order_of_requests_that_were_sent_together(
+    started: tuple[Address, Server],
+    counter: Counter,
+) -> None:
+    where, server = started
+    counter.waits = True
+    with Connection(where) as caller:
+        caller.send(HEAD + LENGTH + BODY + OTHER + HEAD + LENGTH + BODY)
+        assert counter.begun.acquire(timeout=60)
+        the_connection(server).loop.call_soon_threadsafe(counter.answer)  # as a batch would
+        assert caller.answer() == (200, b"directly " + BODY)
+        assert [caller.answer() for _ in range(2)] == [(200, b"got "), (200, b"got " + BODY)]
+
+
+def test_who_goes_away_is_told_of_and_nothing_is_written_to_him(
+    started: tuple[Address, Server],
+    counter: Counter,
+) -> None:
+    where, server = started
+    with Connection(where) as caller:
+        connection = waiting(caller, server, counter)
+    assert counter.abandoned.wait(60)
+    connection.loop.call_soon_threadsafe(counter.answer)
+    with Connection(where) as caller:
+        caller.send(OTHER)
+        assert caller.answer() == (200, b"got ")
+
+
+def test_who_goes_away_with_half_a_body_is_told_of(where: Address, counter: Counter) -> None:
+    with Connection(where) as caller:
+        caller.send(HEAD + LENGTH + BODY[:3])
+    assert counter.abandoned.wait(60)
+    assert not counter.begun.acquire(blocking=False)
+
+
+def test_a_stopping_server_answers_what_is_under_way_and_hangs_up(
+    started: tuple[Address, Server],
+    counter: Counter,
+) -> None:
+    where, server = started
+    with Connection(where) as caller:
+        connection = waiting(caller, server, counter)
+        stop(server)
+        connection.loop.call_soon_threadsafe(counter.answer)
+        assert caller.answer() == (200, b"directly " + BODY)
+        assert caller.headers["connection"] == "close"
+        assert caller.read.read() == b""
+
+
+def test_a_stopping_server_waits_for_the_rest_of_a_body(started: tuple[Address, Server]) -> None:
+    where, server = started
+    with Connection(where) as caller:
+        caller.send(HEAD + LENGTH + BODY[:3])
+        until(lambda: server.server_state.connections and the_connection(server).cycle)
+        stop(server)
+        caller.send(BODY[3:])
+        assert caller.answer() == (200, b"directly " + BODY)
+        assert caller.read.read() == b""
+
+
+def test_half_a_body_is_not_waited_for_for_ever(
+    started: tuple[Address, Server],
+    monkeypatch: pytest.MonkeyPatch,
+    counter: Counter,
+) -> None:
+    where, server = started
+    monkeypatch.setattr(service.web.protocol, "PATIENCE_S", 0.0)
+    with Connection(where) as caller:
+        caller.send(HEAD + LENGTH + BODY[:3])
+        assert caller.answer()[0] == 408
+        assert caller.read.read() == b""
+    assert counter.abandoned.wait(60)
+    until(lambda: not server.server_state.connections)
+
+
+def test_a_connection_that_nobody_uses_is_closed(started: tuple[Address, Server]) -> None:
+    where, server = started
+    with Connection(where) as caller:
+        caller.send(HEAD + LENGTH + BODY)
+        assert caller.answer()[0] == 200
+        connection = the_connection(server)
+        connection.timeout_keep_alive = 0
+        assert caller.read.read() == b""

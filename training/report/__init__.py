@@ -1,0 +1,1 @@
+"""Plots, event files and console output of runs."""

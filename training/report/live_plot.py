@@ -1,0 +1,48 @@
+"""Plot of a running job, redrawn while it runs."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from models.messages import Order
+from training.recipe import Dataset, Progress, Recipe, TrainingError
+from training.report import plots
+
+_PLOT_EVERY_S = 2.0
+
+
+class LivePlot:
+    """The job's plot, drawn anew now and then while it runs. A plot that cannot be written stops no job."""
+
+    def __init__(self, order: Order, recipe: Recipe[Any], path: Path) -> None:
+        self._title = f"{order['model']}, job {order['job'][:8]}"
+        self._recipe = recipe
+        self._path = path
+        self._points = [Progress(**point) for point in order["history"]]
+        self._drawn_at = 0.0
+
+    def add(self, progress: Progress) -> None:
+        while self._points and self._points[-1].step >= progress.step:  # a resumed run tells some again
+            self._points.pop()
+        self._points.append(progress)
+        if time.monotonic() - self._drawn_at > _PLOT_EVERY_S:
+            self.draw()
+
+    @contextlib.contextmanager
+    def whole_if_it_fails(self) -> Iterator[None]:
+        """Draw also the points since the plot was drawn last, where the run ends in a TrainingError."""
+        try:
+            yield
+        except TrainingError:
+            if self._points:
+                self.draw()
+            raise
+
+    def draw(self, network: nn.Module | None = None, dataset: Dataset | None = None) -> None:
+        with contextlib.suppress(TrainingError):
+            plots.save(plots.draw(self._title, self._points, self._recipe, network, dataset), self._path)
+        self._drawn_at = time.monotonic()
