@@ -24,7 +24,8 @@ from benchmarks import Options
 from benchmarks.report import table
 from models.mnist import SPEC, drawn_seven
 from models.spec import Array
-from service.inference.decoding import BodyReader
+from service.execution.threads import Threads
+from service.inference.decoding import Decoder
 
 _MAX_PIXELS = 25_000_000
 _CALLS = 2_000  # of a small picture, in one measurement
@@ -45,10 +46,10 @@ def main(options: Options) -> str:
 
 def _small(rounds: int) -> str:
     content = _encoded(Image.fromarray(drawn_seven()), format="png")
-    reader = BodyReader(len(content), _MAX_PIXELS)
+    decoder = Decoder(_MAX_PIXELS, Threads())
     ways: dict[str, Callable[[], object]] = {
         "plain decode": partial(_decoded, content),
-        "as the service reads it": partial(reader.at_once, "image/png", SPEC, content),
+        "as the service reads it": partial(decoder.decode_inline, "image/png", SPEC, content),
     }
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
@@ -93,12 +94,12 @@ def _encoded(picture: Image.Image, **options: Any) -> bytes:
 
 async def _beside_the_loop(content: bytes) -> dict[str, float]:
     """Time, memory beyond what the process had before, and the longest time in which the loop did nothing else."""
-    reader = BodyReader(len(content), _MAX_PIXELS)
+    decoder = Decoder(_MAX_PIXELS, threads := Threads())
     process, small = psutil.Process(), _encoded(Image.fromarray(drawn_seven()), format="png")
-    await reader.pictures([("", small)], SPEC)  # imports are paid for
+    await decoder.pictures([("", small)], SPEC)  # imports are paid for
     before, peak, wait = process.memory_info().rss, 0, 0.0
     began = time.perf_counter()
-    reading = asyncio.ensure_future(reader.pictures([("", content)], SPEC))
+    reading = asyncio.ensure_future(decoder.pictures([("", content)], SPEC))
     while not reading.done():
         ticked = time.perf_counter()
         await asyncio.sleep(0.001)
@@ -106,7 +107,7 @@ async def _beside_the_loop(content: bytes) -> dict[str, float]:
         peak = max(peak, process.memory_info().rss)
     spent = time.perf_counter() - began
     assert not reading.result().errors
-    reader.close()
+    threads.close()
     return {"ms": spent * 1e3, "megabytes": max(peak - before, 0) / 1e6, "wait_ms": wait * 1e3}
 
 

@@ -15,7 +15,7 @@ def resolve(name: str) -> str:
     """
     if name == "cpu" or (name == "auto" and not _may_have_accelerator()):
         return "cpu"
-    import torch  # noqa: PLC0415 - the client itself needs none
+    import torch  # noqa: PLC0415
 
     if name == "auto":
         return str(torch.accelerator.current_accelerator(check_available=True) or "cpu")

@@ -1,5 +1,6 @@
 """The wiring diagram of the web process."""
 
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -7,7 +8,6 @@ from pathlib import Path
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
-from starlette.routing import Route
 from starlette.types import Lifespan
 
 from models import catalog, device
@@ -16,7 +16,8 @@ from service.api import explain, openapi, page, preview, versions
 from service.api import health as ops_routes
 from service.api import jobs as job_routes
 from service.api import models as model_routes
-from service.api.fast_predict import Direct
+from service.api.bodies import RequestBodies
+from service.api.fast_predict import FastPath
 from service.api.openinference import metadata, repository
 from service.api.openinference.infer import InferRoute
 from service.api.predict import PredictRoute
@@ -25,11 +26,15 @@ from service.delivery.rollout import Rollout
 from service.delivery.uploads import Importer
 from service.execution.process import Child, StartChild
 from service.execution.recipes import ReadRecipes, Recipes, read_recipes
+from service.execution.threads import Threads
+from service.inference.admission import Admission
 from service.inference.backends import choice
 from service.inference.backends.exports import Exports
+from service.inference.batcher import Batcher
+from service.inference.decoding import Decoder
 from service.inference.engine import Engine
 from service.inference.explainer import Explainer
-from service.inference.pipeline import Pipeline, build_pipeline
+from service.inference.pipeline import Pipeline, compute_with
 from service.jobs.queue import Jobs
 from service.settings import Settings
 from service.store.database import Store
@@ -62,24 +67,29 @@ def create_app(
     backend = choice.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
     engine = Engine(specs, backend, settings.max_batch)
     rollout = Rollout(specs, store, pretrained, engine, metrics)
-    pipeline = build_pipeline(settings, engine, metrics)
-    bodies = pipeline.bodies
+    threads = Threads()
+    pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads))
+    bodies = RequestBodies(settings.max_body_bytes, pipeline.decoder, threads)
     recipes = Recipes(read or partial(read_recipes, settings.store))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AtHead]]:
         async with metrics.published(), recipes, rollout:
-            yield {AT_HEAD: Direct(specs, pipeline, keys).at_head}
+            yield {AT_HEAD: FastPath(specs, pipeline, keys, settings.max_body_bytes).at_head}
             await pipeline.batcher.drain()
-        for part in (engine, exports, explainer, bodies, store):
+        for part in (engine, exports, explainer, threads, store):
             part.close()
 
     app = _bare(lifespan)
     keys = Keyring(settings.api_keys)
     app.add_middleware(Guard, keys=keys)
-    app.router.routes.extend([*page.routes(), *PredictRoute(specs, pipeline, rollout.pinned).routes()])
+    app.router.routes.extend([*page.routes(), *PredictRoute(specs, bodies, pipeline, rollout.pinned).routes()])
     offered = repository.Offered(specs, engine, rollout)
-    app.router.routes.extend(_v2(settings, offered, pipeline, engine, rollout, store))
+    app.router.routes.extend(InferRoute(offered, bodies, pipeline, threads).routes())
+    app.router.routes.extend(repository.routes(offered, bodies, rollout))
+    app.router.routes.extend(
+        metadata.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
+    )
     app.include_router(preview.router(specs, bodies))
     explainer = Explainer(settings.request_timeout_s, start_child)
     app.include_router(explain.router(specs, bodies, rollout, engine, Registry(store), explainer))
@@ -94,19 +104,19 @@ def create_app(
     return app
 
 
-def _v2(
-    settings: Settings,
-    offered: repository.Offered,
-    pipeline: Pipeline,
-    engine: Engine,
-    rollout: Rollout,
-    store: Store,
-) -> list[Route]:
-    """The Open Inference Protocol: over the same batcher and engine as /predict."""
-    metrics, registry = pipeline.metrics, Registry(store)
-    described = metadata.routes(VERSION, offered, engine, rollout, registry, metrics, settings.max_batch)
-    loading = repository.routes(offered, pipeline.bodies, rollout)
-    return [*InferRoute(offered, pipeline).routes(), *described, *loading]
+def _pipeline(settings: Settings, engine: Engine, metrics: Metrics, decoder: Decoder) -> Pipeline:
+    """Wire the stages of a prediction."""
+    compute = compute_with(engine, metrics)
+    batcher = Batcher(compute, max_batch=settings.max_batch, max_wait_s=settings.max_wait_ms / 1000)
+    admission = Admission(batcher, settings.queue_limit, time.monotonic)
+    metrics.waiting.set_function(lambda: admission.waiting)
+    return Pipeline(
+        decoder=decoder,
+        admission=admission,
+        batcher=batcher,
+        metrics=metrics,
+        timeout_s=settings.request_timeout_s,
+    )
 
 
 def _bare(lifespan: Lifespan[FastAPI]) -> FastAPI:

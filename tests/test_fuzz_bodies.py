@@ -7,7 +7,7 @@ import asyncio
 import io
 import json
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from typing import Any
 
 import numpy as np
@@ -22,9 +22,11 @@ from models.handwriting.normalise import read_digit
 from models.mnist import SPEC, drawn_seven
 from models.pictures import PICTURE_FORMATS, open_picture
 from models.spec import Entry
+from service.api.bodies import RequestBodies
 from service.errors import Malformed, TooLarge
+from service.execution.threads import Threads
 from service.inference.arrays import Entries, from_json, from_npy
-from service.inference.decoding import BodyReader, Samples
+from service.inference.decoding import Decoder, Samples
 from tests.serving import npy, png
 
 POINT = Entry(shape=(2,), dtype=np.dtype(np.float32))
@@ -160,11 +162,9 @@ def read_form(content: bytes, boundary: str) -> Samples:
     async def receive() -> dict[str, Any]:
         return {"type": "http.request", "body": content}
 
-    reader = BodyReader(1_000_000, MAX_PIXELS)
-    try:
-        return asyncio.run(reader.samples({"type": "http", "headers": headers}, receive, SPEC))
-    finally:
-        reader.close()
+    with closing(Threads()) as threads:
+        bodies = RequestBodies(1_000_000, Decoder(MAX_PIXELS, threads), threads)
+        return asyncio.run(bodies.samples({"type": "http", "headers": headers}, receive, SPEC))
 
 
 BOUNDARIES = ["; boundary=b", "", '; boundary="b"', "; boundary=", "; boundary=\xff", "; charset=x; boundary=b"]

@@ -15,7 +15,8 @@ from models.errors import InvalidInput
 from models.handwriting.normalise import read_digit
 from models.mnist import SPEC, drawn_seven
 from models.pictures import open_picture
-from service.inference.decoding import BodyReader
+from service.execution.threads import Threads
+from service.inference.decoding import Decoder
 from service.inference.png import read_plain_png
 
 SEVEN = Image.fromarray(drawn_seven())
@@ -97,15 +98,15 @@ def test_a_plain_png_under_another_name_or_of_too_many_pixels_is_refused(
     most: int,
     title: str,
 ) -> None:
-    with closing(BodyReader(10_000, most)) as bodies, pytest.raises(InvalidInput, match=title):
-        bodies.at_once(media_type, SPEC, png())
+    with closing(Threads()) as threads, pytest.raises(InvalidInput, match=title):
+        Decoder(most, threads).decode_inline(media_type, SPEC, png())
 
 
 @pytest.mark.parametrize("picture", [ImageOps.invert(SEVEN), SEVEN.resize((84, 84))], ids=["dark ink", "large"])
 def test_a_plain_png_that_is_no_entry_yet_is_read_as_any_picture(picture: Image.Image) -> None:
     content = png(picture)
     assert read_plain_png(content) is not None
-    with closing(BodyReader(10_000, 10_000)) as bodies:
-        samples = bodies.at_once("image/png", SPEC, content)
+    with closing(Threads()) as threads:
+        samples = Decoder(10_000, threads).decode_inline("image/png", SPEC, content)
     assert samples
     assert np.array_equal(samples.good[0, 0], read_digit(open_picture(content, "image/png", 10_000)))

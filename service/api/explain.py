@@ -11,11 +11,11 @@ from fastapi import APIRouter, Query, Request, Response
 
 from models.errors import InvalidInput, TooManySamples
 from models.spec import Array, Method, ModelSpec
+from service.api.bodies import RequestBodies
 from service.api.predictions import in_order
 from service.delivery.registry import Registry
 from service.delivery.rollout import Rollout
 from service.errors import require_model
-from service.inference.decoding import BodyReader
 from service.inference.engine import Engine, Loaded
 from service.inference.explainer import Explainer
 from service.media_types import JSON
@@ -25,7 +25,7 @@ MAX_SAMPLES = 256  # a gradient costs several forwards, an integrated one hundre
 
 def router(
     specs: Mapping[str, ModelSpec],
-    bodies: BodyReader,
+    bodies: RequestBodies,
     rollout: Rollout,
     engine: Engine,
     registry: Registry,

@@ -1,7 +1,7 @@
-"""Small predictions without a task of their own: from the protocol to the batcher and straight back.
+"""Fast path of POST /predict/{model}: small requests go from the protocol to the batcher and back without a task.
 
-By the rules of ASGI each of them takes a task, a dozen calls within each other, two writes and a turn of the event
-loop more: together half as much as the forward. What is rare or large goes that way; both ways end in the same reply.
+An ASGI request costs a task, a dozen nested calls, two writes and one more turn of the event loop: together half as
+much as the forward pass. Rare or large requests fall through to the ASGI route; both give the same replies.
 """
 
 import logging
@@ -13,7 +13,7 @@ from starlette.responses import Response
 from models.errors import InvalidInput
 from models.spec import ModelSpec
 from service.api.predict import PREFIX
-from service.api.predictions import Asked, wants_npy
+from service.api.predictions import PredictionRequest, wants_npy
 from service.errors import QueueFull, ServiceError
 from service.inference.batcher import Answer
 from service.inference.decoding import Samples
@@ -27,18 +27,19 @@ log = logging.getLogger(__name__)
 _FULL = of_service_error(QueueFull())
 
 
-class Direct:
-    """Says of a request, when its head has come, how it is answered. See service.protocol."""
+class FastPath:
+    """Decides from a request's headers how it is answered. See `service.web.protocol`."""
 
-    def __init__(self, specs: Mapping[str, ModelSpec], pipeline: Pipeline, keys: Keyring) -> None:
-        self._through = pipeline
+    def __init__(self, specs: Mapping[str, ModelSpec], pipeline: Pipeline, keys: Keyring, max_bytes: int) -> None:
+        self._pipeline = pipeline
         self._keys = keys
+        self._max_bytes = max_bytes
         self._known = {f"{PREFIX}{name}".encode(): (Lane(name, None), spec) for name, spec in specs.items()}
 
     def at_head(self, method: bytes, target: bytes, headers: Headers) -> "Response | Exchange | None":
-        """A refusal where too many wait, what answers a small request, or None: it goes the way of all others.
+        """Return a 429 response if the queue is full, an Exchange for a small request, or None to fall through to ASGI.
 
-        Who has no key goes there, too, however often he asks: that takes no place, and is answered with 401.
+        Requests without a valid key always fall through: they get 401 and take no place in the queue.
         """
         path, _, query = target.partition(b"?")
         known = self._known.get(path)
@@ -46,21 +47,22 @@ class Direct:
             return None
         lane, spec = known
         found = dict(headers)
-        if self._keys and not self._may_ask(path, found):
+        if self._keys and not self._is_allowed(path, found):
             return None
-        if self._through.admission.full():
-            self._through.metrics.request(lane.model, QueueFull.status)
+        if self._pipeline.admission.full():
+            self._pipeline.metrics.request(lane.model, QueueFull.status)
             return _FULL
-        if not (self._keys or self._may_ask(path, found)):  # not asked in a flood: it changes only what is refused with
+        if not (self._keys or self._is_allowed(path, found)):  # after the queue: a flood gets 429, not 403 or 421
             return None
         media_type = plain(found.get(b"content-type", b"").decode("latin-1"))
         size = None if query or len(found) < len(headers) else _size(found)
-        if size is None or not self._through.bodies.takes_at_once(media_type, spec, size):
-            self._through.admission.announce()
+        if size is None or size > self._max_bytes or not self._pipeline.decoder.decodes_inline(media_type, spec, size):
+            self._pipeline.admission.announce()
             return None
-        return Exchange(self._through, lane, media_type, Asked(lane.model, spec, wants_npy(found.get(b"accept", b""))))
+        request = PredictionRequest(lane.model, spec, wants_npy(found.get(b"accept", b"")))
+        return Exchange(self._pipeline, lane, media_type, request)
 
-    def _may_ask(self, path: bytes, headers: Mapping[bytes, bytes]) -> bool:
+    def _is_allowed(self, path: bytes, headers: Mapping[bytes, bytes]) -> bool:
         try:
             self._keys.check({"method": "POST", "path": path.decode()}, headers)
         except ServiceError:
@@ -69,38 +71,37 @@ class Direct:
 
 
 class Exchange:
-    """One small request: what the protocol asks to begin, and the batcher tells of the end."""
+    """One small request: the protocol begins it with the body, the batcher ends it with an answer or an error."""
 
-    __slots__ = ("_asked", "_lane", "_media_type", "_respond", "_samples", "_through")
+    __slots__ = ("_lane", "_media_type", "_pipeline", "_request", "_respond", "_samples")
 
-    def __init__(self, through: Pipeline, lane: Lane, media_type: str, asked: Asked) -> None:
-        self._through = through
+    def __init__(self, pipeline: Pipeline, lane: Lane, media_type: str, request: PredictionRequest) -> None:
+        self._pipeline = pipeline
         self._lane = lane
         self._media_type = media_type
-        self._asked = asked
-        self._respond: Respond | None = None  # while it waits for its answer
+        self._request = request
+        self._respond: Respond | None = None  # set while the request is queued
         self._samples: Samples
 
     def begin(self, body: bytes, respond: Respond) -> bool:
-        """Decode and have computed; `respond` is called now or later. False: this takes another way."""
-        through, asked = self._through, self._asked
+        """Decode and queue the request; `respond` is called now or later. Returns False to fall through to ASGI."""
+        pipeline, request = self._pipeline, self._request
         try:
-            samples = through.bodies.at_once(self._media_type, asked.spec, body)
+            samples = pipeline.decoder.decode_inline(self._media_type, request.spec, body)
             if samples is None:
                 return False
-            asked.decoded = time.perf_counter()
-            through.admission.enter()
+            request.watch.decoded = time.perf_counter()
+            pipeline.start(self._lane, samples, self)
         except (InvalidInput, ServiceError) as err:
-            respond(asked.refuse(err, through.metrics))
+            respond(request.refuse(err, pipeline.metrics))
             return True
-        except Exception:  # noqa: BLE001 - on the way of all others it fails again, and is logged and answered there
+        except Exception:  # noqa: BLE001 - it fails again on the ASGI route, which logs it and answers 500
             return False
         self._samples, self._respond = samples, respond
-        through.batcher.enqueue(self._lane, samples.good, through.timeout_s, self)
         return True
 
     def abandon(self) -> None:
-        """The caller has gone."""
+        """Drop the request: the client has disconnected."""
         if self._respond is not None:
             self._leave(answered=True)
 
@@ -119,24 +120,24 @@ class Exchange:
     def _leave(self, *, answered: bool) -> Respond:
         respond, self._respond = self._respond, None
         assert respond
-        self._through.admission.leave(answered=answered)
+        self._pipeline.finish(answered=answered)
         return respond
 
     def _reply(self, samples: Samples, answer: Answer) -> Reply:
         try:
-            return self._asked.answer(samples, answer, self._through.metrics)
-        except Exception as err:  # noqa: BLE001 - the job's edge: a recipe may raise anything, and would raise it again
+            return self._request.answer(samples, answer, self._pipeline.metrics)
+        except Exception as err:  # noqa: BLE001 - the edge: `describe` is a model author's code
             return self._refusal(err)
 
     def _refusal(self, err: Exception) -> Reply:
         if isinstance(err, InvalidInput | ServiceError):
-            return self._asked.refuse(err, self._through.metrics)
-        log.error("a prediction failed", exc_info=err, extra={"model": self._asked.model})
-        return self._asked.fail(self._through.metrics)
+            return self._request.refuse(err, self._pipeline.metrics)
+        log.error("a prediction failed", exc_info=err, extra={"model": self._request.model})
+        return self._request.fail(self._pipeline.metrics)
 
 
 def _size(headers: Mapping[bytes, bytes]) -> int | None:
-    """How long the body is, where the head says so."""
+    """Return the declared length of the body; None if it is chunked, missing or unusual."""
     length = headers.get(b"content-length", b"")
     plain_number = length.isdigit() and len(length) < 9 and b"transfer-encoding" not in headers
     return int(length) if plain_number else None

@@ -1,6 +1,5 @@
 """Predictions -> response bodies, shared by the fast path and the ASGI route."""
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -16,6 +15,7 @@ from models.spec import ModelSpec
 from service.errors import ServiceError
 from service.inference.batcher import Answer
 from service.inference.decoding import Samples
+from service.inference.pipeline import Stopwatch
 from service.media_types import JSON, NPY
 from service.telemetry.collectors import STAGES
 from service.telemetry.metrics import Metrics
@@ -30,10 +30,10 @@ def in_order(
     errors: Mapping[int, InvalidInput],
     finite: NDArray[np.bool_] | None = None,
 ) -> list[Any]:
-    """One entry a sample, as an answer to several has them: of each sample that failed, its error in its place.
+    """Return one entry per sample, in the order of the body: each failed sample has its error in its place.
 
-    `entries` are those of the good samples, `errors` those of the others by position; `finite` says of which entries
-    the numbers are finite, None: of all. Raises NOT_FINITE where they are of none.
+    `entries` belong to the good samples; `errors` maps positions of the others to their errors; `finite` marks the
+    entries whose numbers are finite (None: all). Raises NOT_FINITE if there is no finite entry.
     """
     found = list(entries)
     if finite is not None:
@@ -50,27 +50,23 @@ def _failed(err: InvalidInput) -> dict[str, Any]:
 
 
 _TIMING = ", ".join(f"{stage};dur=%.3f" for stage in STAGES).encode()  # milliseconds
-
-
 _JSON_TYPE, _NPY_TYPE = JSON.encode(), NPY.encode()
 
 
 @dataclass(slots=True, eq=False)
-class Asked:
-    """One request to a model, and when which part of it was done."""
+class PredictionRequest:
+    """One request for predictions: what it asks for, and the times of its stages."""
 
     model: str
     spec: ModelSpec
-    wants_npy: bool
-    arrived: float = field(default_factory=time.perf_counter)
-    decoded: float = 0.0
+    npy: bool
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
     def answer(self, samples: Samples, answer: Answer, metrics: Metrics) -> Reply:
-        """The reply, counted. Raises InvalidInput."""
-        write = _npy if self.wants_npy else _json
+        """Return the reply with predictions, and count it. Raises InvalidInput."""
+        write = _npy if self.npy else _json
         content, media_type = write(self.model, self.spec, samples, answer)
-        decode_s, total_s = self.decoded - self.arrived, time.perf_counter() - self.arrived
-        spent_s = (decode_s, answer.queue_s, answer.forward_s, total_s)
+        spent_s = self.watch.stages(answer)
         metrics.stages(self.model, spent_s)
         headers = [
             (b"content-type", media_type),
@@ -82,11 +78,11 @@ class Asked:
         return 200, headers, content
 
     def refuse(self, err: ServiceError | InvalidInput, metrics: Metrics) -> Reply:
-        """The reply to what failed so, counted."""
+        """Return the reply to an expected error, and count it."""
         return self._whole(of_service_error(err) if isinstance(err, ServiceError) else of_invalid_input(err), metrics)
 
     def fail(self, metrics: Metrics) -> Reply:
-        """The reply to what failed as nobody foresaw, counted."""
+        """Return the reply to an unexpected error (500), and count it."""
         return self._whole(internal_error(), metrics)
 
     def _whole(self, response: Response, metrics: Metrics) -> Reply:
@@ -95,12 +91,12 @@ class Asked:
 
 
 def wants_npy(accept: bytes) -> bool:
-    """By the Accept header."""
+    """Return whether the Accept header asks for a .npy file."""
     return _NPY_TYPE in accept
 
 
 def _json(name: str, spec: ModelSpec, samples: Samples, answer: Answer) -> tuple[bytes, bytes]:
-    """Predictions in the order of the body's samples; what failed has its error in its place."""
+    """Return predictions in the order of the body's samples, as JSON; a failed sample has its error in its place."""
     finite = None if answer.finite else np.all(np.isfinite(answer.values), axis=1)
     predictions = in_order(spec.describe(answer.values), samples.errors, finite)
     body = {"model": name, "version": answer.version, "predictions": predictions}
@@ -108,7 +104,7 @@ def _json(name: str, spec: ModelSpec, samples: Samples, answer: Answer) -> tuple
 
 
 def _npy(_: str, __: ModelSpec, samples: Samples, answer: Answer) -> tuple[bytes, bytes]:
-    """Values (N, k) float32. An array has no place for errors, so one bad sample fails the request."""
+    """Return values (N, k) as a float32 .npy file. An array cannot hold errors, so one bad sample fails the request."""
     if samples.errors:
         position = min(samples.errors)
         error = samples.errors[position]

@@ -7,16 +7,16 @@ from fastapi import APIRouter, Request, Response
 
 from models.errors import TooManySamples
 from models.spec import ModelSpec
+from service.api.bodies import RequestBodies
 from service.api.openapi import PREVIEW_BODY
 from service.api.predictions import in_order
 from service.api.schemas import Preview
 from service.errors import require_model
-from service.inference.decoding import BodyReader
 from service.media_types import JSON
 from service.web.multipart import MAX_FILES
 
 
-def router(specs: Mapping[str, ModelSpec], bodies: BodyReader) -> APIRouter:
+def router(specs: Mapping[str, ModelSpec], bodies: RequestBodies) -> APIRouter:
     """The route, wired to its objects."""
     routes = APIRouter(tags=["predict"])
 

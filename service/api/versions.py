@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
 
 from models.spec import ModelSpec
+from service.api.bodies import RequestBodies
 from service.api.openapi import CHECKPOINT_BODY
 from service.api.schemas import History, Moment, Promoted, PromoteRequest, PromotionInfo, VersionInfo, VersionList
 from service.delivery.registry import Registry, Version
 from service.delivery.rollout import Rollout
 from service.delivery.uploads import Importer
 from service.errors import NotFound, require_model
-from service.inference.decoding import BodyReader
 from service.media_types import OCTETS
 from service.web.auth import caller
 from service.web.json_limit import Bounded
@@ -24,7 +24,7 @@ def versions_router(
     specs: Mapping[str, ModelSpec],
     registry: Registry,
     importer: Importer,
-    bodies: BodyReader,
+    bodies: RequestBodies,
 ) -> APIRouter:
     """The routes over versions, wired to their objects."""
     routes = APIRouter(tags=["versions"])

@@ -14,7 +14,7 @@ def bar(wanted: bool = True) -> Iterator[Show | None]:
     if not wanted:
         yield None
         return
-    from rich import progress as rich  # noqa: PLC0415
+    from rich import progress as rich  # noqa: PLC0415 - a tenth of a second, only needed for the bar
     from rich.console import Console  # noqa: PLC0415
 
     columns = (

@@ -189,7 +189,7 @@ class Batcher:
         try:
             samples = batch[0].samples if len(batch) == 1 else np.concatenate([caller.samples for caller in batch])
             version, values = await self._compute(lane, samples)
-        except Exception as err:  # noqa: BLE001 - the job's edge: a recipe may raise anything, and would raise it again
+        except Exception as err:  # noqa: BLE001 - the three edges where any exception is caught: batch, job, rollout
             for caller in batch:
                 if not caller.receiver.done():
                     caller.receiver.set_exception(err)

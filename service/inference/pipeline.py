@@ -1,57 +1,93 @@
-"""The way of a prediction: decode, admit, queue, batch, compute."""
+"""The whole way of a prediction, from top to bottom:
+
+body -> `Decoder`: samples, bad ones fail alone (400, 413, 415, 422)
+     -> `Admission`: load shedding before work is queued (429)
+     -> `Batcher`: a bounded queue per lane, micro-batches, deadlines (504)
+     -> `Engine`: one forward pass of one network, taken once per batch; postprocessing (503 if nothing is live)
+     -> `Answer`: values (N, k) of one version, and the time that each stage took
+
+Every protocol uses it: /predict through ASGI and through the fast path, and /v2. Requests differ in how they are read
+and answered; nothing between differs.
+"""
 
 import time
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from models.spec import Array
 from service.inference.admission import Admission
-from service.inference.batcher import Batcher, Compute
-from service.inference.decoding import BodyReader
+from service.inference.batcher import Answer, Batcher, Compute, Receiver
+from service.inference.decoding import Decoder, Samples
 from service.inference.engine import Engine, Loaded
-from service.settings import Settings
 from service.telemetry.metrics import Metrics
 
 
 class Lane(NamedTuple):
-    """Whose queue a request waits in: the live version's, or that of one version asked for by number."""
+    """The queue that a request waits in: that of the live version, or of one version requested by its number."""
 
     model: str
     pinned: Loaded | None
 
 
+@dataclass(slots=True)
+class Stopwatch:
+    """Times of one request, in seconds of `time.perf_counter`."""
+
+    arrived: float = field(default_factory=time.perf_counter)
+    decoded: float = 0.0
+
+    def stages(self, answer: Answer) -> tuple[float, float, float, float]:
+        """Return the seconds spent on decode, queue, forward, and in total until now."""
+        total_s = time.perf_counter() - self.arrived
+        return self.decoded - self.arrived, answer.queue_s, answer.forward_s, total_s
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Pipeline:
-    """What every prediction goes through, whatever route it comes by."""
+    """The stages of a prediction, wired to each other."""
 
-    bodies: BodyReader
+    decoder: Decoder
     admission: Admission
     batcher: Batcher
     metrics: Metrics
     timeout_s: float
 
+    async def predict(
+        self,
+        lane: Lane,
+        decode: Callable[[], Awaitable[Samples]],
+        watch: Stopwatch,
+        timeout_s: float | None = None,
+    ) -> tuple[Samples, Answer]:
+        """Decode the body of one request and compute its samples.
 
-def build_pipeline(settings: Settings, engine: Engine, metrics: Metrics) -> Pipeline:
-    """What predictions go through, whatever language they speak."""
-    compute = compute_with(engine, metrics)
-    batcher = Batcher(compute, max_batch=settings.max_batch, max_wait_s=settings.max_wait_ms / 1000)
-    admission = Admission(batcher, settings.queue_limit, time.monotonic)
-    metrics.waiting.set_function(lambda: admission.waiting)
-    return Pipeline(
-        bodies=BodyReader(settings.max_body_bytes, settings.max_pixels),
-        admission=admission,
-        batcher=batcher,
-        metrics=metrics,
-        timeout_s=settings.request_timeout_s,
-    )
+        Raises QueueFull, DeadlineExceeded, NothingLive, or what `decode` or the network raised.
+        """
+        with self.admission:
+            samples = await decode()
+            watch.decoded = time.perf_counter()
+            answer = await self.batcher.submit(lane, samples.good, self.timeout_s if timeout_s is None else timeout_s)
+        return samples, answer
+
+    def start(self, lane: Lane, samples: Samples, receiver: Receiver) -> None:
+        """Queue decoded samples without a task: `receiver` gets the answer, and must call `finish` then.
+
+        Raises QueueFull.
+        """
+        self.admission.enter()
+        self.batcher.enqueue(lane, samples.good, self.timeout_s, receiver)
+
+    def finish(self, *, answered: bool) -> None:
+        """Free the place of a request that `start` queued. `answered`: it was not refused with QueueFull."""
+        self.admission.leave(answered=answered)
 
 
 def compute_with(engine: Engine, metrics: Metrics) -> Compute:
-    """What the batcher does with a batch: the network is taken here, once for all its callers."""
+    """Return the batcher's compute function. It takes the network once for all callers of a batch."""
 
     async def compute(lane: Hashable, samples: Array) -> tuple[int, Array]:
-        assert isinstance(lane, Lane)  # the one kind of lane that the predict route makes
+        assert isinstance(lane, Lane)
         loaded = lane.pinned or engine.live(lane.model)
         metrics.batch(lane.model, len(samples))
         return loaded.version, await engine.compute(loaded, samples)

@@ -2,7 +2,6 @@
 
 import base64
 import binascii
-import time
 from functools import partial
 
 from starlette.requests import Request
@@ -10,16 +9,19 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from models.errors import InvalidInput, MalformedInput, TooManySamples
-from models.spec import Array, ModelSpec
+from models.spec import ModelSpec
+from service.api.bodies import RequestBodies
 from service.api.openinference import codec
 from service.api.openinference.codec import Inference, Tensor
 from service.api.openinference.repository import Offered, post
 from service.api.openinference.signature import INPUT, OUTPUT, accepted
 from service.api.openinference.tensors import BYTES, classes
 from service.errors import ServiceError
+from service.execution.threads import Threads
 from service.inference.arrays import Entries, from_array
 from service.inference.batcher import Answer
-from service.inference.pipeline import Lane, Pipeline
+from service.inference.decoding import Samples
+from service.inference.pipeline import Lane, Pipeline, Stopwatch
 from service.media_types import JSON, OCTETS
 from service.web import compression
 from service.web.multipart import MAX_FILES
@@ -32,9 +34,11 @@ _COMPRESSED_FROM = 1024  # bytes; a smaller answer fits one packet as it is
 class InferRoute:
     """The endpoint, with what it needs."""
 
-    def __init__(self, offered: Offered, pipeline: Pipeline) -> None:
+    def __init__(self, offered: Offered, bodies: RequestBodies, pipeline: Pipeline, threads: Threads) -> None:
         self._offered = offered
-        self._through = pipeline
+        self._bodies = bodies
+        self._pipeline = pipeline
+        self._threads = threads
 
     def routes(self) -> list[Route]:
         """What to mount."""
@@ -50,40 +54,35 @@ class InferRoute:
             response = of_service_error(err, request.scope["path"])
         except InvalidInput as err:
             response = of_invalid_input(err, request.scope["path"])
-        self._through.metrics.request(name, response.status_code)
+        self._pipeline.metrics.request(name, response.status_code)
         return response
 
     async def _infer(self, request: Request, name: str, spec: ModelSpec) -> Response:
-        arrived = time.perf_counter()
+        watch = Stopwatch()
         lane = Lane(name, await self._offered.pinned(request))
-        body = await self._through.bodies.inflated(request.scope, request.receive)
+        body = await self._bodies.inflated(request.scope, request.receive)
         read = partial(codec.parse, body, request.headers.get(_HEADER_LENGTH), accepted(spec), [OUTPUT])
-        with self._through.admission:
-            asked = await self._through.bodies.off_the_loop(len(body), read)
-            samples = await self._samples(asked.inputs[INPUT], spec)
-            decoded = time.perf_counter()
-            timeout_s = min(self._through.timeout_s, asked.timeout_s or self._through.timeout_s)
-            answer = await self._through.batcher.submit(lane, samples, timeout_s)
-        response = await self._through.bodies.off_the_loop(
-            answer.values.nbytes,
-            partial(_response, name, asked, answer, request.headers.get("accept-encoding", "")),
-        )
-        total_s = time.perf_counter() - arrived
-        self._through.metrics.stages(name, (decoded - arrived, answer.queue_s, answer.forward_s, total_s))
+        asked = await self._threads.run_if_large(len(body), read)
+        timeout_s = min(self._pipeline.timeout_s, asked.timeout_s or self._pipeline.timeout_s)
+        decode = partial(self._samples, asked.inputs[INPUT], spec)
+        _, answer = await self._pipeline.predict(lane, decode, watch, timeout_s)
+        write = partial(_response, name, asked, answer, request.headers.get("accept-encoding", ""))
+        response = await self._threads.run_if_large(answer.values.nbytes, write)
+        self._pipeline.metrics.stages(name, watch.stages(answer))
         return response
 
-    async def _samples(self, tensor: Tensor, spec: ModelSpec) -> Array:
-        """The tensor -> samples. One bad sample fails the request: a tensor has no place for errors."""
+    async def _samples(self, tensor: Tensor, spec: ModelSpec) -> Samples:
+        """Decode the tensor into samples. One bad sample fails the request: a tensor cannot hold errors."""
         entries = await self._entries(tensor, spec)
         if entries.errors:
             position = min(entries.errors)
             error = entries.errors[position]
             raise InvalidInput(error.title, f"sample {position}: {error.detail}")
-        return spec.preprocess(entries.good)
+        return Samples(spec.preprocess(entries.good), {}, len(entries.good))
 
     async def _entries(self, tensor: Tensor, spec: ModelSpec) -> Entries:
         if tensor.type.datatype != BYTES or spec.picture is None:
-            return await self._through.bodies.off_the_loop(
+            return await self._threads.run_if_large(
                 tensor.data.nbytes,
                 partial(from_array, tensor.data, spec.entry),
             )
@@ -94,7 +93,7 @@ class InferRoute:
             raise TooManySamples(len(contents), MAX_FILES)
         if not tensor.binary:
             contents = [_from_base64(text, position) for position, text in enumerate(contents)]
-        return await self._through.bodies.pictures(((OCTETS, content) for content in contents), spec)
+        return await self._pipeline.decoder.pictures(((OCTETS, content) for content in contents), spec)
 
 
 def _response(name: str, asked: Inference, answer: Answer, accept_encoding: str) -> Response:

@@ -14,10 +14,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from models.spec import ModelSpec
+from service.api.bodies import RequestBodies
 from service.api.openinference.codec import json_object
 from service.delivery.rollout import Rollout
 from service.errors import Malformed, NotFound, NothingLive, require_model
-from service.inference.decoding import BodyReader
 from service.inference.engine import Engine, Loaded
 from service.media_types import JSON
 
@@ -72,7 +72,7 @@ class Offered:
         return {"name": name, "version": str(loaded.version), "state": state, "reason": reason}
 
 
-def routes(offered: Offered, bodies: BodyReader, rollout: Rollout) -> list[Route]:
+def routes(offered: Offered, bodies: RequestBodies, rollout: Rollout) -> list[Route]:
     """The routes, wired to their objects."""
 
     async def parameters(request: Request, *allowed: str) -> None:

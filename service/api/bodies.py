@@ -1,0 +1,62 @@
+"""Read a request's body and decode it into samples."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope
+
+from models.spec import ModelSpec
+from service.execution.threads import Threads
+from service.inference.decoding import Decoder, Samples, samples_of, unsupported
+from service.media_types import MULTIPART, plain
+from service.web.bodies import header, read_body
+from service.web.compression import inflate
+from service.web.multipart import files
+
+
+class RequestBodies:
+    """Reads request bodies of at most `max_bytes` bytes, and decodes them."""
+
+    def __init__(self, max_bytes: int, decoder: Decoder, threads: Threads) -> None:
+        self.max_bytes = max_bytes
+        self._decoder = decoder
+        self._threads = threads
+
+    async def read(self, scope: Scope, receive: Receive) -> bytes:
+        """Return the whole body. Raises TooLarge, and ClientDisconnect if the client has disconnected."""
+        return await read_body(scope, receive, self.max_bytes)
+
+    async def inflated(self, scope: Scope, receive: Receive) -> bytes:
+        """Return the whole body with its Content-Encoding removed; the size limit applies to the result.
+
+        Raises Malformed, TooLarge, UnsupportedMediaType, ClientDisconnect.
+        """
+        body = await self.read(scope, receive)
+        coding = header(scope, b"content-encoding").decode("latin-1").strip().lower()
+        if coding in {"", "identity"}:
+            return body
+        return await self._threads.run(partial(inflate, body, coding, self.max_bytes))
+
+    async def samples(self, scope: Scope, receive: Receive, spec: ModelSpec) -> Samples:
+        """Read and decode the body of a request.
+
+        Raises UnsupportedMediaType, TooLarge, Malformed, or the InvalidInput of a body without a good sample.
+        """
+        decode = self.decoder_for(scope, spec)
+        return await decode(await self.read(scope, receive))
+
+    def decoder_for(self, scope: Scope, spec: ModelSpec) -> Callable[[bytes], Awaitable[Samples]]:
+        """Return the function that decodes this request's body. Raises UnsupportedMediaType, before the body is read.
+
+        The function raises Malformed, or the InvalidInput of a body without a good sample.
+        """
+        media_type = plain(header(scope, b"content-type").decode("latin-1"))
+        if self._decoder.accepts(media_type, spec):
+            return partial(self._decoder.decode, media_type, spec)
+        if spec.picture and media_type == MULTIPART:
+            return partial(self._form, Headers(scope=scope), spec)
+        raise unsupported(media_type, spec)
+
+    async def _form(self, headers: Headers, spec: ModelSpec, body: bytes) -> Samples:
+        return samples_of(spec, await self._decoder.pictures(await files(headers, body), spec))
