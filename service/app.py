@@ -1,4 +1,4 @@
-"""The wiring diagram of the web process."""
+"""Composition root of the web process."""
 
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -54,10 +54,10 @@ def create_app(
     start_child: StartChild = Child,
     shared: Path | None = None,
 ) -> FastAPI:
-    """The application, of every model here and the shipped checkpoints, unless others are given.
+    """Return the application with all models and the shipped checkpoints, unless others are given.
 
-    `start_child` starts the process that does what takes torch. `shared` is a folder through which web processes tell
-    each other their metrics. Raises ValueError where the device is not to be had.
+    `start_child` starts the torch subprocess. `shared` is a folder in which the web processes of one service share
+    their metrics. Raises ValueError if the device is not available.
     """
     specs = catalog.specs() if specs is None else specs
     metrics = Metrics(shared)
@@ -120,13 +120,13 @@ def _pipeline(settings: Settings, engine: Engine, metrics: Metrics, decoder: Dec
 
 
 def _bare(lifespan: Lifespan[FastAPI]) -> FastAPI:
-    """The application before it has any route of ours."""
+    """Return the application without routes."""
     return FastAPIOffline(
         title="Torchloop",
         summary="Train, evaluate, promote, serve, roll back",
         version=VERSION,
         lifespan=lifespan,
         redoc_url=None,
-        redirect_slashes=False,  # the address to go to would be made of the Host header
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # asks, at each request, who may be listening
+        redirect_slashes=False,  # the redirect address would come from the Host header
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # would look for listeners at each request
     )

@@ -1,4 +1,4 @@
-"""What can go wrong, and the HTTP status of each.
+"""Errors with an HTTP status.
 
 ServiceError 500
 ├── Malformed 400              ├── UnsupportedMediaType 415
@@ -9,14 +9,14 @@ ServiceError 500
 ├── Conflict 409               ├── StoreUnavailable 503
 ├── TooLarge 413               └── DeadlineExceeded 504
 
-A message names the thing and the way out; it is shown to the caller, so it holds no path and no trace.
+A message names the problem and the way out. Clients see it, so it contains no path and no trace.
 """
 
 from collections.abc import Mapping
 
 
 class ServiceError(Exception):
-    """A request that cannot be answered. `detail` is for the caller."""
+    """A request that cannot be answered. Clients see `detail`."""
 
     status = 500
     title = "Internal error"
@@ -28,67 +28,67 @@ class ServiceError(Exception):
 
 
 class Malformed(ServiceError):
-    """The request cannot be read."""
+    """The request cannot be parsed."""
 
     status, title = 400, "Malformed request"
 
 
 class Unauthorized(ServiceError):
-    """No key, or an unknown one."""
+    """The key is missing or unknown."""
 
     status, title = 401, "Key needed"
 
 
 class Forbidden(ServiceError):
-    """The key does not open this."""
+    """The key's scope does not allow the request."""
 
     status, title = 403, "Not allowed with this key"
 
 
 class CrossSite(ServiceError):
-    """A page from elsewhere has a browser ask for this."""
+    """The request was sent by a browser for a page of another site (CSRF)."""
 
     status, title = 403, "Cross-site request"
 
 
 class NotFound(ServiceError):
-    """No such model, version or job."""
+    """There is no such model, version or job."""
 
     status, title = 404, "Not found"
 
 
 class Conflict(ServiceError):
-    """The state of things forbids it."""
+    """The request conflicts with the current state."""
 
     status, title = 409, "Conflict"
 
 
 class TooLarge(ServiceError):
-    """Body, or number of samples, above the limit."""
+    """The body, or the number of samples, is above the limit."""
 
     status, title = 413, "Too large"
 
 
 class UnsupportedMediaType(ServiceError):
-    """A body of a kind that this model does not take."""
+    """The model does not accept this type of body."""
 
     status, title = 415, "Unsupported media type"
 
 
 class Misdirected(ServiceError):
-    """Asked for under a name that is not this service's."""
+    """The Host header names another service (DNS rebinding)."""
 
     status, title = 421, "Misdirected request"
 
 
 class Invalid(ServiceError):
-    """Readable, but not valid."""
+    """The request can be parsed, but is not valid."""
 
     status, title = 422, "Invalid request"
 
 
 class QueueFull(ServiceError):
-    """More waits than may wait."""
+    """The queue is full."""
 
     status, title = 429, "Queue full"
 
@@ -97,24 +97,24 @@ class QueueFull(ServiceError):
 
 
 class NothingLive(ServiceError):
-    """The model has no version that answers."""
+    """The model has no live version."""
 
     status, title = 503, "Nothing live"
 
 
 class StoreUnavailable(ServiceError):
-    """The database, or the store folder, is out of reach for the moment."""
+    """The database or the store folder cannot be reached for now."""
 
     status, title = 503, "Store unavailable"
 
 
 class DeadlineExceeded(ServiceError):
-    """The answer would come too late."""
+    """The answer would come after the deadline."""
 
     status, title = 504, "Deadline exceeded"
 
 
 def require_model(name: str, known: Mapping[str, object]) -> None:
-    """Raises NotFound for a model that is not there."""
+    """Raise NotFound if unknown model of that name."""
     if name not in known:
-        raise NotFound(f"there is no model {name!r}; there are {', '.join(known)}")
+        raise NotFound(f"unknown model {name!r}; known are {', '.join(known)}")

@@ -10,7 +10,7 @@ _RECORD_FIELDS = set(vars(logging.makeLogRecord({})))
 
 
 class _Fields(logging.Formatter):
-    """`time level message key=value ...`; what callers pass as `extra` are the fields."""
+    """`time level message key=value ...`; the fields come from `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
         head = f"{self.formatTime(record, '%H:%M:%S')} {record.levelname:<7} {_one_line(record.getMessage())}"
@@ -20,7 +20,7 @@ class _Fields(logging.Formatter):
 
 
 class _Json(logging.Formatter):
-    """One JSON object a line."""
+    """One JSON object per line."""
 
     def format(self, record: logging.LogRecord) -> str:
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
@@ -36,12 +36,12 @@ def _extra(record: logging.LogRecord) -> dict[str, Any]:
 
 
 def _one_line(text: str) -> str:
-    """Control characters escaped, so that what a caller sent cannot forge a line."""
+    """Escape control characters, so that a client's text cannot forge a log line."""
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
 
 
 def configure_logging(log_format: Literal["text", "json"]) -> None:
-    """Log to standard error. Called by the main functions only."""
+    """Log to standard error. Called by main functions only."""
     logging.config.dictConfig(
         {
             "version": 1,

@@ -1,4 +1,4 @@
-"""Settings: one frozen object, made once from the environment and passed down."""
+"""Settings: one frozen object, read once from the environment and passed down."""
 
 import sys
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 PREFIX = "TORCHLOOP_"
-_OF_THE_CLIENT = {"url", "key"}  # read by service/client.py; no settings of the service
+_OF_THE_CLIENT = {"url", "key"}  # settings of the client
 
 Scope = Literal["predict", "train", "admin"]
 
 
 class SettingsError(Exception):
-    """A setting that is unknown or has a bad value, in one line."""
+    """An unknown setting or a bad value, in one line."""
 
 
 class Key(BaseModel):
-    """One caller's key. `scope` says what it opens; the secret stays out of every text."""
+    """An API key and its scope. The secret never appears in a text."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,7 +32,7 @@ class Key(BaseModel):
 
 
 def _parse_keys(value: object) -> object:
-    """`predict:KEY1,admin:KEY2` -> a list of keys' fields."""
+    """Parse `predict:KEY1,admin:KEY2` into fields of keys."""
     if not isinstance(value, str):
         return value
     keys = []
@@ -56,7 +56,7 @@ def check_url(url: str) -> str:
 
 
 class Settings(BaseModel):
-    """Every setting, its default and its bounds. The environment variable is the name in capitals after TORCHLOOP_."""
+    """Every setting with its default and bounds. The environment variable is TORCHLOOP_ and the name in capitals."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -68,22 +68,24 @@ class Settings(BaseModel):
     )
     data: Path = Field(Path("data"), description="dataset folder")
     host: str = Field("127.0.0.1", description="address to listen on; any other than loopback needs API_KEYS")
-    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 takes a free one")
+    port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     web_processes: int = Field(1, ge=1, le=256, description="web processes that share the port")
     worker: Literal["embedded", "external"] = Field(
         "embedded",
-        description="embedded: train in a process beside; external: python -m service.worker does",
+        description="embedded: train in a subprocess of the service; external: in python -m service.worker",
     )
     device: str = Field("auto", description="auto | cpu | cuda | cuda:N | mps")
     backend: Literal["auto", "eager", "onnxruntime", "compile"] = Field(
         "auto",
-        description="auto: ONNX Runtime on a CPU where it agrees with PyTorch, else eager | eager | onnxruntime | "
+        description="auto: ONNX Runtime on a CPU if it agrees with PyTorch, else eager | eager | onnxruntime | "
         "compile: PyTorch with torch.compile, which needs a C++ compiler",
     )
     max_batch: int = Field(64, ge=1, le=65_536, description="samples in one forward pass")
-    max_wait_ms: float = Field(0, ge=0, le=10_000, description="how long a batch may wait for company; 0: not at all")
-    queue_limit: int = Field(1024, ge=1, le=1_000_000, description="requests that may wait, over all models")
-    request_timeout_s: float = Field(10, gt=0, le=3600, description="a prediction later than this is a 504")
+    max_wait_ms: float = Field(0, ge=0, le=10_000, description="how long a batch waits to fill up; 0: not at all")
+    queue_limit: int = Field(
+        1024, ge=1, le=1_000_000, description="requests that may wait, over all models; more get 429"
+    )
+    request_timeout_s: float = Field(10, gt=0, le=3600, description="deadline of a prediction; later answers are 504")
     max_body_bytes: int = Field(16_777_216, ge=1, le=2**40, description="largest request body")
     max_pixels: int = Field(25_000_000, ge=1, le=2**31, description="largest picture, width times height")
     api_keys: Annotated[tuple[Key, ...], BeforeValidator(_parse_keys)] = Field(
@@ -100,7 +102,7 @@ class Settings(BaseModel):
 
 
 def from_environment(environ: Mapping[str, str]) -> Settings:
-    """Settings from the variables that begin with TORCHLOOP_. Raises SettingsError."""
+    """Read settings from the variables that begin with TORCHLOOP_. Raises SettingsError."""
     values = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
     try:
         return Settings.model_validate({name: value for name, value in values.items() if name not in _OF_THE_CLIENT})
@@ -109,7 +111,7 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
 
 
 def refuse(reason: str, status: int) -> int:
-    """Say in one line, on the standard error, why a command ends. Returns the exit status."""
+    """Print the reason why a command ends to standard error, in one line. Returns the exit status."""
     sys.stderr.write(f"torchloop: {reason}\n")
     return status
 
@@ -120,12 +122,12 @@ def _in_words(fault: Any) -> str:
     name = f"{PREFIX}{str(fault['loc'][0]).upper()}"
     if fault["type"] == "extra_forbidden":
         known = ", ".join(field.upper() for field in Settings.model_fields)
-        return f"{name} is no setting; there are {known}"
+        return f"{name} is not a known setting; the settings are {known}"
     return f"{name}: {fault['msg']}"
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host's name or address is this machine's alone."""
+    """Return whether a host name or address is a loopback address."""
     try:
         return host == "localhost" or ip_address(host).is_loopback
     except ValueError:

@@ -73,7 +73,7 @@ def test_a_repeated_idempotency_key_gives_the_first_job(client: TestClient) -> N
         ({"config": {"epochs": 0}}, 422, "epochs: 0 is less than the minimum"),
         ({"config": {"epochs": "1"}}, 422, "epochs: '1' is not of type 'integer'"),
         ({"config": {"epochs": True}}, 422, "epochs"),
-        ({"config": {"depth": 3}}, 422, "depth: there is no such hyperparameter; there are epochs"),
+        ({"config": {"depth": 3}}, 422, "depth: unknown hyperparameter; known are epochs"),
         ({"config": []}, 422, "config"),
         ({"promote": "maybe"}, 422, "promote"),
         ({"entrypoint": "true"}, 422, "entrypoint"),

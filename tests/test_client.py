@@ -100,10 +100,10 @@ def test_jobs_are_queued_listed_followed_and_cancelled(line: Client) -> None:
 
 
 def test_a_refusal_is_of_the_class_of_its_status(line: Client) -> None:
-    with pytest.raises(torchloop.NotFound, match="there is no model 'nope'; there are line") as refused:
+    with pytest.raises(torchloop.NotFound, match="unknown model 'nope'; known are line") as refused:
         line.predict("nope", [[1.0]])
     assert refused.value.status == 404
-    with pytest.raises(torchloop.Invalid, match="depth: there is no such hyperparameter"):
+    with pytest.raises(torchloop.Invalid, match="depth: unknown hyperparameter"):
         line.train("line", {"depth": 3})
     with pytest.raises(torchloop.Conflict, match="roll"):
         line.rollback("line")

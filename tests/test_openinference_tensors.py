@@ -166,10 +166,10 @@ def nested(depth: int) -> Any:
 
 
 BAD_INPUTS: list[tuple[Any, str]] = [
-    (tensor(name="nope"), "there is no input 'nope'; there is input"),
-    (tensor(name=None), "there is no input None"),
+    (tensor(name="nope"), "unknown input 'nope'; there is input"),
+    (tensor(name=None), "unknown input None"),
     (tensor(name=["input"]), "there is no input"),
-    (tensor(name="x" * 10_000), "there is no input 'x{50,60}"),
+    (tensor(name="x" * 10_000), "unknown input 'x{50,60}"),
     (tensor(datatype="FP64"), r"datatype 'FP64'; send FP32 of shape \[-1, 2\] or BYTES"),
     (tensor(datatype="FLOAT"), "datatype 'FLOAT'"),
     (tensor(datatype=None), "datatype None"),
@@ -239,8 +239,8 @@ def test_whole_numbers_are_not_rounded_and_not_wrapped() -> None:
         ({"id": 7}, "id must be a string"),
         ({"outputs": {}}, "outputs must be a list"),
         ({"outputs": ["output"]}, "outputs must be a list"),
-        ({"outputs": [{"name": "nope"}]}, "there is no output 'nope'; there is output"),
-        ({"outputs": [{}]}, "there is no output None"),
+        ({"outputs": [{"name": "nope"}]}, "unknown output 'nope'; there is output"),
+        ({"outputs": [{}]}, "unknown output None"),
         ({"outputs": [{"name": "output"}] * 100_000}, "asked for twice"),
         ({"outputs": [{"name": "output", "parameters": {"binary_data": 1}}]}, "true or false"),
         ({"outputs": [{"name": "output", "parameters": {"classification": -1}}]}, "number of classes"),

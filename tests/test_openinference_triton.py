@@ -163,7 +163,7 @@ def test_the_aio_client(url: str, name: str, spec: ModelSpec) -> None:
             )
             for answer in answers:
                 np.testing.assert_allclose(answer.as_numpy("output"), answers[0].as_numpy("output"), atol=1e-6)
-            with pytest.raises(InferenceServerException, match="there is no model"):
+            with pytest.raises(InferenceServerException, match="unknown model"):
                 await client.infer("nope", given(many))
 
     asyncio.run(ask())
@@ -175,9 +175,9 @@ PIXELS = np.zeros((1, 28, 28), np.uint8)
 @pytest.mark.parametrize(
     ("inputs", "arguments", "status", "words"),
     [
-        (given(PIXELS, name="x"), {}, "400", "there is no input 'x'"),
+        (given(PIXELS, name="x"), {}, "400", "unknown input 'x'"),
         (given(PIXELS) + given(PIXELS), {}, "400", "twice"),
-        (given(PIXELS), {"outputs": wanted(name="x")}, "400", "there is no output 'x'"),
+        (given(PIXELS), {"outputs": wanted(name="x")}, "400", "unknown output 'x'"),
         (given(PIXELS.astype(np.float32)), {}, "400", "datatype 'FP32'; send UINT8"),
         (given(PIXELS.astype(np.float16)), {}, "400", "datatype 'FP16'; send UINT8"),
         (given(PIXELS.reshape(1, 784)), {}, "400", "shape"),
@@ -187,7 +187,7 @@ PIXELS = np.zeros((1, 28, 28), np.uint8)
         (given(PIXELS, raw_data=bytes(783)), {}, "400", "announces 784 bytes"),
         (given(PIXELS, raw_data=bytes(785)), {}, "400", "left over"),
         (given(PIXELS, binary=False, shape=[2, 28, 28]), {}, "400", "announced as"),
-        (given(PIXELS), {"model": "nope"}, "404", "there is no model 'nope'"),
+        (given(PIXELS), {"model": "nope"}, "404", "unknown model 'nope'"),
         (given(PIXELS), {"model_version": "9"}, "404", "no version 9"),
     ],
 )

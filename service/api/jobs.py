@@ -23,8 +23,10 @@ _KEEP_ALIVE_S = 15.0
 
 _NUMBER = r"^[0-9]{0,17}$"  # in both databases' range; empty: as if it were not there
 JobsPage = Annotated[int, Query(ge=1, le=200, description="jobs a page")]
-Cursor = Annotated[str | None, Query(pattern=_NUMBER, description="of the page before: where this one begins")]
-LastEvent = Annotated[str | None, Header(alias="Last-Event-ID", pattern=_NUMBER, description="only what came after")]
+Cursor = Annotated[str | None, Query(pattern=_NUMBER, description="`next` of the previous page")]
+LastEvent = Annotated[
+    str | None, Header(alias="Last-Event-ID", pattern=_NUMBER, description="send only events after this one")
+]
 ModelName = Annotated[str | None, Query(pattern=r"^[^\x00]*$", description="jobs of this model only")]
 
 
@@ -104,7 +106,7 @@ def _reports(jobs: Jobs, store: Path) -> APIRouter:
 
     @routes.get(
         "/jobs/{job_id}/events",
-        summary="What happens, as it happens",
+        summary="Events of a job (server-sent events)",
         response_class=StreamingResponse,
         responses={200: {"content": {"text/event-stream": {}}}},
     )

@@ -147,8 +147,9 @@ def _explain(name: str, spec: ModelSpec) -> dict[str, Any]:
     method = {
         "name": "method",
         "in": "query",
-        "description": "gradient: of the answer by each number of the sample; integrated_gradients: what each number "
-        "adds to the answer that a sample of zeros gets",
+        "description": "gradient: derivative of the answer by each number of the sample; "
+        "integrated_gradients: how much each number "
+        "adds to the answer for a sample of zeros",
         "schema": {"enum": list(get_args(Method)), "default": "gradient"},
     }
     return {

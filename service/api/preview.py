@@ -22,7 +22,7 @@ def router(specs: Mapping[str, ModelSpec], bodies: RequestBodies) -> APIRouter:
 
     @routes.post(
         "/preview/{model}",
-        summary="What the network is given",
+        summary="Show the network's input",
         response_class=Response,
         responses={200: {"model": Preview}},
         openapi_extra=PREVIEW_BODY,

@@ -44,8 +44,10 @@ class ModelInfo(BaseModel):
     loaded: int | None = Field(description="the version that answers in this process")
     fault: str | None = Field(description="why the live version is not loaded")
     device: str
-    backend: str | None = Field(description="what computes in this process: onnxruntime, eager (PyTorch), compile")
-    media_types: list[str] = Field(description="what POST /predict/{name} takes")
+    backend: str | None = Field(
+        description="backend in this process: onnxruntime, eager (PyTorch) or compile (torch.compile)"
+    )
+    media_types: list[str] = Field(description="media types that POST /predict/{name} accepts")
     body_schema: dict[str, Any] = Field(description="JSON schema of an application/json body")
     example: dict[str, Any] = Field(description="a valid application/json body")
     prediction_schema: dict[str, Any] = Field(description="JSON schema of one prediction of the answer")
@@ -64,7 +66,7 @@ class Preview(BaseModel):
     """What a network is given for a body: one entry a sample, in order."""
 
     model: str
-    samples: list[Any] = Field(description="nested lists of numbers, in the shape that the network takes")
+    samples: list[Any] = Field(description="nested lists of numbers, in the shape of the network's input")
 
 
 class VersionInfo(BaseModel):
@@ -111,7 +113,7 @@ class PromotionInfo(BaseModel):
     version: int
     action: Literal["promote", "rollback"]
     at: Time
-    by: str = Field(description='a job\'s id, a key\'s scope, "anyone" where there are no keys, or "start"')
+    by: str = Field(description='a job\'s id, a key\'s scope, "anyone" if the service has no keys, or "start"')
     reason: str
 
 
@@ -119,7 +121,7 @@ class History(BaseModel):
     """The promotions of a model, the oldest first."""
 
     model: str
-    live: int | None = Field(description="the version that is live, or was at the time asked for")
+    live: int | None = Field(description="the live version, now or at the requested time")
     promotions: list[PromotionInfo]
 
 
@@ -148,7 +150,7 @@ class JobInfo(BaseModel):
     tensorboard: bool
     attempt: int
     progress: dict[str, Any] | None = Field(description="the last point reported: epoch, step, loss, metrics")
-    version: int | None = Field(description="what came out of it")
+    version: int | None = Field(description="the version that the job registered")
     gate: dict[str, Any] | None = Field(description="whether it went live, and why")
     error: dict[str, str] | None
     created_at: Time

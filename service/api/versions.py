@@ -52,7 +52,7 @@ def versions_router(
     async def checkpoint(model: str, version: int) -> FileResponse:
         path = registry.path(await version_of(model, version))
         if not path.is_file():
-            raise NotFound(f"the checkpoint file of version {version} of {model} is gone from the store")
+            raise NotFound(f"the checkpoint file of version {version} of {model} is missing in the store")
         return FileResponse(path, media_type=OCTETS, filename=f"{model}-{version}.pt")
 
     @routes.post(
@@ -84,7 +84,7 @@ def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollou
         live, previous = await rollout.rollback(_known(specs, model), caller(request.scope))
         return Promoted(model=model, live=live, previous=previous)
 
-    @routes.get("/models/{model}/promotions", summary="What was live when")
+    @routes.get("/models/{model}/promotions", summary="History of promotions")
     async def promotions(model: str, at: Moment | None = None) -> History:
         moment = None if at is None else (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
         rows = await asyncio.to_thread(registry.history, _known(specs, model), moment)

@@ -179,7 +179,7 @@ def rollback(model: str) -> Call[answers.Promoted]:
 
 
 def promotions(model: str, *, at: str | None = None) -> Call[answers.History]:
-    """What was live when; `at`: at that time, ISO 8601."""
+    """History of promotions; `at`: at that time, ISO 8601."""
     return _get(f"/models/{model}/promotions", _body, at=at)
 
 

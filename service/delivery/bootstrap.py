@@ -1,4 +1,4 @@
-"""The checkpoints that come with the models: the first version of a model that has none."""
+"""Register the shipped checkpoints as first versions of models that have none."""
 
 import logging
 import time
@@ -13,7 +13,7 @@ from service.delivery.registry import Registry
 from service.store.database import Store
 
 log = logging.getLogger(__name__)
-_FIRST = 1  # the number that it will have
+_FIRST = 1  # the number that the version will get
 
 
 def register_shipped(
@@ -22,9 +22,9 @@ def register_shipped(
     folder: Path,
     load: Callable[[str, int, Path, Record], object],
 ) -> Mapping[str, str]:
-    """Register and promote `folder`/NAME.pt for every model without a version. Model -> what is wrong with its file.
+    """Register and promote `folder`/NAME.pt for every model without a version. Returns model -> error of its file.
 
-    `load` tries a checkpoint (see Engine.load): one that it refuses with CheckpointError is no version.
+    `load` tries a checkpoint (see Engine.load); a file that it refuses with CheckpointError is not registered.
     """
     registry = Registry(store)
     faults: dict[str, str] = {}
@@ -44,7 +44,7 @@ def register_shipped(
 
 
 def _register(store: Store, registry: Registry, name: str, path: Path, record: Record) -> None:
-    """A copy of the file becomes version 1, unless another process was quicker."""
+    """Register a copy of the file as version 1, unless another process was first."""
     with store.write() as connection:
         if registry.count(connection, name):
             return

@@ -1,4 +1,4 @@
-"""The gate: whether a trained version goes live."""
+"""The gate: decides whether a trained version is promoted."""
 
 import math
 from collections.abc import Mapping
@@ -6,12 +6,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Policy = Literal["never", "if_better", "always"]
-SPLIT = "validation_"  # of the figures that are compared: the test split is for the record and decides nothing
+SPLIT = "validation_"  # prefix of the compared figures: the test split is recorded, but decides nothing
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """The decision and what it rests on. `candidate` and `live` are the metric's values on the same split."""
+    """A decision and its reasons. `candidate` and `live` are values of the metric on the same split."""
 
     decision: Literal["promoted", "kept"]
     metric: str
@@ -20,7 +20,7 @@ class Gate:
     reason: str
 
     def as_dict(self) -> dict[str, Any]:
-        """As it is stored and answered."""
+        """Return the decision as stored in the job's row."""
         return asdict(self)
 
 
@@ -31,9 +31,9 @@ def decide(
     candidate: Mapping[str, float],
     live: Mapping[str, float] | None,
 ) -> Gate:
-    """Compare the figures of the candidate's file with those of the live one, measured on the same split.
+    """Compare the figures of the candidate with those of the live version, measured on the same split.
 
-    `live` is None where nothing is live. Equal is not better. A figure that is missing or not finite never wins.
+    `live` is None if no version is live. An equal figure is not better. A missing or non-finite figure never wins.
     """
     ours, theirs = _figure(candidate, metric), _figure(live or {}, metric)
 
@@ -42,9 +42,9 @@ def decide(
         return Gate(decision=decision, metric=SPLIT + metric, candidate=ours, live=theirs, reason=reason)
 
     if policy == "never":
-        return gate(False, "the job asked for no promotion")
+        return gate(False, "the job was queued with promote: never")
     if policy == "always":
-        return gate(True, "the job asked for promotion whatever the figures")
+        return gate(True, "the job was queued with promote: always")
     if ours is None:
         return gate(False, f"the candidate has no finite {metric}")
     if live is None:

@@ -1,6 +1,6 @@
-"""Versions and promotions: add, live, promote, roll back, history. Both tables only grow.
+"""Registry of versions and promotions: add, live, promote, roll back, history. Both tables are append-only.
 
-The live version is what a replay of the promotions says: promote pushes a version, rollback takes the top one off.
+The live version follows from replaying the promotions: promote pushes a version on a stack, rollback pops it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,7 +18,7 @@ from service.store.tables import promotions, versions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Version:
-    """One registered checkpoint. `path` is relative to the store folder; `job` is None for those from elsewhere."""
+    """A registered checkpoint. `path` is relative to the store folder; `job` is None for uploads and shipped files."""
 
     model: str
     version: int
@@ -30,7 +30,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
-    """One row of the history: from `at` on, `version` was live."""
+    """One row of the history: `version` was live from `at` on."""
 
     id: int
     model: str
@@ -48,7 +48,7 @@ class Registry:
         self._store = store
 
     def path(self, version: Version) -> Path:
-        """Where the version's checkpoint lies."""
+        """Return the path of the version's checkpoint."""
         return self._store.folder / version.path
 
     def add(
@@ -61,7 +61,7 @@ class Registry:
         job: str | None,
         now: float,
     ) -> int:
-        """Register the checkpoint at `path`, which must lie in the store folder, under the next number."""
+        """Register the checkpoint at `path`, which must be in the store folder, under the next number."""
         top = connection.scalar(select(func.max(versions.c.version)).where(versions.c.model == model)) or 0
         connection.execute(
             versions.insert().values(
@@ -76,18 +76,18 @@ class Registry:
         return int(top) + 1
 
     def count(self, connection: Connection, model: str) -> int:
-        """How many versions a model has, in this transaction."""
+        """Return how many versions a model has, in this transaction."""
         query = select(func.count()).select_from(versions).where(versions.c.model == model)
         return connection.scalar(query) or 0
 
     def versions(self, model: str) -> Sequence[Version]:
-        """Every version of a model, the oldest first."""
+        """Return every version of a model, oldest first."""
         query = select(versions).where(versions.c.model == model).order_by(versions.c.version)
         with self._store.read() as connection:
             return [Version(**row) for row in connection.execute(query).mappings()]
 
     def version(self, model: str, number: int) -> Version:
-        """One version. Raises NotFound, also for a number that the database could not even hold."""
+        """Return one version. Raises NotFound, also for a number that is out of the database's range."""
         if not 0 < number < 2**31:
             raise NotFound(f"{model} has no version {number}; GET /models/{model}/versions lists them")
         query = select(versions).where(versions.c.model == model, versions.c.version == number)
@@ -98,14 +98,14 @@ class Registry:
         return Version(**row)
 
     def live(self) -> Mapping[str, int]:
-        """Model -> the version that should answer, for every model that has one."""
+        """Return the live version of every model that has one."""
         last = select(func.max(promotions.c.id)).group_by(promotions.c.model)
         query = select(promotions.c.model, promotions.c.version).where(promotions.c.id.in_(last))
         with self._store.read() as connection:
             return {row.model: row.version for row in connection.execute(query)}
 
     def live_of(self, connection: Connection, model: str) -> int | None:
-        """The version of `model` that is live in this transaction."""
+        """Return the live version of `model` in this transaction."""
         stack = _replay(_rows(connection, model))
         return stack[-1] if stack else None
 
@@ -119,26 +119,26 @@ class Registry:
         reason: str,
         now: float,
     ) -> int | None:
-        """Make `version` live and return the one before. What is live already stays so, without a row."""
+        """Make `version` live and return the previous one. Promoting the live version adds no row."""
         previous = self.live_of(connection, model)
         if previous != version:
             _append(connection, model=model, version=version, action="promote", at=now, by=by, reason=reason)
         return previous
 
     def rollback_target(self, model: str) -> int:
-        """The version that a rollback would make live. Raises Conflict where there is none."""
+        """Return the version that a rollback would make live. Raises Conflict if there is none."""
         with self._store.read() as connection:
             return _below_top(model, _replay(_rows(connection, model)))
 
     def rollback(self, connection: Connection, model: str, *, by: str, reason: str, now: float) -> tuple[int, int]:
-        """Make the version before the live one live: (now live, before). Raises Conflict where there is none."""
+        """Make the previous version live again. Returns (now live, previous). Raises Conflict if there is none."""
         stack = _replay(_rows(connection, model))
         target = _below_top(model, stack)
         _append(connection, model=model, version=target, action="rollback", at=now, by=by, reason=reason)
         return target, stack[-1]
 
     def history(self, model: str, at: float | None = None) -> Sequence[Promotion]:
-        """The promotions of a model, the oldest first; with `at`, those until then."""
+        """Return the promotions of a model, oldest first; with `at`, those until that time."""
         with self._store.read() as connection:
             rows = _rows(connection, model)
         return [row for row in rows if at is None or row.at <= at]
@@ -150,7 +150,7 @@ def _rows(connection: Connection, model: str) -> Sequence[Promotion]:
 
 
 def _replay(rows: Sequence[Promotion]) -> list[int]:
-    """The stack of versions; the last one is live."""
+    """Return the stack of versions; the last one is live."""
     stack: list[int] = []
     for row in rows:
         if row.action == "rollback":

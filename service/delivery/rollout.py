@@ -82,7 +82,7 @@ class Rollout:
                 await asyncio.gather(*(self._bring_up(*wanted) for wanted in self.live.items()))
         except StoreUnavailable as err:
             if self.store_fault is None:
-                log.warning("store unavailable: what is loaded goes on answering", extra={"reason": err.detail})
+                log.warning("store unavailable: loaded versions go on answering", extra={"reason": err.detail})
             self.store_fault = err.detail
         else:
             if self.store_fault is not None:

@@ -103,9 +103,7 @@ def complete_config(model: str, recipes: Mapping[str, RecipeSchema], config: Map
         raise Invalid(f"{model} has no recipe: it can be served, not trained")
     schema = recipes[model].hyperparameters
     known = schema["properties"]
-    faults = [
-        f"{name}: there is no such hyperparameter; there are {', '.join(known)}" for name in config if name not in known
-    ]
+    faults = [f"{name}: unknown hyperparameter; known are {', '.join(known)}" for name in config if name not in known]
     for name in known.keys() & config.keys():
         errors = Draft202012Validator(known[name]).iter_errors(config[name])
         faults += [f"{name}: {error.message[:200]}" for error in errors]

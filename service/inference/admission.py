@@ -1,9 +1,9 @@
-"""Who is let in: how many requests may wait and, where there are too many of them, for how long.
+"""Load shedding: how many requests may wait, and for how long during an overload.
 
-A queue that is full all the time gives everybody the longest wait there is. So one that ran full is cut, and until a
-second has passed in which nobody had to be sent away, only so many wait as are answered in a moment. Who is refused is
-refused by the head alone where that is known by then: to read and decode for nothing would cost more than the answer. A
-body that is still on its way takes nobody's place.
+A queue that is always full gives every caller the longest possible wait. So when the queue overflows, it is cut, and
+until one second passes without a rejection only as many requests may wait as finish in 10 ms. Requests are rejected
+from their headers if possible, before the body is read: reading and decoding would cost more than the answer. A
+request whose body is still arriving takes no place in the queue.
 """
 
 import asyncio
@@ -13,30 +13,29 @@ from typing import Protocol
 
 from service.errors import QueueFull
 
-_WAIT_S = 0.01  # how long a request waits where there are too many of them; reading and answering come on top
-_CALM_S = 1.0  # without anybody sent away: there are no longer too many
-_MEASURED_S = 0.1  # over which answers are counted
-_LEAST = 8  # may wait in any case
+_WAIT_S = 0.01  # target waiting time during an overload, without decoding and answering
+_CALM_S = 1.0  # without a rejection: the overload is over
+_MEASURED_S = 0.1  # period over which answers are counted
+_LEAST = 8  # requests that may always wait
 
 
 class Queue(Protocol):
-    """What Admission knows of the batcher."""
+    """The part of the batcher that Admission uses."""
 
     @property
     def computing(self) -> int:
-        """Callers in the batch that is computed now."""
+        """Number of callers in the batch that is being computed."""
         ...
 
     def cut(self, keep: int) -> None:
-        """All but the newest `keep` of those that wait are told that the queue is full."""
+        """Refuse all waiting callers except the newest `keep` with QueueFull."""
         ...
 
 
 class Admission:
-    """Counts the requests that are inside: `with admission:` around what a request is answered with, or `enter` before
-    and `leave` after it.
+    """Counts requests in progress: use `with admission:` around the work, or `enter` before and `leave` after it.
 
-    Raises QueueFull on entering, where `limit` wait already, or fewer while there are too many. `clock` tells seconds.
+    Entering raises QueueFull if `limit` requests wait already, or fewer during an overload. `clock` returns seconds.
     """
 
     def __init__(self, queue: Queue, limit: int, clock: Callable[[], float]) -> None:
@@ -44,35 +43,37 @@ class Admission:
         self._limit = limit
         self._clock = clock
         self._inside = 0
-        self._announced = 0  # in this turn of the event loop: their tasks have not begun yet
-        self._allowed = limit  # less than the limit where there are too many
+        self._announced = 0  # in this turn of the event loop; their tasks have not started
+        self._allowed = limit  # lower than the limit during an overload
         self._refused_at = 0.0
         self._answered = 0
         self._counted_from = 0.0
 
     @property
     def waiting(self) -> int:
-        """Requests that are being decoded, or wait for the device."""
+        """Number of requests that are being decoded or wait for the device."""
         return self._inside + self._announced - self._queue.computing
 
     def announce(self) -> None:
-        """A request whose head has come goes on. It mostly enters in this turn of the event loop."""
+        """Count a request whose headers have been accepted, until the end of this turn of the event loop: its task
+        starts then.
+        """
         if not self._announced:
             asyncio.get_running_loop().call_soon(self._settle)
         self._announced += 1
 
     def full(self) -> bool:
-        """Whether nobody may enter now."""
+        """Return whether a request would be refused now."""
         return self.waiting >= self._allowed and self._too_many()
 
     def enter(self) -> None:
-        """One more is inside. Raises QueueFull."""
+        """Count one more request. Raises QueueFull."""
         if self.full():
             raise QueueFull
         self._inside += 1
 
     def leave(self, *, answered: bool) -> None:
-        """One less is. `answered`: not refused with QueueFull."""
+        """Count one request less. `answered`: it was not refused with QueueFull."""
         self._inside -= 1
         self._answered += answered
 
@@ -86,7 +87,7 @@ class Admission:
         self._announced = 0
 
     def _too_many(self) -> bool:
-        """Whether to send away the request that has come while as many waited as were allowed to."""
+        """Return whether to refuse a request that arrived while as many waited as may wait."""
         now = self._clock()
         if self._allowed == self._limit or now - self._refused_at > _CALM_S:
             self._allowed = self._limit

@@ -1,4 +1,4 @@
-"""Request bodies -> entries: JSON, .npy arrays, pictures. No HTTP in here, and no network."""
+"""Parse JSON and .npy bodies into entries. No HTTP in this module, and no network."""
 
 import io
 import math
@@ -13,15 +13,15 @@ import orjson
 from models.errors import InvalidInput, MalformedInput, TooManySamples
 from models.spec import Array, Entry
 
-MAX_SAMPLES = 16_384  # in one body: bounds the answer, as the body's bytes alone do not
-_MAX_DEPTH = 64  # of nested lists: what a NumPy array can have
+MAX_SAMPLES = 16_384  # in one body: bounds the size of the answer, which the size of the body does not
+_MAX_DEPTH = 64  # of nested lists: the most dimensions that a NumPy array can have
 _NPY_MAGIC = b"\x93NUMPY"
-_NPY_HEADER_LIMIT = 4096  # bytes; NumPy's own is 10,000. An honest header is about 120.
+_NPY_HEADER_LIMIT = 4096  # bytes; NumPy's own is 10,000. An ordinary header has about 120.
 
 
 @dataclass(frozen=True, slots=True)
 class Entries:
-    """What a body holds: the good entries in order, stacked, and what is wrong with each other one, by position."""
+    """A parsed body: the good entries in order, stacked, and the error of each other entry by its position."""
 
     good: Array
     errors: Mapping[int, InvalidInput] = field(default_factory=dict)
@@ -31,14 +31,14 @@ class Entries:
 
 
 def from_json(content: bytes, entry: Entry) -> Entries:
-    """`{"inputs": [...]}` -> entries (N, *shape). A bad entry is an error of its own.
+    """Parse `{"inputs": [...]}` into entries (N, *shape). A bad entry fails alone.
 
-    Raises MalformedInput where the body is no JSON, InvalidInput where it has no list of inputs.
+    Raises MalformedInput if the body is not JSON, InvalidInput if it has no list of inputs.
     """
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as err:
-        raise MalformedInput("Malformed JSON", f"the body is no valid JSON: {err}") from err
+        raise MalformedInput("Malformed JSON", f"the body is not valid JSON: {err}") from err
     if not isinstance(body, dict) or set(body) != {"inputs"}:
         raise InvalidInput("Wrong body", 'send a JSON object with the one field "inputs": {"inputs": [...]}')
     inputs = body["inputs"]
@@ -50,22 +50,22 @@ def from_json(content: bytes, entry: Entry) -> Entries:
         return _one_by_one(
             inputs,
             entry,
-        )  # NumPy would read [true, 2] as [1, 2], and ["text", 2] as two texts that long
+        )  # NumPy would read [true, 2] as [1, 2], and ["text", 2] as two strings of that length
     return _together(inputs, entry)
 
 
 def from_npy(content: bytes, entry: Entry) -> Entries:
-    """The bytes of a .npy file with an array (N, *shape) -> entries. Pickled arrays are refused.
+    """Parse a .npy file with an array (N, *shape) into entries. Pickled arrays are refused.
 
-    Raises MalformedInput where the bytes are no .npy file, InvalidInput where shape or dtype do not fit.
+    Raises MalformedInput if the bytes are not a .npy file, InvalidInput if shape or dtype do not fit.
     """
     return from_array(_read_npy(content), entry)
 
 
 def from_array(array: Array, entry: Entry) -> Entries:
-    """An array (N, *shape) -> entries; those with a number out of bounds are errors.
+    """Convert an array (N, *shape) into entries. An entry with a number out of bounds fails alone.
 
-    Raises InvalidInput where shape or dtype do not fit.
+    Raises InvalidInput if shape or dtype do not fit.
     """
     wanted = f"{entry.dtype.name} array of shape (N{''.join(f', {size}' for size in entry.shape)})"
     if array.ndim == 0 or array.shape[1:] != entry.shape or len(array) == 0:
@@ -82,7 +82,7 @@ def from_array(array: Array, entry: Entry) -> Entries:
 def _read_npy(content: bytes) -> Array:
     file = io.BytesIO(content)
     if not content.startswith(_NPY_MAGIC):
-        raise MalformedInput("No .npy file", "the body is no .npy file; write it with numpy.save")
+        raise MalformedInput("No .npy file", "the body is not a .npy file; write it with numpy.save")
     try:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -100,7 +100,7 @@ def _read_npy(content: bytes) -> Array:
 
 
 def _together(inputs: list[Any], entry: Entry) -> Entries:
-    """All entries in one conversion; where they are not all of one form, one by one to find the bad ones."""
+    """Convert all entries at once; if they differ in form, convert them one by one to find the bad ones."""
     try:
         array = _numbers(inputs)
     except (ValueError, TypeError, OverflowError):
@@ -120,16 +120,16 @@ def _one_by_one(inputs: list[Any], entry: Entry) -> Entries:
 
 
 def stacked(good: Sequence[Array], errors: Mapping[int, InvalidInput], entry: Entry) -> Entries:
-    """Entries that were read one by one."""
+    """Stack entries that were parsed one by one."""
     return Entries(np.stack(good) if good else np.empty((0, *entry.shape), entry.dtype), errors)
 
 
 def _one(value: Any, entry: Entry) -> Array:
-    """One entry of a JSON body. Raises InvalidInput."""
+    """Parse one entry of a JSON body. Raises InvalidInput."""
     shape = list(entry.shape)
     try:
         if _has_other_than_numbers(value):
-            raise TypeError("booleans and texts are no numbers")
+            raise TypeError("booleans and strings are not numbers")
         array = _numbers(value)
     except (ValueError, TypeError, OverflowError) as err:
         raise InvalidInput("Wrong sample", f"a sample must be numbers in shape {shape}") from err
@@ -143,7 +143,7 @@ def _one(value: Any, entry: Entry) -> Array:
 
 
 def _numbers(value: Any) -> Array:
-    """Nested lists of numbers -> float64. Raises TypeError for anything but numbers, ValueError where ragged."""
+    """Convert nested lists of numbers to float64. Raises TypeError for other values, ValueError for ragged lists."""
     array = np.asarray(value)
     if array.dtype.kind not in "fiu":
         raise TypeError("not numbers alone")
@@ -157,9 +157,11 @@ def _has_other_than_numbers(value: Any, depth: int = 0) -> bool:
 
 
 def _in_range(array: Array, entry: Entry) -> Entries:
-    """Entries (N, *shape) of any real dtype -> the entry's dtype; those with a number out of bounds are errors."""
+    """Convert entries (N, *shape) of any real dtype to the entry's dtype. An entry with a number out of bounds fails
+    alone.
+    """
     if array.dtype.itemsize < 4:
-        array = array.astype(np.float32)  # float16 cannot even hold the bounds
+        array = array.astype(np.float32)  # float16 cannot represent the bounds
     flat = array.reshape(len(array), -1)
     with np.errstate(invalid="ignore"):
         bad: Array = ~np.all((flat >= entry.low) & (flat <= entry.high), axis=1)

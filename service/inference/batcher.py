@@ -1,7 +1,7 @@
-"""Micro-batching: requests that wait together are computed together. asyncio only: no torch, no HTTP.
+"""Micro-batching: requests that wait together are computed together. Uses asyncio only: no torch, no HTTP.
 
-Each lane (a model, or one version of it) has a queue. While the device computes one batch, the next one gathers;
-as soon as the device is free a batch takes what waits, so an idle service adds no waiting time. Lanes take turns
+Each lane (a model, or one version of it) has a queue. While the device computes one batch, the next one fills up.
+As soon as the device is free, a batch takes all waiting requests, so an idle service adds no delay. Lanes take turns
 on the device: its lock is first come, first served.
 """
 
@@ -24,9 +24,9 @@ Compute = Callable[[Hashable, Array], Awaitable[tuple[int, Array]]]  # lane, sam
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Values (N, k) of one caller's N samples, all from one version, and the seconds spent.
+    """Values (N, k) of one caller's N samples, all computed by one version, and the seconds spent.
 
-    `finite`: no value of the whole batch is NaN or infinite; else some value is, maybe another caller's.
+    `finite`: the whole batch has only finite values. Otherwise some value is NaN or infinite, perhaps another caller's.
     """
 
     version: int
@@ -37,18 +37,18 @@ class Answer:
 
 
 class Receiver(Protocol):
-    """Who is told: a future, or what need not wait for its turn of the event loop. Its methods raise nothing."""
+    """The destination of an answer: a future, or an object that is called directly. Its methods raise nothing."""
 
     def done(self) -> bool:
-        """Whether it has been told, or no longer wants to be."""
+        """Return whether an answer was set, or is no longer wanted."""
         ...
 
     def set_result(self, result: Answer, /) -> None:
-        """The answer."""
+        """Set the answer."""
         ...
 
     def set_exception(self, exception: Exception, /) -> None:
-        """Why there is none."""
+        """Set the error."""
         ...
 
 
@@ -65,10 +65,10 @@ class _Caller:
 
 
 class Batcher:
-    """Gathers callers' samples into batches for `compute`.
+    """Collects callers' samples into batches for `compute`.
 
-    `max_batch` samples are gathered at most; a caller with more of them is a batch of its own, never cut.
-    `max_wait_s` is how long the first caller of a batch waits for company when the batch is not full.
+    A batch has at most `max_batch` samples; a caller with more gets a batch alone and is never cut.
+    `max_wait_s` is how long the first caller of a batch that is not full waits for others.
     """
 
     def __init__(self, compute: Compute, *, max_batch: int, max_wait_s: float = 0) -> None:
@@ -79,31 +79,31 @@ class Batcher:
         self._arrival = asyncio.Event()
         self._device = asyncio.Lock()
         self._loops: set[asyncio.Task[None]] = set()
-        self._batch: list[_Caller] = []  # that is computed now
+        self._batch: list[_Caller] = []  # the batch that is being computed
         self._alarm: asyncio.TimerHandle | None = None  # at the earliest deadline, or before it
         self._alarm_at = math.inf
 
     @property
     def waiting(self) -> int:
-        """Callers that wait, over all lanes."""
+        """Number of waiting callers, over all lanes."""
         return sum(map(len, self._lanes.values()))
 
     @property
     def computing(self) -> int:
-        """Callers in the batch that is computed now."""
+        """Number of callers in the batch that is being computed."""
         return len(self._batch)
 
     def cut(self, keep: int) -> None:
-        """All but the newest `keep` of those that wait are refused with QueueFull."""
+        """Refuse all waiting callers except the newest `keep` with QueueFull."""
         callers = sorted((caller for queue in self._lanes.values() for caller in queue), key=lambda one: one.arrived)
         for caller in callers[: max(0, len(callers) - keep)]:
             if not caller.receiver.done():
                 caller.receiver.set_exception(QueueFull())
 
     async def submit(self, lane: Hashable, samples: Array, timeout_s: float) -> Answer:
-        """The values of `samples` (N, ...), N at least 1.
+        """Return the values of `samples` (N, ...), N at least 1.
 
-        Raises DeadlineExceeded after `timeout_s`, QueueFull where the queue is cut, or what `compute` raised for this
+        Raises DeadlineExceeded after `timeout_s`, QueueFull if the queue is cut, or the error of `compute` for this
         batch.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -111,7 +111,7 @@ class Batcher:
         return await future
 
     def enqueue(self, lane: Hashable, samples: Array, timeout_s: float, receiver: Receiver) -> None:
-        """The same, for a receiver. One that is done drops out."""
+        """Queue samples for a receiver, as `submit` does for a future. A receiver that is done is dropped."""
         caller = _Caller(samples, receiver, time.perf_counter(), timeout_s)
         if caller.deadline < self._alarm_at:
             self._set_alarm(caller.deadline)
@@ -125,12 +125,12 @@ class Batcher:
         self._arrival.set()
 
     async def drain(self) -> None:
-        """Wait until every caller that was taken in has its answer."""
+        """Wait until every queued caller has an answer."""
         while self._loops:
             await asyncio.wait(set(self._loops))
 
     async def _serve(self, lane: Hashable) -> None:
-        """Compute batches until nobody waits in the lane; the next caller starts anew."""
+        """Compute batches until the lane is empty; the next caller starts a new task."""
         queue = self._lanes[lane]
         while queue:
             if self._max_wait_s:
@@ -158,7 +158,9 @@ class Batcher:
         self._alarm = asyncio.get_running_loop().call_later(moment - time.perf_counter(), self._expire)
 
     def _expire(self) -> None:
-        """Fail those whose time is over. One timer for all: most are answered long before, and ask nothing of it."""
+        """Fail the callers whose deadline has passed. One timer serves all, since most callers are answered long
+        before.
+        """
         self._alarm, self._alarm_at = None, math.inf
         callers = [*self._batch, *chain.from_iterable(self._lanes.values())]
         now = time.perf_counter()
@@ -171,7 +173,7 @@ class Batcher:
             self._set_alarm(min(later))
 
     def _take(self, queue: deque[_Caller]) -> list[_Caller]:
-        """The next callers, as many as fit; those that went away are dropped."""
+        """Take the next callers, as many as fit in a batch; drop those that are done."""
         batch: list[_Caller] = []
         size = 0
         while queue and (not batch or size + len(queue[0].samples) <= self._max_batch):
@@ -182,7 +184,7 @@ class Batcher:
         return batch
 
     async def _compute_batch(self, lane: Hashable, batch: list[_Caller]) -> None:
-        """One call of `compute`. Whatever it raises fails this batch and no other."""
+        """Call `compute` once. An exception fails this batch and no other."""
         if not batch:
             return
         started = time.perf_counter()

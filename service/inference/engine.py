@@ -15,15 +15,15 @@ from models.spec import Array, ModelSpec
 from service.errors import NothingLive
 from service.inference.backends.backend import Backend, Network
 
-_BRIEF_S = 0.004  # for so long the event loop may stand still: a thread beside it takes a tenth from the rate
-_TRIES = 3  # of which the shortest counts: the first allocates, and other web processes load at the same time
+_BRIEF_S = 0.004  # how long the event loop may block: handing a batch to a thread costs a tenth of the rate
+_TRIES = 3  # the shortest counts: the first run allocates, and other web processes may be loading
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Loaded:
-    """One version of a model, on the device, warmed up.
+    """One version of a model, on the device and warmed up.
 
-    `brief` samples take so little time that handing them to a thread would cost more.
+    A batch of up to `brief` samples is so fast that handing it to a thread would cost more.
     """
 
     model: str
@@ -35,11 +35,11 @@ class Loaded:
 
 
 class Engine:
-    """Holds the network that answers, for each model, and computes with it: at once what takes less time than handing
-    it to a thread and back would, the rest in one thread of its own.
+    """Holds the live network of each model, and computes with it: short batches on the event loop, others in one
+    thread.
 
-    A batch takes the network once, before it starts; `swap` is one assignment. So no lock is needed, every answer of
-    a batch comes from one version, and the old network lives on until its last batch is done.
+    A batch takes the network once, before it starts; `swap` is one assignment. So no lock is needed, every answer of a
+    batch comes from one version, and the old network stays alive until its last batch is done.
     """
 
     def __init__(self, specs: Mapping[str, ModelSpec], backend: Backend, max_batch: int) -> None:
@@ -50,20 +50,20 @@ class Engine:
         self._thread: Executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
 
     def loaded(self, model: str) -> Loaded | None:
-        """The version that answers for `model` in this process."""
+        """Return the version that is live in this process, or None."""
         return self._live.get(model)
 
     def live(self, model: str) -> Loaded:
-        """The same. Raises NothingLive."""
+        """Return the version that is live in this process. Raises NothingLive."""
         try:
             return self._live[model]
         except KeyError as err:
             raise NothingLive(f"{model} has no live version: train it (POST /train) or register a checkpoint") from err
 
     def load(self, model: str, version: int, path: Path, record: Record) -> Loaded:
-        """Read a checkpoint, bring it onto the device and warm it up with the spec's example. Takes a while.
+        """Read a checkpoint, move it to the device and warm it up with the spec's example. Blocks for seconds.
 
-        Raises CheckpointError; what answers now goes on answering.
+        Raises CheckpointError. The live version is not affected.
         """
         spec = self._specs[model]
         network = self._backend.load(model, spec, path, record)
@@ -85,17 +85,17 @@ class Engine:
         )
 
     def swap(self, loaded: Loaded) -> None:
-        """From the next batch on, `loaded` answers for its model."""
+        """Make `loaded` the live version of its model, from the next batch on."""
         self._live[loaded.model] = loaded
 
     async def compute(self, loaded: Loaded, samples: Array) -> Array:
-        """Samples (N, ...) -> values (N, k) float32."""
+        """Compute values (N, k) float32 of samples (N, ...)."""
         if len(samples) <= loaded.brief:
             return self._values(loaded, samples)
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._values, loaded, samples)
 
     def close(self) -> None:
-        """End the thread, after the batch in hand."""
+        """Stop the thread after the current batch."""
         self._thread.shutdown()
 
     def _values(self, loaded: Loaded, samples: Array) -> Array:
@@ -104,7 +104,7 @@ class Engine:
 
 
 def _brief(run: Callable[[Array], Array], samples: Array, max_batch: int) -> int:
-    """How many samples take at most _BRIEF_S, by a full batch of them; this warms that size up as well."""
+    """Return how many samples take at most _BRIEF_S, judged by timing a full batch, which warms up that size too."""
     batch = np.resize(samples, (max_batch, *samples.shape[1:]))
     return int(max_batch * min(1.0, _BRIEF_S / min(_seconds(run, batch) for _ in range(_TRIES))))
 

@@ -1,9 +1,9 @@
-"""A short way to the pixels of the plainest PNG files: small, grey, 8 bits, one IDAT chunk, nothing else inside.
+"""Fast reader for the simplest PNG files: small, grey, 8 bits, one IDAT chunk, no other chunks.
 
-Pillow's general way spends nine tenths of its time on what such a file does not have. Here its decoder alone is asked,
-and its encoder of plain bytes: both are what its own `frombytes` and `tobytes` call.
-Whatever is not exactly of that form, or damaged in any way, is left to the general way and to its judgement.
-PNG Specification, third edition, section 11: the chunks, and the fields of IHDR.
+Pillow's general reader spends nine tenths of its time on features that such a file does not use. This module calls its
+decoder and its raw encoder directly, as Pillow's own `frombytes` and `tobytes` do. A file of any other form, or a
+damaged one, is left to the general reader.
+Source: PNG Specification, third edition, section 11 (chunks, and the fields of IHDR).
 """
 
 import struct
@@ -18,13 +18,13 @@ _BEGIN = b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR"
 _SIZES = struct.Struct(">II")
 _GREY = b"\x08\x00\x00\x00\x00"  # bit depth 8, grey, deflate, the five filters, not interlaced
 _NUMBER = struct.Struct(">I")
-_DATA = 41  # where the bytes of an IDAT chunk begin that follows IHDR
+_DATA = 41  # offset of the data of an IDAT chunk directly after IHDR
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _MAX_PIXELS = 65_536
 
 
 def read_plain_png(content: bytes) -> Array | None:
-    """Its pixels, uint8 (height, width); None where the bytes are of any other form."""
+    """Return the pixels, uint8 (height, width), or None if the file has any other form."""
     if not (content.startswith(_BEGIN) and content[24:29] == _GREY and content[37:41] == b"IDAT"):
         return None
     width, height = _SIZES.unpack_from(content, 16)

@@ -1,7 +1,7 @@
-"""Training jobs: enqueue, claim, heartbeat, finish, fail, cancel.
+"""Queue of training jobs: enqueue, claim, heartbeat, finish, fail, cancel.
 
-Every step says `WHERE id = ? AND state = ? AND attempt = ?`. The attempt number rises with each claim: it fences off a
-worker that froze, and woke after its lease ran out. What such a worker tries to write raises LeaseLost.
+Every transition says `WHERE id = ? AND state = ? AND attempt = ?`. The attempt number rises with each claim and is the
+fencing token: a worker that froze and continues after its lease expired gets LeaseLost for every write.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ MAX_ATTEMPTS = 3
 
 
 class LeaseLost(Exception):
-    """The job is another worker's by now, or over: drop it and write nothing."""
+    """Another worker has the job, or it has ended: drop it and write nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Job:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something reported of a job. `id` rises, over all jobs."""
+    """One event of a job. `id` rises over all jobs."""
 
     id: int
     job: str
@@ -64,7 +64,7 @@ class Event:
 
 
 class Jobs:
-    """The table of jobs and that of their events."""
+    """The tables of jobs and of their events."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -79,7 +79,9 @@ class Jobs:
         key: str | None = None,
         now: float,
     ) -> Job:
-        """A new job; or the first one with that idempotency key. Raises Invalid where that one was another order."""
+        """Add a job, or return the first job with the same idempotency key. Raises Invalid if that job had another
+        request body.
+        """
         with self._store.write() as connection:
             first = None if key is None else _one(connection, jobs.c.idempotency_key == key)
             if first is not None:
@@ -107,7 +109,7 @@ class Jobs:
             return _required(connection, job_id)
 
     def get(self, job_id: str) -> Job:
-        """One job. Raises NotFound."""
+        """Return one job. Raises NotFound."""
         with self._store.read() as connection:
             return _required(connection, job_id)
 
@@ -119,7 +121,7 @@ class Jobs:
         before: int | None = None,
         limit: int,
     ) -> Sequence[Job]:
-        """Jobs, the newest first; those that came before number `before`."""
+        """Return jobs, newest first; with `before`, those older than that job number."""
         query = select(jobs).order_by(jobs.c.number.desc()).limit(limit)
         query = query.where(jobs.c.model == model) if model is not None else query
         query = query.where(jobs.c.state == state) if state is not None else query
@@ -128,18 +130,18 @@ class Jobs:
             return [_job(row) for row in connection.execute(query)]
 
     def events(self, job_id: str, after: int = 0, kind: str | None = None) -> Sequence[Event]:
-        """What was reported of a job after event `after`, the oldest first."""
+        """Return the events of a job after event `after`, oldest first."""
         query = select(events).where(events.c.job == job_id, events.c.id > after).order_by(events.c.id)
         query = query.where(events.c.kind == kind) if kind is not None else query
         with self._store.read() as connection:
             return [Event(**row) for row in connection.execute(query).mappings()]
 
     def cancel(self, job_id: str, *, now: float) -> Job:
-        """End a queued job; ask the worker of a running one to stop. Raises NotFound, Conflict."""
+        """End a queued job, or ask the worker of a running job to stop. Raises NotFound, Conflict."""
         with self._store.write() as connection:
             job = _required(connection, job_id)
             if job.state in FINAL:
-                raise Conflict(f"job {job_id} has {job.state} already: there is nothing to cancel")
+                raise Conflict(f"job {job_id} has {job.state} already: it cannot be cancelled")
             if job.state == "queued":
                 _end(connection, job, now, state="cancelled")
             else:
@@ -147,9 +149,9 @@ class Jobs:
             return _required(connection, job_id)
 
     def claim(self, worker: str, *, now: float, lease_s: float) -> Job | None:
-        """The oldest job that is queued, or whose worker's lease ran out; it is this worker's from now on.
+        """Claim the oldest job that is queued or whose lease has expired.
 
-        A job whose attempts are spent fails, and one that was to be cancelled is, instead of being claimed.
+        A job without attempts left fails instead, and one with a cancel request is cancelled.
         """
         with self._store.write() as connection:
             while job := _next(connection, now):
@@ -162,7 +164,7 @@ class Jobs:
         return None
 
     def beat(self, job: Job, points: Sequence[Mapping[str, Any]], *, now: float, lease_s: float) -> bool:
-        """Renew the lease and store what was reported; whether the job is to be cancelled. Raises LeaseLost."""
+        """Renew the lease and store progress events. Returns whether the job is to be cancelled. Raises LeaseLost."""
         with self._store.write() as connection:
             values: dict[str, Any] = {"lease_until": now + lease_s}
             if points:
@@ -175,21 +177,24 @@ class Jobs:
             return _required(connection, job.id).cancel_requested
 
     def finish(self, connection: Connection, job: Job, version: int, gate: Gate, *, now: float) -> None:
-        """The job has succeeded with that version: part of the transaction that registers it. Raises LeaseLost."""
+        """Mark the job as succeeded, in the transaction that registers its version. Raises LeaseLost."""
         _end(connection, job, now, state="succeeded", version=version, gate=gate.as_dict())
 
     def fail(self, job: Job, title: str, detail: str, *, now: float) -> None:
-        """The job has failed, and trying again would not help. Raises LeaseLost."""
+        """Mark the job as failed, without another attempt. Raises LeaseLost."""
         with self._store.write() as connection:
             _end(connection, job, now, state="failed", error={"title": title, "detail": detail})
 
     def cancelled(self, job: Job, *, now: float) -> None:
-        """The job was stopped because a caller asked for it. Raises LeaseLost."""
+        """Mark the job as cancelled. Raises LeaseLost."""
         with self._store.write() as connection:
             _end(connection, job, now, state="cancelled")
 
     def requeue(self, job: Job, *, now: float, reason: str, in_good_order: bool = False) -> None:
-        """Give the job back, to be resumed; `in_good_order` does not count as a failed attempt. Raises LeaseLost."""
+        """Return the job to the queue, to be resumed. With `in_good_order` it does not count as a failed attempt.
+
+        Raises LeaseLost.
+        """
         with self._store.write() as connection:
             released = job.released + 1 if in_good_order else job.released
             error = None if in_good_order else {"title": f"Attempt {job.attempt} ended early", "detail": reason}
@@ -198,7 +203,7 @@ class Jobs:
 
 
 def _next(connection: Connection, now: float) -> Job | None:
-    """The oldest job that nobody works on."""
+    """Return the oldest job that no worker holds."""
     left = and_(jobs.c.state == "running", jobs.c.lease_until < now)
     query = select(jobs).where(or_(jobs.c.state == "queued", left)).order_by(jobs.c.number).limit(1)
     row = connection.execute(query).one_or_none()
@@ -235,7 +240,7 @@ def _end(connection: Connection, job: Job, now: float, *, state: State, **values
 
 
 def _change(connection: Connection, job: Job, **values: Any) -> None:
-    """The one way to write to a job: only while it is as the writer knows it. Raises LeaseLost."""
+    """Update a job, only if state and attempt are those that the caller knows. Raises LeaseLost."""
     known = and_(jobs.c.id == job.id, jobs.c.state == job.state, jobs.c.attempt == job.attempt)
     if connection.execute(update(jobs).where(known).values(**values)).rowcount != 1:
         raise LeaseLost(job.id)
@@ -252,9 +257,9 @@ def _one(connection: Connection, condition: ColumnElement[bool]) -> Job | None:
 
 
 def _required(connection: Connection, job_id: str) -> Job:
-    job = None if "\0" in job_id else _one(connection, jobs.c.id == job_id)  # PostgreSQL takes no NUL in a text
+    job = None if "\0" in job_id else _one(connection, jobs.c.id == job_id)  # PostgreSQL rejects NUL in text
     if job is None:
-        raise NotFound(f"there is no job {job_id!r}; GET /jobs lists them")
+        raise NotFound(f"unknown job {job_id!r}; GET /jobs lists them")
     return job
 
 

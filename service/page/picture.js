@@ -115,7 +115,7 @@ export function pictureInput(model) {
   return { element, stop: endScheme, refresh: () => current && !pad.classList.contains("blank") && ask(current) };
 }
 
-/** What the network is given for the body; null where that cannot be told. */
+/** Show the network's input for the body; null where that cannot be told. */
 async function preview(model, body, type) {
   return (await postBody(`preview/${model}`, body, type)).samples[0];
 }

@@ -1,4 +1,4 @@
-"""The database: tables, transactions, migrations. SQLite by default, PostgreSQL for several machines."""
+"""The database: transactions and migrations. SQLite by default, PostgreSQL for several machines."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,15 +21,15 @@ from service.errors import StoreUnavailable
 
 _FROZEN_MS = 3_000
 _LOCK_MS = 15_000
-_CUT_OFF = "25P03"  # SQLSTATE of a session that PostgreSQL ended because it was frozen in a transaction
+_CUT_OFF = "25P03"  # SQLSTATE of a session that PostgreSQL ended for an idle transaction
 _WRITER_LOCK = 0x746C6F6F70  # "tloop": the advisory lock that every writing transaction holds on PostgreSQL
 
 
 class Store:
     """Transactions on one database, and the folder that its paths are relative to.
 
-    One transaction writes at a time, on both databases: all of them are short, and what a transaction has read is
-    still true when it writes. Raises StoreUnavailable where the database cannot be reached.
+    Only one transaction writes at a time, on both databases: all are short, and rows that a transaction has read are
+    unchanged when it writes. Raises StoreUnavailable if the database cannot be reached.
     """
 
     def __init__(self, folder: Path, url: str = "") -> None:
@@ -40,20 +40,20 @@ class Store:
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
-        """A transaction that only reads."""
+        """Open a read-only transaction."""
         with _translated(), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write(self) -> Iterator[Connection]:
-        """A transaction that may write, the only one at this moment; committed at the end, or not at all."""
+        """Open the single writing transaction; it commits at the end, or rolls back."""
         with _translated(), self._engine.connect().execution_options(writes=True) as connection, connection.begin():
             if not self._sqlite:
                 connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITER_LOCK})
             yield connection
 
     def migrate(self) -> None:
-        """Bring the tables to this version's form. Whoever comes first does it; the others wait."""
+        """Migrate the tables to the current schema. The first process does it; the others wait."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as err:
@@ -65,7 +65,7 @@ class Store:
             command.upgrade(config, "head")
 
     def close(self) -> None:
-        """Close every connection."""
+        """Close all connections."""
         self._engine.dispose()
 
 
@@ -81,7 +81,7 @@ def _translated() -> Iterator[None]:
 
 
 def _sqlite_engine(url: Any) -> Engine:
-    """WAL, so that readers never wait; transactions begin as what they are, so that none is upgraded half-way."""
+    """Return a SQLite engine in WAL mode: readers never wait. Transactions take the write lock at their start."""
     engine = create_engine(url, connect_args={"timeout": 30})
 
     @event.listens_for(engine, "connect")
@@ -99,7 +99,9 @@ def _sqlite_engine(url: Any) -> Engine:
 
 
 def _postgres_engine(url: Any) -> Engine:
-    """A process that freezes in the middle of a transaction loses it, and with it the writer's lock, after seconds."""
+    """Return a PostgreSQL engine. The server ends a transaction that is idle for seconds, as it would block all
+    writers.
+    """
     options = f"-c idle_in_transaction_session_timeout={_FROZEN_MS} -c lock_timeout={_LOCK_MS}"
     arguments = {"connect_timeout": 3, "options": options}
     return create_engine(url, pool_pre_ping=True, pool_size=4, connect_args=arguments)

@@ -28,8 +28,8 @@ jobs = Table(
     Column("promote", String(16), nullable=False),
     Column("tensorboard", Boolean, nullable=False, server_default=false()),
     Column("idempotency_key", String(200), unique=True),
-    Column("attempt", Integer, nullable=False),  # the fencing token: rises with every claim
-    Column("released", Integer, nullable=False),  # attempts given back in good order; they do not count as failed
+    Column("attempt", Integer, nullable=False),  # fencing token: rises with every claim
+    Column("released", Integer, nullable=False),  # attempts ended by a graceful stop; they do not count as failed
     Column("worker", String(200)),
     Column("lease_until", Float),
     Column("cancel_requested", Boolean, nullable=False),
@@ -44,7 +44,7 @@ jobs = Table(
 )
 
 
-# Append-only: what was reported of a job, in order. `kind` is progress or state.
+# Append-only: events of jobs, in order. `kind` is progress or state.
 events = Table(
     "events",
     metadata,

@@ -63,7 +63,7 @@ class Metrics:
         )
         self._backend = Gauge(
             "torchloop_backend",
-            "1 for what computes: onnxruntime, eager (PyTorch) or compile (torch.compile)",
+            "1 for the backend in use: onnxruntime, eager (PyTorch) or compile (torch.compile)",
             ["model", "backend"],
             registry=registry,
         )

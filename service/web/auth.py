@@ -80,7 +80,7 @@ class Keyring:
 
 
 def caller(request: Request) -> str:
-    """Who asks, for the history: the scope of the key, or "anyone" where there are no keys."""
+    """Who asks, for the history: the scope of the key, or "anyone" if the service has no keys."""
     return str(request.get("torchloop.caller", "anyone"))
 
 

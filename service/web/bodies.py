@@ -7,15 +7,15 @@ from service.errors import TooLarge
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """A whole body, counted while it arrives: a Content-Length is believed only where it is too large.
+    """Read a whole body and count its bytes as they arrive; a Content-Length is only used to refuse early.
 
-    Raises TooLarge, and ClientDisconnect where the caller has gone.
+    Raises TooLarge, and ClientDisconnect if the client has disconnected.
     """
     declared = header(scope, b"content-length")
     if declared.isdigit() and int(declared[:20]) > limit:
         raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
     message = await receive()
-    body: bytes | bytearray = message.get("body", b"")  # mostly the whole of it
+    body: bytes | bytearray = message.get("body", b"")  # usually the whole body
     while message.get("more_body", False):
         if isinstance(body, bytes):
             body = bytearray(body)
@@ -31,7 +31,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
 
 
 def header(scope: Scope, name: bytes) -> bytes:
-    """The first header of that name, in lower case; empty where there is none."""
+    """Return the first header of that lower-case name, or an empty value."""
     for key, value in scope["headers"]:
         if key == name:
             return bytes(value)

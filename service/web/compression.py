@@ -1,17 +1,17 @@
-"""Content-Encoding: gzip and deflate, within a limit on what comes out."""
+"""Content-Encoding gzip and deflate, with a limit on the decompressed size."""
 
 import zlib
 
 from service.errors import Malformed, TooLarge, UnsupportedMediaType
 
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}  # HTTP's deflate is zlib's format
-_LEVEL = 1  # an answer is compressed while its caller waits
+_LEVEL = 1  # fastest: the client waits meanwhile
 
 
 def inflate(body: bytes, coding: str, limit: int) -> bytes:
-    """The body that was encoded; never more than `limit` bytes of it are made.
+    """Decompress a body to at most `limit` bytes.
 
-    Raises UnsupportedMediaType for another coding, TooLarge, and Malformed where it is no one whole stream.
+    Raises UnsupportedMediaType for another coding, TooLarge, and Malformed if it is not one complete stream.
     """
     if coding not in _WINDOWS:
         known = ", ".join(_WINDOWS)
@@ -32,13 +32,13 @@ def inflate(body: bytes, coding: str, limit: int) -> bytes:
 
 
 def deflate(body: bytes, coding: str) -> bytes:
-    """The body encoded with one of the codings that `accepted` names."""
+    """Compress a body with a coding returned by `accepted`."""
     stream = zlib.compressobj(_LEVEL, wbits=_WINDOWS[coding])
     return stream.compress(body) + stream.flush()
 
 
 def accepted(header: str) -> str | None:
-    """The coding to answer in, by the request's Accept-Encoding; None for none."""
+    """Return the coding to compress an answer with, from the Accept-Encoding header; None for no compression."""
     offers = {}
     for offer in header.lower().split(","):
         coding, _, weight = offer.partition(";")

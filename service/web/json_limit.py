@@ -1,4 +1,4 @@
-"""Routes whose bodies are JSON for pydantic, with a bound of ours: the framework's own answers in plain text."""
+"""A FastAPI route class that limits JSON bodies. (Starlette's own limit answers in plain text.)"""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -14,10 +14,10 @@ MAX_JSON_BYTES = 1_048_576
 
 
 class Bounded(APIRoute):
-    """Reads a POST's body itself, MAX_JSON_BYTES at most; a larger one is TooLarge, before the rest of it is read."""
+    """Reads at most MAX_JSON_BYTES of a POST body; raises TooLarge before the rest is read."""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
-        """As FastAPI's, which is given what was read."""
+        """Return FastAPI's handler, wrapped to receive the body that was read."""
         handle: Callable[[Request], Awaitable[Any]] = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:

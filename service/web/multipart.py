@@ -10,32 +10,32 @@ from models.errors import InvalidInput, TooManySamples
 from service.errors import Malformed
 from service.media_types import plain
 
-MAX_FILES = 256  # in one multipart body
+MAX_FILES = 256  # in one multipart form
 
 
 class _Form(MultiPartParser):
-    """A parser that knows whether the whole form was there: it takes what is cut off for a shorter one."""
+    """A parser that records the final boundary. Without that, a truncated form looks like a shorter one."""
 
     ended = False
 
     def on_end(self) -> None:
-        """The last boundary was read."""
+        """Record the final boundary."""
         self.ended = True
 
 
 async def files(headers: Headers, content: bytes) -> list[tuple[str, bytes]]:
-    """Media type and content of each part of a multipart body; the names that a caller gave them are not used.
+    """Return media type and content of each part of a multipart body. File names from the client are ignored.
 
-    Raises Malformed, TooLarge, or InvalidInput where there is no file.
+    Raises Malformed, TooManySamples, or InvalidInput if there is no file.
     """
 
     async def stream() -> AsyncGenerator[bytes, None]:
         yield content
-        if not parser.ended:  # raised in here, it has the parser close what it opened
+        if not parser.ended:  # raised inside, so that the parser closes its files
             raise MultiPartException("it ends before its last boundary")
 
     try:
-        async with aclosing(stream()) as pieces:  # which holds the parser that holds it, and with them the whole body
+        async with aclosing(stream()) as pieces:  # breaks the cycle of parser and stream, which holds the body
             parser = _Form(headers, pieces, max_files=MAX_FILES, max_fields=MAX_FILES, max_part_size=len(content))
             parser.spool_max_size = len(content) + 1  # the body is in memory already: nothing goes to a temporary file
             form = await parser.parse()

@@ -1,8 +1,9 @@
-"""HTTP/1.1 as uvicorn speaks it, with bounds: on the size of a head, on the time that a client takes, on how many wait.
+"""HTTP/1.1 connection handling on top of uvicorn's httptools protocol, with limits on header size, slow clients and
+load.
 
-An application may say in its lifespan state, under AT_HEAD, what becomes of a request whose head has come: that it is
-refused by its head alone, which takes a third of what it would take to begin with it, or that it is answered from its
-body alone, without a task. All others are asked of the application as ASGI has it.
+The application may put an AT_HEAD function into its lifespan state. It is called when the headers of a request are
+complete, and decides between three ways: refuse the request from its headers alone, at a third of the cost of starting
+it; answer it from its body without a task (fast path); or run the ASGI application.
 
 An Upgrade header is ignored (RFC 9110, section 7.8), and CONNECT is refused: llhttp stops parsing at the end of such a
 head, and httptools skips the body, which would then be parsed as the next request (request smuggling).
@@ -20,11 +21,11 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.web.problems import problem
 
-MAX_HEAD_BYTES = 65_536  # request line and headers; of what comes between the pieces of a body, too
+MAX_HEAD_BYTES = 65_536  # request line and headers; also the framing between pieces of a body
 MAX_HEADERS = 128
-PATIENCE_S = 10.0  # for a head, from its first byte or from the connection
-LEAST_BYTES_PER_S = 16_384  # a body that comes in slower than this, over all, after PATIENCE_S is given up
-STALL_S = 30.0  # how long a client may take nothing of an answer
+PATIENCE_S = 10.0  # for the headers, from their first byte or from the connection
+LEAST_BYTES_PER_S = 16_384  # minimum average rate of a body, after PATIENCE_S
+STALL_S = 30.0  # how long a client may read nothing of an answer
 AT_HEAD = "at_head"
 _CLOSE = (b"connection", b"close")
 
@@ -34,7 +35,7 @@ Respond = Callable[[Reply], None]
 
 
 def reply_of(response: Response) -> Reply:
-    """What a whole response consists of."""
+    """Return status, headers and body of a complete response."""
     return response.status_code, response.raw_headers, bytes(response.body)
 
 
@@ -42,11 +43,11 @@ class Exchange(typing.Protocol):
     """A request that is answered without a task."""
 
     def begin(self, body: bytes, respond: Respond) -> bool:
-        """Its body is whole: call `respond` once, now or later. False: have the application answer."""
+        """Take the complete body; call `respond` once, now or later. Return False to run the application instead."""
         ...
 
     def abandon(self) -> None:
-        """The client has gone: `respond` need not be called."""
+        """Stop: the client has disconnected, and `respond` need not be called."""
         ...
 
 
@@ -54,11 +55,11 @@ AtHead = Callable[[bytes, bytes, Headers], Response | Exchange | None]  # method
 
 
 class _Direct:
-    """Stands in the place of uvicorn's cycle while a request is answered without one: with what uvicorn asks of it."""
+    """Replaces uvicorn's request-response cycle for a fast-path request; has the attributes that uvicorn reads."""
 
     __slots__ = ("disconnected", "exchange", "keep_alive", "pieces", "response_complete")
     response_started = False
-    message_event = asyncio.Event()  # nobody waits for it
+    message_event = asyncio.Event()  # never waited for
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
@@ -69,23 +70,23 @@ class _Direct:
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection. `check` is to be called now and then: a timer for each request would cost more."""
+    """One connection. The server calls `check` periodically, since a timer per request would cost more."""
 
-    _began: float | None = None  # since when the client has been sending a request; None where it owes nothing
-    _received = 0  # bytes of its body
-    _unread = 0  # bytes that have become neither a whole head nor a piece of a body
-    _idle_since = 0.0  # when the last answer was complete
-    _unsent = 0  # bytes of answers that the client has not taken
+    _began: float | None = None  # when the current request began; None between requests
+    _received = 0  # bytes of its body so far
+    _unread = 0  # bytes received that are not yet complete headers or a piece of a body
+    _idle_since = 0.0  # when the last answer was completed
+    _unsent = 0  # bytes of answers in the write buffer
     _unsent_since = 0.0
-    _refusal = (400, "Malformed request", "this is no HTTP request that can be read")
-    _turned_away = False  # the request that comes in is answered already, or never
-    _hang_up = False  # after it
+    _refusal = (400, "Malformed request", "the bytes are not a valid HTTP request")
+    _turned_away = False  # the current request is answered already, or will not be
+    _hang_up = False  # close after it
     _upgrade = False  # the head just parsed asks for an upgrade: it is parsed again without its Upgrade headers
     _last: ClassVar[tuple[Response, Headers, bytes] | None] = None  # see _as_sent
-    _direct: _Direct | None = None  # the request that comes in is answered without a task
+    _direct: _Direct | None = None  # the current request, if it takes the fast path
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """As uvicorn's; from now on the client owes a request."""
+        """Start waiting for a request."""
         super().connection_made(transport)
         self._began = self.loop.time()
 
@@ -104,7 +105,7 @@ class Protocol(HttpToolsProtocol):
             self._refuse(431, "Head too large", f"send at most {MAX_HEAD_BYTES} bytes of headers")
 
     def on_message_begin(self) -> None:
-        """A request begins. What ASGI wants to be told of it is made for those that the application is asked."""
+        """Start a request. The ASGI scope is made later, only for requests that reach the application."""
         self.url, self.expect_100_continue, self.headers = b"", False, []
         self._received = 0
         if self._began is None:
@@ -119,12 +120,12 @@ class Protocol(HttpToolsProtocol):
                 self._refusal = 431, "Head too large", limits
                 raise ValueError(limits)
         self._unread = 0
-        if self.transport.is_closing():  # sent after a request that was to be the last one: nobody would see an answer
+        if self.transport.is_closing():  # a request after the last one: its answer would not be read
             self._turned_away = self._hang_up = True
             return
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                self._refusal = 501, "Not implemented", "this server is no proxy: it opens no tunnels"
+                self._refusal = 501, "Not implemented", "this server is not a proxy and does not support CONNECT"
                 raise ValueError(self._refusal)
             self._upgrade = True
             return
@@ -140,7 +141,7 @@ class Protocol(HttpToolsProtocol):
         self._ask()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body."""
+        """Take a piece of the body."""
         self._unread = 0
         self._received += len(body)
         if self._direct is not None:
@@ -149,7 +150,7 @@ class Protocol(HttpToolsProtocol):
             super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole: the client owes nothing."""
+        """Finish reading the request."""
         if self._upgrade:
             return
         self._began = None
@@ -167,7 +168,9 @@ class Protocol(HttpToolsProtocol):
             self.on_response_complete()
 
     def check(self, now: float) -> None:
-        """Give up a client that takes too long to send its request, or to take its answer."""
+        """Close the connection if the client is too slow to send its request, too slow to read its answer, or idle for
+        too long.
+        """
         unsent = self.transport.get_write_buffer_size()
         if unsent != self._unsent:
             self._unsent, self._unsent_since = unsent, now
@@ -175,23 +178,27 @@ class Protocol(HttpToolsProtocol):
             if now - self._unsent_since > STALL_S:
                 self.transport.abort()
         elif self.flow.read_paused:
-            self._began = now  # it is not the client who is slow
+            self._began = now  # the service paused reading: the client is not slow
         elif self._began is not None and now - self._began > self._patience_s():
             self._refuse(408, "Too slow", "the request did not come in time: send it again, faster")
         elif self._began is None and self._is_answered() and now - self._idle_since > self.timeout_keep_alive:
             self.transport.close()
 
     def _is_answered(self) -> bool:
-        """Whether every request that came before this moment is."""
+        """Return whether every earlier request on this connection is answered."""
         return self.cycle is None or self.cycle.response_complete
 
     def _patience_s(self) -> float:
-        """How long this request may take. After an early answer the rest is read for the answer not to be lost."""
+        """Return how long this request may take. After an early answer the rest is read, so that the client sees the
+        answer.
+        """
         answered = self._turned_away or (self.cycle is not None and self.cycle.response_complete)
         return PATIENCE_S + (0 if answered else self._received / LEAST_BYTES_PER_S)
 
     def on_response_complete(self) -> None:
-        """As uvicorn's, but for the timer of each request: `check` looks for connections that nobody uses."""
+        """Continue with the next request, as uvicorn does but without a keep-alive timer: `check` closes idle
+        connections.
+        """
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -201,13 +208,13 @@ class Protocol(HttpToolsProtocol):
             self._start_asgi_task(*self.pipeline.pop())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """As uvicorn's."""
+        """Cancel a fast-path request that is not answered yet."""
         if isinstance(self.cycle, _Direct) and not self.cycle.response_complete:
             self.cycle.exchange.abandon()
         super().connection_lost(exc)
 
     def _is_plain(self) -> bool:
-        """Whether the next answer is one piece on a connection that stays."""
+        """Return whether the answer can be written in one piece on a connection that stays open."""
         parser = self.parser
         stays = parser.should_keep_alive() and parser.get_http_version() == "1.1"
         return stays and not (self.expect_100_continue or self.flow.write_paused)
@@ -246,7 +253,7 @@ class Protocol(HttpToolsProtocol):
             super().on_message_complete()
 
     def _ask(self) -> None:
-        """Have the application answer, as uvicorn does."""
+        """Run the ASGI application, as uvicorn does."""
         url, expects, headers = self.url, self.expect_100_continue, self.headers
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects
@@ -267,10 +274,10 @@ class Protocol(HttpToolsProtocol):
         self.on_response_complete()
 
     def _turn_away(self, refusal: Response) -> None:
-        """Answer. What is still to come of the request is read and forgotten, for the answer not to be lost.
+        """Write a refusal. The rest of the request is read and discarded, so that the client sees the answer.
 
-        Then the connection ends where the client wishes so, or where it may leave out the body and send a request in
-        its place (it expects to be told to go on): which of both it did cannot be told.
+        Close the connection afterwards if the client asked for it, or sent `Expect: 100-continue`: then the next bytes
+        may be the body or a new request.
         """
         self._turned_away = True
         keeps = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
@@ -283,14 +290,16 @@ class Protocol(HttpToolsProtocol):
             self.transport.write(self._as_sent(refusal))
 
     def _as_sent(self, refusal: Response) -> bytes:
-        """Made anew when another is asked for, or when the Date changes: refusals come in floods."""
+        """Return the bytes of a refusal, cached until another refusal is used or the Date changes: refusals come in
+        floods.
+        """
         last, defaults = Protocol._last, self.server_state.default_headers
         if last is None or last[0] is not refusal or last[1] is not defaults:
             last = Protocol._last = refusal, defaults, self._content(*reply_of(refusal))
         return last[2]
 
     def _refuse(self, status: int, title: str, detail: str) -> None:
-        """Answer, unless another answer is under way or nothing was asked, and hang up."""
+        """Write an error and close the connection; write nothing if an answer has started or no request has begun."""
         idle = self.headers is None and not self._unread
         begun = self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started
         if not (idle or begun or self._turned_away):

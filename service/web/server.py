@@ -1,8 +1,4 @@
-"""One web process: uvicorn's server on a port of its own or one that several share.
-
-`python -m service.serve PORT FOLDER` is one of several: it shares PORT and FOLDER with the others and ends when its
-input does.
-"""
+"""The HTTP server of one web process: uvicorn's server with graceful shutdown, on a port of its own or a shared one."""
 
 import asyncio
 import contextlib
@@ -14,19 +10,19 @@ from typing import Any
 import uvicorn
 
 log = logging.getLogger(__name__)
-_LINGER_S = 2.0  # how long a stopping server waits for a next request on connections that are open and idle
+_LINGER_S = 2.0  # how long a stopping server answers requests on open connections
 _POLL_S = 0.02
 
 
 class Server(uvicorn.Server):
-    """Says where it listens, and loses no request when it stops.
+    """Logs its address, and loses no request when it stops.
 
-    A client that sends its next request just when an idle connection is closed gets an error for it. So a stopping
-    server first answers, for a while, with `Connection: close`; then it closes what is still idle.
+    A client that sends a request just when its idle connection is closed gets an error. So a stopping server first
+    answers with `Connection: close` for a while, and then closes the connections that are still idle.
     """
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn's; what was made until now is here to stay, so the garbage collector need not look at it again."""
+        """Start as uvicorn does; then exclude all objects made so far from garbage collection."""
         await super().startup(sockets)
         gc.collect()
         gc.freeze()
@@ -35,16 +31,16 @@ class Server(uvicorn.Server):
         log.info("running on http://%s:%d", f"[{host}]" if ":" in host else host, port)
 
     async def on_tick(self, counter: int) -> bool:
-        """As uvicorn's, ten times a second; clients that are too slow are given up once a second."""
+        """Run ten times a second as in uvicorn; once a second, close connections of slow clients."""
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
-            connections: set[Any] = self.server_state.connections  # of service.protocol
+            connections: set[Any] = self.server_state.connections  # instances of web.protocol.Protocol
             for connection in list(connections):
                 connection.check(now)
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop taking connections, answer what is under way and what comes in on those that are open, then end."""
+        """Stop listening, answer the requests in progress and those that arrive on open connections, then end."""
         for server in self.servers:
             server.close()
         state = self.server_state
@@ -55,15 +51,15 @@ class Server(uvicorn.Server):
                 connection.shutdown()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LINGER_S):
-                while state.connections:  # noqa: ASYNC110 - uvicorn tells of no connection that ends
+                while state.connections:  # noqa: ASYNC110 - uvicorn has no event for closed connections
                     await asyncio.sleep(_POLL_S)
         await super().shutdown(sockets)
 
 
 def listen(host: str, port: int, *, shared: bool) -> socket.socket:
-    """A socket bound to host and port; `shared` with other processes, among which the kernel spreads connections.
+    """Return a socket bound to host and port. With `shared`, the kernel spreads connections over several processes.
 
-    Raises OSError where the port is taken by somebody else.
+    Raises OSError if the port is in use.
     """
     family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
     bound = socket.socket(family, socket.SOCK_STREAM)

@@ -108,7 +108,7 @@ def json_object(content: bytes) -> dict[str, Any]:
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as err:
-        raise Malformed(f"the request is no valid JSON: {err}") from err
+        raise Malformed(f"the request is not valid JSON: {err}") from err
     if not isinstance(value, dict):
         raise Malformed("the request must be a JSON object")
     return value
@@ -169,7 +169,7 @@ class _Reader:
     def _tensor(self, item: dict[str, Any], accepted: Accepted) -> Tensor:
         name = item.get("name")
         if not isinstance(name, str) or name not in accepted:
-            raise Malformed(f"there is no input {shown(name)}; there is {', '.join(accepted)}")
+            raise Malformed(f"unknown input {shown(name)}; there is {', '.join(accepted)}")
         kind, shape = _form(item, accepted[name])
         parameters = _parameters(item, f"input {name!r}")
         if ("data" in item) == ("binary_data_size" in parameters):
@@ -214,9 +214,9 @@ def _wanted(requested: Any, binary: bool, known: Collection[str]) -> list[Wanted
     for item in _list_of_objects(requested, "outputs"):
         name = item.get("name")
         if not isinstance(name, str) or name not in known:
-            raise Malformed(f"there is no output {shown(name)}; there is {', '.join(known)}")
+            raise Malformed(f"unknown output {shown(name)}; there is {', '.join(known)}")
         if name in wanted:
-            raise Malformed(f"output {name!r} is asked for twice")
+            raise Malformed(f"output {name!r} is requested twice")
         parameters = _parameters(item, f"output {name!r}")
         as_binary, count = parameters.get("binary_data", binary), parameters.get("classification", 0)
         if not isinstance(as_binary, bool) or type(count) is not int or count < 0:

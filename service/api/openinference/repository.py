@@ -80,7 +80,7 @@ def routes(offered: Offered, bodies: RequestBodies, rollout: Rollout) -> list[Ro
         given = body.get("parameters", {})
         if not isinstance(given, dict) or not given.keys() <= set(allowed):
             known = " and ".join(allowed) or "none"
-            raise Malformed(f"parameters may name {known}: neither configuration nor files are taken from a caller")
+            raise Malformed(f"parameters may name {known}: configuration and files in a request are not supported")
         if not all(isinstance(value, bool) for value in given.values()):
             raise Malformed(f"{' and '.join(allowed)} must be true or false")
 

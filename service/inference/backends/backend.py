@@ -18,7 +18,9 @@ Name = Literal["eager", "onnxruntime", "compile"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
-    """`run` computes outputs (N, ...) of samples (N, ...), both on the host; `bulk` those of more than one batch."""
+    """A loaded network: `run` computes outputs (N, ...) of samples (N, ...), both on the host; `bulk` those of more
+    than one batch.
+    """
 
     run: Callable[[Array], Array]
     bulk: Callable[[Array], Array]
@@ -29,7 +31,7 @@ class Backend(Protocol):
     """Loads networks."""
 
     def load(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Network:
-        """The network of the checkpoint at `path`, ready to compute. Raises CheckpointError."""
+        """Load the checkpoint at `path`, ready to compute. Raises CheckpointError."""
         ...
 
 
@@ -39,18 +41,18 @@ def in_slices(
     pool: Executor | None = None,
     at_once: int = 1,
 ) -> Callable[[Array], Array]:
-    """Any number of samples, in slices of at most `max_batch`: in this thread or, each with a share, in `at_once`: this
-    one and threads of `pool`.
+    """Compute any number of samples in slices of at most `max_batch`: in this thread, or in `at_once` threads, which
+    are this one and those of `pool`.
 
-    Their number is a multiple of `at_once`, and they differ by one sample at most, so that all threads end together.
-    Were they to take slices as they come, they would wait for each other at each.
+    The number of slices is a multiple of `at_once` and their sizes differ by at most one sample, so that all threads
+    finish together. Slices taken from a shared queue would make the threads wait for each other at every slice.
     """
 
     def compute(share: Array, slices: int) -> list[Array]:
         return [run(part) for part in np.array_split(share, slices)]
 
     def bulk(samples: Array) -> Array:
-        slices = ceil(len(samples) / (max_batch * at_once))  # of each share
+        slices = ceil(len(samples) / (max_batch * at_once))  # samples per thread
         first, *rest = np.array_split(samples, at_once)
         others = [pool.submit(compute, share, slices) for share in rest] if pool else []
         outputs = compute(first, slices)

@@ -1,4 +1,4 @@
-"""Which backend computes: ONNX Runtime on a CPU, PyTorch on everything else, compiled where that is asked for."""
+"""Choose the backend: ONNX Runtime on a CPU, PyTorch on other devices, torch.compile if the settings ask for it."""
 
 import os
 from typing import Literal
@@ -15,9 +15,9 @@ def choose(
     web_processes: int,
     max_batch: int,
 ) -> Backend:
-    """The backend of a setting and a device, in one of so many processes, which share the cores.
+    """Return the backend for a setting and a device, in one of `web_processes` processes that share the cores.
 
-    Raises ValueError where the two do not go together.
+    Raises ValueError if the backend does not support the device.
     """
     cores = _cores()
     threads = max(1, cores // web_processes)
@@ -37,5 +37,5 @@ def choose(
 
 
 def _cores() -> int:
-    """How many cores this process may use."""
+    """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""Networks in ONNX Runtime. PyTorch is the reference: an export is used only where it gives the same answers."""
+"""Networks in ONNX Runtime. PyTorch is the reference: an export is used only if it gives the same answers."""
 
 import logging
 from collections.abc import Callable
@@ -21,11 +21,11 @@ TOLERANCE = 1e-4  # of the largest output: float32 sums in another order differ 
 
 
 class DisagreementError(Exception):
-    """The export cannot stand in for the eager network. Says why."""
+    """The export cannot replace the eager network; the message says why."""
 
 
 class OnnxBackend:
-    """ONNX Runtime. A network that cannot be exported, or answers differently then, is run by `otherwise`, if given."""
+    """ONNX Runtime. A network that cannot be exported, or answers differently, falls back to `otherwise`, if given."""
 
     def __init__(
         self,
@@ -40,7 +40,9 @@ class OnnxBackend:
         self._cores = cores
         self._max_batch = max_batch
         self._otherwise = otherwise
-        self._pool = ThreadPoolExecutor(max(1, cores - 1), thread_name_prefix="bulk")  # started when there is bulk
+        self._pool = ThreadPoolExecutor(
+            max(1, cores - 1), thread_name_prefix="bulk"
+        )  # threads start with the first bulk request
 
     def load(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Network:
         """See Backend."""
@@ -48,7 +50,7 @@ class OnnxBackend:
             exported = self._exports.get(model, path, record)
             run = session(exported, spec, self._threads)
             one = run if self._threads == 1 else session(exported, spec, 1)
-            # Slices side by side need not wait for each other at every layer, as threads within one do.
+            # Slices run in parallel without waiting for each other at every layer, as threads inside one would.
             bulk = in_slices(one, self._max_batch, self._pool, self._cores)
             return Network(run, bulk, "onnxruntime")
         except DisagreementError as err:
@@ -59,17 +61,17 @@ class OnnxBackend:
 
 
 def session(exported: Exported, spec: ModelSpec, threads: int) -> Callable[[Array], Array]:
-    """Samples (N, ...) -> outputs (N, ...), computed with `threads` threads.
+    """Return a function that computes outputs (N, ...) of samples (N, ...) with `threads` threads.
 
-    Raises DisagreementError where there is no export, or it fails, or differs from the eager network's outputs by
-    more than TOLERANCE on the warm-up batch or on one sample of it.
+    Raises DisagreementError if there is no export, if it fails, or if it differs from the eager network's outputs by
+    more than TOLERANCE, on the warm-up batch or on one of its samples.
     """
     if not exported.onnx:
         raise DisagreementError(f"no export: {exported.refusal}")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads leave the core to others
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads do not spin
     try:
         inner = onnxruntime.InferenceSession(exported.onnx, options, providers=["CPUExecutionProvider"])
 
@@ -78,7 +80,7 @@ def session(exported: Exported, spec: ModelSpec, threads: int) -> Callable[[Arra
             return outputs
 
         outputs = warm_up_outputs(spec, run)
-    except Exception as err:  # ONNX Runtime's errors share no class but this one
+    except Exception as err:  # ONNX Runtime's errors have no other common base class
         raise DisagreementError(f"ONNX Runtime: {err}") from err
     if outputs.shape != exported.outputs.shape:
         raise DisagreementError(f"the export answers {outputs.shape}, the network {exported.outputs.shape}")

@@ -1,4 +1,4 @@
-"""Networks in PyTorch: the reference, and what runs on GPUs. Importing this imports torch."""
+"""Networks in PyTorch: the reference, and the backend for GPUs. Importing this module imports torch."""
 
 import logging
 from collections.abc import Callable
@@ -15,15 +15,15 @@ from service.inference.backends.backend import Network, in_slices
 
 log = logging.getLogger(__name__)
 Replay = Callable[[], None]
-Forward = Callable[[Tensor], Tensor]  # a network, or what became of it
+Forward = Callable[[Tensor], Tensor]  # a network, compiled or not
 Compiler = Callable[[nn.Module], Forward]
-Capture = Callable[[Forward, Tensor], tuple[Replay, Tensor]]  # network, its input -> compute again, its outputs
+Capture = Callable[[Forward, Tensor], tuple[Replay, Tensor]]  # network, input -> (replay function, output tensor)
 
 
 class EagerBackend:
-    """PyTorch on one device. On CUDA the launches of a forward are recorded once for each batch size, and replayed.
+    """PyTorch on one device. On CUDA, a forward pass is captured once per batch size as a CUDA graph, and replayed.
 
-    `compiler`: what a network is to be compiled by; one that cannot be is run as it is, with a warning.
+    `compiler` compiles a network; a network that cannot be compiled runs eagerly, with a warning.
     """
 
     def __init__(self, device: str, threads: int, max_batch: int, compiler: Compiler | None = None) -> None:
@@ -49,7 +49,7 @@ class EagerBackend:
         samples = spec.preprocess(spec.example)
         try:
             faster = self._compiler(network)
-            for rows in (1, self._max_batch):  # compiling happens when it is first called, and once for all other sizes
+            for rows in (1, self._max_batch):  # compiles on the first call, and once more for all other sizes
                 _plain(faster, self._device)(np.resize(samples, (rows, *samples.shape[1:])))
         except RuntimeError as err:  # no C++ compiler, or a network that cannot be traced
             log.warning("run without torch.compile", extra={"model": model, "reason": str(err).partition("\n")[0]})
@@ -60,13 +60,13 @@ class EagerBackend:
         samples = torch.from_numpy(spec.preprocess(spec.example)).to(self._device)
         try:
             return Recorded(network, samples[:1], self._max_batch, cuda_graph)
-        except RuntimeError as err:  # a network that asks the host in its middle cannot be recorded
+        except RuntimeError as err:  # a network that synchronises with the host cannot be captured
             log.warning("run without a CUDA graph", extra={"model": model, "reason": str(err).partition("\n")[0]})
             return None
 
 
 class Recorded:
-    """samples (N, ...) -> outputs, by the recording of the next power of two at or above N; the rest is padding."""
+    """Computes outputs of samples (N, ...) with the graph of the next power of two from N on; the rest is padding."""
 
     def __init__(self, network: Forward, sample: Tensor, max_batch: int, capture: Capture) -> None:
         self._recordings: list[tuple[Tensor, Replay, Tensor]] = []
@@ -80,7 +80,7 @@ class Recorded:
             size *= 2
 
     def __call__(self, samples: Array) -> Array:
-        """At most max_batch samples."""
+        """Compute at most max_batch samples."""
         given, replay, outputs = next(one for one in self._recordings if len(one[0]) >= len(samples))
         with torch.inference_mode():
             given[: len(samples)].copy_(_tensor(samples))
@@ -90,12 +90,12 @@ class Recorded:
 
 
 def compiled(network: nn.Module) -> Forward:
-    """By torch.compile, for batches of any size."""
+    """Compile a network with torch.compile, for batches of any size."""
     return torch.compile(network, dynamic=True)
 
 
 def cuda_graph(network: Forward, given: Tensor) -> tuple[Replay, Tensor]:
-    """A CUDA graph of one forward, captured after the warm-up that its kernels need."""
+    """Capture a CUDA graph of one forward pass, after the warm-up that its kernels need."""
     stream = torch.cuda.Stream(given.device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(given.device))
     with torch.inference_mode(), torch.cuda.stream(stream):
@@ -118,5 +118,5 @@ def _plain(network: Forward, device: torch.device) -> Callable[[Array], Array]:
 
 
 def _tensor(samples: Array) -> Tensor:
-    """Without a copy, unless PyTorch would warn that it cannot protect what is read-only."""
+    """Convert samples to a tensor without a copy, unless they are read-only, which PyTorch would warn about."""
     return torch.from_numpy(samples if samples.flags.writeable else samples.copy())

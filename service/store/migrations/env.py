@@ -1,4 +1,4 @@
-"""Run by Alembic, in the transaction that Store.migrate opened."""
+"""Alembic environment, run inside the transaction of Store.migrate."""
 
 from alembic import context
 
