@@ -115,6 +115,6 @@ class DeadlineExceeded(ServiceError):
 
 
 def require_model(name: str, known: Mapping[str, object]) -> None:
-    """Raise NotFound if unknown model of that name."""
+    """Raise NotFound for an unknown model name."""
     if name not in known:
         raise NotFound(f"unknown model {name!r}; known are {', '.join(known)}")

@@ -1,4 +1,4 @@
-"""POST /explain/{model}: how each answer hangs on each number of its sample. Bodies as for /predict."""
+"""POST /explain/{model}: feature attributions of each answer. Bodies as for /predict."""
 
 import asyncio
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from service.inference.engine import Engine, Loaded
 from service.inference.explainer import Explainer
 from service.media_types import JSON
 
-MAX_SAMPLES = 256  # a gradient costs several forwards, an integrated one hundreds
+MAX_SAMPLES = 256  # a gradient costs several forward passes, integrated gradients cost hundreds
 
 
 def router(
@@ -31,7 +31,7 @@ def router(
     registry: Registry,
     explainer: Explainer,
 ) -> APIRouter:
-    """The route, wired to its objects. It is described in docs.py, as /predict is."""
+    """Return the route. It is described in openapi.py, as /predict is."""
     routes = APIRouter(include_in_schema=False)
 
     async def version_of(model: str, number: int | None) -> Loaded:
@@ -71,10 +71,10 @@ def explanations(
     method: Method,
     errors: Mapping[int, InvalidInput],
 ) -> list[dict[str, Any]]:
-    """One explanation a sample, in the order of the body; what failed has its error in its place.
+    """Return one explanation per sample, in the order of the body; a failed sample has its error in its place.
 
-    An explanation has the first field of the sample's prediction, its label or value, and what `spec.explain` makes.
-    Raises InvalidInput where no answer is finite.
+    An explanation has the first field of the sample's prediction (label or value) and the arrays of `spec.explain`.
+    Raises InvalidInput if no answer is finite.
     """
     values = spec.postprocess(outputs)
     named = {name: np.ascontiguousarray(rows) for name, rows in spec.explain(attributions, method).items()}

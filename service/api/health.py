@@ -1,4 +1,4 @@
-"""Health and metrics."""
+"""Health and metrics: liveness, readiness, Prometheus."""
 
 from collections.abc import Mapping
 
@@ -11,7 +11,7 @@ from service.telemetry.metrics import Metrics
 
 
 def router(models: Mapping[str, object], rollout: Rollout, metrics: Metrics) -> APIRouter:
-    """The routes, wired to their objects."""
+    """Return the routes."""
     routes = APIRouter(tags=["operations"])
 
     @routes.get("/health/live", summary="The process runs")

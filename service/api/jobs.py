@@ -21,7 +21,7 @@ from service.web.json_limit import Bounded
 _POLL_S = 0.25
 _KEEP_ALIVE_S = 15.0
 
-_NUMBER = r"^[0-9]{0,17}$"  # in both databases' range; empty: as if it were not there
+_NUMBER = r"^[0-9]{0,17}$"  # in the range of both databases; empty means not given
 JobsPage = Annotated[int, Query(ge=1, le=200, description="jobs a page")]
 Cursor = Annotated[str | None, Query(pattern=_NUMBER, description="`next` of the previous page")]
 LastEvent = Annotated[
@@ -31,7 +31,7 @@ ModelName = Annotated[str | None, Query(pattern=r"^[^\x00]*$", description="jobs
 
 
 def router(specs: Mapping[str, ModelSpec], jobs: Jobs, store: Path, recipes: ReadRecipes) -> APIRouter:
-    """The routes, wired to their objects."""
+    """Return the routes."""
     routes = APIRouter(tags=["jobs"])
     routes.include_router(_commands(specs, jobs, recipes))
     routes.include_router(_lists(jobs))
@@ -48,7 +48,7 @@ def _commands(specs: Mapping[str, ModelSpec], jobs: Jobs, recipes: ReadRecipes) 
         response: Response,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
     ) -> JobInfo:
-        """The job is queued, and a worker takes it up. A repeat with its Idempotency-Key gives the first job again."""
+        """The job is queued until a worker claims it. A repeat with the same Idempotency-Key returns the first job."""
         require_model(body.model, specs)
         config = complete_config(body.model, await recipes(), body.config)
         job = await asyncio.to_thread(
@@ -65,7 +65,7 @@ def _commands(specs: Mapping[str, ModelSpec], jobs: Jobs, recipes: ReadRecipes) 
 
     @routes.post("/jobs/{job_id}/cancel", status_code=202, summary="Cancel a job")
     async def cancel(job_id: str) -> JobInfo:
-        """A queued job ends at once, a running one within two seconds; one that is over is a 409."""
+        """A queued job ends at once, a running job within two seconds. A finished job is a 409."""
         return _info(await asyncio.to_thread(jobs.cancel, job_id, now=time.time()))
 
     return routes
@@ -111,7 +111,9 @@ def _reports(jobs: Jobs, store: Path) -> APIRouter:
         responses={200: {"content": {"text/event-stream": {}}}},
     )
     async def events(job_id: str, last_event_id: LastEvent = None) -> StreamingResponse:
-        """Server-sent events `progress` and `state`, from the first one, or after `Last-Event-ID`, to the job's end."""
+        """Server-sent events `progress` and `state`, from the first one, or after `Last-Event-ID`, to the end of the
+        job.
+        """
         await asyncio.to_thread(jobs.get, job_id)
         after = _number(last_event_id) or 0
         return StreamingResponse(
@@ -137,10 +139,11 @@ def _reports(jobs: Jobs, store: Path) -> APIRouter:
 
 
 async def _stream(jobs: Jobs, job_id: str, after: int) -> AsyncIterator[bytes]:
-    """Events until the job is over; a comment now and then, so that nobody in between hangs up."""
+    """Yield events until the job ends, and a comment now and then as keep-alive for proxies."""
     quiet_since = time.monotonic()
     while True:
-        over = (await asyncio.to_thread(jobs.get, job_id)).state in FINAL  # read first: no event comes after the last
+        # read before the events: no event follows the final state
+        over = (await asyncio.to_thread(jobs.get, job_id)).state in FINAL
         for event in await asyncio.to_thread(jobs.events, job_id, after):
             after = event.id
             quiet_since = time.monotonic()
@@ -159,7 +162,7 @@ def _encoded(event: Event) -> bytes:
 
 
 def _number(text: str | None) -> int | None:
-    """A cursor, or the id of an event, that matches _NUMBER."""
+    """Parse a cursor or the id of an event, which matches _NUMBER."""
     return int(text) if text else None
 
 

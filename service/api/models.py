@@ -1,4 +1,4 @@
-"""GET /models: what there is, what answers now, how each is called and trained."""
+"""GET /models: the models, their live versions, and how to call and train them."""
 
 from collections.abc import Mapping
 
@@ -22,7 +22,7 @@ def router(
     recipes: ReadRecipes,
     device: str,
 ) -> APIRouter:
-    """The routes, wired to their objects."""
+    """Return the routes."""
     routes = APIRouter(tags=["models"])
 
     def describe(name: str, recipe: RecipeSchema | None) -> ModelInfo:

@@ -1,4 +1,4 @@
-"""The web page: / and its files under /page/. They hold no data, so they need no key; what they ask for does."""
+"""The web page: / and its files under /page/. They hold no data, so they need no key; the page's own requests do."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -15,10 +15,10 @@ FOLDER = Path(__file__).parents[1] / "page"
 PREFIX = "/page/"
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
 _HEADERS = {
-    "Cache-Control": "no-cache",  # kept, and asked after by ETag: a new release shows at once
+    "Cache-Control": "no-cache",  # cached, but revalidated by ETag: a new release shows at once
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
-        "img-src 'self' blob:; "  # blob: pictures that were fetched with a key, which an <img> cannot send
+        "img-src 'self' blob:; "  # blob: for pictures fetched with a key, which an <img> cannot send
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -35,7 +35,9 @@ class _File:
 
 
 def routes(folder: Path = FOLDER) -> list[Route]:
-    """What to mount. The files are read now: a request names one of them or nothing, and no path is made of it."""
+    """Return the routes. The files are read at start: a request selects one of them by name, and no path is built from
+    it.
+    """
     files = {path.name: _read(path) for path in folder.iterdir() if path.suffix in _MEDIA_TYPES}
 
     async def page(request: Request) -> Response:

@@ -1,4 +1,4 @@
-"""Predictions -> response bodies, shared by the fast path and the ASGI route."""
+"""Write predictions as response bodies, for the fast path and the ASGI route."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -55,7 +55,7 @@ _JSON_TYPE, _NPY_TYPE = JSON.encode(), NPY.encode()
 
 @dataclass(slots=True, eq=False)
 class PredictionRequest:
-    """One request for predictions: what it asks for, and the times of its stages."""
+    """One request for predictions: model, wanted format, and the times of its stages."""
 
     model: str
     spec: ModelSpec

@@ -1,4 +1,4 @@
-"""POST /preview/{model}: what the network would be given for a body, after decoding and preprocessing."""
+"""POST /preview/{model}: the network's input for a body, after decoding and preprocessing."""
 
 from collections.abc import Mapping
 
@@ -17,7 +17,7 @@ from service.web.multipart import MAX_FILES
 
 
 def router(specs: Mapping[str, ModelSpec], bodies: RequestBodies) -> APIRouter:
-    """The route, wired to its objects."""
+    """Return the route."""
     routes = APIRouter(tags=["predict"])
 
     @routes.post(
@@ -28,9 +28,9 @@ def router(specs: Mapping[str, ModelSpec], bodies: RequestBodies) -> APIRouter:
         openapi_extra=PREVIEW_BODY,
     )
     async def preview(model: str, request: Request) -> Response:
-        """Takes what POST /predict/{model} takes, up to 256 samples; a sample that failed has its error in its place.
+        """Bodies as for POST /predict/{model}, up to 256 samples. A sample that failed has its error in its place.
 
-        A picture comes back as the numbers that the network sees: 28x28 for a digit, found, cropped and centred.
+        A picture is returned as the network's input: for a digit 28x28 numbers, located, cropped and centred.
         """
         require_model(model, specs)
         samples = await bodies.samples(request.scope, request.receive, specs[model])

@@ -1,4 +1,4 @@
-"""Bodies of the routes outside /predict. Times are ISO 8601 in UTC."""
+"""Request and response bodies of the typed routes. Times are ISO 8601 in UTC."""
 
 import re
 from datetime import UTC, datetime
@@ -14,16 +14,16 @@ def _from_seconds(value: object) -> object:
 
 
 def _no_bare_number(value: object) -> object:
-    """Else 2026 would be a moment in 1970."""
+    """Refuse bare numbers: otherwise 2026 would be a moment in 1970."""
     if isinstance(value, str) and not re.match(r"\d{4}-", value):
         raise ValueError("write a time as 2026-11-23T19:00:00Z")
     return value
 
 
 def _only_a_number(value: object) -> object:
-    """Else true would be version 1."""
+    """Refuse booleans: otherwise true would be version 1."""
     if isinstance(value, bool | str):
-        raise ValueError("a version is a whole number")  # noqa: TRY004 - what pydantic takes for a fault of the value
+        raise ValueError("a version is a whole number")  # noqa: TRY004 - pydantic reports ValueError as a fault of the value
     return value
 
 
@@ -36,7 +36,7 @@ Time = Annotated[
 
 
 class ModelInfo(BaseModel):
-    """One model: what it takes, what answers for it now, and how it can be trained."""
+    """One model: what it accepts, its live version, and how it can be trained."""
 
     name: str
     summary: str
@@ -57,13 +57,13 @@ class ModelInfo(BaseModel):
 
 
 class ModelList(BaseModel):
-    """Every model of this installation."""
+    """All models of this installation."""
 
     models: list[ModelInfo]
 
 
 class Preview(BaseModel):
-    """What a network is given for a body: one entry a sample, in order."""
+    """The network's input for a body: one entry per sample, in order."""
 
     model: str
     samples: list[Any] = Field(description="nested lists of numbers, in the shape of the network's input")
@@ -86,13 +86,13 @@ class VersionInfo(BaseModel):
 
 
 class VersionList(BaseModel):
-    """Every version of a model, the oldest first."""
+    """All versions of a model, oldest first."""
 
     versions: list[VersionInfo]
 
 
 class PromoteRequest(BaseModel):
-    """Which version is to go live."""
+    """The version to promote."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -100,7 +100,7 @@ class PromoteRequest(BaseModel):
 
 
 class Promoted(BaseModel):
-    """What is live now, and what was before."""
+    """The live version now, and the previous one."""
 
     model: str
     live: int
@@ -108,7 +108,7 @@ class Promoted(BaseModel):
 
 
 class PromotionInfo(BaseModel):
-    """From `at` on, `version` was live."""
+    """`version` was live from `at` on."""
 
     version: int
     action: Literal["promote", "rollback"]
@@ -118,7 +118,7 @@ class PromotionInfo(BaseModel):
 
 
 class History(BaseModel):
-    """The promotions of a model, the oldest first."""
+    """The promotions of a model, oldest first."""
 
     model: str
     live: int | None = Field(description="the live version, now or at the requested time")
@@ -126,7 +126,7 @@ class History(BaseModel):
 
 
 class TrainRequest(BaseModel):
-    """What to train, and when it may go live."""
+    """What to train, and when to promote it."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -159,21 +159,21 @@ class JobInfo(BaseModel):
 
 
 class JobPage(BaseModel):
-    """Jobs, the newest first. `cursor` asks for the next page; null: there is none."""
+    """Jobs, newest first. `cursor` requests the next page; null on the last page."""
 
     jobs: list[JobInfo]
     cursor: str | None
 
 
 class JobHistory(BaseModel):
-    """Every point that a job reported, in order."""
+    """Every progress point of a job, in order."""
 
     job: str
     points: list[dict[str, Any]]
 
 
 class Health(BaseModel):
-    """`reasons` names, by model, what keeps the service from being ready."""
+    """`reasons` says, by model, why the service is not ready."""
 
     status: str
     reasons: dict[str, str] = Field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Versions and what is live: look, register, promote, roll back."""
+"""Versions and promotions: list, register, promote, roll back."""
 
 import asyncio
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def versions_router(
     importer: Importer,
     bodies: RequestBodies,
 ) -> APIRouter:
-    """The routes over versions, wired to their objects."""
+    """Return the routes of versions."""
     routes = APIRouter(tags=["versions"])
 
     async def version_of(model: str, number: int) -> Version:
@@ -62,7 +62,9 @@ def versions_router(
         openapi_extra=CHECKPOINT_BODY,
     )
     async def add_version(model: str, request: Request, arguments: str = "{}") -> VersionInfo:
-        """As torch.save or safetensors write it. It is evaluated where the data set is at hand, and not promoted."""
+        """A state_dict as torch.save or safetensors writes it. It is evaluated if the dataset is available, and not
+        promoted.
+        """
         content = await bodies.read(request.scope, request.receive)
         return _info(await importer.register(_known(specs, model), content, arguments), None)
 
@@ -70,12 +72,12 @@ def versions_router(
 
 
 def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollout: Rollout) -> APIRouter:
-    """The routes over what is live, wired to their objects."""
+    """Return the routes of promotions."""
     routes = APIRouter(tags=["promotions"], route_class=Bounded)
 
     @routes.post("/models/{model}/promote", summary="Make a version live")
     async def promote(model: str, body: PromoteRequest, request: Request) -> Promoted:
-        """The version is loaded and warmed up before anything changes; a broken checkpoint is a 409."""
+        """The version is loaded and warmed up before anything changes. A broken checkpoint is a 409."""
         previous = await rollout.promote(_known(specs, model), body.version, caller(request.scope))
         return Promoted(model=model, live=body.version, previous=previous)
 
@@ -95,7 +97,7 @@ def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollou
 
 
 def _known(specs: Mapping[str, ModelSpec], model: str) -> str:
-    """The model's name. Raises NotFound."""
+    """Return the model's name. Raises NotFound."""
     require_model(model, specs)
     return model
 

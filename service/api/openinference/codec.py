@@ -1,7 +1,7 @@
-"""Messages of the Open Inference Protocol: an infer request's bytes -> named arrays, arrays -> an answer's bytes.
+"""Codec of the Open Inference Protocol: parse infer requests into named arrays, write arrays as responses.
 
-A body is JSON, then the data of its binary tensors, one behind the other; a header field says how long the JSON is.
-Pure functions: no HTTP, no model. What cannot be read raises Malformed.
+A body is JSON, followed by the data of its binary tensors; a header gives the length of the JSON.
+Pure functions: no HTTP, no model. Unreadable input raises Malformed.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -48,7 +48,7 @@ class Tensor:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """An output that a request asks for; `classification` > 0: its best classes instead, that many."""
+    """A requested output; `classification` > 0 asks for that many best classes instead of values."""
 
     name: str
     binary: bool
@@ -57,7 +57,7 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """A request that was read: its tensors by name, and what it wants back."""
+    """A parsed request: its tensors by name, and the requested outputs."""
 
     id: str | None
     timeout_s: float | None
@@ -65,11 +65,11 @@ class Inference:
     outputs: Sequence[Wanted]
 
 
-Accepted = Mapping[str, Sequence[TensorType]]  # input name -> the forms that it may come in, the declared one first
+Accepted = Mapping[str, Sequence[TensorType]]  # input name -> its accepted forms, the declared one first
 
 
 def parse(body: bytes, header_length: str | None, accepted: Accepted, outputs: Collection[str]) -> Inference:
-    """The body of an infer request -> its tensors, each of one of the `accepted` forms, and the wanted `outputs`.
+    """Parse the body of an infer request into tensors, each of one of the `accepted` forms, and requested `outputs`.
 
     Raises Malformed, TooManySamples.
     """
@@ -85,7 +85,7 @@ def encode(
     request_id: str | None,
     outputs: Sequence[tuple[Wanted, Array]],
 ) -> tuple[bytes, int | None]:
-    """An infer answer, and how long its JSON is where binary tensors follow it."""
+    """Return an infer response, and the length of its JSON if binary tensors follow."""
     described: list[dict[str, Any]] = []
     blobs: list[bytes] = []
     for wanted, values in outputs:
@@ -104,7 +104,7 @@ def encode(
 
 
 def json_object(content: bytes) -> dict[str, Any]:
-    """The JSON object in `content`."""
+    """Parse a JSON object."""
     try:
         value = orjson.loads(content)
     except orjson.JSONDecodeError as err:
@@ -115,7 +115,7 @@ def json_object(content: bytes) -> dict[str, Any]:
 
 
 def _json_size(header_length: str | None, body_size: int) -> int:
-    """How long the JSON is: the whole body where nothing is said."""
+    """Return the length of the JSON: the whole body if no header says otherwise."""
     if header_length is None:
         return body_size
     if not (header_length.isascii() and header_length.isdecimal() and len(header_length) <= 10):
@@ -126,7 +126,7 @@ def _json_size(header_length: str | None, body_size: int) -> int:
 
 
 def _raw(body: bytes, accepted: Accepted, outputs: Collection[str]) -> Inference:
-    """A body that is the data of one tensor and nothing else: a batch of one, answered in binary."""
+    """Parse a body that holds only the data of one tensor: a batch of one, answered in binary."""
     types = [forms[0] for forms in accepted.values()]
     if len(types) != 1 or types[0].shape.count(-1) > 1:
         raise Malformed("the raw form is for models of one input with one variable dimension: send JSON in front")
@@ -137,13 +137,13 @@ def _raw(body: bytes, accepted: Accepted, outputs: Collection[str]) -> Inference
 
 
 class _Reader:
-    """One request; its binary data is taken in the order of the inputs that announce some."""
+    """Reads one request; its binary data is consumed in the order of the inputs that declare some."""
 
     def __init__(self, body: bytes, json_size: int) -> None:
         self._head = json_object(body[:json_size])
         self._rest = memoryview(body)[json_size:]
         self._inputs = _list_of_objects(self._head.pop("inputs", None), "inputs")
-        types_in([self._head, [{**item, "data": None} for item in self._inputs]])  # for the depth
+        types_in([self._head, [{**item, "data": None} for item in self._inputs]])  # nesting depth
 
     def inference(self, accepted: Accepted, outputs: Collection[str]) -> Inference:
         head = self._head
@@ -188,7 +188,7 @@ class _Reader:
 
 
 def _form(item: dict[str, Any], forms: Sequence[TensorType]) -> tuple[TensorType, tuple[int, ...]]:
-    """Which of its forms an input comes in, and its shape. Raises TooManySamples too."""
+    """Return the matching form of an input, and its shape. Raises Malformed, TooManySamples."""
     name, shape = item["name"], item.get("shape")
     choice = " or ".join(map(str, forms))
     kind = next((form for form in forms if form.datatype == item.get("datatype")), None)
@@ -207,7 +207,7 @@ def _form(item: dict[str, Any], forms: Sequence[TensorType]) -> tuple[TensorType
 
 
 def _wanted(requested: Any, binary: bool, known: Collection[str]) -> list[Wanted]:
-    """The outputs that are asked for; all of them where none is."""
+    """Return the requested outputs; all of them if none is named."""
     if requested is None or requested == []:
         return [Wanted(name, binary) for name in known]
     wanted: dict[str, Wanted] = {}
@@ -235,7 +235,7 @@ def _parameters(item: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _check_reserved(parameters: Mapping[str, Any]) -> None:
-    """The parameters that mean something to the protocol; sequences and priorities are read and not acted upon."""
+    """Check the types of the protocol's reserved parameters; sequences and priorities have no effect."""
     for name, value in parameters.items():
         if name == "headers" or name.startswith("triton_"):
             raise Malformed(f"the parameter {shown(name)} is reserved")

@@ -1,4 +1,4 @@
-"""POST /v2/models/{model}/infer of the Open Inference Protocol: another language for what /predict does."""
+"""POST /v2/models/{model}/infer: predictions in the Open Inference Protocol."""
 
 import base64
 import binascii
@@ -28,11 +28,11 @@ from service.web.multipart import MAX_FILES
 from service.web.problems import of_invalid_input, of_service_error
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
-_COMPRESSED_FROM = 1024  # bytes; a smaller answer fits one packet as it is
+_COMPRESSED_FROM = 1024  # bytes; a smaller answer fits in one packet uncompressed
 
 
 class InferRoute:
-    """The endpoint, with what it needs."""
+    """The endpoint."""
 
     def __init__(self, offered: Offered, bodies: RequestBodies, pipeline: Pipeline, threads: Threads) -> None:
         self._offered = offered
@@ -41,12 +41,12 @@ class InferRoute:
         self._threads = threads
 
     def routes(self) -> list[Route]:
-        """What to mount."""
+        """Return the routes to mount."""
         paths = ("/v2/models/{model}/infer", "/v2/models/{model}/versions/{version}/infer")
         return [post(path, self.answer) for path in paths]
 
     async def answer(self, request: Request) -> Response:
-        """The whole life of one request; every outcome is counted."""
+        """Answer one request. Every outcome is counted."""
         name = self._offered.known(request)
         try:
             response = await self._infer(request, name, self._offered.specs[name])
@@ -97,7 +97,7 @@ class InferRoute:
 
 
 def _response(name: str, asked: Inference, answer: Answer, accept_encoding: str) -> Response:
-    """The answer, compressed where that was asked for; the length of its JSON is that of the plain one."""
+    """Write the answer, compressed if the client accepts it. The JSON length in the header is the uncompressed one."""
     outputs = [
         (wanted, classes(answer.values, wanted.classification) if wanted.classification else answer.values)
         for wanted in asked.outputs

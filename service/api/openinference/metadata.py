@@ -1,4 +1,4 @@
-"""GET under /v2, the Open Inference Protocol: what the server and its models are, and whether they are ready."""
+"""GET routes of the Open Inference Protocol: server and model metadata, readiness, statistics."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -30,7 +30,7 @@ Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 class Descriptions:
-    """The endpoints that describe models, with what they need."""
+    """The endpoints that describe models."""
 
     def __init__(self, offered: Offered, engine: Engine, registry: Registry, metrics: Metrics, max_batch: int) -> None:
         self._offered = offered
@@ -41,19 +41,19 @@ class Descriptions:
         self._widths: dict[tuple[str, int], int] = {}
 
     async def metadata(self, request: Request) -> Response:
-        """The model's tensors, and the versions that can be asked for."""
+        """The model's tensors and versions."""
         name, loaded = await self._loaded(request)
         versions = [version.version for version in await asyncio.to_thread(self._registry.versions, name)]
         return answer(signature.metadata(name, self._offered.specs[name], versions, await self._width(loaded)))
 
     async def configuration(self, request: Request) -> Response:
-        """The model's tensors in the words of a Triton configuration."""
+        """The model's tensors in the form of a Triton configuration."""
         name, loaded = await self._loaded(request)
         width = await self._width(loaded)
         return answer(signature.configuration(name, self._offered.specs[name], width, self._max_batch))
 
     async def ready(self, request: Request) -> Response:
-        """Whether infer would find a network."""
+        """Whether infer has a network to run."""
         name = self._offered.known(request)
         try:
             if await self._offered.pinned(request) is None:
@@ -65,7 +65,7 @@ class Descriptions:
         return answer({"name": name, "ready": True})
 
     async def statistics(self, request: Request) -> Response:
-        """What this process did for one model. It is not kept apart by version: the version is the one that answers."""
+        """Statistics of one model, summed over its versions; the version shown is the live one."""
         name = self._offered.known(request)
         asked, version = request.path_params.get("version"), self._version(name)
         if asked not in {None, version}:
@@ -73,7 +73,7 @@ class Descriptions:
         return answer({"model_stats": [model_stats(self._metrics, name, version)]})
 
     async def all_statistics(self, _: Request) -> Response:
-        """The same of every model."""
+        """Statistics of all models."""
         stats = [model_stats(self._metrics, name, self._version(name)) for name in self._offered.specs]
         return answer({"model_stats": stats})
 
@@ -86,7 +86,7 @@ class Descriptions:
         return name, await self._offered.pinned(request) or self._engine.loaded(name)
 
     async def _width(self, loaded: Loaded | None) -> int:
-        """The k of the values (N, k): what the spec's example gives, asked once a version. -1 while none is loaded."""
+        """Return k of the values (N, k), computed from the spec's example once per version; -1 if none is loaded."""
         if loaded is None:
             return -1
         key = (loaded.model, loaded.version)
@@ -105,7 +105,7 @@ def routes(
     metrics: Metrics,
     max_batch: int,
 ) -> list[Route]:
-    """The routes, wired to their objects."""
+    """Return the routes."""
     described = Descriptions(offered, engine, registry, metrics, max_batch)
 
     async def server(_: Request) -> Response:
@@ -134,7 +134,7 @@ def routes(
 
 
 def _both(path: str, endpoint: Endpoint) -> list[Route]:
-    """The route of a model and that of one of its versions."""
+    """Return the route of a model and that of one of its versions."""
     return [_get(_MODEL + path, endpoint), _get(_VERSION + path, endpoint)]
 
 

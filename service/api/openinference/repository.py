@@ -1,7 +1,7 @@
-"""The model repository of the Open Inference Protocol: what /v2 offers in this process, opened and closed by hand.
+"""Model repository of the Open Inference Protocol: load and unload models under /v2, in this process.
 
-Unloading closes a model to /v2 in this process and nothing more: what is live, and what /predict answers, is decided by
-promotions alone. Loading reads the live version's checkpoint anew and opens the model again.
+Unloading hides a model from /v2 in this process only: promotions decide which version is live and what /predict
+answers. Loading reads the live version's checkpoint again and shows the model again.
 """
 
 import logging
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 
 class Offered:
-    """Which models /v2 offers, and with which version."""
+    """The models and versions available under /v2."""
 
     def __init__(self, specs: Mapping[str, ModelSpec], engine: Engine, rollout: Rollout) -> None:
         self.specs = specs
@@ -34,15 +34,15 @@ class Offered:
         self._rollout = rollout
 
     def known(self, request: Request) -> str:
-        """The name of the model that a request is about. Raises NotFound."""
+        """Return the model's name in a request. Raises NotFound."""
         name: str = request.path_params["model"]
         require_model(name, self.specs)
         return name
 
     async def pinned(self, request: Request) -> Loaded | None:
-        """The version that a request names, loaded; None where it names none.
+        """Return the version named in a request, loaded; None if it names none.
 
-        Raises NotFound, Conflict, and NothingLive where the model is unloaded.
+        Raises NotFound, Conflict, and NothingLive if the model is unloaded.
         """
         name = self.known(request)
         if name in self.closed:
@@ -55,11 +55,11 @@ class Offered:
         return await self._rollout.pinned(name, int(version))
 
     def live(self, name: str) -> Loaded:
-        """The version that answers for a model in this process. Raises NothingLive."""
+        """Return the live version of a model in this process. Raises NothingLive."""
         return self._engine.live(name)
 
     def index(self) -> list[dict[str, str]]:
-        """One row a model: the version that answers, or why none does."""
+        """Return one row per model: its live version, or the reason why it has none."""
         return [self._row(name) for name in self.specs]
 
     def _row(self, name: str) -> dict[str, str]:
@@ -73,7 +73,7 @@ class Offered:
 
 
 def routes(offered: Offered, bodies: RequestBodies, rollout: Rollout) -> list[Route]:
-    """The routes, wired to their objects."""
+    """Return the routes."""
 
     async def parameters(request: Request, *allowed: str) -> None:
         body = json_object(await bodies.read(request.scope, request.receive) or b"{}")
@@ -114,10 +114,10 @@ def routes(offered: Offered, bodies: RequestBodies, rollout: Rollout) -> list[Ro
 
 
 def post(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
-    """One route that takes POST alone."""
+    """Return a route for POST."""
     return Route(path, endpoint, methods=["POST"])
 
 
 def answer(body: Any, status: int = 200) -> Response:
-    """A JSON answer."""
+    """Return a JSON response."""
     return Response(orjson.dumps(body), status, media_type=JSON)

@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol says of a model: its tensors, metadata and configuration, all made from its spec."""
+"""Tensors, metadata and configuration of a model in the Open Inference Protocol, derived from its spec."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,13 +14,13 @@ PLATFORM = "pytorch_state_dict"
 
 
 def accepted(spec: ModelSpec) -> Accepted:
-    """The one input and its forms: the entries as an array; encoded pictures too where the model takes pictures."""
+    """Return the one input and its forms: an array of entries, and encoded pictures if the model accepts pictures."""
     array = TensorType(INPUT, datatype_of(spec.entry.dtype), (-1, *spec.entry.shape))
     return {INPUT: [array, TensorType(INPUT, BYTES, (-1,))] if spec.picture else [array]}
 
 
 def metadata(name: str, spec: ModelSpec, versions: Sequence[int], width: int) -> dict[str, Any]:
-    """The answer of GET /v2/models/{model}; `width` is the k of the spec's values (N, k)."""
+    """Return the body of GET /v2/models/{model}; `width` is k of the spec's values (N, k)."""
     properties = {"summary": spec.summary}
     if spec.picture:
         formats = ", ".join(PICTURE_FORMATS.values())
@@ -36,7 +36,7 @@ def metadata(name: str, spec: ModelSpec, versions: Sequence[int], width: int) ->
 
 
 def configuration(name: str, spec: ModelSpec, width: int, max_batch: int) -> dict[str, Any]:
-    """The answer of GET /v2/models/{model}/config: the shapes stand there without the batch's dimension."""
+    """Return the body of GET /v2/models/{model}/config; its shapes omit the batch dimension."""
     return {
         "name": name,
         "platform": PLATFORM,

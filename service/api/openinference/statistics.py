@@ -1,4 +1,4 @@
-"""The statistics of the Open Inference Protocol, read from the metrics: they count /predict and /v2 alike."""
+"""Statistics of the Open Inference Protocol, read from the metrics: they count /predict and /v2 together."""
 
 from typing import Any
 
@@ -9,26 +9,26 @@ _NEVER = {"count": 0, "ns": 0}
 
 
 class _Figures:
-    """Every number in the registry at one moment, by its sample's name and labels."""
+    """Every metric at one moment, by its sample's name and labels."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.samples = metrics.samples()
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum over the samples of that name that bear these labels."""
+        """Return the sum over the samples of that name with these labels."""
         return sum(s.value for s in self.samples if s.name == name and labels.items() <= s.labels.items())
 
     def stage(self, model: str, stage: str) -> dict[str, int]:
-        """How often and how long, in nanoseconds."""
+        """Return count and total nanoseconds of a stage."""
         count = self.total("torchloop_stage_seconds_count", model=model, stage=stage)
         seconds = self.total("torchloop_stage_seconds_sum", model=model, stage=stage)
         return {"count": int(count), "ns": int(seconds * 1e9)}
 
 
 def model_stats(metrics: Metrics, model: str, version: str) -> dict[str, Any]:
-    """One entry of `model_stats`: what the web processes did for the model since they started, whatever the version.
+    """Return one entry of `model_stats`: all versions of the model, in all web processes, since they started.
 
-    How long failed requests took, and how long batches of each size took, is not measured.
+    The duration of failed requests, and of batches by size, is not measured.
     """
     figures = _Figures(metrics)
     stages = {field: figures.stage(model, stage) for field, stage in _STAGES.items()}

@@ -1,6 +1,6 @@
-"""The data of the Open Inference Protocol's tensors: JSON or bytes -> arrays -> JSON or bytes.
+"""Tensor data of the Open Inference Protocol: JSON or bytes to arrays and back.
 
-Pure functions: no HTTP, no model. What cannot be read raises Malformed.
+Pure functions: no HTTP, no model. Unreadable input raises Malformed.
 """
 
 import math
@@ -24,12 +24,12 @@ DATATYPES: Mapping[str, np.dtype[Any]] = {
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 _JSON_TYPES: Mapping[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
 _MAX_DEPTH = 100
-_SHOWN = 60  # characters of what a caller sent, in a message
+_SHOWN = 60  # characters of a client's value in a message
 
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """What a tensor is: -1 in `shape` stands for any size."""
+    """Name, datatype and shape of a tensor; -1 in `shape` is any size."""
 
     name: str
     datatype: str
@@ -40,12 +40,12 @@ class TensorType:
 
 
 def datatype_of(dtype: np.dtype[Any]) -> str:
-    """The protocol's name of a NumPy dtype. Raises KeyError for one that it has no name for."""
+    """Return the protocol's name of a NumPy dtype. Raises KeyError if it has none."""
     return BYTES if dtype.hasobject else _NAMES[dtype.newbyteorder("<")]
 
 
 def from_json(data: Any, kind: TensorType, shape: tuple[int, ...]) -> Array:
-    """Nested or flat lists, in row-major order -> an array."""
+    """Convert nested or flat lists, in row-major order, to an array."""
     if kind.datatype == "FP16":
         raise Malformed(f"input {kind.name!r}: FP16 has no form in JSON; send it as binary data")
     if not isinstance(data, list):
@@ -62,7 +62,7 @@ def from_json(data: Any, kind: TensorType, shape: tuple[int, ...]) -> Array:
 
 
 def from_bytes(data: memoryview, kind: TensorType, shape: tuple[int, ...]) -> Array:
-    """Binary data -> an array over the same memory where it is aligned."""
+    """Convert binary data to an array, without a copy if it is aligned."""
     count = math.prod(shape)
     if kind.datatype == BYTES:
         return _unframed(data, count, kind.name).reshape(shape)
@@ -78,14 +78,14 @@ def from_bytes(data: memoryview, kind: TensorType, shape: tuple[int, ...]) -> Ar
 
 
 def elements(items: list[bytes]) -> Array:
-    """The array of a BYTES tensor, (N,)."""
+    """Return the array (N,) of a BYTES tensor."""
     array = np.empty(len(items), dtype=object)
     array[:] = items
     return array
 
 
 def to_json(values: Array) -> Any:
-    """Values as flat JSON data; NaN and the infinities as the bare words that the protocol's other servers write."""
+    """Write values as flat JSON data; NaN and infinities as bare words, as other servers of the protocol do."""
     if values.dtype == object:
         return [item.decode() for item in values.flat]
     flat = np.ascontiguousarray(values).reshape(-1)
@@ -98,14 +98,14 @@ def to_json(values: Array) -> Any:
 
 
 def to_bytes(values: Array) -> bytes:
-    """Values as binary data: row-major, little-endian, each element of BYTES behind its length."""
+    """Write values as binary data: row-major, little-endian, each BYTES element after its length."""
     if values.dtype == object:
         return b"".join(len(item).to_bytes(4, "little") + item for item in values.flat)
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
 def classes(values: Array, count: int) -> Array:
-    """Values (N, k) -> the `count` greatest of each row, at most k, as `value:index`, the greatest first."""
+    """Return the `count` greatest of each row of values (N, k), at most k, as `value:index`, greatest first."""
     order = np.argsort(-values, axis=1, kind="stable")[:, :count]
     named = np.empty(order.shape, dtype=object)
     for place in np.ndindex(order.shape):
@@ -115,9 +115,9 @@ def classes(values: Array, count: int) -> Array:
 
 
 def types_in(data: Iterable[Any], depth: int = 1) -> set[type]:
-    """The types of what stands in a tree of lists and objects.
+    """Return the types in a tree of lists and objects.
 
-    Asked before NumPy sees it: a text among numbers would make it widen every number to the length of that text.
+    Checked before NumPy sees it: a string among numbers would make it widen every number to that string's length.
     """
     if depth > _MAX_DEPTH:
         raise Malformed(f"the JSON is nested deeper than {_MAX_DEPTH}")
@@ -130,7 +130,7 @@ def types_in(data: Iterable[Any], depth: int = 1) -> set[type]:
 
 
 def shown(value: Any) -> str:
-    """What a caller sent, short enough for a message."""
+    """Return a client's value, shortened for a message."""
     text = repr(value[:_SHOWN] if isinstance(value, str) else value)
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}..."
 
@@ -158,7 +158,7 @@ def _strings(data: list[Any], rank: int, kind: TensorType) -> Array:
 
 
 def _unframed(data: memoryview, count: int, name: str) -> Array:
-    """`count` elements, each behind its length as a 32-bit number."""
+    """Return `count` elements, each after its length as a 32-bit number."""
     items: list[bytes] = []
     while data:
         size = int.from_bytes(data[:4], "little")
