@@ -111,7 +111,7 @@ def test_every_body_kind_is_taken_and_a_bad_picture_fails_alone(client: TestClie
 @pytest.mark.parametrize(
     ("path", "inputs", "status", "words"),
     [
-        ("regressor?method=magic", [[1]], 422, "method.*gradient"), ("nope", [[1]], 404, "there are classifier"),
+        ("regressor?method=magic", [[1]], 422, "method.*gradient"), ("nope", [[1]], 404, "known are classifier"),
         ("regressor?version=9", [[1]], 404, "no version 9"), ("regressor?version=x", [[1]], 422, "version"),
         ("regressor?version=99999999999", [[1]], 404, "no version"), ("regressor", [["x"]], 422, "Wrong sample"),
         ("regressor", [[0]] * (MAX_SAMPLES + 1), 413, f"at most {MAX_SAMPLES}"),

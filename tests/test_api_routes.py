@@ -36,7 +36,7 @@ def test_a_model_says_what_it_takes_and_how_it_is_trained(line: TestClient) -> N
 def test_an_unknown_model_is_404(line: TestClient) -> None:
     response = line.get("/models/nope")
     assert response.status_code == 404
-    assert "there are line" in response.json()["detail"]
+    assert "known are line" in response.json()["detail"]
 
 
 def test_a_broken_checkpoint_stops_no_other_model_and_ready_says_why(tmp_path: Path) -> None:

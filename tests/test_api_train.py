@@ -68,7 +68,7 @@ def test_a_repeated_idempotency_key_gives_the_first_job(client: TestClient) -> N
 @pytest.mark.parametrize(
     ("body", "status", "words"),
     [
-        ({"model": "nope"}, 404, "there are line"),
+        ({"model": "nope"}, 404, "known are line"),
         ({"model": "bare"}, 422, "no recipe"),
         ({"config": {"epochs": 0}}, 422, "epochs: 0 is less than the minimum"),
         ({"config": {"epochs": "1"}}, 422, "epochs: '1' is not of type 'integer'"),
