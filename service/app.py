@@ -12,7 +12,7 @@ from starlette.types import Lifespan
 
 from models import catalog, device
 from models.spec import ModelSpec
-from service.api import explain, openapi, page, preview, versions
+from service.api import access, explain, openapi, page, preview, versions
 from service.api import health as ops_routes
 from service.api import jobs as job_routes
 from service.api import models as model_routes
@@ -81,7 +81,7 @@ def create_app(
             part.close()
 
     app = _bare(lifespan)
-    keys = Keyring(settings.api_keys)
+    keys = Keyring(settings.api_keys, access.TABLE)
     app.add_middleware(Guard, keys=keys)
     app.router.routes.extend([*page.routes(), *PredictRoute(specs, bodies, pipeline, rollout.pinned).routes()])
     offered = repository.Offered(specs, engine, rollout)
@@ -100,7 +100,7 @@ def create_app(
     app.include_router(job_routes.router(specs, Jobs(store), settings.store, recipes))
     app.include_router(ops_routes.router(specs, rollout, metrics))
     problems.install(app)
-    openapi.describe(app, specs, locked=bool(settings.api_keys))
+    openapi.describe(app, specs, access.TABLE, locked=bool(settings.api_keys))
     return app
 
 

@@ -14,10 +14,10 @@ from starlette.testclient import TestClient
 
 from models.mnist import drawn_seven
 from models.spec import Array
+from service.api.access import TABLE
 from service.errors import DeadlineExceeded
 from service.inference.batcher import Answer, Batcher
 from service.settings import Key
-from service.web.auth import needed_scope
 from tests.fakes import LINE, save_line
 from tests.openinference import LENGTH, LIMIT, SEVEN, framed, is_error, row, with_tail
 from tests.serving import serving
@@ -298,8 +298,8 @@ def test_keys_are_asked_for_in_the_words_of_the_protocol(tmp_path: Path) -> None
 
 
 def test_the_scopes_of_v2() -> None:
-    assert needed_scope("GET", "/v2/health/live") is None
-    assert needed_scope("POST", "/v2/models/line/versions/1/infer") == "predict"
-    assert needed_scope("GET", "/v2/models/line") == "predict"
-    assert needed_scope("POST", "/v2/repository/models/line/load") == "admin"
-    assert needed_scope("POST", "/v2/anything/else") == "admin"
+    assert TABLE.scope("GET", "/v2/health/live") is None
+    assert TABLE.scope("POST", "/v2/models/line/versions/1/infer") == "predict"
+    assert TABLE.scope("GET", "/v2/models/line") == "predict"
+    assert TABLE.scope("POST", "/v2/repository/models/line/load") == "admin"
+    assert TABLE.scope("POST", "/v2/anything/else") == "admin"

@@ -14,9 +14,8 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from service.api.access import RULES
+from service.api.access import RULES, TABLE
 from service.settings import Key, Scope, Settings, SettingsError, from_environment
-from service.web.auth import needed_scope
 from service.web.protocol import AT_HEAD, AtHead
 from tests.fakes import LINE, ROOT, save_line
 from tests.serving import BASE_URL, serving
@@ -92,8 +91,8 @@ def test_s11_a_route_is_opened_by_its_scope_and_those_above_and_by_no_other(lock
     for verb in [method, "HEAD"] if method == "GET" else [method]:
         refused = {scope: locked.request(verb, path, headers=bearer(scope)).status_code for scope in OPENED_BY}
         opened = [scope for scope, status in refused.items() if status not in {401, 403}]
-        assert opened == OPENED_BY[RULES[rule]], refused
-        assert RULES[rule] is None or refused[None] == 401
+        assert opened == OPENED_BY[RULES[rule].scope], refused
+        assert RULES[rule].scope is None or refused[None] == 401
 
 
 @pytest.mark.parametrize(
@@ -109,7 +108,7 @@ def test_s11_a_route_is_opened_by_its_scope_and_those_above_and_by_no_other(lock
     ],
 )
 def test_s11_what_nobody_decided_takes_admin(locked: TestClient, method: str, path: str) -> None:
-    assert needed_scope(method, path) == "admin"
+    assert TABLE.scope(method, path) == "admin"
     assert locked.request(method, f"{BASE_URL}{path}").status_code == 401
 
 
@@ -131,7 +130,7 @@ def test_s11_a_method_that_an_address_does_not_take_needs_no_more_than_the_addre
     path: str,
     scope: Scope | None,
 ) -> None:
-    assert needed_scope(method, path) == scope
+    assert TABLE.scope(method, path) == scope
     assert locked.request(method, path, headers=bearer(scope)).status_code == 405
 
 

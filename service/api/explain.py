@@ -19,6 +19,11 @@ from service.errors import require_model
 from service.inference.engine import Engine, Loaded
 from service.inference.explainer import Explainer
 from service.media_types import JSON
+from service.web.auth import Access
+
+ACCESS: Mapping[str, Access] = {
+    "POST /explain/{model}": Access("predict", 400, 403, 404, 409, 413, 415, 422, 429, 503, 504),
+}
 
 MAX_SAMPLES = 256  # a gradient costs several forward passes, integrated gradients cost hundreds
 

@@ -8,6 +8,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from service.api.schemas import Health
 from service.delivery.rollout import Rollout
 from service.telemetry.metrics import Metrics
+from service.web.auth import Access
+
+ACCESS: Mapping[str, Access] = {
+    "GET /health/live": Access(None),
+    "GET /health/ready": Access(None),
+    "GET /metrics": Access("predict"),
+}
 
 
 def router(models: Mapping[str, object], rollout: Rollout, metrics: Metrics) -> APIRouter:

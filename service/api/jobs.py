@@ -16,7 +16,18 @@ from service.api.schemas import JobHistory, JobInfo, JobPage, TrainRequest
 from service.errors import NotFound, require_model
 from service.execution.recipes import ReadRecipes, complete_config
 from service.jobs.queue import FINAL, Event, Job, Jobs, State
+from service.web.auth import Access
 from service.web.json_limit import Bounded
+
+ACCESS: Mapping[str, Access] = {
+    "GET /jobs": Access("predict", 503),
+    "GET /jobs/{job_id}": Access("predict", 404, 503),
+    "GET /jobs/{job_id}/history": Access("predict", 404, 503),
+    "GET /jobs/{job_id}/events": Access("predict", 404, 503),
+    "GET /jobs/{job_id}/plot.png": Access("predict", 404, 503),
+    "POST /train": Access("train", 400, 403, 404, 413, 415, 422, 503),
+    "POST /jobs/{job_id}/cancel": Access("train", 403, 404, 409, 503),
+}
 
 _POLL_S = 0.25
 _KEEP_ALIVE_S = 15.0

@@ -13,6 +13,12 @@ from service.errors import require_model
 from service.execution.recipes import ReadRecipes, RecipeSchema
 from service.inference.decoding import media_types
 from service.inference.engine import Engine
+from service.web.auth import Access
+
+ACCESS: Mapping[str, Access] = {
+    "GET /models": Access("predict"),
+    "GET /models/{model}": Access("predict", 404),
+}
 
 
 def router(

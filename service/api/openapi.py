@@ -1,6 +1,5 @@
 """The OpenAPI description: the predict routes, which read the raw request, from the specs; every route's failures."""
 
-import re
 from collections.abc import Mapping
 from typing import Any, get_args
 
@@ -11,15 +10,28 @@ from pydantic import TypeAdapter
 
 from models.pictures import PICTURE_FORMATS
 from models.spec import Method, ModelSpec
-from service.api.access import PROBLEMS, WHY
 from service.inference.arrays import MAX_SAMPLES
 from service.inference.decoding import media_types
 from service.media_types import JSON, MULTIPART, NPY, OCTETS
 from service.web import problems
-from service.web.auth import needed_scope
+from service.web.auth import AccessTable
 from service.web.multipart import MAX_FILES
 
-_KEY = {"key": {"type": "http", "scheme": "bearer", "description": "a key of TORCHLOOP_API_KEYS"}}
+_TEXTS = {
+    "400": "the request cannot be parsed",
+    "401": "the key is missing or unknown",
+    "403": "the key's scope does not allow this, or a page of another site sent the request",
+    "404": "unknown model, version or job",
+    "409": "the request conflicts with the current state",
+    "413": "too many bytes or samples",
+    "415": "unsupported media type",
+    "421": "the Host header names another service; without keys only loopback names are served",
+    "422": "the request can be parsed, but is not valid",
+    "429": "the queue is full: retry after Retry-After seconds",
+    "503": "no live version, or the store is unavailable",
+    "504": "the answer would come after the deadline",
+}
+_KEY = {"key": {"type": "http", "scheme": "bearer", "description": "one of TORCHLOOP_API_KEYS"}}
 CHECKPOINT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -60,7 +72,7 @@ def example_body(spec: ModelSpec) -> dict[str, Any]:
     return {"inputs": spec.example.tolist()}
 
 
-def describe(app: FastAPI, specs: Mapping[str, ModelSpec], *, locked: bool) -> None:
+def describe(app: FastAPI, specs: Mapping[str, ModelSpec], access: AccessTable, *, locked: bool) -> None:
     """Make `app.openapi()` describe one predict route a model, with its example, beside the typed routes.
 
     Every operation is given the problem documents that it may answer with; where the service is `locked`, its key too.
@@ -79,7 +91,7 @@ def describe(app: FastAPI, specs: Mapping[str, ModelSpec], *, locked: bool) -> N
             explain = {f"/explain/{name}": {"post": _explain(name, spec)} for name, spec in specs.items()}
             schema["paths"] = {**predict, **explain, **schema["paths"]}
             _correct_parameters(schema, list(specs))
-            _add_problems(schema, locked=locked)
+            _add_problems(schema, access, locked=locked)
             app.openapi_schema = schema
         return app.openapi_schema
 
@@ -98,7 +110,7 @@ def _correct_parameters(schema: dict[str, Any], names: list[str]) -> None:
             kind |= next(option for option in kind.pop("anyOf") if option != {"type": "null"})
 
 
-def _add_problems(schema: dict[str, Any], *, locked: bool) -> None:
+def _add_problems(schema: dict[str, Any], access: AccessTable, *, locked: bool) -> None:
     """Document the failures of every operation; FastAPI would document its own 422, which never leaves this service."""
     parts = schema["components"]
     for name in ("HTTPValidationError", "ValidationError"):
@@ -108,11 +120,11 @@ def _add_problems(schema: dict[str, Any], *, locked: bool) -> None:
         parts["securitySchemes"] = _KEY
     for path, operations in schema["paths"].items():
         for method, operation in operations.items():
-            title = f"{method.upper()} {path}"
-            found = {status for pattern, of in PROBLEMS.items() if re.fullmatch(pattern, title) for status in of}
+            rule = access.find(method.upper(), path)
+            found = {str(status) for status in rule.problems} if rule else set()
             if not locked:
                 found.add("421")
-            elif needed_scope(method.upper(), path):
+            elif rule is None or rule.scope:
                 found.add("401")
                 operation["security"] = [{name: [] for name in _KEY}]
             for status in sorted(found.union({"422"}.intersection(operation["responses"]))):
@@ -121,7 +133,7 @@ def _add_problems(schema: dict[str, Any], *, locked: bool) -> None:
 
 def _problem(status: str) -> dict[str, Any]:
     document = {"schema": {"$ref": "#/components/schemas/Problem"}}
-    return {"description": WHY[status], "content": {problems.MEDIA_TYPE: document}}
+    return {"description": _TEXTS[status], "content": {problems.MEDIA_TYPE: document}}
 
 
 def _predict(name: str, spec: ModelSpec) -> dict[str, Any]:

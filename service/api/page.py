@@ -1,6 +1,6 @@
 """The web page: / and its files under /page/. They hold no data, so they need no key; the page's own requests do."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -10,6 +10,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.errors import NotFound
+from service.web.auth import Access
+
+ACCESS: Mapping[str, Access] = {
+    "GET /": Access(None),
+    "GET /page/{name}": Access(None, 404),
+}
 
 FOLDER = Path(__file__).parents[1] / "page"
 PREFIX = "/page/"

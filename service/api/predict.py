@@ -15,9 +15,14 @@ from service.api.predictions import PredictionRequest, wants_npy
 from service.errors import Invalid, NotFound, ServiceError, require_model
 from service.inference.engine import Loaded
 from service.inference.pipeline import Lane, Pipeline
+from service.web.auth import Access
 from service.web.bodies import header
 from service.web.problems import of_service_error
 from service.web.protocol import Reply
+
+ACCESS: Mapping[str, Access] = {
+    "POST /predict/{model}": Access("predict", 400, 403, 404, 409, 413, 415, 422, 429, 503, 504),
+}
 
 PREFIX = "/predict/"
 

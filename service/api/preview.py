@@ -13,7 +13,12 @@ from service.api.predictions import in_order
 from service.api.schemas import Preview
 from service.errors import require_model
 from service.media_types import JSON
+from service.web.auth import Access
 from service.web.multipart import MAX_FILES
+
+ACCESS: Mapping[str, Access] = {
+    "POST /preview/{model}": Access("predict", 400, 403, 404, 413, 415, 422),
+}
 
 
 def router(specs: Mapping[str, ModelSpec], bodies: RequestBodies) -> APIRouter:

@@ -16,8 +16,18 @@ from service.delivery.rollout import Rollout
 from service.delivery.uploads import Importer
 from service.errors import NotFound, require_model
 from service.media_types import OCTETS
-from service.web.auth import caller
+from service.web.auth import Access, caller
 from service.web.json_limit import Bounded
+
+ACCESS: Mapping[str, Access] = {
+    "GET /models/{model}/versions": Access("predict", 404, 503),
+    "GET /models/{model}/versions/{version}": Access("predict", 404, 503),
+    "GET /models/{model}/versions/{version}/checkpoint": Access("predict", 404, 503),
+    "GET /models/{model}/promotions": Access("predict", 404, 503),
+    "POST /models/{model}/versions": Access("admin", 403, 404, 413, 503),
+    "POST /models/{model}/promote": Access("admin", 400, 403, 404, 409, 413, 415, 422, 503),
+    "POST /models/{model}/rollback": Access("admin", 403, 404, 409, 503),
+}
 
 
 def versions_router(

@@ -1,4 +1,4 @@
-"""Who may do what: one decision a request, taken before anything else of it is read."""
+"""Authentication and authorization: one decision per request, from its method, path and headers alone."""
 
 import hmac
 from collections.abc import Mapping, Sequence
@@ -9,57 +9,77 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Request
 
-from service.api.access import RULES
 from service.errors import Forbidden, ServiceError, Unauthorized
 from service.settings import Key, Scope
 from service.web.origin import check_origin, check_site
 from service.web.problems import of_service_error
 
-_RANK: dict[Scope, int] = {"predict": 0, "train": 1, "admin": 2}  # each opens what those before it open
-_PATTERNS = [
-    (method, compile_path(path)[0], scope) for (method, path), scope in ((r.split(), s) for r, s in RULES.items())
-]
+_RANK: dict[Scope, int] = {"predict": 0, "train": 1, "admin": 2}  # each scope includes the lower ones
 
 Headers = Mapping[bytes, bytes]
 
 
-@lru_cache(64)
-def needed_scope(method: str, path: str) -> Scope | None:
-    """The least scope that opens a request; None for public ones. What RULES do not name takes admin.
+class Access:
+    """Access to a route: the lowest scope that opens it (None: public), and the error statuses that it documents."""
 
-    A method that an address does not take is answered with 405: that takes no more than the address itself.
-    """
-    method = "GET" if method == "HEAD" else method
-    named = [(ruled, scope) for ruled, pattern, scope in _PATTERNS if pattern.match(path)]
-    for ruled, scope in named:
-        if ruled == method:
-            return scope
-    if any(scope is None for _, scope in named):
-        return None
-    least: list[Scope] = [scope for scope in _RANK if any(scope == of_another for _, of_another in named)]
-    return least[0] if least else "admin"
+    __slots__ = ("problems", "scope")
+
+    def __init__(self, scope: Scope | None, *problems: int) -> None:
+        self.scope = scope
+        self.problems = problems
+
+
+class AccessTable:
+    """Finds the access rule of a request in a table of `METHOD /path` -> Access."""
+
+    def __init__(self, rules: Mapping[str, Access]) -> None:
+        self._patterns = [
+            (method, compile_path(path)[0], access)
+            for (method, path), access in ((rule.split(), access) for rule, access in rules.items())
+        ]
+        self.scope = lru_cache(64)(self._scope)
+
+    def find(self, method: str, path: str) -> Access | None:
+        """Return the rule of the route that answers a request, if there is one."""
+        found = [access for ruled, pattern, access in self._patterns if ruled == method and pattern.match(path)]
+        return found[0] if found else None
+
+    def _scope(self, method: str, path: str) -> Scope | None:
+        """Return the lowest scope that opens a request; None for public routes, admin for unknown paths.
+
+        A method that a path does not support gets 405, which needs no higher scope than the path's other methods.
+        """
+        found = self.find("GET" if method == "HEAD" else method, path)
+        if found is not None:
+            return found.scope
+        scopes = [access.scope for _, pattern, access in self._patterns if pattern.match(path)]
+        if None in scopes:
+            return None
+        lowest: list[Scope] = [scope for scope in _RANK if scope in scopes]
+        return lowest[0] if lowest else "admin"
 
 
 class Keyring:
-    """The keys of this service, to look one up in."""
+    """The keys of this service, and the scope that each request needs."""
 
-    def __init__(self, keys: Sequence[Key]) -> None:
+    def __init__(self, keys: Sequence[Key], access: AccessTable) -> None:
+        self._access = access
         self._keys = [(key.scope, sha256(key.secret.encode()).digest()) for key in keys]
 
     def __bool__(self) -> bool:
         return bool(self._keys)
 
     def scope(self, authorization: bytes) -> Scope | None:
-        """The best scope that an Authorization header opens, if it opens any."""
+        """Return the highest scope that an Authorization header opens, or None."""
         kind, _, secret = authorization.partition(b" ")
-        given = sha256(secret.strip()).digest()  # digests are of one length: the time to compare them tells nothing
+        given = sha256(secret.strip()).digest()  # equal lengths: comparing takes constant time
         matching = [scope for scope, known in self._keys if hmac.compare_digest(known, given)]
         if not matching or kind.lower() != b"bearer":
             return None
         return max(matching, key=_RANK.__getitem__)
 
     def check(self, request: Request, headers: Headers) -> None:
-        """Raises the ServiceError with which a request is refused, by its method, path and headers."""
+        """Raise the ServiceError that refuses a request: Unauthorized, Forbidden, CrossSite or Misdirected."""
         check_site(request, headers)
         if self._keys:
             self._check_key(request, headers)
@@ -67,7 +87,7 @@ class Keyring:
             check_origin(request, headers)
 
     def _check_key(self, request: Request, headers: Headers) -> None:
-        needed = needed_scope(request["method"], request["path"])
+        needed = self._access.scope(request["method"], request["path"])
         if needed is None:
             return
         best = self.scope(headers.get(b"authorization", b""))
@@ -76,19 +96,19 @@ class Keyring:
             raise Unauthorized('send a key of this service: "Authorization: Bearer KEY"', challenge)
         request["torchloop.caller"] = best
         if _RANK[best] < _RANK[needed]:
-            raise Forbidden(f"this takes a key of scope {needed}")
+            raise Forbidden(f"this needs a key of scope {needed}")
 
 
 def caller(request: Request) -> str:
-    """Who asks, for the history: the scope of the key, or "anyone" if the service has no keys."""
+    """Return the scope of the caller's key, for the history; "anyone" if the service has no keys."""
     return str(request.get("torchloop.caller", "anyone"))
 
 
 class Guard:
-    """ASGI middleware: lets in who has a key, or, where there are no keys, who is on this machine (see Settings).
+    """ASGI middleware: passes requests with a valid key, or requests from this machine if there are no keys.
 
-    Each takes one look at the headers. Browsers add no key to what a foreign page has them send, but they are on this
-    machine: so without keys Host and Origin must say that the page is ours.
+    Browsers on this machine can be made to send requests by pages of other sites (CSRF), but without a key. So if there
+    are no keys, Host and Origin must be this service's.
     """
 
     def __init__(self, app: ASGIApp, keys: Keyring) -> None:
@@ -96,7 +116,7 @@ class Guard:
         self._keys = keys
 
     async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
-        """Pass on, or answer 401, 403 or 421."""
+        """Pass the request on, or answer 401, 403 or 421."""
         if scope["type"] != "lifespan":
             headers = dict(scope["headers"])
             try:

@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from collections.abc import Mapping
 from functools import partial
 
 from starlette.requests import Request
@@ -24,8 +25,14 @@ from service.inference.decoding import Samples
 from service.inference.pipeline import Lane, Pipeline, Stopwatch
 from service.media_types import JSON, OCTETS
 from service.web import compression
+from service.web.auth import Access
 from service.web.multipart import MAX_FILES
 from service.web.problems import of_invalid_input, of_service_error
+
+ACCESS: Mapping[str, Access] = {
+    "POST /v2/models/{model}/infer": Access("predict"),
+    "POST /v2/models/{model}/versions/{version}/infer": Access("predict"),
+}
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
 _COMPRESSED_FROM = 1024  # bytes; a smaller answer fits in one packet uncompressed

@@ -1,7 +1,7 @@
 """GET routes of the Open Inference Protocol: server and model metadata, readiness, statistics."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,6 +15,23 @@ from service.delivery.rollout import Rollout
 from service.errors import NotFound, ServiceError
 from service.inference.engine import Engine, Loaded
 from service.telemetry.metrics import Metrics
+from service.web.auth import Access
+
+ACCESS: Mapping[str, Access] = {
+    "GET /v2": Access("predict"),
+    "GET /v2/": Access("predict"),
+    "GET /v2/models/stats": Access("predict"),
+    "GET /v2/models/{model}": Access("predict"),
+    "GET /v2/models/{model}/ready": Access("predict"),
+    "GET /v2/models/{model}/config": Access("predict"),
+    "GET /v2/models/{model}/stats": Access("predict"),
+    "GET /v2/models/{model}/versions/{version}": Access("predict"),
+    "GET /v2/models/{model}/versions/{version}/ready": Access("predict"),
+    "GET /v2/models/{model}/versions/{version}/config": Access("predict"),
+    "GET /v2/models/{model}/versions/{version}/stats": Access("predict"),
+    "GET /v2/health/live": Access(None),
+    "GET /v2/health/ready": Access(None),
+}
 
 EXTENSIONS = [
     "binary_tensor_data",

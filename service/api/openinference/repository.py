@@ -20,6 +20,13 @@ from service.delivery.rollout import Rollout
 from service.errors import Malformed, NotFound, NothingLive, require_model
 from service.inference.engine import Engine, Loaded
 from service.media_types import JSON
+from service.web.auth import Access
+
+ACCESS: Mapping[str, Access] = {
+    "POST /v2/repository/index": Access("predict"),
+    "POST /v2/repository/models/{model}/load": Access("admin"),
+    "POST /v2/repository/models/{model}/unload": Access("admin"),
+}
 
 log = logging.getLogger(__name__)
 
