@@ -39,9 +39,9 @@ def line(tmp_path: Path) -> Iterator[TestClient]:
 MANY = framed(*[b""] * (MAX_FILES + 1))
 PICTURES = {"datatype": "BYTES", "shape": [1]}
 MALFORMED: dict[str, tuple[Any, int, str]] = {
-    "no body": ({"content": b""}, 400, "no valid JSON"),
-    "half a JSON": ({"content": b'{"inputs"'}, 400, "no valid JSON"),
-    "NaN in JSON": ({"content": b'{"inputs": [NaN]}'}, 400, "no valid JSON"),
+    "no body": ({"content": b""}, 400, "not valid JSON"),
+    "half a JSON": ({"content": b'{"inputs"'}, 400, "not valid JSON"),
+    "NaN in JSON": ({"content": b'{"inputs": [NaN]}'}, 400, "not valid JSON"),
     "a list": ({"json": []}, 400, "must be a JSON object"),
     "no inputs": ({"json": {}}, 400, "inputs must be a list"),
     "an input twice": ({"json": {"inputs": [row(1), row(1)]}}, 400, "twice"),
@@ -60,7 +60,7 @@ MALFORMED: dict[str, tuple[Any, int, str]] = {
     "too few numbers": ({"json": {"inputs": [row(1, shape=[2, 1])]}}, 400, "announced as [2, 1]"),
     "a text": ({"json": {"inputs": [row(1, data=["1"])]}}, 400, "float or int"),
     "a number out of range": ({"json": {"inputs": [row(1, 1e39)]}}, 400, "sample 1: every number must be finite"),
-    "deep JSON": ({"content": b'{"inputs": ' + b"[" * 40_000 + b"]" * 40_000}, 400, "no valid JSON"),
+    "deep JSON": ({"content": b'{"inputs": ' + b"[" * 40_000 + b"]" * 40_000}, 400, "not valid JSON"),
     "JSON of depth 200": ({"content": b'{"a": ' + b"[" * 200 + b"]" * 200 + b"}"}, 400, "inputs must be"),
     "deep data": ({"content": DEEP_DATA}, 400, "deeper than 100"),
     "a number as id": ({"json": {"id": 1, "inputs": [row(1)]}}, 400, "id must be a string"),

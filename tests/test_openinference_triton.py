@@ -211,7 +211,7 @@ def test_the_repository_and_the_statistics(client: triton.InferenceServerClient)
     assert client.is_server_ready()
     client.load_model("classifier")
     assert client.is_model_ready("classifier")
-    with pytest.raises(InferenceServerException, match="neither configuration nor files"):
+    with pytest.raises(InferenceServerException, match="configuration and files"):
         client.load_model("classifier", config="{}", files={"file:1/model.pt": b"x"})
 
     client.infer("classifier", given(specs()["classifier"].example))
