@@ -21,8 +21,8 @@ from models.spec import Array, Method, ModelSpec
 from service.api.explain import MAX_SAMPLES
 from service.inference import explainer
 from tests.fakes import LINE, ROOT, InProcess, running_server, save_line
+from tests.problems import is_problem
 from tests.serving import npy, png, serving
-from tests.test_api_predict import is_problem
 
 SEVEN = png(drawn_seven())
 

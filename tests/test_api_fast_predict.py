@@ -26,7 +26,7 @@ from service.settings import Key, Settings
 from tests.fakes import LINE, InProcess, save_line
 from tests.serving import line_recipes
 from tests.sockets import Address, Connection, listening
-from tests.test_e2e_faults import until
+from tests.waiting import until
 
 Answer = tuple[int, bytes, dict[str, str]]
 PNG, NPY, JSON = "image/png", "application/x-npy", "application/json"

@@ -11,6 +11,7 @@ from starlette.testclient import TestClient
 from models.mnist import drawn_seven
 from service.inference.arrays import MAX_SAMPLES
 from tests.fakes import LINE, save_line
+from tests.problems import is_problem
 from tests.serving import npy, png, serving
 
 SEVEN = png(drawn_seven())
@@ -28,18 +29,6 @@ def line(tmp_path: Path) -> Iterator[TestClient]:
     save_line(tmp_path)
     with serving(tmp_path, {"line": LINE}) as client:
         yield client
-
-
-def is_problem(response: Any, status: int, words: str = "") -> bool:
-    body = response.json()
-    assert response.status_code == status, response.text
-    assert response.headers["content-type"] == "application/problem+json"
-    assert body.keys() == {"type", "title", "status", "detail"}
-    assert body["status"] == status
-    assert re.search(words, f"{body['title']} {body['detail']}"), body
-    assert "Traceback" not in response.text
-    assert "/" not in re.sub(r"\w+/[\w.*+-]+|(GET|POST) /[\w/]+", "", body["detail"]) or "/docs" in body["detail"]
-    return True
 
 
 def test_json_rows_are_answered_in_order(line: TestClient) -> None:

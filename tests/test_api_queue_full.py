@@ -8,9 +8,9 @@ from pathlib import Path
 from models.outputs import values
 from models.spec import Array
 from tests.fakes import LINE, save_line
+from tests.problems import is_problem
 from tests.serving import serving
-from tests.test_api_predict import is_problem
-from tests.test_e2e_faults import until
+from tests.waiting import until
 
 
 def test_who_comes_too_much_gets_429_on_every_route_and_who_waits_is_answered(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """The files around the code: compose, workflow, lock file."""
 
 import re
-import tomllib
 from importlib.metadata import version
 
 import yaml
@@ -10,9 +9,7 @@ from packaging.requirements import Requirement
 
 from service.settings import from_environment
 from tests.fakes import ROOT
-
-LOCK = dict(line.split("==") for line in (ROOT / "requirements.lock").read_text().split() if "==" in line)
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+from tests.requirements import LOCK, PROJECT
 
 
 def test_the_lock_file_satisfies_the_project_and_is_what_is_installed() -> None:

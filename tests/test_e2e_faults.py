@@ -1,13 +1,11 @@
 """What can die, dies here: workers, fits, web processes, the database, the disk. Nothing is lost by it."""
 
-import os
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, closing, contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,36 +16,12 @@ import pytest
 from service.delivery.registry import Registry
 from service.jobs.queue import FINAL, Job, Jobs
 from service.store.database import Store
-from tests.fakes import ROOT, running_server
+from tests.fakes import running_server
 from tests.postgres import Postgres
+from tests.waiting import until
+from tests.workers import LEASE_S, worker
 
-LEASE_S = 2
 LONG = {"epochs": 2500, "hidden": 50}  # some seconds, with a resume point every second
-
-
-def until(condition: Callable[[], Any], seconds: float = 240) -> Any:
-    """The first true value of `condition`."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
-    return value
-
-
-@contextmanager
-def worker(store: Store, url: str, prefix: tuple[str, ...] = ()) -> Iterator["subprocess.Popen[bytes]"]:
-    """A training worker of its own, with a short lease."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
-    environ |= {"TORCHLOOP_STORE": str(store.folder), "TORCHLOOP_DATABASE_URL": url}
-    command = [*prefix, sys.executable, "-m", "service.worker", "--lease-s", str(LEASE_S)]
-    process = subprocess.Popen(command, cwd=ROOT, env={k: v for k, v in environ.items() if v})
-    try:
-        yield process
-    finally:
-        with ExitStack() as stack:
-            stack.callback(process.wait, 30)
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
 
 
 def enqueue(store: Store, model: str = "regressor", config: Mapping[str, Any] = LONG) -> Job:

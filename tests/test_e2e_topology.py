@@ -9,7 +9,8 @@ import httpx
 from service.store.database import Store
 from tests.fakes import running_server
 from tests.postgres import Postgres
-from tests.test_e2e_faults import until, worker
+from tests.waiting import until
+from tests.workers import worker
 
 
 def succeeded(client: httpx.Client, job_id: str) -> bool:

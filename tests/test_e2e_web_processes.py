@@ -16,7 +16,7 @@ import pytest
 
 from service.execution.supervisor import BROKEN, Kept
 from tests.fakes import ROOT, running_server
-from tests.test_e2e_faults import until
+from tests.waiting import until
 
 BODY = b'{"inputs": [[0.5]]}'
 TWO = {"TORCHLOOP_WEB_PROCESSES": "2"}

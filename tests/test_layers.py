@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import ROOT
+from tests.sources import FILES, PACKAGES, imports
 
-PACKAGES = ("models", "training", "service")
-FILES = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
 SOURCES = [*FILES, *sorted((ROOT / "benchmarks").rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
 MAY_IMPORT = {"models": {"models"}, "training": {"models", "training"}, "service": {"models", "service"}}
 # Folders of service/ -> the folders that they may import besides themselves and the modules at the ground.
@@ -28,18 +27,6 @@ LAYERS = {
     "telemetry": set(),
     "client": set(),
 }
-
-
-def imports(path: Path) -> set[str]:
-    """The modules that a file imports, in full."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: relative import"
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))

@@ -9,7 +9,7 @@ from packaging.version import Version
 
 from tests.fakes import ROOT
 from tests.hostile import all_of_them
-from tests.test_docs_repository import LOCK, PROJECT
+from tests.requirements import LOCK, PROJECT
 
 FLOORS = {"torch": "2.10", "starlette": "1.3.1", "python-multipart": "0.0.27", "pillow": "12.3", "h11": "0.16"}
 PAGE = (ROOT / "docs" / "security.md").read_text()

@@ -9,7 +9,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -17,7 +16,8 @@ import pytest
 
 from tests.fakes import running_server
 from tests.hostile import INSIDE, SEVEN, Hostile, all_of_them, forms, pictures
-from tests.test_e2e_faults import until
+from tests.hostile_client import answer, connected, normal, send, web_process
+from tests.waiting import until
 
 LIST = all_of_them()
 HEAD = b"POST /predict/mnist HTTP/1.1\r\nHost: localhost\r\n"
@@ -31,63 +31,6 @@ def url() -> Iterator[str]:
         yield url
 
 
-def web_process(url: str) -> psutil.Process:
-    """The one that listens there."""
-    port = urlsplit(url).port
-    for process in psutil.Process().children(recursive=True):
-        if any(at.status == psutil.CONN_LISTEN and at.laddr.port == port for at in process.net_connections("tcp")):
-            return process
-    raise AssertionError("nobody listens")
-
-
-def connected(url: str) -> socket.socket:
-    where = urlsplit(url)
-    assert where.hostname
-    assert where.port
-    return socket.create_connection((where.hostname, where.port), timeout=60)
-
-
-def send(connection: socket.socket, hostile: Hostile) -> None:
-    """All of it, or as much as is taken."""
-    chunked = not isinstance(hostile.body, bytes)
-    framing = [b"Transfer-Encoding: chunked"] if chunked else []
-    lines = [
-        f"POST {hostile.path} HTTP/1.1".encode(),
-        b"Host: localhost",
-        b"Connection: close",
-        *framing,
-        *hostile.head,
-    ]
-    try:
-        connection.sendall(b"\r\n".join(lines) + b"\r\n\r\n")
-        if isinstance(hostile.body, bytes):
-            connection.sendall(hostile.body)
-            return
-        gathered = bytearray()
-        for piece in hostile.body:
-            gathered += b"%x\r\n%s\r\n" % (len(piece), piece)
-            if len(gathered) > 2**16:
-                connection.sendall(gathered)
-                gathered.clear()
-        connection.sendall(gathered + b"0\r\n\r\n")
-    except (BrokenPipeError, ConnectionResetError):
-        pass
-
-
-def answer(connection: socket.socket) -> tuple[int, str, Any]:
-    """Status, media type and JSON of one answer."""
-    received = b""
-    try:
-        while piece := connection.recv(2**16):
-            received += piece
-    except ConnectionResetError:
-        pass
-    head, _, body = received.partition(b"\r\n\r\n")
-    found = re.match(rb"HTTP/1.1 (\d{3}) .*?content-type: ([\w/+]+)", head, re.DOTALL | re.IGNORECASE)
-    assert found, received[:200]
-    return int(found[1]), found[2].decode(), json.loads(body)
-
-
 def slow(url: str, sent: bytes) -> tuple[int, str]:
     """What a client that sends so much and no more gets to read in the end."""
     with connected(url) as connection:
@@ -95,12 +38,6 @@ def slow(url: str, sent: bytes) -> tuple[int, str]:
         received = connection.makefile("rb").read()
     found = re.match(rb"HTTP/1.1 (\d{3})", received)
     return int(found[1]) if found else 0, received.decode("latin-1")
-
-
-def normal(url: str) -> None:
-    """The service answers as ever."""
-    response = httpx.post(f"{url}/predict/mnist", content=SEVEN)
-    assert response.json()["predictions"][0]["label"] == 7
 
 
 def ask(url: str, hostile: Hostile) -> tuple[int, Any]:

@@ -22,8 +22,8 @@ import pytest
 from service.api.access import RULES
 from tests.fakes import running_server
 from tests.hostile import FORM, INSIDE, JSON, SEVEN, Hostile, post
+from tests.hostile_client import answer, connected, normal, send, web_process
 from tests.openinference import framed
-from tests.test_security_hostile import answer, connected, normal, send, web_process
 
 LAG_S = 0.1  # for so long, at most, the event loop may stand still
 AT_ONCE_S = 1.0

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.fakes import ROOT
-from tests.test_layers import FILES, imports
+from tests.sources import FILES, imports
 
 UNSAFE = {"dill", "joblib", "cloudpickle", "marshal", "shelve", "jsonpickle", "pickle.loads", "pickle.load"}
 UNPACKERS = {"zipfile", "tarfile", "shutil.unpack_archive", "patoolib", "py7zr"}

@@ -10,7 +10,7 @@ import service.web.protocol
 from service.web.protocol import Headers, Respond
 from service.web.server import Server
 from tests.sockets import BODY, HEAD, LENGTH, Address, Connection, echoing
-from tests.test_e2e_faults import until
+from tests.waiting import until
 
 OTHER = b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n"
 

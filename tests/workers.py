@@ -1,0 +1,29 @@
+"""Started training workers: `python -m service.worker` as a child process."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+from service.store.database import Store
+from tests.fakes import ROOT
+
+LEASE_S = 2
+
+
+@contextmanager
+def worker(store: Store, url: str, prefix: tuple[str, ...] = ()) -> Iterator["subprocess.Popen[bytes]"]:
+    """A training worker of its own, with a short lease."""
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
+    environ |= {"TORCHLOOP_STORE": str(store.folder), "TORCHLOOP_DATABASE_URL": url}
+    command = [*prefix, sys.executable, "-m", "service.worker", "--lease-s", str(LEASE_S)]
+    process = subprocess.Popen(command, cwd=ROOT, env={k: v for k, v in environ.items() if v})
+    try:
+        yield process
+    finally:
+        with ExitStack() as stack:
+            stack.callback(process.wait, 30)
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
