@@ -7,6 +7,9 @@ it; answer it from its body without a task (fast path); or run the ASGI applicat
 
 An Upgrade header is ignored (RFC 9110, section 7.8), and CONNECT is refused: llhttp stops parsing at the end of such a
 head, and httptools skips the body, which would then be parsed as the next request (request smuggling).
+
+Trailer fields of a chunked body are discarded (RFC 9110, section 6.5.1): uvicorn appends them to the headers, so that
+an Authorization, Host or Origin after the body would count in the access checks.
 """
 
 import asyncio
@@ -74,6 +77,9 @@ class Protocol(HttpToolsProtocol):
 
     _began: float | None = None  # when the current request began; None between requests
     _received = 0  # bytes of its body so far
+    _in_head = True  # fields are headers; after the head they are trailer fields
+    _trailers = 0  # trailer fields of the current request
+    _trailer_bytes = 0
     _unread = 0  # bytes received that are not yet complete headers or a piece of a body
     _idle_since = 0.0  # when the last answer was completed
     _unsent = 0  # bytes of answers in the write buffer
@@ -108,11 +114,25 @@ class Protocol(HttpToolsProtocol):
         """Start a request. The ASGI scope is made later, only for requests that reach the application."""
         self.url, self.expect_100_continue, self.headers = b"", False, []
         self._received = 0
+        self._in_head, self._trailers, self._trailer_bytes = True, 0, 0
         if self._began is None:
             self._began = self.loop.time()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take a header, or discard a trailer field. Raises ValueError if there are too many trailer fields."""
+        if self._in_head:
+            super().on_header(name, value)
+            return
+        self._trailers += 1
+        self._trailer_bytes += len(name) + len(value)
+        if self._trailers > MAX_HEADERS or self._trailer_bytes > MAX_HEAD_BYTES:
+            limits = f"send at most {MAX_HEADERS} trailer fields, {MAX_HEAD_BYTES} bytes in all"
+            self._refusal = 431, "Trailers too large", limits
+            raise ValueError(limits)
+
     def on_headers_complete(self) -> None:
         """The head is whole. Raises ValueError if it is refused, which ends in HttpParserError."""
+        self._in_head = False
         if self._unread > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
