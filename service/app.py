@@ -21,6 +21,7 @@ from service.api.fast_predict import FastPath
 from service.api.openinference import metadata, repository
 from service.api.openinference.infer import InferRoute
 from service.api.predict import PredictRoute
+from service.delivery.followers import Followers
 from service.delivery.registry import Registry
 from service.delivery.rollout import Rollout
 from service.delivery.uploads import Importer
@@ -57,7 +58,7 @@ def create_app(
     """Return the application with all models and the shipped checkpoints, unless others are given.
 
     `start_child` starts the torch subprocess. `shared` is a folder in which the web processes of one service share
-    their metrics. Raises ValueError if the device is not available.
+    their metrics and the versions that they have loaded. Raises ValueError if the device is not available.
     """
     specs = catalog.specs() if specs is None else specs
     metrics = Metrics(shared)
@@ -66,7 +67,7 @@ def create_app(
     where = device.resolve(settings.device)
     backend = choice.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
     engine = Engine(specs, backend, settings.max_batch)
-    rollout = Rollout(specs, store, pretrained, engine, metrics)
+    rollout = Rollout(specs, store, pretrained, engine, metrics, Followers(shared))
     threads = Threads()
     pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads))
     bodies = RequestBodies(settings.max_body_bytes, pipeline.decoder, threads)

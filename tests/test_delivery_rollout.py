@@ -1,11 +1,13 @@
 """The loaded network follows the promotions, on both databases."""
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from models.checkpoints import state_dict
 from models.checkpoints.record import Record
+from service.delivery.followers import Followers
 from service.delivery.registry import Registry
 from service.delivery.rollout import Rollout
 from service.inference.backends.pytorch import EagerBackend
@@ -21,10 +23,12 @@ SPECS = {"line": LINE}
 class Replica:
     """One web process's engine and rollout."""
 
-    def __init__(self, store: Store, shipped: Path) -> None:
+    def __init__(self, store: Store, shipped: Path, followers: Followers | None = None) -> None:
         self.engine = Engine(SPECS, EagerBackend("cpu", 1, 8), max_batch=8)
         self.metrics = Metrics()
-        self.rollout = Rollout(SPECS, store, shipped, self.engine, self.metrics)
+        self.rollout = Rollout(
+            SPECS, store, shipped, self.engine, self.metrics, followers or Followers(None), follow_s=60
+        )
 
     @property
     def loaded(self) -> int | None:
@@ -66,6 +70,28 @@ def test_every_replica_follows_a_promotion(store: Store, tmp_path: Path) -> None
         assert (first.loaded, second.loaded) == (1, 1)
 
     run(go)
+
+
+def test_a_promotion_waits_until_the_other_web_process_has_followed(store: Store, tmp_path: Path) -> None:
+    other = Followers(tmp_path, os.getppid())
+    looks: list[set[int]] = []
+
+    class Looking(Followers):
+        def versions(self, model: str) -> set[int]:
+            looks.append(super().versions(model))
+            if len(looks) == 3:
+                other.write("line", 2)
+            return looks[-1]
+
+    async def go() -> None:
+        save_line(tmp_path)
+        replica = Replica(store, tmp_path, Looking(tmp_path))
+        await replica.rollout.follow()
+        other.write("line", 1)
+        assert await replica.rollout.promote("line", register(store, 5, live=False), "test") == 1
+
+    run(go)
+    assert looks == [{1, 2}, {1, 2}, {1, 2}, {2}]
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_old_one_answering_and_is_retried(

@@ -1,4 +1,4 @@
-"""The loaded networks follow the promotions, in every web process."""
+"""Rollout: load the promoted versions in every web process."""
 
 import asyncio
 import contextlib
@@ -12,6 +12,7 @@ from models.checkpoints.record import Record
 from models.errors import CheckpointError
 from models.spec import ModelSpec
 from service.delivery.bootstrap import register_shipped
+from service.delivery.followers import Followers
 from service.delivery.registry import Registry, Version
 from service.errors import Conflict, NothingLive, StoreUnavailable
 from service.inference.engine import Engine, Loaded
@@ -20,14 +21,14 @@ from service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.5
-_FOLLOW_S = 2.0  # in which every web process has followed
+_FOLLOW_S = 2.0  # how long a promotion waits for the other web processes
 _LOOK_S = 0.05
 _RETRY_S = 5.0  # after a version could not be loaded
 _PINNED = 4  # versions that are not live but were asked for by number, kept loaded
 
 
 class Rollout:
-    """What should be live, what is loaded, and why they differ where they do. It follows while it is entered.
+    """Keep the loaded versions equal to the live versions of the registry while entered, and say why if they differ.
 
     Loading and warming up happen off the request path; a version that cannot be loaded leaves the old one answering,
     and is tried again. While the database is away, what is loaded goes on answering.
@@ -40,6 +41,8 @@ class Rollout:
         pretrained: Path,
         engine: Engine,
         metrics: Metrics,
+        followers: Followers,
+        follow_s: float = _FOLLOW_S,
     ) -> None:
         self._specs = specs
         self._store = store
@@ -47,6 +50,8 @@ class Rollout:
         self._pretrained = pretrained
         self._engine = engine
         self._metrics = metrics
+        self._followers = followers
+        self._follow_s = follow_s
         self._turn = asyncio.Lock()  # one change of what is live at a time, in this process
         self._prepared = False
         self._retry_at: dict[tuple[str, int], float] = {}
@@ -57,7 +62,7 @@ class Rollout:
 
     @property
     def not_ready(self) -> dict[str, str]:
-        """Why the service is not ready, by model: it has, or should have, a live version and none answers."""
+        """Return, by model, why the service is not ready: the model has a live version, but none is loaded."""
         reasons = {model: fault for model, fault in self.faults.items() if self._engine.loaded(model) is None}
         if not self._prepared:
             reasons["store"] = self.store_fault or "the store is being prepared"
@@ -72,7 +77,7 @@ class Rollout:
         await asyncio.gather(self._following, return_exceptions=True)
 
     async def follow(self) -> None:
-        """Bring what is loaded to what should be live, once."""
+        """Load the live versions that are not loaded yet, once."""
         try:
             async with self._turn:
                 if not self._prepared:
@@ -90,7 +95,7 @@ class Rollout:
             self.store_fault = None
 
     async def promote(self, model: str, number: int, by: str) -> int | None:
-        """Load and warm up a version, then make it live; the one before. Raises NotFound, Conflict."""
+        """Load and warm up a version, then make it live. Returns the previous one. Raises NotFound, Conflict."""
         async with self._turn:
             loaded = await self._verified(model, number)
 
@@ -135,7 +140,7 @@ class Rollout:
         return done
 
     async def reload(self, model: str) -> None:
-        """Load the live version anew. Raises NothingLive, or Conflict: then what answered goes on answering."""
+        """Load the live version again. Raises NothingLive, or Conflict: then the loaded version goes on answering."""
         async with self._turn:
             live = await asyncio.to_thread(self._registry.live)
             if model not in live:
@@ -143,7 +148,7 @@ class Rollout:
             self._swap(await self._verified(model, live[model]))
 
     async def pinned(self, model: str, number: int) -> Loaded:
-        """A version by its number, live or not; the last few are kept. Raises NotFound, Conflict."""
+        """Return a version by its number, live or not; the last few stay loaded. Raises NotFound, Conflict."""
         live = self._engine.loaded(model)
         if live is not None and live.version == number:
             return live
@@ -155,10 +160,10 @@ class Rollout:
         return self._pinned[model, number]
 
     async def _everywhere(self, model: str, number: int) -> None:
-        """Wait until each web process of this service answers with that version, if it is not long about it."""
+        """Wait until all running web processes of this service answer with that version, for a limited time."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_FOLLOW_S):
-                while await asyncio.to_thread(self._metrics.loaded_everywhere, model) != {number}:  # noqa: ASYNC110
+            async with asyncio.timeout(self._follow_s):
+                while await asyncio.to_thread(self._followers.versions, model) != {number}:  # noqa: ASYNC110
                     await asyncio.sleep(_LOOK_S)
 
     async def _run(self) -> None:
@@ -194,7 +199,7 @@ class Rollout:
             self.faults[model] = str(err)
 
     async def _verified(self, model: str, number: int) -> Loaded:
-        """The version, loaded and warmed up. Raises NotFound, and Conflict where its checkpoint is broken."""
+        """Load and warm up a version. Raises NotFound, and Conflict if its checkpoint is broken."""
         version = await asyncio.to_thread(self._registry.version, model, number)
         try:
             return await self._load(version)
@@ -211,6 +216,7 @@ class Rollout:
         self._engine.swap(loaded)
         self.live[loaded.model] = loaded.version
         self.faults.pop(loaded.model, None)
+        self._followers.write(loaded.model, loaded.version)
         self._metrics.loaded(loaded.model, loaded.version, loaded.network.backend)
         fields = {"model": loaded.model, "version": loaded.version, "before": before.version if before else None}
         log.info("version live", extra=fields)

@@ -1,4 +1,4 @@
-"""Every Prometheus object of the service, in one place."""
+"""All Prometheus metrics of the service. Nothing else in the service reads them to decide anything."""
 
 import asyncio
 import contextlib
@@ -17,9 +17,9 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384)
 
 
 class Metrics:
-    """One set a process; a registry of its own, so that two applications in one process do not collide.
+    """Metrics of a process, in a separate registry, so that two applications in one process do not collide.
 
-    Where several web processes share `folder`, each answers for all of them.
+    If several web processes share `folder`, each of them exposes the metrics of all.
     """
 
     def __init__(self, folder: Path | None = None) -> None:
@@ -80,7 +80,7 @@ class Metrics:
         self._answers.count(model, status)
 
     def batch(self, model: str, samples: int) -> None:
-        """Count one forward pass, and when it was."""
+        """Count one forward pass and set its time."""
         found = self._batches.get(model)
         if found is None:
             found = self._batches[model] = (self.batch_size.labels(model), self.last_batch.labels(model))
@@ -88,39 +88,31 @@ class Metrics:
         found[1].set_to_current_time()
 
     def stages(self, model: str, seconds: tuple[float, float, float, float]) -> None:
-        """Count where one request's time went: see STAGES."""
+        """Count the seconds of one request in each of STAGES."""
         self._stages.observe(model, seconds)
 
     def loaded(self, model: str, version: int, backend: str) -> None:
-        """A version answers from now on, computed by that backend."""
+        """Set the version that answers from now on, and the backend that computes it."""
         self._loaded_version.labels(model).set(version)
         for name in ("onnxruntime", "eager", "compile"):
             self._backend.labels(model, name).set(name == backend)
         self._combined.publish(self._registry.collect())
 
-    def loaded_everywhere(self, model: str) -> set[float]:
-        """The versions of a model that answer in the web processes that live; one, unless a swap is under way."""
-        return {
-            sample.value
-            for sample in self.samples()
-            if sample.name == "torchloop_loaded_version" and sample.labels["model"] == model
-        }
-
     def samples(self) -> list[Sample]:
-        """Every number at this moment."""
+        """Return the current samples."""
         return [sample for family in self.collect() for sample in family.samples]
 
     def exposition(self) -> bytes:
-        """All of it, in the text format."""
+        """Return all metrics in the Prometheus text format."""
         return generate_latest(self)
 
     def collect(self) -> list[Metric]:
-        """All of it, as the library's registries give it."""
+        """Return all metrics, as a registry of the library does."""
         return self._combined.families(self._registry.collect())
 
     @contextlib.asynccontextmanager
     async def published(self) -> AsyncIterator[None]:
-        """While entered, the other processes are told what this one counts: from a thread, since disks may be slow."""
+        """While entered, write the counts for the other processes, in a thread since disks may be slow."""
 
         async def publish() -> None:
             while True:

@@ -1,7 +1,7 @@
-"""The metrics of several web processes as one: each writes what it has counted into a folder that all of them read.
+"""Metrics of several web processes, combined: each writes its counts into a folder that all of them read.
 
 The library's own way keeps every number in a shared file, which makes counting three times as slow. Here a process
-counts in memory and writes twice a second; what another one tells of it is that old at most.
+counts in memory and writes twice a second; what another process reads is at most that old.
 """
 
 import os
@@ -19,10 +19,10 @@ _PARTS = ("name", "documentation", "type")
 
 
 class Combined:
-    """This process's families beside those that the others wrote; alone where there is no folder.
+    """Combine this process's families with those that the others wrote. Without a folder there are no others.
 
-    Counters and histograms are summed, also over processes that are gone; of a gauge, `gauges` says how the processes
-    that live are joined: "each" keeps them apart by a label `pid`.
+    Counters and histograms are summed, processes that have ended included. `gauges` says how a gauge of the running
+    processes is combined: "each" keeps one value for each process, with a label `pid`.
     """
 
     def __init__(self, folder: Path | None, gauges: dict[str, Joined]) -> None:
@@ -31,8 +31,8 @@ class Combined:
         self._publishing = threading.Lock()
 
     def publish(self, families: Iterable[Metric]) -> None:
-        """Write what this process has counted, for the others to read. Any thread may: who writes last, counted last,
-        if `families` are collected while they are gone through.
+        """Write the counts of this process, for the others to read. Thread-safe: the last writer also counted last if
+        `families` are collected lazily.
         """
         if self._folder is None:
             return
@@ -46,7 +46,7 @@ class Combined:
             hidden.replace(self._folder / f"{os.getpid()}.json")
 
     def families(self, own: Iterable[Metric]) -> list[Metric]:
-        """What all processes have counted."""
+        """Return the counts of all processes."""
         if self._folder is None:
             return list(own)
         self.publish(own)
@@ -72,7 +72,7 @@ class Combined:
         pid: int,
     ) -> None:
         how = self._gauges.get(family)
-        if how is not None and not _lives(pid):
+        if how is not None and not is_running(pid):
             return
         if how == "each":
             labels = {**labels, "pid": str(pid)}
@@ -81,7 +81,8 @@ class Combined:
         numbers[key] = max(before, value) if how == "highest" else before + value
 
 
-def _lives(pid: int) -> bool:
+def is_running(pid: int) -> bool:
+    """Return whether a process of this machine runs, stopped ones included."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
