@@ -139,7 +139,7 @@ class Packed(httpx.SyncByteStream):
 
 
 def test_an_answer_of_something_else_says_so() -> None:
-    with pytest.raises(torchloop.TorchloopError, match="no Torchloop"):
+    with pytest.raises(torchloop.TorchloopError, match="not Torchloop"):
         answering(lambda _: httpx.Response(200, text="<html>")).models()
     with pytest.raises(torchloop.Unreachable, match="decompress"):
         answering(lambda _: httpx.Response(200, stream=Packed(), headers={"content-encoding": "gzip"})).models()

@@ -80,7 +80,7 @@ def test_a_checkpoint_goes_down_and_up_again(run: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
-        (["train", "mnist", "--depth", "3"], 2, "--depth is no hyperparameter of mnist; there are --epochs"),
+        (["train", "mnist", "--depth", "3"], 2, "--depth is not a hyperparameter of mnist; known are --epochs"),
         (["train", "mnist", "--epochs", "many"], 2, "--epochs many: must be an integer"),
         (["train", "mnist", "--epochs", "0"], 1, "epochs: 0 is less than the minimum"),
         (["train", "nope"], 1, "unknown model 'nope'; known are classifier"),
@@ -88,7 +88,7 @@ def test_a_checkpoint_goes_down_and_up_again(run: Any, tmp_path: Path) -> None:
         (["predict", "mnist", "no.png"], 1, "no.png cannot be opened"),
         (["cancel", "nope"], 1, "unknown job 'nope'"),
         (["models", "--url", "http://127.0.0.1:1"], 1, "start the service (make serve"),
-        (["models", "--url", "http://x:y"], 2, "is no URL"),
+        (["models", "--url", "http://x:y"], 2, "is not a URL"),
         (["models", "--key", "wrong"], 1, "name a key by --key or TORCHLOOP_KEY"),
     ],
 )
@@ -176,7 +176,7 @@ def test_words_become_hyperparameters_of_the_schemas_types() -> None:
     ("words", "says"),
     [
         (["--lr"], "--lr takes a value"), (["--betas", "1"], "--betas takes 2 values"),
-        (["5"], "5 is no hyperparameter"),
+        (["5"], "5 is not a hyperparameter"),
         (["--no-lr", "1"], "--no-lr is no"), (["--lr", "fast"], "must be a number"), (["--limit", "x"], "an integer"),
     ],
 )  # fmt: skip

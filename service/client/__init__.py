@@ -4,7 +4,7 @@
         torchloop.predict("mnist", "digit.png")["predictions"][0]["label"]
         job = torchloop.train("mnist", {"epochs": 1}, wait=True, progress=True)
 
-It needs neither torch nor FastAPI; Pillow and NumPy only where they are given pictures or arrays of theirs.
+It needs neither torch nor FastAPI, and Pillow and NumPy only for pictures and arrays of these libraries.
 """
 
 from service.client.calls import Call

@@ -1,10 +1,10 @@
-"""python -m service.client: the service from a terminal.
+"""Command-line client: python -m service.client
 
     python -m service.client predict mnist digit.png
     python -m service.client train mnist --epochs 1 --follow
     python -m service.client promote mnist 3
 
-The exit status is 0, or 1 where the service refused, a job failed or nothing answered, or 2 for words it cannot take.
+The exit status is 0; 1 if the service refused, a job failed or no answer came; 2 for wrong arguments.
 """
 
 import argparse
@@ -26,25 +26,25 @@ T = TypeVar("T")
 
 
 class _Parser(argparse.ArgumentParser):
-    """Whose errors are one line."""
+    """A parser with one-line errors."""
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"torchloop: {message} (see --help)\n")
 
 
 def main(words: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
-    """The exit status. Words that cannot be taken exit with 2."""
+    """Run a command. Returns the exit status; wrong arguments exit with 2."""
     options, rest = _parser().parse_known_args(words)
     url = getattr(options, "url", None) or environ.get("TORCHLOOP_URL") or URL
     key = getattr(options, "key", None) or environ.get("TORCHLOOP_KEY")
     options.json = getattr(options, "json", False)
     if rest and options.run is not _train:
-        options.fail(f"there is no option {rest[0]}")
+        options.fail(f"unknown option {rest[0]}")
     try:
         with Client(url, key=key) as client:
             return int(options.run(client, options, rest))
-    except BrokenPipeError:  # who read has seen enough, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python says so as it ends
+    except BrokenPipeError:  # the reader closed the pipe, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python reports it at exit
         return 1
     except (TorchloopError, OSError, httpx.InvalidURL) as err:
         return _failed(_in_words(err, url), 2 if isinstance(err, hyperparameters.BadOption | httpx.InvalidURL) else 1)
@@ -56,7 +56,7 @@ def _in_words(err: Exception, url: str) -> str:
     if isinstance(err, Unauthorized | Forbidden):
         return f"{err}; name a key by --key or TORCHLOOP_KEY"
     if isinstance(err, httpx.InvalidURL):
-        return f"{url} is no URL ({err}): check --url or TORCHLOOP_URL"
+        return f"{url} is not a URL ({err}): check --url or TORCHLOOP_URL"
     return (
         f"{err.filename} cannot be opened ({err.strerror})" if isinstance(err, OSError) and err.filename else str(err)
     )
@@ -137,8 +137,8 @@ def _download(client: Client, options: argparse.Namespace, _: Sequence[str]) -> 
 
 def _parser() -> _Parser:
     shared = _Parser(add_help=False)
-    shared.add_argument("--url", default=argparse.SUPPRESS, help=f"of the service (TORCHLOOP_URL, else {URL})")
-    shared.add_argument("--key", default=argparse.SUPPRESS, help="your key (TORCHLOOP_KEY)")
+    shared.add_argument("--url", default=argparse.SUPPRESS, help=f"URL of the service (TORCHLOOP_URL, else {URL})")
+    shared.add_argument("--key", default=argparse.SUPPRESS, help="API key (TORCHLOOP_KEY)")
     shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
     parser = _Parser(
         prog="python -m service.client",
@@ -160,42 +160,42 @@ def _parser() -> _Parser:
     predict = command(_predict, "predict model", "answers for pictures, a .npy or a .json file, or numbers")
     predict.add_argument("files", metavar="FILE", nargs="*", help="pictures, or one .npy or .json file")
     predict.add_argument("--inputs", type=_json, help='instead of files: "[[0.5], [1.0]]"')
-    predict.add_argument("--version", type=int, help="one that is not live")
+    predict.add_argument("--version", type=int, help="a version other than the live one")
     train = command(
         _train,
         "train model",
         "queue a training job; --epochs 1 and the like; an unknown option lists them",
     )
-    train.add_argument("--follow", action="store_true", help="wait for its end, and show how it goes")
+    train.add_argument("--follow", action="store_true", help="wait for the job and show its progress")
     train.add_argument("--promote", choices=("never", "if_better", "always"), default="if_better", help="[if_better]")
     train.add_argument("--tensorboard", action="store_true", help="keep TensorBoard event files as well")
-    command(_models, "models", "what there is, and what is live")
+    command(_models, "models", "list models and their live versions")
     command(_versions, "versions model", "the versions of a model")
     jobs = command(_jobs, "jobs", "training jobs, the newest first")
     jobs.add_argument("--model")
     jobs.add_argument("--state", choices=answers.State.__args__)  # type: ignore[attr-defined]
-    jobs.add_argument("--limit", type=int, default=20, help="how many [20]")
-    command(_watch, "watch job", "what a job tells, to its end")
+    jobs.add_argument("--limit", type=int, default=20, help="number of jobs [20]")
+    command(_watch, "watch job", "follow the events of a job")
     command(_cancel, "cancel job", "stop a job")
     command(_promote, "promote model version", "make a version live")
     command(_rollback, "rollback model", "make the version before live again")
     command(_register, "register model file", "upload a state_dict as a new version")
     download = command(_download, "download model version", "the state_dict of a version")
-    download.add_argument("--output", type=Path, help="where to write it [MODEL-VERSION.pt]")
+    download.add_argument("--output", type=Path, help="output file [MODEL-VERSION.pt]")
     return parser
 
 
 def _json(word: str) -> str:
-    """The word again. Raises ArgumentTypeError where it is no JSON."""
+    """Return a JSON argument unchanged. Raises ArgumentTypeError if it is not JSON."""
     try:
         json.loads(word)
     except ValueError as err:
-        raise argparse.ArgumentTypeError(f'{word} is no JSON ({err}); write it as "[[0.5], [1.0]]"') from err
+        raise argparse.ArgumentTypeError(f'{word} is not JSON ({err}); write it as "[[0.5], [1.0]]"') from err
     return word
 
 
 def _show(options: argparse.Namespace, found: T, show: Callable[[T], None]) -> int:
-    """What was found, as people or programs read it. Returns the exit status of a command that did what it was told."""
+    """Print a result, as text or JSON. Returns exit status 0."""
     if options.json:
         tables.say(json.dumps(found, indent=2, ensure_ascii=False))
     else:

@@ -1,4 +1,4 @@
-"""The service's answers, as they come. Times are ISO 8601 in UTC."""
+"""Types of the service's responses. Times are ISO 8601 in UTC."""
 
 from typing import Any, Literal, TypedDict
 
@@ -8,7 +8,7 @@ FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class Predictions(TypedDict):
-    """One entry a sample, in order; a sample that failed has `{"error": {"title", "detail"}}` in its place."""
+    """One entry per sample, in order; a failed sample has `{"error": {"title", "detail"}}` in its place."""
 
     model: str
     version: int
@@ -16,7 +16,7 @@ class Predictions(TypedDict):
 
 
 class Explanations(TypedDict):
-    """One entry a sample, as in Predictions."""
+    """One entry per sample, as in Predictions."""
 
     model: str
     version: int
@@ -24,7 +24,7 @@ class Explanations(TypedDict):
 
 
 class Model(TypedDict):
-    """One model: what it takes, what answers for it now, and how it can be trained."""
+    """One model: what it accepts, its live version, and how it can be trained."""
 
     name: str
     summary: str
@@ -58,7 +58,7 @@ class Version(TypedDict):
 
 
 class Promoted(TypedDict):
-    """What is live now, and what was before."""
+    """The live version now, and the previous one."""
 
     model: str
     live: int
@@ -66,7 +66,7 @@ class Promoted(TypedDict):
 
 
 class Promotion(TypedDict):
-    """From `at` on, `version` was live."""
+    """`version` was live from `at` on."""
 
     version: int
     action: Literal["promote", "rollback"]
@@ -76,7 +76,7 @@ class Promotion(TypedDict):
 
 
 class History(TypedDict):
-    """The promotions of a model, the oldest first; `live` is what is live, or was at the time asked for."""
+    """The promotions of a model, oldest first; `live` is the live version, now or at the requested time."""
 
     model: str
     live: int | None
@@ -103,14 +103,14 @@ class Job(TypedDict):
 
 
 class JobPage(TypedDict):
-    """Jobs, the newest first. `cursor` asks for the next page; None: there is none."""
+    """Jobs, newest first. `cursor` requests the next page; None on the last page."""
 
     jobs: list[Job]
     cursor: str | None
 
 
 class Health(TypedDict):
-    """`reasons` names, by model, what keeps the service from being ready."""
+    """`reasons` says, by model, why the service is not ready."""
 
     status: str
     reasons: dict[str, str]

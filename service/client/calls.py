@@ -1,4 +1,4 @@
-"""Every call of the service, described once: what is sent, and what the answer is. Nothing here does I/O.
+"""Every call of the service, described once: its request, and how its response is read. Nothing here does I/O.
 
 Client and AsyncClient have each function below as a method; see `method` in clients.py.
 """
@@ -13,15 +13,15 @@ import httpx
 from service.client import answers, inputs
 
 T = TypeVar("T")
-_UPLOAD_S = 180.0  # an upload is evaluated before it is answered
+_UPLOAD_S = 180.0  # the service evaluates an upload before it answers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[T]):
-    """One request and how its answer is read.
+    """One request, and how its response is read.
 
-    `repeatable`: sent twice it does no more than sent once, so that it may be tried again.
-    `timeout_s`: instead of the client's, where the answer takes longer.
+    `repeatable`: the request is idempotent and may be retried.
+    `timeout_s`: replaces the client's timeout for slow calls.
     """
 
     method: str
@@ -46,7 +46,7 @@ def _get(path: str, read: Callable[[httpx.Response], T], **params: Any) -> Call[
 
 
 def predict(model: str, data: Any, *, version: int | None = None) -> Call[answers.Predictions]:
-    """Predictions for `data` (see inputs.body), of the live version unless another is named."""
+    """Predictions for `data` (see inputs.body), by the live version or the given one."""
     given = {} if version is None else {"version": version}
     arguments = {"params": given, **inputs.body(data)}
     return Call(method="POST", path=f"/predict/{model}", read=_body, repeatable=True, arguments=arguments)
@@ -59,7 +59,7 @@ def explain(
     method: Literal["gradient", "integrated_gradients"] = "gradient",
     version: int | None = None,
 ) -> Call[answers.Explanations]:
-    """How each answer hangs on each number of its sample; `data` as for predict."""
+    """Feature attributions of each answer; `data` as for predict."""
     given = {"method": method} | ({} if version is None else {"version": version})
     arguments = {"params": given, **inputs.body(data)}
     return Call(method="POST", path=f"/explain/{model}", read=_body, repeatable=True, arguments=arguments)
@@ -73,7 +73,7 @@ def submit(
     tensorboard: bool = False,
     idempotency_key: str | None = None,
 ) -> Call[answers.Job]:
-    """Queue a training job. It carries an Idempotency-Key, made up unless given, so that a retry starts no second."""
+    """Queue a training job. It has an Idempotency-Key, generated unless given, so that a retry starts no second job."""
     order: dict[str, Any] = {"model": model, "config": dict(config or {}), "promote": promote}
     if tensorboard:
         order["tensorboard"] = True
@@ -88,7 +88,7 @@ def submit(
 
 
 def job(job_id: str) -> Call[answers.Job]:
-    """One job as it stands."""
+    """Return one job."""
     return _get(f"/jobs/{job_id}", _body)
 
 
@@ -99,27 +99,27 @@ def jobs(
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Call[answers.JobPage]:
-    """Jobs, the newest first, a page at a time."""
+    """Jobs, newest first, one page."""
     return _get("/jobs", _body, model=model, state=state, limit=limit, cursor=cursor)
 
 
 def cancel(job_id: str) -> Call[answers.Job]:
-    """Stop a job. One that is over is a Conflict, and so a repetition would be."""
+    """Cancel a job. A finished job raises Conflict, and so would a repeated call."""
     return Call(method="POST", path=f"/jobs/{job_id}/cancel", read=_body, repeatable=False)
 
 
 def job_history(job_id: str) -> Call[list[dict[str, Any]]]:
-    """Every point that a job reported."""
+    """Every progress point of a job."""
     return _get(f"/jobs/{job_id}/history", _under("points"))
 
 
 def plot(job_id: str) -> Call[bytes]:
-    """The picture of a job: a PNG file."""
+    """The plot of a job: a PNG file."""
     return _get(f"/jobs/{job_id}/plot.png", _content)
 
 
 def models() -> Call[list[answers.Model]]:
-    """Every model."""
+    """All models."""
     return _get("/models", _under("models"))
 
 
@@ -129,7 +129,7 @@ def model(name: str) -> Call[answers.Model]:
 
 
 def versions(model: str) -> Call[list[answers.Version]]:
-    """The versions of a model, the oldest first."""
+    """The versions of a model, oldest first."""
     return _get(f"/models/{model}/versions", _under("versions"))
 
 
@@ -139,7 +139,9 @@ def version(model: str, number: int) -> Call[answers.Version]:
 
 
 def register(model: str, checkpoint: bytes, *, arguments: str = "{}") -> Call[answers.Version]:
-    """Upload a state_dict, as torch.save or safetensors write it; `arguments`: JSON, the network's constructor's."""
+    """Upload a state_dict, as torch.save or safetensors writes it; `arguments`: the network's constructor arguments, as
+    JSON.
+    """
     given = {
         "content": checkpoint,
         "params": {"arguments": arguments},
@@ -174,17 +176,17 @@ def promote(model: str, number: int) -> Call[answers.Promoted]:
 
 
 def rollback(model: str) -> Call[answers.Promoted]:
-    """Make the version before live again."""
+    """Make the previous version live again."""
     return Call(method="POST", path=f"/models/{model}/rollback", read=_body, repeatable=False, timeout_s=60)
 
 
 def promotions(model: str, *, at: str | None = None) -> Call[answers.History]:
-    """History of promotions; `at`: at that time, ISO 8601."""
+    """History of promotions; with `at` (ISO 8601), until that time."""
     return _get(f"/models/{model}/promotions", _body, at=at)
 
 
 def ready() -> Call[answers.Health]:
-    """Whether every model with a live version answers; where not, Unavailable is raised."""
+    """Check readiness. Raises Unavailable if a model with a live version is not loaded."""
     return _get("/health/ready", _body)
 
 

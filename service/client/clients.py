@@ -1,9 +1,9 @@
-"""Client and AsyncClient: the calls of calls.py, carried out by httpx.
+"""Client and AsyncClient: execute the calls of calls.py with httpx.
 
     client.predict("mnist", "digit.png")          answers.Predictions
     await aclient.predict("mnist", "digit.png")   the same
 
-What differs between the two is only how one sends, waits and reads a stream.
+The two differ only in how they send, wait and read streams.
 """
 
 import asyncio
@@ -24,12 +24,12 @@ from service.client.show import Show, bar
 P = ParamSpec("P")
 T = TypeVar("T")
 URL = "http://127.0.0.1:8000"
-_SILENCE_S = 45.0  # the service says something on a stream every 15 seconds
+_SILENCE_S = 45.0  # the service sends a comment on a stream every 15 seconds
 Wait = Callable[[float], Any]
 
 
-class method(Generic[P, T]):  # noqa: N801 - stands where a def would
-    """A function that describes a call, as a method that carries it out: at once, or awaited, as its owner does."""
+class method(Generic[P, T]):  # noqa: N801 - used like a function
+    """Turn a function that describes a call into a method that executes it, synchronously or asynchronously."""
 
     def __init__(self, describe: Callable[P, Call[T]]) -> None:
         self._describe = describe
@@ -88,7 +88,7 @@ def _read(call: Call[T], response: httpx.Response) -> T:
     try:
         return call.read(response)
     except (ValueError, KeyError, TypeError) as err:
-        raise TorchloopError(f"what answers at {response.url} is no Torchloop: check the URL") from err
+        raise TorchloopError(f"the server at {response.url} is not Torchloop: check the URL") from err
 
 
 def _unreachable(http: httpx.Client | httpx.AsyncClient, err: httpx.RequestError) -> Unreachable:
@@ -101,10 +101,10 @@ def _stream(http: httpx.Client | httpx.AsyncClient, job_id: str, feed: Feed) -> 
 
 
 class Client(_Calls):
-    """Calls that return when the answer is there. Use it in a `with`, or close it.
+    """A synchronous client. Use it in a `with` block, or close it.
 
-    `retries`: how often a repeatable call is tried again, where the service asks for it or a connection broke.
-    `transport`, `wait`: what sends, and what sleeps, instead of the network and time.sleep.
+    `retries`: how often an idempotent call is retried, if the service asks for it or a connection broke.
+    `transport`, `wait`: replace the network and time.sleep.
     Every call raises TorchloopError; see errors.py.
     """
 
@@ -133,7 +133,7 @@ class Client(_Calls):
         self._http.close()
 
     def execute(self, call: Call[T]) -> T:
-        """Carry out a call."""
+        """Execute a call."""
         retries = Retries(repeatable=call.repeatable, most=self._retries)
         while True:
             outcome: httpx.Response | httpx.RequestError
@@ -150,7 +150,7 @@ class Client(_Calls):
                 raise _unreachable(self._http, outcome) from outcome
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
-        """What a job tells, from the first event after `after` to its end, over as many connections as it takes."""
+        """Yield the events of a job, from the first one after `after` to its end; reconnects if necessary."""
         feed = Feed(after)
         while not feed.over:
             failure: TorchloopError | None = None
@@ -163,7 +163,7 @@ class Client(_Calls):
             self._wait(feed.pause_s(failure))
 
     def _connected(self, job_id: str, feed: Feed) -> Iterator[Event]:
-        """The events of one connection."""
+        """Yield the events of one connection."""
         try:
             response = self._http.send(_stream(self._http, job_id, feed), stream=True)
             try:
@@ -179,7 +179,7 @@ class Client(_Calls):
             raise _unreachable(self._http, err) from err
 
     def follow(self, job_id: str, show: Show | None = None) -> Job:
-        """The job when it is over, whatever became of it; `show` is told each event."""
+        """Wait for a job and return it, whatever its final state; `show` is called with each event."""
         for event in self.events(job_id):
             if show:
                 show(event)
@@ -195,7 +195,7 @@ class Client(_Calls):
         wait: bool = False,
         progress: bool = False,
     ) -> Job:
-        """Queue a job; with `wait` the answer is the job when it is over, with `progress` a bar shows it meanwhile."""
+        """Queue a job; with `wait`, return the finished job, and with `progress`, show a progress bar meanwhile."""
         job = self.submit(model, config, promote=promote, tensorboard=tensorboard)
         if not wait:
             return job
@@ -204,7 +204,7 @@ class Client(_Calls):
 
 
 class AsyncClient(_Calls):
-    """As Client, with methods that are awaited and `async for event in client.events(...)`."""
+    """As Client, with awaitable methods and `async for event in client.events(...)`."""
 
     def __init__(
         self,
@@ -231,7 +231,7 @@ class AsyncClient(_Calls):
         await self._http.aclose()
 
     async def execute(self, call: Call[T]) -> T:
-        """Carry out a call."""
+        """Execute a call."""
         retries = Retries(repeatable=call.repeatable, most=self._retries)
         while True:
             outcome: httpx.Response | httpx.RequestError
@@ -262,7 +262,7 @@ class AsyncClient(_Calls):
             await self._wait(feed.pause_s(failure))
 
     async def _connected(self, job_id: str, feed: Feed) -> AsyncIterator[Event]:
-        """The events of one connection."""
+        """Yield the events of one connection."""
         try:
             response = await self._http.send(_stream(self._http, job_id, feed), stream=True)
             try:

@@ -1,7 +1,7 @@
-"""What a call can end in instead of an answer.
+"""Errors of calls.
 
 TorchloopError
-├── Unreachable                    nothing answered
+├── Unreachable                    no answer
 └── Refused                        an answer with an error status
     ├── Malformed 400              ├── TooLarge 413
     ├── Unauthorized 401           ├── UnsupportedMediaType 415
@@ -19,11 +19,11 @@ import httpx
 
 
 class TorchloopError(Exception):
-    """No answer of the kind that was asked for. The text says what to do about it."""
+    """A call that failed. The message says what to do."""
 
 
 class Unreachable(TorchloopError):
-    """Nothing answers at the URL, or what answered fell silent."""
+    """No server answers at the URL, or it stopped answering."""
 
     def __init__(self, url: str, reason: str) -> None:
         way_out = "start the service (make serve, or python -m service), or name another one by --url or TORCHLOOP_URL"
@@ -41,23 +41,23 @@ class Refused(TorchloopError):
 
 
 class Malformed(Refused):
-    """400: the request cannot be read."""
+    """400: the request cannot be parsed."""
 
 
 class Unauthorized(Refused):
-    """401: no key, or an unknown one."""
+    """401: the key is missing or unknown."""
 
 
 class Forbidden(Refused):
-    """403: the key does not open this."""
+    """403: the key's scope does not allow the request."""
 
 
 class NotFound(Refused):
-    """404: no such model, version or job."""
+    """404: unknown model, version or job."""
 
 
 class Conflict(Refused):
-    """409: the state of things forbids it."""
+    """409: the request conflicts with the current state."""
 
 
 class TooLarge(Refused):
@@ -65,27 +65,27 @@ class TooLarge(Refused):
 
 
 class UnsupportedMediaType(Refused):
-    """415: the model takes no body of this kind."""
+    """415: the model does not accept this type of body."""
 
 
 class Invalid(Refused):
-    """422: readable, but not valid."""
+    """422: the request can be parsed, but is not valid."""
 
 
 class Overloaded(Refused):
-    """429, after the retries: more waits than may wait."""
+    """429, after the retries: the queue is full."""
 
 
 class Unavailable(Refused):
-    """503: nothing is live, or the store is away."""
+    """503: no live version, or the store is unavailable."""
 
 
 class Late(Refused):
-    """504: the answer would have come too late."""
+    """504: the answer would have come after the deadline."""
 
 
 class ServiceFailed(Refused):
-    """Any other 5xx: the service's log says why."""
+    """Any other 5xx; the service's log has the reason."""
 
 
 _CLASSES: Mapping[int, type[Refused]] = {
@@ -104,11 +104,11 @@ _CLASSES: Mapping[int, type[Refused]] = {
 
 
 def refusal(response: httpx.Response) -> Refused:
-    """The error that a read response with an error status stands for."""
+    """Return the error for a response with an error status."""
     kind = _CLASSES.get(response.status_code, ServiceFailed if response.status_code >= 500 else Refused)
     title, detail = f"status {response.status_code} {response.reason_phrase}".strip(), ""
     if response.headers.get("content-type", "").startswith("application/problem+json"):
-        with suppress(ValueError, AttributeError):  # cut off on its way: the status says what there is to say
+        with suppress(ValueError, AttributeError):  # truncated: only the status is known
             document: dict[str, Any] = response.json()
             title, detail = document.get("title", title), document.get("detail", "")
     return kind(response.status_code, title, detail)

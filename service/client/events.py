@@ -1,4 +1,4 @@
-"""A job's server-sent events, read line by line, and when to try again. Nothing here does I/O."""
+"""Server-sent events of a job, parsed line by line, and the retry policy. Nothing here does I/O."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _LONGEST_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that a job told. `id` rises; `data` holds a point of the run, or the job's new state."""
+    """One event of a job. `id` rises; `data` is a progress point, or the job's new state."""
 
     id: int
     kind: Literal["progress", "state"]
@@ -24,26 +24,26 @@ class Event:
 
     @property
     def final(self) -> bool:
-        """No event comes after it."""
+        """Whether this is the last event."""
         return self.kind == "state" and self.data.get("state") in FINAL
 
 
 class Feed:
-    """The lines of a stream -> its events, over as many connections as it takes."""
+    """Parses the lines of a stream into events, over several connections."""
 
     def __init__(self, after: int = 0) -> None:
         self._last = after
         self._fields: dict[str, str] = {}
-        self._vain = 0  # connections in a row that brought no event
+        self._vain = 0  # connections in a row without an event
         self.over = False
 
     def headers(self) -> dict[str, str]:
-        """Of the request for what comes after the last event seen."""
+        """Return request headers that resume after the last event seen."""
         self._fields = {}
         return {"Accept": "text/event-stream", **({"Last-Event-ID": str(self._last)} if self._last else {})}
 
     def take(self, line: str) -> Event | None:
-        """The event that this line completes."""
+        """Return the event that this line completes, if any."""
         if line:
             name, _, value = line.partition(":")
             self._fields[name] = value.removeprefix(" ")
@@ -57,7 +57,7 @@ class Feed:
         return event
 
     def pause_s(self, err: TorchloopError | None) -> float:
-        """Seconds until the next connection, after one that broke off. Raises `err` where there is no use in trying."""
+        """Return seconds to wait before reconnecting. Raises `err` if reconnecting cannot help."""
         self._vain += 1
         if err is not None and (self._vain > _TRIES or not isinstance(err, Unreachable)):
             raise err
@@ -65,16 +65,16 @@ class Feed:
 
 
 class Retries:
-    """Whether a call may be tried again, and after how long: where the service asks for it, or the network failed."""
+    """Decides whether to retry a call, and after how long: if the service asks for it or the network failed."""
 
     def __init__(self, *, repeatable: bool, most: int) -> None:
         self._left = most if repeatable else 0
         self._pause_s = 0.1
 
     def after(self, outcome: httpx.Response | httpx.RequestError) -> float | None:
-        """Seconds to wait before the next try; None: this outcome stands.
+        """Return seconds to wait before the next try; None if the outcome is final.
 
-        A refused connection stands: nothing listens there. So does a time-out: the next try would take as long.
+        A refused connection is final, since no server listens. So is a timeout: the next try would take as long.
         """
         if self._left == 0 or isinstance(outcome, httpx.ConnectError | httpx.TimeoutException):
             return None

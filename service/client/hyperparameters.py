@@ -1,4 +1,4 @@
-"""Words of a command line -> hyperparameters, as a recipe's JSON schema (GET /models) names and types them."""
+"""Parse command-line options into hyperparameters, by a recipe's JSON schema (GET /models)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,13 +7,13 @@ from service.client.errors import TorchloopError
 
 
 class BadOption(TorchloopError):
-    """A word of the command line that means nothing here."""
+    """An unknown option or a value of a wrong type."""
 
 
 def read(model: str, schema: Mapping[str, Any] | None, words: Sequence[str]) -> dict[str, Any]:
-    """`["--epochs", "1", "--no-shuffle"]` -> `{"epochs": 1, "shuffle": False}`; bounds are the service's to check.
+    """Parse `["--epochs", "1", "--no-shuffle"]` into `{"epochs": 1, "shuffle": False}`; the service checks bounds.
 
-    Raises BadOption for a name that the recipe has not, or a value of another kind.
+    Raises BadOption for an unknown name or a value of another type.
     """
     if schema is None:
         raise BadOption(f"{model} cannot be trained here: it has no recipe")
@@ -28,7 +28,7 @@ def read(model: str, schema: Mapping[str, Any] | None, words: Sequence[str]) -> 
             config[negated] = False
         elif not flag.startswith("--") or name not in known:
             options = " ".join(f"--{name.replace('_', '-')}" for name in known)
-            raise BadOption(f"{flag} is no hyperparameter of {model}; there are {options}")
+            raise BadOption(f"{flag} is not a hyperparameter of {model}; known are {options}")
         elif known[name].get("type") == "boolean":
             config[name] = True
         else:

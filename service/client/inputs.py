@@ -1,4 +1,4 @@
-"""What a caller has in hand -> a request body: files, bytes, pictures, arrays, nested lists."""
+"""Convert inputs into a request body: files, bytes, pictures, arrays, nested lists."""
 
 import io
 from collections.abc import Sequence
@@ -6,16 +6,17 @@ from pathlib import Path
 from typing import Any
 
 _TYPES = {".npy": "application/x-npy", ".json": "application/json"}
-_PICTURE = "application/octet-stream"  # the service knows a picture's format by its bytes
+_PICTURE = "application/octet-stream"  # the service detects a picture's format from its bytes
 _NPY = b"\x93NUMPY"
 
 
 def body(inputs: Any) -> dict[str, Any]:
-    """Keyword arguments for httpx.
+    """Return keyword arguments for httpx.
 
     `inputs` is one of: the path of a picture, a .npy or a .json file (a whole body); the bytes of a picture or of a
-    .npy file; a Pillow image; an array (N, ...) of NumPy's or anything like it; nested lists, one item a sample; or a
-    list of paths, bytes and Pillow images, one picture a sample. Raises OSError where a file cannot be read.
+    .npy file; a Pillow image; an array (N, ...) of NumPy or a compatible type; nested lists, one item per sample; or a
+    list of
+    paths, bytes and Pillow images, one picture per sample. Raises OSError if a file cannot be read.
     """
     if _is_file(inputs):
         content, media_type = _one(inputs)
@@ -30,7 +31,7 @@ def body(inputs: Any) -> dict[str, Any]:
 
 
 def _one(item: Any) -> tuple[bytes, str]:
-    """A body, or one part of a form, with its media type."""
+    """Return a body, or one part of a form, with its media type."""
     if isinstance(item, bytes):
         return item, _TYPES[".npy"] if item.startswith(_NPY) else _PICTURE
     if isinstance(item, str | Path):
@@ -41,7 +42,7 @@ def _one(item: Any) -> tuple[bytes, str]:
 
 
 def _npy(array: Any) -> bytes:
-    import numpy as np  # noqa: PLC0415 - only who has an array has NumPy
+    import numpy as np  # noqa: PLC0415 - an optional dependency: callers with arrays have it
 
     file = io.BytesIO()
     np.save(file, np.asarray(array), allow_pickle=False)
@@ -53,5 +54,5 @@ def _is_list(inputs: Any) -> bool:
 
 
 def _is_file(item: Any) -> bool:
-    """A path, bytes, or a Pillow image, told without importing Pillow."""
+    """Return whether an item is a path, bytes or a Pillow image, without importing Pillow."""
     return isinstance(item, str | Path | bytes) or (hasattr(item, "getbands") and hasattr(item, "save"))

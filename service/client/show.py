@@ -1,4 +1,4 @@
-"""A job's progress for people: a bar on standard error, or nothing."""
+"""Progress of a job on standard error."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ Show = Callable[[Event], None]
 
 @contextmanager
 def bar(wanted: bool = True) -> Iterator[Show | None]:
-    """What is to be told each event of a job; None where no bar is wanted."""
+    """Return a callback that shows each event of a job in a progress bar; None if no bar is wanted."""
     if not wanted:
         yield None
         return

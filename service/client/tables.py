@@ -1,4 +1,4 @@
-"""Answers as people read them."""
+"""Text output of the command-line client."""
 
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,23 +11,23 @@ from rich.text import Text
 from service.client.answers import Job, Model, Promoted, Version
 from service.client.events import Event
 
-_WIDE = 200  # columns of a table that goes into a file or a pipe
+_WIDE = 200  # columns of a table in a file or pipe
 
 
 def say(text: str) -> None:
-    """A line on the standard output, now."""
+    """Print a line and flush."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 def models(found: Sequence[Model]) -> None:
-    """What there is, and what answers."""
+    """Print models and their live versions."""
     rows = [(m["name"], m["live"], m["loaded"], m["backend"], m["device"], m["metric"], m["summary"]) for m in found]
     _table(("model", "live", "loaded", "backend", "device", "gate", "summary"), rows)
 
 
 def versions(found: Sequence[Version]) -> None:
-    """The versions of one model."""
+    """Print the versions of one model."""
     rows = [
         (v["version"], "live" if v["live"] else "", _time(v["created_at"]), figures(v["metrics"]), v["sha256"][:12])
         for v in found
@@ -36,7 +36,7 @@ def versions(found: Sequence[Version]) -> None:
 
 
 def jobs(found: Sequence[Job]) -> None:
-    """Jobs, one a row."""
+    """Print jobs, one per row."""
     rows = [
         (j["id"], j["model"], j["state"], _done(j), j["version"], _outcome(j), _time(j["created_at"])) for j in found
     ]
@@ -44,26 +44,26 @@ def jobs(found: Sequence[Job]) -> None:
 
 
 def predictions(names: Sequence[str], found: Sequence[Mapping[str, Any]]) -> None:
-    """One row a sample, with the fields of a prediction that are one number each."""
+    """Print one row per sample, with the fields of a prediction that are single numbers."""
     keys = list(dict.fromkeys(key for item in found for key, value in item.items() if not isinstance(value, list)))
     rows = [(name, *(_cell(item.get(key, "")) for key in keys)) for name, item in zip(names, found, strict=True)]
     _table(("sample", *keys), rows)
 
 
 def promoted(done: Promoted) -> None:
-    """What changed."""
+    """Print a promotion."""
     before = f"version {done['previous']}" if done["previous"] else "none"
     say(f"{done['model']}: version {done['live']} is live, {before} was before")
 
 
 def job(found: Job) -> None:
-    """What came of one job, in a line."""
+    """Print the outcome of a job in one line."""
     of_it = " ".join(filter(None, [found["state"], f"version {found['version']}" if found["version"] else ""]))
     say(": ".join(filter(None, [f"job {found['id']} of {found['model']}", of_it, _outcome(found)])))
 
 
 def event(told: Event) -> None:
-    """One event of a job, in a line."""
+    """Print an event of a job in one line."""
     if told.kind == "state":
         say(f"{told.id}  {told.data['state']}")
         return
