@@ -67,8 +67,8 @@ def test_there_are_no_circles() -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("models.catalog", {"torch", "training", "service", "fastapi", "matplotlib", "sklearn"}),
-        ("service.app", {"torch", "onnx", "training", "matplotlib", "sklearn"}),
+        ("models.catalog", {"torch", "training", "service", "fastapi", "matplotlib", "sklearn", "scipy"}),
+        ("service.app", {"torch", "onnx", "training", "matplotlib", "sklearn", "scipy"}),
         ("service.__main__", {"torch", "fastapi", "onnxruntime"}),
         ("training.recipe", {"service", "fastapi"}),
         ("service.worker", {"torch", "fastapi", "service.inference", "service.web", "service.api", "training"}),
@@ -96,7 +96,7 @@ def test_the_shipped_models_are_served_without_torch(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-c", code, str(tmp_path)]
     loaded = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    assert not {"torch", "onnx"} & set(loaded.split())
+    assert not {"torch", "onnx", "scipy"} & set(loaded.split())
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
