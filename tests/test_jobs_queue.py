@@ -183,9 +183,9 @@ def test_events_resume_after_the_last_one_seen(jobs: Jobs) -> None:
 RACER = """
 import sys
 from pathlib import Path
-from service.jobs import Jobs
-from service.gate import Gate
-from service.store import Store
+from service.jobs.queue import Jobs
+from service.delivery.gate import Gate
+from service.store.database import Store
 store = Store(Path(sys.argv[1]), sys.argv[2])
 jobs = Jobs(store)
 gate = Gate(decision="kept", metric="m", candidate=None, live=None, reason="")

@@ -37,7 +37,7 @@ def test_migrating_again_changes_nothing(store: Store) -> None:
 
 def test_processes_that_start_together_migrate_once(tmp_path: Path, database_url: str) -> None:
     code = (
-        "import sys; from pathlib import Path; from service.store import Store\n"
+        "import sys; from pathlib import Path; from service.store.database import Store\n"
         "Store(Path(sys.argv[1]), sys.argv[2]).migrate()"
     )
     command = [sys.executable, "-c", code, str(tmp_path), database_url]
@@ -84,7 +84,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from service.errors import StoreUnavailable
-from service.store import Store
+from service.store.database import Store
 try:
     with Store(Path(sys.argv[1]), sys.argv[2]).write() as connection:
         print("holds the lock", flush=True)

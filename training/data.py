@@ -50,7 +50,7 @@ def digits() -> Dataset:
 
 
 def parabola() -> Dataset:
-    """Y = x^2 + 0.2 U(0, 1) on [-1, 1], float32 (N, 1) both: 100 even points to train, fresh random ones held out.
+    """y = x^2 + 0.2 U(0, 1) on [-1, 1], float32 (N, 1) both: 100 even points to train, fresh random ones held out.
 
     The noise alone has a variance of 0.2^2 / 12 = 0.0033: no fit has a smaller mean squared error.
     """
