@@ -19,12 +19,12 @@ from service.inference.batcher import Answer
 from service.inference.decoding import Samples
 from service.inference.pipeline import Lane, Pipeline
 from service.media_types import plain
+from service.web import problems
 from service.web.auth import Keyring
-from service.web.problems import of_service_error
 from service.web.protocol import Headers, Reply, Respond
 
 log = logging.getLogger(__name__)
-_FULL = of_service_error(QueueFull())
+_FULL = problems.of(QueueFull())
 
 
 class FastPath:
@@ -130,10 +130,9 @@ class Exchange:
             return self._refusal(err)
 
     def _refusal(self, err: Exception) -> Reply:
-        if isinstance(err, InvalidInput | ServiceError):
-            return self._request.refuse(err, self._pipeline.metrics)
-        log.error("a prediction failed", exc_info=err, extra={"model": self._request.model})
-        return self._request.fail(self._pipeline.metrics)
+        if not isinstance(err, InvalidInput | ServiceError):
+            log.error("a prediction failed", exc_info=err, extra={"model": self._request.model})
+        return self._request.refuse(err, self._pipeline.metrics)
 
 
 def _size(headers: Mapping[bytes, bytes]) -> int | None:

@@ -15,9 +15,9 @@ from service.api.predictions import PredictionRequest, wants_npy
 from service.errors import Invalid, NotFound, ServiceError, require_model
 from service.inference.engine import Loaded
 from service.inference.pipeline import Lane, Pipeline
+from service.web import problems
 from service.web.auth import Access
 from service.web.bodies import header
-from service.web.problems import of_service_error
 from service.web.protocol import Reply
 
 ACCESS: Mapping[str, Access] = {
@@ -52,7 +52,7 @@ class PredictRoute:
         try:
             require_model(name, self._specs)
         except ServiceError as err:
-            await of_service_error(err)(scope, receive, send)
+            await problems.of(err)(scope, receive, send)
             return
         request = PredictionRequest(name, self._specs[name], wants_npy(header(scope, b"accept")))
         try:

@@ -8,18 +8,16 @@ from typing import Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
-from starlette.responses import Response
 
 from models.errors import InvalidInput
 from models.spec import ModelSpec
-from service.errors import ServiceError
 from service.inference.batcher import Answer
 from service.inference.decoding import Samples
 from service.inference.pipeline import Stopwatch
 from service.media_types import JSON, NPY
 from service.telemetry.collectors import STAGES
 from service.telemetry.metrics import Metrics
-from service.web.problems import internal_error, of_invalid_input, of_service_error
+from service.web import problems
 from service.web.protocol import Reply, reply_of
 
 NOT_FINITE = InvalidInput("No finite answer", "the network's answer is not a finite number: the input is out of range")
@@ -77,15 +75,9 @@ class PredictionRequest:
         metrics.request(self.model, 200)
         return 200, headers, content
 
-    def refuse(self, err: ServiceError | InvalidInput, metrics: Metrics) -> Reply:
-        """Return the reply to an expected error, and count it."""
-        return self._whole(of_service_error(err) if isinstance(err, ServiceError) else of_invalid_input(err), metrics)
-
-    def fail(self, metrics: Metrics) -> Reply:
-        """Return the reply to an unexpected error (500), and count it."""
-        return self._whole(internal_error(), metrics)
-
-    def _whole(self, response: Response, metrics: Metrics) -> Reply:
+    def refuse(self, err: Exception, metrics: Metrics) -> Reply:
+        """Return the reply to an error, and count it."""
+        response = problems.of(err)
         metrics.request(self.model, response.status_code)
         return reply_of(response)
 

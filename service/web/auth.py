@@ -11,8 +11,8 @@ from starlette.types import Scope as Request
 
 from service.errors import Forbidden, ServiceError, Unauthorized
 from service.settings import Key, Scope
+from service.web import problems
 from service.web.origin import check_origin, check_site
-from service.web.problems import of_service_error
 
 _RANK: dict[Scope, int] = {"predict": 0, "train": 1, "admin": 2}  # each scope includes the lower ones
 
@@ -122,6 +122,6 @@ class Guard:
             try:
                 self._keys.check(scope, headers)
             except ServiceError as err:
-                await of_service_error(err, scope["path"])(scope, receive, send)
+                await problems.of(err, scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -5,7 +5,7 @@ import binascii
 from collections.abc import Mapping
 from functools import partial
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
@@ -24,10 +24,9 @@ from service.inference.batcher import Answer
 from service.inference.decoding import Samples
 from service.inference.pipeline import Lane, Pipeline, Stopwatch
 from service.media_types import JSON, OCTETS
-from service.web import compression
+from service.web import compression, problems
 from service.web.auth import Access
 from service.web.multipart import MAX_FILES
-from service.web.problems import of_invalid_input, of_service_error
 
 ACCESS: Mapping[str, Access] = {
     "POST /v2/models/{model}/infer": Access("predict"),
@@ -53,14 +52,17 @@ class InferRoute:
         return [post(path, self.answer) for path in paths]
 
     async def answer(self, request: Request) -> Response:
-        """Answer one request. Every outcome is counted."""
+        """Answer one request. Every outcome for a known model is counted."""
         name = self._offered.known(request)
         try:
             response = await self._infer(request, name, self._offered.specs[name])
-        except ServiceError as err:
-            response = of_service_error(err, request.scope["path"])
-        except InvalidInput as err:
-            response = of_invalid_input(err, request.scope["path"])
+        except (ServiceError, InvalidInput) as err:
+            response = problems.of(err, request.scope["path"])
+        except ClientDisconnect:
+            raise
+        except Exception:
+            self._pipeline.metrics.request(name, 500)
+            raise
         self._pipeline.metrics.request(name, response.status_code)
         return response
 

@@ -1,0 +1,89 @@
+"""Each kind of error has one status and one shape, for every way of answering."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.testclient import TestClient
+
+from models.errors import InvalidInput, MalformedInput, TooManySamples
+from service.app import create_app
+from service.errors import Conflict, QueueFull, ServiceError, Unauthorized
+from service.settings import Settings
+from service.web import problems
+from tests.fakes import LINE, save_line
+from tests.serving import BASE_URL, line_recipes
+
+MISSING = {"type": "missing", "loc": ("body", "model"), "msg": "Field required"}
+ERRORS: list[tuple[Exception, int, str]] = [
+    (ServiceError("broken"), 500, "Internal error"),
+    (Conflict("taken"), 409, "Conflict"),
+    (MalformedInput("No JSON", "send JSON"), 400, "No JSON"),
+    (TooManySamples(9, 8), 413, "Too many samples"),
+    (InvalidInput("No digit", "the picture is empty"), 422, "No digit"),
+    (HTTPException(405, "no", {"Allow": "GET"}), 405, "Method Not Allowed"),
+    (RequestValidationError([MISSING]), 422, "Invalid request"),
+    (RequestValidationError([{**MISSING, "type": "json_invalid"}]), 400, "Invalid request"),
+    (ClientDisconnect(), 400, "Client disconnected"),
+    (LookupError("a secret place"), 500, "Internal error"),
+]
+
+
+@pytest.mark.parametrize(("err", "status", "title"), ERRORS, ids=lambda value: str(value)[:20])
+def test_an_error_becomes_a_problem_document(err: Exception, status: int, title: str) -> None:
+    response = problems.of(err, "/predict/line")
+    body = orjson.loads(bytes(response.body))
+    assert (response.status_code, response.media_type) == (status, problems.MEDIA_TYPE)
+    assert (body["status"], body["title"], body.keys()) == (status, title, problems.SCHEMA["properties"].keys())  # type: ignore[attr-defined]
+    assert "secret" not in body["detail"]
+
+
+@pytest.mark.parametrize("path", ["/v2", "/v2/models/line/infer"])
+@pytest.mark.parametrize(("err", "status", "title"), ERRORS, ids=lambda value: str(value)[:20])
+def test_under_v2_an_error_has_the_shape_of_that_protocol(err: Exception, status: int, title: str, path: str) -> None:
+    response = problems.of(err, path)
+    body = orjson.loads(bytes(response.body))
+    assert (response.status_code, response.media_type) == (400 if status == 422 else status, "application/json")
+    assert body.keys() == {"error"}
+    assert body["error"].startswith(f"{title}: ")
+    assert "secret" not in body["error"]
+
+
+@pytest.mark.parametrize("path", ["/models", "/v2/models"])
+def test_an_error_keeps_its_headers(path: str) -> None:
+    assert problems.of(QueueFull(), path).headers["retry-after"] == "1"
+    assert problems.of(Unauthorized("key", {"WWW-Authenticate": "Bearer"}), path).headers["www-authenticate"]
+    assert problems.of(HTTPException(405, "no", {"Allow": "GET"}), path).headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize("part", ["preprocess", "postprocess"])
+def test_unexpected_errors_of_predict_and_v2_are_500_and_counted(tmp_path: Path, part: str) -> None:
+    save_line(tmp_path)
+    broken = False
+
+    def breaks(*arguments: Any) -> Any:
+        if broken:
+            raise LookupError("a secret place")
+        return getattr(LINE, part)(*arguments)
+
+    changed: dict[str, Any] = {part: breaks}
+    specs = {"line": replace(LINE, **changed)}
+    app = create_app(Settings(store=tmp_path / "store", backend="eager"), specs, tmp_path, line_recipes)
+    tensor = {"name": "input", "datatype": "FP32", "shape": [1, 1], "data": [1]}
+    with TestClient(app, BASE_URL, raise_server_exceptions=False) as client:
+        broken = True
+        answers = [
+            client.post("/predict/line", json={"inputs": [[1]]}),
+            client.post("/v2/models/line/infer", json={"inputs": [tensor]}),
+        ]
+        broken = False
+        assert [answer.status_code for answer in answers] == [500, 500]
+        assert [answer.headers["content-type"] for answer in answers] == [problems.MEDIA_TYPE, "application/json"]
+        assert answers[1].json() == {"error": "Internal error: the service failed on this request; its log says why"}
+        assert not any("secret" in answer.text for answer in answers)
+        assert 'torchloop_requests_total{model="line",status="500"} 2.0' in client.get("/metrics").text
