@@ -1,6 +1,6 @@
-"""python -m service.register MODEL FILE.pt: make a checkpoint a version.
+"""python -m service.register MODEL FILE.pt: register a checkpoint as a version.
 
-`python -m training MODEL --register` calls it. It needs the store and the database, not the running service, and it
+`python -m training MODEL --register` calls it. It needs the store and the database, not a running service, and
 promotes nothing.
 """
 
@@ -21,9 +21,9 @@ from service.store.database import Store
 
 
 def register(store: Store, model: str, path: Path) -> int:
-    """The number of the new version; the store keeps the bytes of the file at `path`.
+    """Register the file at `path`, whose bytes are copied to the store. Returns the number of the new version.
 
-    Raises CheckpointError where the file cannot be served, StoreUnavailable.
+    Raises CheckpointError if the file cannot be served, StoreUnavailable.
     """
     _, record = state_dict.load(model, specs()[model], path)
     kept = keep(path.read_bytes(), store.folder, model)
@@ -33,7 +33,7 @@ def register(store: Store, model: str, path: Path) -> int:
 
 
 def main() -> int:
-    """Register, and say under which number. Returns the exit status: 1 where it failed, 2 for a bad setting."""
+    """Run the command. Returns the exit status: 1 if it failed, 2 for a bad setting."""
     parser = argparse.ArgumentParser(prog="python -m service.register", description="Make a checkpoint a version.")
     parser.add_argument("model", choices=list(specs()))
     parser.add_argument("file", type=Path, help="a .pt file, with its record beside it or a bare state_dict")

@@ -1,4 +1,4 @@
-"""The OpenAPI description: the predict routes, which read the raw request, from the specs; every route's failures."""
+"""The OpenAPI document: predict and explain routes, derived from the specs, and the error responses of every route."""
 
 from collections.abc import Mapping
 from typing import Any, get_args
@@ -62,20 +62,20 @@ _ERROR_ENTRY = {
 
 
 def body_schema(spec: ModelSpec) -> dict[str, Any]:
-    """JSON schema of a model's application/json body."""
+    """Return the JSON schema of a model's application/json body."""
     inputs = {"type": "array", "items": spec.entry.json_schema(), "minItems": 1, "maxItems": MAX_SAMPLES}
     return {"type": "object", "required": ["inputs"], "properties": {"inputs": inputs}, "additionalProperties": False}
 
 
 def example_body(spec: ModelSpec) -> dict[str, Any]:
-    """The spec's example as an application/json body."""
+    """Return the spec's example as an application/json body."""
     return {"inputs": spec.example.tolist()}
 
 
 def describe(app: FastAPI, specs: Mapping[str, ModelSpec], access: AccessTable, *, locked: bool) -> None:
-    """Make `app.openapi()` describe one predict route a model, with its example, beside the typed routes.
+    """Make `app.openapi()` describe a predict and an explain route per model, with examples, and the typed routes.
 
-    Every operation is given the problem documents that it may answer with; where the service is `locked`, its key too.
+    Every operation lists its problem documents and, if the service is `locked` by keys, the security scheme.
     """
 
     def openapi() -> dict[str, Any]:
@@ -99,7 +99,7 @@ def describe(app: FastAPI, specs: Mapping[str, ModelSpec], access: AccessTable, 
 
 
 def _correct_parameters(schema: dict[str, Any], names: list[str]) -> None:
-    """Say which models there are, wherever one must be named; and that what may be left out may not be `null`."""
+    """List the model names wherever a model is a parameter, and remove `null` from optional parameters."""
     schema["components"]["schemas"]["TrainRequest"]["properties"]["model"]["enum"] = names
     operations = (operation for path in schema["paths"].values() for operation in path.values())
     for parameter in (parameter for operation in operations for parameter in operation.get("parameters", [])):
@@ -111,7 +111,7 @@ def _correct_parameters(schema: dict[str, Any], names: list[str]) -> None:
 
 
 def _add_problems(schema: dict[str, Any], access: AccessTable, *, locked: bool) -> None:
-    """Document the failures of every operation; FastAPI would document its own 422, which never leaves this service."""
+    """Document the error responses of every operation, without FastAPI's own 422, which the service never sends."""
     parts = schema["components"]
     for name in ("HTTPValidationError", "ValidationError"):
         parts["schemas"].pop(name, None)
@@ -154,7 +154,7 @@ def _predict(name: str, spec: ModelSpec) -> dict[str, Any]:
 
 
 def _explain(name: str, spec: ModelSpec) -> dict[str, Any]:
-    """As _predict, with a method to choose, and explanations in the answer."""
+    """Describe an explain route: as _predict, with a choice of method, and explanations in the answer."""
     described = _predict(name, spec)
     method = {
         "name": "method",
@@ -181,7 +181,7 @@ def _explain(name: str, spec: ModelSpec) -> dict[str, Any]:
 
 
 def _explanation(spec: ModelSpec) -> dict[str, Any]:
-    """JSON schema of one entry: the first field of a prediction, and what the spec makes of attributions."""
+    """Return the JSON schema of one explanation: the first field of a prediction, and the arrays of `spec.explain`."""
     field, kind = next(iter(TypeAdapter(spec.prediction).json_schema()["properties"].items()))
     no_samples = np.zeros((0, *spec.entry.shape), np.float32)
     names = {name for method in get_args(Method) for name in spec.explain(no_samples, method)}
@@ -216,7 +216,7 @@ def _answer(name: str, spec: ModelSpec) -> dict[str, Any]:
 
 
 def _entries(name: str, field: str, entry: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON schema of an answer with one entry a sample, under `field`."""
+    """Return the JSON schema of an answer with one entry per sample, under `field`."""
     return {
         "type": "object",
         "required": ["model", "version", field],

@@ -1,7 +1,7 @@
-"""What this installation can train: each recipe's hyperparameters, asked of a process of its own.
+"""Schemas of the recipes, read from a subprocess.
 
-The web process never imports training. `python -m training --schemas` prints what it needs to know; the process
-ends before the first job, so that its memory is not the web process's.
+The web process never imports training. `python -m training --schemas` prints the schemas and ends, so that its memory
+is not held by the web process.
 """
 
 import asyncio
@@ -38,18 +38,18 @@ ReadRecipes = Callable[[], Awaitable[Mapping[str, RecipeSchema]]]
 
 
 async def read_recipes(store: Path) -> Mapping[str, RecipeSchema]:
-    """Model name -> its recipe. Empty, with an error in the log, where training cannot be imported.
+    """Return model name -> recipe. Empty, with an error in the log, if training cannot be imported.
 
-    The answer is kept in the store, for as long as the code that gave it is the same: asking takes seconds of a core.
+    The result is cached in the store under a digest of the code, because the subprocess takes seconds.
     """
     kept = store / "recipes" / f"{sources_digest('models', 'training')[:24]}-{version('pydantic')}.json"
     try:
         return _parsed(await asyncio.to_thread(kept.read_bytes))
-    except (OSError, ValueError, TypeError, AttributeError):  # not there, or nothing that this wrote
+    except (OSError, ValueError, TypeError, AttributeError):  # missing, or not written by this code
         pass
     output = await _asked()
     if output:
-        with contextlib.suppress(OSError):  # the next start asks again
+        with contextlib.suppress(OSError):  # read again at the next start
             await asyncio.to_thread(write_whole, output, kept)
     return _parsed(output or b"{}")
 
@@ -80,7 +80,7 @@ def _parsed(output: bytes) -> Mapping[str, RecipeSchema]:
 
 
 class Recipes:
-    """The recipes, asked for once, while the service is already answering: `async with` it, then call it."""
+    """The recipes, read once in the background: `async with` it, then call it."""
 
     def __init__(self, read: ReadRecipes) -> None:
         self._read = read
@@ -93,12 +93,12 @@ class Recipes:
         await asyncio.gather(self._reading, return_exceptions=True)
 
     async def __call__(self) -> Mapping[str, RecipeSchema]:
-        """Model name -> its recipe. A caller that goes away stops nobody else from learning it."""
+        """Return model name -> recipe. A cancelled caller does not cancel the reading."""
         return await asyncio.shield(self._reading)
 
 
 def complete_config(model: str, recipes: Mapping[str, RecipeSchema], config: Mapping[str, Any]) -> dict[str, Any]:
-    """`config` with the recipe's defaults for what it leaves out. Raises Invalid, naming each bad hyperparameter."""
+    """Return `config` completed with the recipe's defaults. Raises Invalid, naming each bad hyperparameter."""
     if model not in recipes:
         raise Invalid(f"{model} has no recipe: it can be served, not trained")
     schema = recipes[model].hyperparameters
