@@ -1,1 +1,1 @@
-"""What a model is: its network, and how request bodies become its samples and its outputs become predictions."""
+"""Models: networks, their specs, and the conversion of request bodies to samples and of outputs to predictions."""

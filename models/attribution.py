@@ -1,4 +1,4 @@
-"""How a network's answer hangs on each number of its sample, by autograd. Importing this imports torch."""
+"""Feature attributions by autograd: gradients and integrated gradients. Imports torch."""
 
 import numpy as np
 import torch
@@ -14,11 +14,11 @@ class NoGradient(Exception):
 
 
 def attribute(spec: ModelSpec, network: nn.Module, samples: Array, method: Method) -> tuple[Array, Array]:
-    """Samples (N, ...) -> outputs (N, k) and attributions float32 (N, ...): those of each sample's largest output.
+    """Compute outputs (N, k) and the attributions, float32 (N, ...), of each sample's largest output.
 
-    gradient: d output / d sample. integrated_gradients (Sundararajan et al., 2017), from a sample of zeros: what each
-    number of the sample adds, so that their sum is output(sample) - output(zeros). The attributions have the shape of
-    the model's entries where that holds as many numbers as a sample. Raises NoGradient.
+    gradient: d output / d sample. integrated_gradients (Sundararajan et al., 2017): the contribution of each number,
+    relative to a sample of zeros; they sum to output(sample) - output(zeros). The attributions get the shape of the
+    model's entries if the sizes are equal. Raises NoGradient.
     """
     inputs = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))
     try:
@@ -42,7 +42,7 @@ def _gradient(network: nn.Module, inputs: Tensor, largest: Tensor) -> Tensor:
 
 
 def _integrated(network: nn.Module, inputs: Tensor, largest: Tensor) -> Tensor:
-    from captum.attr import IntegratedGradients  # noqa: PLC0415 - seconds, for those who ask for it
+    from captum.attr import IntegratedGradients  # noqa: PLC0415 - takes seconds to import
 
     method = IntegratedGradients(network)
     rows = max(_AT_ONCE, len(inputs))

@@ -1,4 +1,4 @@
-"""What there is: every module of a package that carries a certain object. There is no list to edit."""
+"""Discover models and recipes: scan the modules of a package for SPEC or RECIPE. No list has to be edited."""
 
 import re
 from functools import cache
@@ -17,27 +17,27 @@ RESERVED = {"stats"}  # /v2/models/stats is a path of the Open Inference Protoco
 
 
 def discover(package: str, attribute: str, kind: type[T]) -> dict[str, T]:
-    """Module name -> its `attribute`, for every module of `package` that has one, in alphabetical order.
+    """Map module names to their `attribute`, for each module of `package` that has one, in alphabetical order.
 
-    Raises TypeError where the attribute is of another kind, ValueError where the file name cannot be a model name.
+    Raises TypeError if the attribute is not a `kind`, ValueError if the file name is not a valid model name.
     """
     found: dict[str, T] = {}
     for name in sorted(module.name for module in iter_modules(import_module(package).__path__) if not module.ispkg):
-        if not _speaks_of(f"{package}.{name}", attribute):
+        if not _mentions(f"{package}.{name}", attribute):
             continue
         value = getattr(import_module(f"{package}.{name}"), attribute, None)
         if value is None:
             continue
         if not isinstance(value, kind):
-            raise TypeError(f"{package}/{name}.py: {attribute} is no {kind.__name__}")
+            raise TypeError(f"{package}/{name}.py: {attribute} is not a {kind.__name__}")
         if not NAME.fullmatch(name) or name in RESERVED:
             raise ValueError(f"{package}/{name}.py: {name!r} cannot be a model name; it must match {NAME.pattern}")
         found[name] = value
     return found
 
 
-def _speaks_of(module: str, attribute: str) -> bool:
-    """Whether a module's source has the word: one that has not is not imported, which may take seconds."""
+def _mentions(module: str, attribute: str) -> bool:
+    """Check whether a module's source contains the word. If not, it is not imported, which may take seconds."""
     found = find_spec(module)
     source = found and found.origin and Path(found.origin).read_text(encoding="utf-8")
     return bool(source and re.search(rf"\b{attribute}\b", source))
@@ -45,5 +45,5 @@ def _speaks_of(module: str, attribute: str) -> bool:
 
 @cache
 def specs() -> dict[str, ModelSpec]:
-    """Model name -> spec, for every models/<name>.py that has a SPEC."""
+    """Map model names to specs, for each models/<name>.py that has a SPEC."""
     return discover("models", "SPEC", ModelSpec)

@@ -1,4 +1,4 @@
-"""The two-class classifier: a point of the plane in, the cloud it belongs to out."""
+"""The two-class classifier: takes a point of the plane, predicts which of two clouds it belongs to."""
 
 from functools import partial
 

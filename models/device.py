@@ -1,17 +1,17 @@
-"""The device setting -> the device's name, once."""
+"""Resolve the device setting to the name of an available device."""
 
 import sys
 from pathlib import Path
 
-# Where Linux shows an accelerator that PyTorch could use: NVIDIA's, also under WSL, AMD's, and Intel's graphics.
+# Files in /dev of accelerators that PyTorch can use: NVIDIA's, the same under WSL, AMD's, and Intel's graphics.
 _LINUX_SIGNS = ("nvidia[0-9]*", "dxg", "kfd", "dri/renderD*")
 
 
 def resolve(name: str) -> str:
-    """`auto` | `cpu` | `cuda` | `cuda:1` | `mps` -> the device; `auto` takes the first accelerator that is there.
+    """Resolve `auto`, `cpu`, `cuda`, `cuda:1` or `mps`; `auto` picks the first available accelerator, else the CPU.
 
-    Asks torch, which takes seconds to import, only where the answer may be another than the CPU.
-    Raises ValueError, naming the way out, for a name that is unknown or a device that this machine lacks.
+    Imports torch, which takes seconds, only if the result may be something other than the CPU.
+    Raises ValueError, with the alternatives, if the name is unknown or the device is not available.
     """
     if name == "cpu" or (name == "auto" and not _may_have_accelerator()):
         return "cpu"

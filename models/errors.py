@@ -4,9 +4,9 @@ from typing import Self
 
 
 class InvalidInput(ValueError):
-    """A body, or one sample of it, that the model cannot take.
+    """Error: the model does not accept this body, or one sample of it.
 
-    `title` names the kind of fault, `detail` says what to change. Both are shown to the caller.
+    `title` names the kind of error, `detail` says how to fix it. Both are shown to the client.
     """
 
     def __init__(self, title: str, detail: str) -> None:
@@ -15,25 +15,24 @@ class InvalidInput(ValueError):
         self.detail = detail
 
     def alone(self) -> Self:
-        """The same, without the frames it came through and the errors it was made of.
+        """Drop traceback and context, and return self.
 
-        They hold the body, and what keeps the error: a circle that would stay in memory until the garbage collector
-        comes by.
+        They reference the request body and form a cycle that only the garbage collector would free.
         """
         self.__traceback__ = self.__cause__ = self.__context__ = None
         return self
 
 
 class MalformedInput(InvalidInput):
-    """A body that cannot even be read: no JSON, no .npy, no picture of a known format's framing."""
+    """Error: the body cannot be parsed as JSON, as .npy or as a known picture format."""
 
 
 class TooManySamples(InvalidInput):
-    """A body of more samples than one request may hold."""
+    """Error: the body has more samples than one request may have."""
 
     def __init__(self, count: int, limit: int) -> None:
-        super().__init__("Too many samples", f"the body holds {count} samples; send at most {limit} in one request")
+        super().__init__("Too many samples", f"the body has {count} samples; send at most {limit} in one request")
 
 
 class CheckpointError(Exception):
-    """A checkpoint that is missing, damaged, or not of this network. The message names no folder."""
+    """Error: a checkpoint is missing, damaged, or does not fit the network. The message names no folder."""

@@ -1,4 +1,4 @@
-"""The MNIST CNN: one picture of a handwritten digit in, the digit out."""
+"""The MNIST CNN: takes a picture of a handwritten digit, predicts the digit."""
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -9,12 +9,12 @@ from models.spec import Array, Entry, ModelSpec, by_name
 
 
 def with_channel(entries: Array) -> Array:
-    """(N, 28, 28) -> (N, 1, 28, 28)."""
+    """Add the channel axis: (N, 28, 28) -> (N, 1, 28, 28)."""
     return entries[:, None]
 
 
 def drawn_seven() -> Array:
-    """A seven drawn with three strokes, uint8 (28, 28): an example that comes from no data set."""
+    """Draw a seven with two strokes, uint8 (28, 28): an example that is not taken from a dataset."""
     scale = 8
     page = Image.new("L", (FIELD * scale, FIELD * scale))
     strokes = [(7.5, 7.0), (20.0, 7.0), (12.0, 23.0)]

@@ -1,7 +1,7 @@
-"""The networks. All that their weights depend on, scaling too, lies inside them.
+"""The networks, as PyTorch modules. Input scaling is part of each network, because the weights depend on it.
 
-A module of their own because it imports torch: the specs name these classes (see `spec.by_name`), so that a service
-which runs exported networks answers without it.
+This is a separate module because it imports torch. The specs refer to the classes by name (see `spec.by_name`), so
+that a service that runs exported networks does not import torch.
 """
 
 from typing import Literal
@@ -19,7 +19,7 @@ _ACTIVATIONS: dict[Activation, type[nn.Module]] = {
 
 
 def activation_module(name: Activation) -> nn.Module:
-    """The module of that name. Raises ValueError for an unknown one."""
+    """Build the activation function of that name. Raises ValueError if the name is unknown."""
     try:
         return _ACTIVATIONS[name]()
     except KeyError as err:
@@ -27,7 +27,7 @@ def activation_module(name: Activation) -> nn.Module:
 
 
 class Perceptron(nn.Module):
-    """float32 (N, features) -> float32 (N, outputs), through one hidden layer."""
+    """Perceptron with one hidden layer: float32 (N, features) -> float32 (N, outputs)."""
 
     def __init__(self, *, features: int, outputs: int, hidden: int = 10, activation: Activation = "relu") -> None:
         super().__init__()
@@ -43,10 +43,10 @@ class Perceptron(nn.Module):
 
 
 class MnistCNN(nn.Module):
-    """uint8 (N, 1, 28, 28), white ink on black -> logits float32 (N, 10). 28,938 parameters.
+    """CNN: uint8 (N, 1, 28, 28), white ink on black -> logits float32 (N, 10). 28,938 parameters.
 
-    Pooling stands before the activation: every activation here rises, so the outputs are the same, from a quarter of
-    the work. The layers with weights keep the places, and so the keys, that they have in the other order.
+    Pooling comes before the activation: all activations are monotonic, so the outputs are the same for a quarter of
+    the computation. The indices of the layers with weights, and so the state_dict keys, do not depend on this order.
     """
 
     def __init__(self, *, activation: Activation = "relu") -> None:

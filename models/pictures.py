@@ -1,4 +1,4 @@
-"""Open pictures of known formats and bounded size."""
+"""Open pictures of supported formats and limited size."""
 
 import io
 
@@ -16,10 +16,10 @@ PICTURE_FORMATS = {
 
 
 def open_picture(content: bytes, media_type: str, max_pixels: int) -> Image.Image:
-    """The picture in `content`, its header read and its pixels not yet decoded.
+    """Open the picture in `content`: read its header, do not decode its pixels yet.
 
-    A media type of PICTURE_FORMATS must be true; under any other one the bytes tell their format themselves.
-    Raises InvalidInput where it is no such picture or has more than `max_pixels` pixels.
+    If the media type is one of PICTURE_FORMATS, the picture must have that format; otherwise the format is detected.
+    Raises InvalidInput if the format does not match or the picture has more than `max_pixels` pixels.
     """
     formats = (PICTURE_FORMATS[media_type],) if media_type in PICTURE_FORMATS else tuple(PICTURE_FORMATS.values())
     try:
@@ -28,7 +28,7 @@ def open_picture(content: bytes, media_type: str, max_pixels: int) -> Image.Imag
         raise InvalidInput("Picture too large", f"send a picture of at most {max_pixels} pixels in all") from err
     except UnidentifiedImageError as err:
         known = " or ".join(formats)
-        raise InvalidInput("No picture", f"the bytes are no picture that can be read; send {known}") from err
+        raise InvalidInput("No picture", f"the file cannot be read as a picture; send {known}") from err
     except (OSError, ValueError, SyntaxError, EOFError) as err:
         raise damaged_picture() from err
     if picture.width * picture.height > max_pixels:
@@ -38,5 +38,5 @@ def open_picture(content: bytes, media_type: str, max_pixels: int) -> Image.Imag
 
 
 def damaged_picture() -> InvalidInput:
-    """What to raise where a picture's pixels cannot be decoded."""
+    """Build the error for a picture whose pixels cannot be decoded."""
     return InvalidInput("Damaged picture", "the picture is truncated or damaged; send the whole file")

@@ -1,4 +1,4 @@
-"""The regressor: one number in, one number out. It ships fitted to y = x^2 on [-1, 1]."""
+"""The regressor: takes one number, predicts one number. The shipped checkpoint is fitted to y = x^2 on [-1, 1]."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""ModelSpec: all that the service may know of a model."""
+"""ModelSpec: the interface between a model and the service."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from PIL.Image import Image
 
 from models.errors import InvalidInput
 
-if TYPE_CHECKING:  # importing torch takes two seconds and 200 MB: only what builds a network does
+if TYPE_CHECKING:  # importing torch takes two seconds and 200 MB: only code that builds a network does
     from torch import nn
 
 __all__ = [
@@ -29,12 +29,12 @@ __all__ = [
 
 Array = NDArray[Any]
 Prediction = Mapping[str, Any]
-Method = Literal["gradient", "integrated_gradients"]  # of explaining
+Method = Literal["gradient", "integrated_gradients"]  # of computing feature attributions
 PictureReader = Callable[[Image], Array]
 
 
 def by_name(network: str) -> Callable[..., "nn.Module"]:
-    """The class at `module:Class`, imported when the first network is built: a spec that names it needs no torch."""
+    """Lazily import the class `module:Class`, when the first network is built: the spec itself needs no torch."""
     module, _, name = network.partition(":")
 
     def build(**arguments: Any) -> "nn.Module":
@@ -45,12 +45,12 @@ def by_name(network: str) -> Callable[..., "nn.Module"]:
 
 
 def same(entries: Array) -> Array:
-    """The entries of a body are the network's samples already."""
+    """Default `preprocess`: the entries of a body are the network's samples."""
     return entries
 
 
 def signed(attributions: Array, method: Method) -> Mapping[str, Array]:
-    """Each number of the sample with its share, under the method's own word: a gradient is no attribution."""
+    """Default `explain`: return the attributions, named after the method."""
     return {"gradient" if method == "gradient" else "attribution": attributions}
 
 
@@ -78,23 +78,23 @@ class Entry:
 class ModelSpec:
     """How a model is built and served: plain functions, no state.
 
-    The way of the data: body -> entries (N, *entry.shape) -> `preprocess` -> samples -> network -> outputs
+    Data flow: body -> entries (N, *entry.shape) -> `preprocess` -> samples -> network -> outputs
     -> `postprocess` -> values (N, k) float32 -> `describe` -> N predictions.
 
-    network      keyword arguments -> nn.Module: the class, or its name (see `by_name`). All that the weights depend
-                 on (scaling, statistics) lies inside it.
-    entry        what one entry of a JSON or .npy body looks like.
+    network      keyword arguments -> nn.Module: the class, or its name (see `by_name`). Scaling and statistics
+                 that the weights depend on are part of the network.
+    entry        shape, dtype and bounds of one entry of a JSON or .npy body.
     preprocess   entries -> samples, the array that the network takes as a tensor.
-    picture      an opened, not yet decoded picture -> one entry; None where pictures are no input.
+    picture      an opened, not yet decoded picture -> one entry; None if the model takes no pictures.
                  Raises InvalidInput.
-    grey         the pixels of a small grey picture, uint8 (height, width) -> the entry that `picture` would give, where
-                 that is soon found, else None: the short way for pictures that are of the data's own form.
-    postprocess  outputs of the network, on the host -> float32 values (N, k): also the answer as .npy.
-    describe     values -> one prediction a row; numbers may be NumPy's.
+    grey         the pixels of a small grey picture, uint8 (height, width) -> the entry that `picture` would give, if
+                 this is cheap to decide, else None: a fast path for pictures in the form of the training data.
+    postprocess  outputs of the network, on the host -> float32 values (N, k), which are also the .npy response.
+    describe     values -> one prediction per row; numbers may be NumPy scalars.
     prediction   the TypedDict that `describe` fills; its JSON schema goes into the API documentation.
-    explain      attributions (N, *entry.shape) and their method -> named arrays, one row a sample: what an explanation
-                 says besides the first field of the sample's prediction.
-    example      a valid value of "inputs": warm-up, documentation and contract tests use it.
+    explain      attributions (N, *entry.shape) and their method -> named arrays, one row per sample: the fields of an
+                 explanation after the first field of the sample's prediction.
+    example      a valid value of "inputs", for warm-up, documentation and contract tests.
     """
 
     summary: str

@@ -166,10 +166,10 @@ def pickled_network() -> bytes:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "no state_dict file"),
-        (b"junk", "no state_dict file"),
-        (state(5)[:-30], "no state_dict file"),
-        (pickled_network(), "no state_dict file"),
+        (b"", "not a state_dict file"),
+        (b"junk", "not a state_dict file"),
+        (state(5)[:-30], "not a state_dict file"),
+        (pickled_network(), "not a state_dict file"),
         (safetensors.torch.save({"slope": torch.ones(1)})[:-1], "damaged safetensors"),
         (
             safetensors.torch.save({"slope": torch.ones(2), "x": torch.ones(1)}),

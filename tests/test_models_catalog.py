@@ -32,7 +32,7 @@ def test_only_modules_with_the_attribute_count(package: Path) -> None:
 
 def test_an_attribute_of_another_kind_is_named(package: Path) -> None:
     (package / "odd.py").write_text("SPEC = 3\n")
-    with pytest.raises(TypeError, match=r"zoo/odd\.py: SPEC is no ModelSpec"):
+    with pytest.raises(TypeError, match=r"zoo/odd\.py: SPEC is not a ModelSpec"):
         catalog.discover("zoo", "SPEC", ModelSpec)
 
 

@@ -96,7 +96,7 @@ def test_a_malformed_request_is_a_clear_error(client: TestClient, request_: Any,
 
 
 BAD_PICTURES: dict[str, tuple[Any, int, str]] = {
-    "no picture": (binary_row(framed(b"x"), **PICTURES), 400, "sample 0: the bytes are no picture"),
+    "no picture": (binary_row(framed(b"x"), **PICTURES), 400, "sample 0: the file cannot be read as a picture"),
     "half a picture": (binary_row(framed(SEVEN, SEVEN[:99]), **{**PICTURES, "shape": [2]}), 400, "sample 1: "),
     "none": (binary_row(b"", **{**PICTURES, "shape": [0]}), 400, "1 to 256 pictures"),
     "too many": (binary_row(MANY, **{**PICTURES, "shape": [MAX_FILES + 1]}), 413, "at most 256"),

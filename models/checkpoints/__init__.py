@@ -1,1 +1,1 @@
-"""Checkpoints: the record, the state_dict, the ONNX export, and where they are stored."""
+"""Checkpoints: record, state_dict, ONNX export and storage."""

@@ -1,4 +1,4 @@
-"""Files that are whole or not there, and the digest of sources."""
+"""Atomic file writes, and a digest of the source files."""
 
 import hashlib
 import os
@@ -6,11 +6,11 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[2]  # of the packages
+_ROOT = Path(__file__).parents[2]  # the folder that contains the packages
 
 
 def write_whole(content: bytes, path: Path) -> None:
-    """Write to a temporary file, sync, rename, and sync the folder. Raises OSError, with the old file as it was."""
+    """Write atomically: temporary file, fsync, rename, fsync the folder. On OSError the old file is kept."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -27,12 +27,12 @@ def write_whole(content: bytes, path: Path) -> None:
 
 
 def unwritable(err: OSError) -> str:
-    """What to tell a caller who wanted something kept; it names no folder."""
-    return f"the store folder cannot be written ({err.strerror}): make room there, or see to its permissions"
+    """Build the message for a failed write; it names no folder."""
+    return f"the store folder cannot be written ({err.strerror}): free some space or fix its permissions"
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names of a folder's files last."""
+    """Flush a folder to disk, so that renames in it survive a crash."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -42,7 +42,7 @@ def sync_folder(folder: Path) -> None:
 
 @cache
 def sources_digest(*packages: str) -> str:
-    """A digest of the source files of these packages: what was made with other code has another one."""
+    """Digest of the source files of these packages: it changes with the code."""
     digest = hashlib.sha256()
     for package in packages:
         for path in sorted((_ROOT / package).rglob("*.py")):

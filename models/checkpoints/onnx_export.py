@@ -1,4 +1,4 @@
-"""A network in PyTorch -> its ONNX form."""
+"""Export a PyTorch network to ONNX."""
 
 import io
 import warnings
@@ -11,13 +11,13 @@ from models.checkpoints.onnx_file import Exported, warm_up_outputs
 from models.errors import CheckpointError
 from models.spec import Array, ModelSpec
 
-_REASON = 300  # characters of an exporter's complaint that are kept
+_REASON = 300  # longest part of the exporter's error message that is kept
 
 
 def export(spec: ModelSpec, network: nn.Module) -> Exported:
-    """The ONNX form of `network`, which takes any number of samples; none, with the reason, where it has none.
+    """Export `network` with a dynamic batch size. If it cannot be exported, `onnx` is empty and `refusal` says why.
 
-    Raises CheckpointError where the network itself fails on the spec's example, or answers it with NaN or infinity.
+    Raises CheckpointError if the network itself fails on the spec's example or returns NaN or infinity.
     """
 
     def run(samples: Array) -> Array:
@@ -30,22 +30,22 @@ def export(spec: ModelSpec, network: nn.Module) -> Exported:
     except (RuntimeError, ValueError, TypeError, AttributeError) as err:
         raise CheckpointError(f"the network fails on the model's example: {err}") from err
     if not np.isfinite(outputs).all():
-        raise CheckpointError("the network answers the model's example with NaN or infinity")
+        raise CheckpointError("the network returns NaN or infinity for the model's example")
     try:
         return Exported(_to_onnx(network, torch.tensor(spec.preprocess(spec.example))), outputs)
-    except Exception as err:  # noqa: BLE001 - the exporter's errors have no common class; without ONNX it runs eagerly
+    except Exception as err:  # noqa: BLE001 - the exporter's errors have no common class; without ONNX the network runs eagerly
         return Exported(b"", outputs, f"{type(err).__name__}: {err}"[:_REASON])
 
 
 def _to_onnx(network: nn.Module, samples: torch.Tensor) -> bytes:
-    """By the tracing exporter: the newer one takes 20 times as long for such networks, and 130 MB more."""
+    """Use the tracing exporter: the newer one takes 20 times as long for these networks, and 130 MB more."""
     file = io.BytesIO()
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is deprecated; torch is pinned, and every export is checked against eager
+        warnings.simplefilter("ignore")  # deprecated, but torch is pinned and every export is compared with eager
         torch.onnx.export(
             network,
             (samples,),
-            file,  # type: ignore[arg-type]  # what takes no path is declared for the newer exporter only
+            file,  # type: ignore[arg-type]  # a file object is declared for the newer exporter only
             dynamo=False,
             input_names=["samples"],
             output_names=["outputs"],

@@ -1,4 +1,4 @@
-"""A network in ONNX form, in one file, with what the eager network answers. Reading one needs no torch."""
+"""File format for an exported network: ONNX bytes and reference outputs of the eager network. Needs no torch."""
 
 import hashlib
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _ROWS = 3
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """`onnx` is the model, empty where there can be none: `refusal` then says why. `outputs`: see `warm_up_outputs`."""
+    """An exported network. If the export failed, `onnx` is empty and `refusal` says why; see `warm_up_outputs`."""
 
     onnx: bytes
     outputs: Array
@@ -25,9 +25,9 @@ class Exported:
 
 
 def warm_up_outputs(spec: ModelSpec, run: Callable[[Array], Array]) -> Array:
-    """Outputs (6, ...) of a batch of three samples, made of the spec's example, and then of each sample alone.
+    """Run a batch of three samples from the spec's example, then each of them alone: outputs (6, ...).
 
-    What the eager network answers is kept with its export, which must answer the same, also at another batch size.
+    The outputs of the eager network are stored with its export, which must give the same at both batch sizes.
     """
     samples = spec.preprocess(spec.example)
     batch = np.ascontiguousarray(np.resize(samples, (_ROWS, *samples.shape[1:])))
@@ -35,13 +35,13 @@ def warm_up_outputs(spec: ModelSpec, run: Callable[[Array], Array]) -> Array:
 
 
 def write(exported: Exported, path: Path) -> None:
-    """Whole or not at all. Raises OSError."""
+    """Write the file atomically. Raises OSError."""
     tensors = {"onnx": np.frombuffer(exported.onnx, np.uint8), "outputs": exported.outputs}
     write_whole(safetensors.numpy.save(tensors, {"refusal": exported.refusal, "sha256": _digest(exported)}), path)
 
 
 def read(path: Path) -> Exported | None:
-    """None where there is no such file, or none that is whole."""
+    """Read the file. Returns None if it does not exist or is damaged."""
     try:
         with safetensors.safe_open(path, framework="np") as file:
             said = file.metadata()

@@ -1,4 +1,4 @@
-"""A checkpoint's files and the record of what they hold. Needs no torch: web process and worker do without it."""
+"""Checkpoint metadata: the record, a JSON file next to the weights. Needs no torch."""
 
 import hashlib
 import json
@@ -12,12 +12,12 @@ from models.errors import CheckpointError
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a checkpoint's weights are and where they come from.
+    """Metadata of a checkpoint: model, digest and origin of the weights.
 
     arguments  the network's constructor arguments
     config     every hyperparameter of the run
-    metrics    figures on the held-out splits, measured on the reloaded file
-    command    the command line that makes the file again
+    metrics    metrics on the held-out splits, measured on the reloaded file
+    command    the command line that reproduces the file
     """
 
     model: str
@@ -31,24 +31,24 @@ class Record:
 
 
 def record_path(path: Path) -> Path:
-    """Where the record of the weights at `path` lies."""
+    """Path of the record of the weights at `path`."""
     return path.with_suffix(".json")
 
 
 def exists(path: Path) -> bool:
-    """Whether anything of a checkpoint lies at `path`: weights, a record, or both."""
+    """Check whether `path` has weights, a record, or both."""
     return path.exists() or record_path(path).exists()
 
 
 def read_verified(name: str, path: Path, record: Record | None = None) -> tuple[bytes, Record]:
-    """The bytes of the weights at `path` with their record; their digest is the record's.
+    """Read the weights at `path` and verify their digest against the record.
 
-    `record` is what they must be; without it, the one beside them says so. Raises CheckpointError.
+    Without `record`, the record file next to the weights is used. Raises CheckpointError.
     """
     try:
         content = path.read_bytes()
     except OSError as err:
-        raise CheckpointError(f"{path.name} cannot be read ({err.strerror}): put it back or train it again") from err
+        raise CheckpointError(f"{path.name} cannot be read ({err.strerror}): restore it or train it again") from err
     sha256 = hashlib.sha256(content).hexdigest()
     record = _read_record(name, path, sha256) if record is None else record
     if record.sha256 != sha256:
@@ -57,15 +57,15 @@ def read_verified(name: str, path: Path, record: Record | None = None) -> tuple[
 
 
 def _read_record(name: str, path: Path, sha256: str) -> Record:
-    """The record beside `path`, or a bare one where there is none; its digest must be that of the weights."""
-    beside = record_path(path)
-    if not beside.exists():
+    """Read the record next to `path`; without one, return a record with only the model and digest."""
+    record_file = record_path(path)
+    if not record_file.exists():
         return Record(model=name, sha256=sha256)
     known = {item.name for item in fields(Record)}
     try:
-        record = Record(**{key: value for key, value in json.loads(beside.read_bytes()).items() if key in known})
+        record = Record(**{key: value for key, value in json.loads(record_file.read_bytes()).items() if key in known})
     except (OSError, ValueError, TypeError, AttributeError) as err:
-        raise CheckpointError(f"{beside.name} is no readable record: put it back or train again") from err
+        raise CheckpointError(f"{record_file.name} cannot be read as a record: restore it or train again") from err
     if record.model != name:
-        raise CheckpointError(f"{beside.name} is a checkpoint of {record.model}, not of {name}")
+        raise CheckpointError(f"{record_file.name} is a checkpoint of {record.model}, not of {name}")
     return record

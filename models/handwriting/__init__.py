@@ -1,1 +1,1 @@
-"""Find the handwriting in a picture and bring it into MNIST's form."""
+"""Find the handwriting in a picture and normalise it to the form of MNIST."""

@@ -1,4 +1,4 @@
-"""Pictures of handwriting, as people send them -> the form of the MNIST files: white ink on black, 28x28, centred.
+"""Normalise pictures of handwriting to the form of the MNIST files: white ink on black, 28x28, centred.
 
 The MNIST files were made by scaling the ink into a box of 20x20, keeping its proportions, and moving its centre of
 mass to the centre of a field of 28x28 (LeCun, Cortes, Burges: the MNIST database of handwritten digits).
@@ -14,25 +14,28 @@ from models.spec import Array
 
 FIELD = 28  # pixels, the whole picture
 BOX = 20  # pixels, the ink
-_WORKING_SIZE = 320  # pixels, longer side: enough for the ink, small enough for the arithmetic
-_FITTED_SIZE = 80  # pixels, shorter side: what the paper's colour is learnt from
-_REACH = 10  # pixels of _FITTED_SIZE: strokes up to twice as wide, and one, are no paper
-_LEAST_CONTRAST = 24.0  # grey levels between paper and ink: below, there is noise only
-_MOST = FIELD * FIELD * 3 // 4  # pixels of ink, where the rest is black; of the MNIST digits none has half of them
-_FULL = 0.25  # of the picture is ink, where it was cut to the digit
-_FAINTEST, _SAME = 0.25, 0.7  # of the strongest ink: what is marked at all, what is of the same strength
-_MOSTLY, _FEW = 0.45, 0.02  # of the marked pixels: soft edges are many in a small picture, flaws are few
-_MOST_INK = 200  # grey levels: the least of the strongest ink in a picture of the MNIST files' form
-_FAINT = bytes(range(int(_LEAST_CONTRAST)))  # the grey levels that count as no ink on black
+_WORKING_SIZE = 320  # pixels, longer side: keeps the ink legible and the computation cheap
+_FITTED_SIZE = 80  # pixels, shorter side: the paper's colour is estimated at this size
+_REACH = 10  # pixels of _FITTED_SIZE: strokes of up to 2 * 10 + 1 pixels are not taken for paper
+_LEAST_CONTRAST = 24.0  # grey levels between paper and ink: less than this is noise
+_MOST = FIELD * FIELD * 3 // 4  # pixels of ink on black; every MNIST digit has fewer than half as many
+_FULL = 0.25  # share of the picture that is ink if it was cropped to the digit
+_FAINTEST, _SAME = (
+    0.25,
+    0.7,
+)  # of the strongest ink: lower bounds for marked pixels, for pixels of the same strength
+_MOSTLY, _FEW = 0.45, 0.02  # of the marked pixels: soft edges are frequent in a small picture, flaws are rare
+_MOST_INK = 200  # grey levels: lower bound of the strongest ink in a picture in the form of MNIST
+_FAINT = bytes(range(int(_LEAST_CONTRAST)))  # grey levels that are not ink on black
 
 
 def read_digit(picture: Image.Image) -> Array:
-    """A picture of one digit -> uint8 (28, 28), white ink on black. Raises InvalidInput where there is no ink.
+    """Normalise a picture of one digit: uint8 (28, 28), white ink on black. Raises InvalidInput if there is no ink.
 
-    A 28x28 grey picture with light ink on black is that already and is taken as it is.
+    A 28x28 grey picture with light ink on black is returned unchanged.
     """
     try:
-        if picture.size == (FIELD, FIELD) and picture.mode == "L":  # a larger one is not to be decoded at its full size
+        if picture.size == (FIELD, FIELD) and picture.mode == "L":  # larger ones are not decoded at full size
             field = as_it_is(np.asarray(picture))
             if field is not None:
                 return field
@@ -46,7 +49,7 @@ def read_digit(picture: Image.Image) -> Array:
 
 
 def as_it_is(grey: Array) -> Array | None:
-    """Grey pixels, uint8 (height, width), where they are of the MNIST files' form: 28x28, light ink on black."""
+    """Return grey pixels, uint8 (height, width), if they have the form of MNIST: 28x28, light on black; else None."""
     if grey.shape != (FIELD, FIELD):
         return None
     content = grey.tobytes()
@@ -56,7 +59,7 @@ def as_it_is(grey: Array) -> Array | None:
 
 
 def _already_a_field(colours: Array) -> Array | None:
-    """uint8 (28, 28), white ink on black, where a picture has that form but for its mode, or being dark on light."""
+    """Convert a picture in the form of MNIST, but colour mode or dark on light: uint8 (28, 28), else None."""
     if colours.shape[:2] != (FIELD, FIELD) or np.ptp(colours, axis=2).max() > _LEAST_CONTRAST:
         return None
     grey = colours.mean(axis=2)
@@ -75,7 +78,7 @@ def _border(array: Array) -> Array:
 
 
 def _shrunk(picture: Image.Image) -> Image.Image:
-    """Upright, at most _WORKING_SIZE long, RGB or RGBA. A large JPEG is decoded at a fraction of its size."""
+    """Rotate by EXIF, shrink to _WORKING_SIZE, convert to RGB or RGBA. Large JPEGs are decoded at reduced size."""
     orientation = picture.getexif().get(ExifTags.Base.Orientation)
     picture.draft("RGB", (_WORKING_SIZE, _WORKING_SIZE))
     transparent = "A" in picture.getbands() or "transparency" in picture.info
@@ -91,14 +94,14 @@ def _shrunk(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits, stretched to 8."""
+    """Convert grey of 16 or 32 bits to 8 bits, stretched to the full range."""
     deep = np.asarray(picture).astype(np.float32)
     span = float(np.ptp(deep)) or 1.0
     return Image.fromarray(((deep - deep.min()) * (255.0 / span)).astype(np.uint8))
 
 
 def _colours(picture: Image.Image) -> Array:
-    """float32 (height, width, 3). What is transparent becomes paper: white under dark ink, black under light ink."""
+    """Blend transparency with paper, white for dark ink and black for light ink: float32 (height, width, 3)."""
     pixels = np.asarray(picture, dtype=np.float32)
     colours, alpha = pixels[..., :3], pixels[..., 3:] / 255.0
     if pixels.shape[2] == 3 or alpha.min() > 0.99:
@@ -111,7 +114,7 @@ def _colours(picture: Image.Image) -> Array:
 
 
 def _find_ink(colours: Array) -> Array:
-    """Strength of the ink, float32 (height, width) in 0..1: the distance of each pixel's colour from its paper's."""
+    """Ink strength, float32 (height, width) in 0..1: the distance of each pixel's colour from the paper's colour."""
     surface = _paper(colours)
     far = distance = np.abs(colours - surface).max(axis=2)
     if min(distance.shape) >= _FITTED_SIZE and not _fills_the_picture(colours - surface):
@@ -130,10 +133,10 @@ def _find_ink(colours: Array) -> Array:
 
 
 def _paper(colours: Array) -> Array:
-    """The paper's colour at each pixel: a surface of second degree through the pixels that are no ink.
+    """Paper colour at each pixel: robust fit of a quadratic surface to the pixels that are not ink.
 
-    Starts from the whole picture, then leaves out, three times, what lies far from the surface: uneven light
-    bends the surface, ink falls out of the fit. A pixel in every few is enough to fit six numbers.
+    Three rounds, each without the pixels that are far from the last surface: the surface follows uneven light, and ink
+    is left out as outliers. A subsample of the pixels suffices for six coefficients.
     """
     height, width, _ = colours.shape
     step = max(1, min(height, width) // _FITTED_SIZE)
@@ -152,10 +155,10 @@ def _paper(colours: Array) -> Array:
 
 
 def _fills_the_picture(difference: Array) -> bool:
-    """Whether much of the picture is ink of one strength, (height, width, 3) lighter than the paper or darker.
+    """Check whether much of the picture is ink of one strength; `difference` from the paper is (height, width, 3).
 
-    So it is where the picture was cut to the digit: strokes may be too wide to be told from paper by what is around
-    them. The lit or the shaded part of a page has fainter places than its ink, or lighter ones than its paper.
+    This is the case if the picture was cropped to the digit: then strokes may be too wide for `_local_paper`. The lit
+    or shaded part of a page differs: its strength varies, or it has pixels both lighter and darker than the paper.
     """
     distance = np.abs(difference).max(axis=2)
     strength = np.percentile(distance, 99)
@@ -168,10 +171,10 @@ def _fills_the_picture(difference: Array) -> bool:
 
 
 def _local_paper(colours: Array, surface: Array) -> Array:
-    """The paper's colour at each pixel as its neighbourhood has it, float32 (height, width, 3).
+    """Paper colour of each neighbourhood by morphological closing or opening, float32 (height, width, 3).
 
-    What is narrower than a quarter of the picture is taken out: strokes go, the edge of a shadow stays, which no smooth
-    surface follows. Of dark ink on light paper and light ink on dark, it takes that of which there is more.
+    Removes structures narrower than a quarter of the picture: strokes vanish, the edge of a shadow stays, which a
+    smooth surface does not follow. Closing removes dark ink, opening light ink; the one that removes more is used.
     """
     height, width, _ = colours.shape
     factor = _FITTED_SIZE / min(height, width)
@@ -179,10 +182,10 @@ def _local_paper(colours: Array, surface: Array) -> Array:
     picture = Image.fromarray(colours.clip(0, 255).astype(np.uint8))
     small = np.asarray(picture.resize(size, Image.Resampling.BOX)).astype(np.float32)
     fitted = Image.fromarray(surface.clip(0, 255).astype(np.uint8)).resize(size, Image.Resampling.BOX)
-    lighter = np.asarray(fitted).astype(np.float32) - small  # than the picture, where ink is dark
+    lighter = np.asarray(fitted).astype(np.float32) - small  # than the picture, if ink is dark
     without_dark = _extreme(_extreme(small, np.maximum), np.minimum)  # closing
     without_light = _extreme(_extreme(small, np.minimum), np.maximum)  # opening
-    # To the fourth power: much faint unevenness, as of a lamp's light, counts for less than a little ink.
+    # Fourth power: a lot of faint unevenness, as from a lamp, weighs less than a little ink.
     dark = (np.minimum(without_dark - small, lighter).clip(0) ** 4).sum()
     light = (np.minimum(small - without_light, -lighter).clip(0) ** 4).sum()
     local = Image.fromarray((without_dark if dark >= light else without_light).astype(np.uint8))
@@ -207,7 +210,7 @@ def _extreme(levels: Array, pick: np.ufunc) -> Array:
 
 
 def _second_degree(x: Array, y: Array) -> Array:
-    """float32 (height, width, 6): the terms of a surface of second degree, from x (1, width) and y (height, 1)."""
+    """Terms of a quadratic surface, float32 (height, width, 6), from x (1, width) and y (height, 1)."""
     terms = np.empty((*np.broadcast_shapes(x.shape, y.shape), 6), np.float32)
     for position, term in enumerate((1.0, x, y, x * y, x * x, y * y)):
         terms[..., position] = term
@@ -215,7 +218,7 @@ def _second_degree(x: Array, y: Array) -> Array:
 
 
 def _otsu(levels: Array) -> tuple[float, float]:
-    """uint8 levels -> the threshold that parts them best (Otsu 1979), and the mean level above it."""
+    """Otsu's threshold (1979) of uint8 levels, and the mean level above it."""
     counts = np.bincount(levels.reshape(-1), minlength=256).astype(np.float64)
     below = counts.cumsum()
     sums = (counts * np.arange(256)).cumsum()
@@ -227,7 +230,7 @@ def _otsu(levels: Array) -> tuple[float, float]:
 
 
 def _near(mask: Array) -> Array:
-    """The mask, grown by two pixels on each side: the soft edges of the ink belong to it."""
+    """Binary dilation of the mask by two pixels on each side, to include the soft edges of the ink."""
     for _ in range(2):
         grown = mask.copy()
         grown[1:] |= mask[:-1]
@@ -239,7 +242,7 @@ def _near(mask: Array) -> Array:
 
 
 def _to_field(ink: Array) -> Array:
-    """Ink in 0..1 at any place and size -> uint8 (28, 28), scaled into the box and centred by mass."""
+    """Crop the ink (0..1), scale it into the box and centre it by mass: uint8 (28, 28)."""
     rows, columns = (np.flatnonzero(ink.max(axis=axis) > 0.3) for axis in (1, 0))
     if not len(rows) or not len(columns):
         raise no_ink()
@@ -259,5 +262,5 @@ def _to_field(ink: Array) -> Array:
 
 
 def no_ink() -> InvalidInput:
-    """What to raise for a blank page."""
-    return InvalidInput("No ink found", "the picture shows no digit: it is blank, or its ink hardly differs from it")
+    """Build the error for a blank page."""
+    return InvalidInput("No ink found", "the picture shows no digit: it is blank, or the ink has too little contrast")
