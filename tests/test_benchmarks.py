@@ -30,7 +30,7 @@ def test_a_named_benchmark_prints_its_table(
 
 def test_without_the_files_the_epoch_is_skipped_and_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_torchvision("torchvision.datasets").MNIST, "mirrors", [])
-    assert epoch.main(Options(data=tmp_path, rounds=1)).startswith("  skipped: the MNIST files are neither readable")
+    assert epoch.main(Options(data=tmp_path, rounds=1)).startswith("  skipped: the MNIST files are not readable")
 
 
 @pytest.mark.parametrize(("share", "value"), [(0.0, 1), (0.2, 1), (0.21, 2), (0.5, 3), (0.99, 5), (1.0, 5)])

@@ -80,7 +80,7 @@ def test_a_missing_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_damaged_file_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = kept("regressor", tmp_path, record=False)
     path.write_bytes(path.read_bytes()[:500])
-    assert "regressor.pt is no state_dict file" in refused(["regressor", str(path)], capsys)
+    assert "regressor.pt is not a state_dict file" in refused(["regressor", str(path)], capsys)
 
 
 def test_a_record_of_other_hyperparameters_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -99,7 +99,7 @@ def test_missing_data_are_named(
 ) -> None:
     monkeypatch.setattr(import_torchvision("torchvision.datasets").MNIST, "mirrors", [])
     line = refused(["mnist", str(PRETRAINED / "mnist.pt"), "--data", str(tmp_path)], capsys)
-    assert "the MNIST files are neither readable" in line
+    assert "the MNIST files are not readable" in line
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,10 @@ from training import torchvision_shim
 
 
 def test_its_datasets_can_be_imported_in_a_fresh_interpreter_without_a_warning() -> None:
-    code = "from training.torchvision_shim import import_torchvision as load; print(load('torchvision.datasets').MNIST.__name__)"
+    code = (
+        "from training.torchvision_shim import import_torchvision as load\n"
+        "print(load('torchvision.datasets').MNIST.__name__)"
+    )
     command = [sys.executable, "-W", "error", "-c", code]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "MNIST\n", "")

@@ -1,1 +1,1 @@
-"""How a model is fitted: data, recipes, the epoch loop and the command line."""
+"""Training: datasets, recipes, the epoch loop and the command line."""

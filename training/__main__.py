@@ -2,7 +2,7 @@
 python -m training compare regressor --vary optimizer=sgd,adam --lr 0.05 --plot curves.png
 python -m training evaluate mnist models/pretrained/mnist.pt
 
-Fits a model, writes its checkpoint, and prints where it lies and how good it is. Add `--help` to learn what can be set.
+Train a model, write its checkpoint, and print its path and metrics. `--help` lists all options.
 """
 
 import json
@@ -29,7 +29,7 @@ _DATA_HELP = "folder of datasets (TORCHLOOP_DATA, else data)"
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """The exit status: 0, 1 where the run failed, 130 where Ctrl-C ended it. Words it cannot take exit with 2."""
+    """Run the command. Exit status: 0 for success, 1 if the run failed, 2 for wrong arguments, 130 after Ctrl-C."""
     parser = _parser()
     options = parser.parse_args(words)
     if options.schemas:
@@ -59,7 +59,7 @@ def _parser() -> Parser:
     if "compare" not in recipes():
         _add_comparison(models.add_parser("compare", help="fit a model with several values of one hyperparameter"))
     if "evaluate" not in recipes():
-        _add_evaluation(models.add_parser("evaluate", help="print the figures of a checkpoint on its held-out data"))
+        _add_evaluation(models.add_parser("evaluate", help="print the metrics of a checkpoint on its held-out data"))
     return parser
 
 
@@ -78,15 +78,14 @@ def _add_comparison(parser: Parser) -> None:
         of_model.set_defaults(act=_compare)
         group = of_model.add_argument_group("comparison")
         group.add_argument("--vary", required=True, metavar="NAME=A,B,...", help="e.g. --vary optimizer=sgd,adam")
-        group.add_argument("--plot", type=_path_with(".png"), help="draw the curves of all runs into this .png file")
+        group.add_argument("--plot", type=_path_with(".png"), help="plot the curves of all runs into this .png file")
         _add_data(group)
 
 
 def _add_evaluation(parser: Parser) -> None:
     parser.description = (
-        "Print the figures of a checkpoint on the validation and test splits of the data that it was fitted to: of a "
-        "model with classes accuracy, mean negative log likelihood (loss), calibration error (15 bins), confusion "
-        "matrix and the recall of each class."
+        "Print the metrics of a checkpoint on the validation and test splits of its dataset. For classes: accuracy, "
+        "mean negative log likelihood (loss), calibration error (15 bins), confusion matrix and recall of each class."
     )
     parser.add_argument("name", choices=list(recipes()), metavar="MODEL", help=", ".join(recipes()))
     parser.add_argument(
@@ -109,9 +108,11 @@ def _add_paths(group: _ArgumentGroup) -> None:
         help="folder in which checkpoints/MODEL/DIGEST.pt is written (TORCHLOOP_STORE, else store)",
     )
     group.add_argument("--output", type=_path_with(".pt"), help="write the checkpoint to this .pt file instead")
-    group.add_argument("--register", action="store_true", help="make the checkpoint a version that can be promoted")
-    group.add_argument("--tensorboard", type=Path, metavar="DIR", help="write TensorBoard event files into this folder")
-    group.add_argument("--plot", type=_path_with(".png"), help="draw the run and its fit into this .png file")
+    group.add_argument(
+        "--register", action="store_true", help="register the checkpoint as a version that can be promoted"
+    )
+    group.add_argument("--tensorboard", type=Path, metavar="DIR", help="write TensorBoard event files to this folder")
+    group.add_argument("--plot", type=_path_with(".png"), help="plot the run and its fit into this .png file")
 
 
 def _add_data(group: _ArgumentGroup) -> None:
@@ -141,7 +142,7 @@ def _path_with(suffix: str) -> Callable[[str], Path]:
 
 
 def _preset(options: Namespace) -> tuple[str | None, Mapping[str, Any]]:
-    """The preset that was asked for, and what it sets."""
+    """Return the chosen preset, if any, and its hyperparameters."""
     chosen: str | None = getattr(options, "preset", None)
     return chosen, recipes()[options.name].presets[chosen] if chosen else {}
 
@@ -167,7 +168,7 @@ def _train(options: Namespace) -> None:
                 event_file.add(progress)
             show(progress)
 
-        with heeding_ctrl_c(report) as told, closing(event_file) if event_file else nullcontext():
+        with heeding_ctrl_c(report) as stoppable, closing(event_file) if event_file else nullcontext():
             outcome = run(
                 name,
                 recipe,
@@ -175,7 +176,7 @@ def _train(options: Namespace) -> None:
                 data=options.data,
                 folder=folder,
                 file=file,
-                report=told,
+                report=stoppable,
                 command=command,
                 device=options.device,
             )
@@ -224,14 +225,14 @@ def _say_figures(metrics: Mapping[str, float]) -> None:
 
 
 def _register(name: str, path: Path, store: Path) -> None:
-    """By the service's own command, in a process of its own: training never imports the service."""
+    """Run the service's register command in a subprocess, because training must not import the service."""
     command = [sys.executable, "-m", "service.register", name, str(path)]
     if subprocess.run(command, env={**os.environ, "TORCHLOOP_STORE": str(store)}, check=False).returncode:
-        raise TrainingError("the checkpoint was written, but could not be registered")
+        raise TrainingError("the checkpoint was written but not registered")
 
 
 def _schemas() -> str:
-    """What the web process, which must not import training, asks in a process of its own."""
+    """Describe all recipes as JSON. The web process, which must not import training, runs this in a subprocess."""
     return json.dumps(
         {
             name: {

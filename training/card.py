@@ -1,6 +1,6 @@
-"""python -m training.card: docs/models/NAME.md, the card of each shipped checkpoint, and its picture.
+"""python -m training.card: write the model card docs/models/NAME.md of each shipped checkpoint, and its picture.
 
-Every figure is taken from the checkpoint's record, or measured on the file here and now; nothing is typed.
+All figures come from the checkpoint's record or are measured on the file.
 """
 
 import argparse
@@ -30,14 +30,14 @@ from training.run import reopened
 
 _FOLDER = Path(__file__).parents[1] / "docs" / "models"
 _PICTURES = 300  # of each kind, from the first test digits
-_WORST = 10  # confusions that are listed
+_WORST = 10  # most frequent confusions in the card
 _ABOUT_DATA = MappingProxyType(
     {"mnist": data.mnist, "digits": data.digits, "parabola": data.parabola, "clouds": data.clouds},
 )
 
 
 def main() -> int:
-    """The exit status: 1 where the data of a checkpoint are missing."""
+    """Write all cards. The exit status is 1 if the dataset of a checkpoint is missing."""
     parser = argparse.ArgumentParser(prog="python -m training.card", description=__doc__)
     folder = os.environ.get("TORCHLOOP_DATA") or "data"
     parser.add_argument("--data", type=Path, default=Path(folder), help="folder of datasets")
@@ -55,7 +55,7 @@ def main() -> int:
 
 
 def write_card(name: str, data_folder: Path, folder: Path) -> Path:
-    """Measure the shipped checkpoint, write its card and picture. Raises TrainingError where the data are missing."""
+    """Measure the shipped checkpoint, write its card and picture. Raises TrainingError if the dataset is missing."""
     recipe: Recipe[Any] = recipes()[name]
     network, record, dataset = reopened(name, recipe, PRETRAINED / f"{name}.pt", data_folder)
     counts = metrics.confusion(network, dataset.test) if recipe.details else None
@@ -81,13 +81,13 @@ def _head(name: str, record: Record) -> str:
 
 Written by `python -m training.card` from the shipped checkpoint, `models/pretrained/{name}.pt`.
 
-![what it makes of its data]({name}.png)
+![the fit, or the confusion matrix]({name}.png)
 
 ## Data
 
 {about.split("Raises")[0].strip()}
 
-The training split is fitted, the validation split is chosen by; the test split is only looked at for the figures.
+The training split trains the network, the validation split is for choices, the test split only for these figures.
 
 ## Recipe
 
@@ -133,7 +133,7 @@ def _by_kind(network: nn.Module, dataset: Dataset) -> str:
 
 
 def accuracy_by_kind(network: nn.Module, samples: Tensor, targets: Tensor, *, seed: int = 0) -> Mapping[str, float]:
-    """The share of right answers for pictures of each kind, made of samples uint8 (N, 1, 28, 28).
+    """Measure the accuracy on each kind of generated picture, made from samples uint8 (N, 1, 28, 28).
 
     A picture in which no ink is found counts as wrong.
     """
@@ -156,7 +156,7 @@ def _read(make: field_pictures.Maker, sample: Array, random: np.random.Generator
 
 
 def _by_range(network: nn.Module, dataset: Dataset) -> str:
-    """For a regressor of one number: the error in each fifth of the range, and beyond it."""
+    """Table for a regressor of one number: the error in each fifth of the range, and outputs outside it."""
     x, y = dataset.test.samples[:, 0], dataset.test.targets
     error = (metrics.outputs(network, dataset.test.samples) - y).square()[:, 0]
     edges = torch.linspace(x.min().item(), x.max().item(), 6).tolist()

@@ -1,4 +1,4 @@
-"""Fits the two-class classifier: `python -m training classifier`."""
+"""Recipe of the two-class classifier: `python -m training classifier`."""
 
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from training.report import plots
 
 
 class Config(PerceptronConfig):
-    """The defaults are 30 steps over all 200 points at once."""
+    """Defaults: 30 full-batch steps over 200 points."""
 
     epochs: Epochs = 30
     batch_size: BatchSize = 200
@@ -20,12 +20,12 @@ class Config(PerceptronConfig):
 
 
 def load(_config: Config, _folder: Path) -> Dataset:
-    """Two clouds of points; they are made up, not read."""
+    """Generate two clouds of points."""
     return data.clouds()
 
 
 def fit_network(network: nn.Module, dataset: Dataset, config: Config, report: Report) -> None:
-    """Cross entropy."""
+    """Minimise the cross entropy."""
     fit(
         network,
         dataset.train,

@@ -1,7 +1,7 @@
-"""Several runs of one recipe that differ in one hyperparameter, side by side.
+"""Compare runs of one recipe that differ in one hyperparameter.
 
-Every run has the same data, seed and, where their shapes are the same, start weights. Nothing is saved. The figures
-are those of the validation split: what is chosen by them may still be tried, once, on the test split.
+All runs use the same data and seed and, if the shapes are equal, the same initial weights. Nothing is saved. Metrics
+are measured on the validation split, so that the test split stays unused for the final evaluation.
 """
 
 import time
@@ -23,7 +23,7 @@ C = TypeVar("C", bound=Hyperparameters)
 
 @dataclass(kw_only=True)
 class Trial:
-    """One of the runs. `failure` says why it ended early; it has no metrics then."""
+    """One run of a comparison. If it failed, `failure` is the reason and `metrics` is empty."""
 
     label: str
     history: list[Progress] = field(default_factory=list)
@@ -38,9 +38,9 @@ def variants(
     values: Mapping[str, Any],
     preset: Mapping[str, Any] | None = None,
 ) -> tuple[str, dict[str, C]]:
-    """`optimizer=sgd,adam` -> the hyperparameter's name, and the Config of each of its values.
+    """Parse `optimizer=sgd,adam`: the hyperparameter's name, and a Config for each of its values.
 
-    A value of several numbers is written with spaces: `betas=0.9 0.99,0.8 0.9`. Raises ValueError, saying what to type.
+    The numbers of a tuple are separated by spaces: `betas=0.9 0.99,0.8 0.9`. Raises ValueError with a valid example.
     """
     name, _, listed = varied.partition("=")
     name = name.strip().removeprefix("--").replace("-", "_")
@@ -48,7 +48,7 @@ def variants(
     if name not in known:
         raise ValueError(f"--vary {varied}: there is no hyperparameter {name!r}; there are {', '.join(known)}")
     if name in values:
-        raise ValueError(f"--vary {varied}: {name} is also set by its own flag; leave one of the two out")
+        raise ValueError(f"--vary {varied}: {name} is also set by its own flag; remove one of the two")
     words = list(dict.fromkeys(word.strip() for word in listed.split(",") if word.strip()))
     if len(words) < 2:
         example = ",".join(_examples(known[name]))
@@ -64,7 +64,7 @@ def _typed(word: str, schema: Mapping[str, Any]) -> object:
 
 
 def _examples(schema: Mapping[str, Any]) -> Sequence[str]:
-    """Two values that the field may take."""
+    """Two valid values of the field."""
     if "enum" in schema:
         return list(map(str, schema["enum"][:2]))
     usual = schema["default"]
@@ -84,18 +84,18 @@ def compare(
     *,
     device: str,
 ) -> list[Trial]:
-    """Fit them one after the other; `tell` is told of each when it is over.
+    """Run all configs in turn; call `tell` after each run.
 
-    Raises TrainingError where the data are missing, or every run fails.
+    Raises TrainingError if the dataset is missing or every run fails.
     """
-    make_optimizer(nn.Linear(1, 1), Hyperparameters())  # the first one of a process imports for seconds
+    make_optimizer(nn.Linear(1, 1), Hyperparameters())  # the first optimizer of a process takes seconds to import
     trials = []
     for label, config in configs.items():
         trial = _tried(name, recipe, config, data, label, device)
         trials.append(trial)
         tell(trial)
     if all(trial.failure for trial in trials):
-        raise TrainingError(f"every run failed; the last one because {trials[-1].failure}")
+        raise TrainingError(f"every run failed; the last one: {trials[-1].failure}")
     return trials
 
 
@@ -116,7 +116,7 @@ def _tried(name: str, recipe: Recipe[C], config: C, data: Path, label: str, devi
 
 
 def table(varied: str, trials: Sequence[Trial]) -> str:
-    """A line a run, in the order in which they were typed."""
+    """Format the trials as a table, one row per run in the given order."""
     keys = list(dict.fromkeys(key for trial in trials for key in trial.metrics))
     rows = [[varied, "final loss", *(f"validation {key}" for key in keys), "seconds"]]
     for trial in trials:

@@ -1,6 +1,6 @@
-"""Datasets and their splits: raw tensors as the networks take them, the same in every run whatever its seed.
+"""Datasets and their splits, as raw input tensors. They do not depend on the seed of the run.
 
-Nothing is normalised here: all scaling lies in the networks.
+Nothing is normalised here: scaling is part of the networks.
 """
 
 from dataclasses import replace
@@ -13,14 +13,14 @@ from training.recipe import Dataset, Split, TrainingError
 from training.torchvision_shim import import_torchvision
 
 _VALIDATION = 5_000  # of the 60,000 training images of MNIST, the last
-_HELD_OUT = 5_000  # points in each held-out split of the made-up data: their noise moves no figure's second digit
+_HELD_OUT = 5_000  # points in each generated held-out split: enough for two stable digits in every metric
 
 
 def mnist(folder: Path) -> Dataset:
     """MNIST, uint8 (N, 1, 28, 28) and int64 (N,): 55,000 to train, 5,000 to choose by, 10,000 to test.
 
-    Reads `folder`/MNIST/raw, which may be read-only; torchvision downloads the files where they are missing.
-    Raises TrainingError where that fails.
+    Reads `folder`/MNIST/raw, which may be read-only; torchvision downloads the files if they are missing.
+    Raises TrainingError if that fails.
     """
     fitted, test = _read_mnist(folder, train=True), _read_mnist(folder, train=False)
     return Dataset(
@@ -78,7 +78,7 @@ def clouds() -> Dataset:
 
 
 def limited(dataset: Dataset, limit: int | None) -> Dataset:
-    """The dataset with only the first `limit` training samples; None: all of them."""
+    """Keep only the first `limit` training samples; None keeps all."""
     train = dataset.train
     return replace(dataset, train=Split(train.samples[:limit], train.targets[:limit]))
 
@@ -86,18 +86,18 @@ def limited(dataset: Dataset, limit: int | None) -> Dataset:
 def _read_mnist(folder: Path, *, train: bool) -> Split:
     source = import_torchvision("torchvision.datasets").MNIST
     try:
-        images = source(folder, train=train, download=True)  # downloads nothing that is there
+        images = source(folder, train=train, download=True)  # skips files that exist
     except (RuntimeError, OSError, ValueError, AssertionError) as err:
         raise TrainingError(
-            "the MNIST files are neither readable in the data folder nor could they be downloaded: put the four "
+            "the MNIST files are not readable in the data folder and could not be downloaded: put the four "
             "train-*-ubyte and t10k-*-ubyte files into MNIST/raw of the data folder (TORCHLOOP_DATA or --data), "
-            'or train on the digits that come with scikit-learn (--dataset digits; of a job, "dataset": "digits")',
+            'or train on the digits that come with scikit-learn (--dataset digits; in a job, "dataset": "digits")',
         ) from err
     return Split(images.data[:, None].contiguous(), images.targets)
 
 
 def _as_mnist(ink: Tensor) -> Tensor:
-    """(N, 1, 8, 8) of 0..16 -> uint8 (N, 1, 28, 28) of 0..255."""
+    """Scale and pad: (N, 1, 8, 8) of 0..16 -> uint8 (N, 1, 28, 28) of 0..255."""
     grey = torch.nn.functional.interpolate(ink.float() * (255 / 16), size=(20, 20), mode="bilinear")
     return torch.nn.functional.pad(grey.round().to(torch.uint8), (4, 4, 4, 4))
 
@@ -107,7 +107,7 @@ def _on_parabola(x: Tensor, *, seed: int) -> Split:
 
 
 def _two_clouds(points: int, *, seed: int) -> Split:
-    """`points` of each label."""
+    """Generate `points` samples of each label."""
     targets = torch.arange(2).repeat_interleave(points)
     centres = torch.tensor([[2.0, 2.0], [-2.0, -2.0]])
     return Split(centres[targets] + torch.randn(2 * points, 2, generator=_seeded(seed)), targets)

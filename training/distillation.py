@@ -1,7 +1,7 @@
-"""Distillation: a larger network learns first, and the small one then learns from its judgement.
+"""Knowledge distillation: train a larger network, the teacher, then train the small one on the teacher's logits.
 
-The larger one, the teacher, says how much each picture looks like each digit, which tells more than the one label does
-(Hinton, Vinyals, Dean: Distilling the Knowledge in a Neural Network, 2015). It is fitted, asked and thrown away.
+The logits carry more information than the label: how similar a picture is to each digit (Hinton, Vinyals, Dean:
+Distilling the Knowledge in a Neural Network, 2015). The teacher is not kept.
 """
 
 from functools import partial
@@ -15,12 +15,12 @@ from training.fitting.randomness import own_random_numbers
 from training.loop import Loss
 from training.recipe import Split
 
-_BATCH = 500  # samples that are moved and judged at once
-_SEED_OF_COPIES = 1_000_003  # apart from what the epochs draw
+_BATCH = 500  # samples per forward pass of the teacher
+_SEED_OF_COPIES = 1_000_003  # offset, so that copies and epochs use different random numbers
 
 
 class Teacher(nn.Module):
-    """uint8 (N, 1, 28, 28) -> logits (N, 10). 242,378 parameters: eight times those of the network that ships."""
+    """Teacher CNN: uint8 (N, 1, 28, 28) -> logits (N, 10). 242,378 parameters, eight times those of MnistCNN."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ def _block(inputs: int, outputs: int) -> list[nn.Module]:
 
 
 def new_teacher(seed: int) -> Teacher:
-    """A teacher with start weights of that seed; the global random numbers stay as they were."""
+    """Build a teacher with initial weights from `seed`; the global random state is restored."""
     with own_random_numbers(seed):
         return convert_conv2d_weight_memory_format(Teacher(), torch.channels_last)
 
@@ -63,9 +63,9 @@ def judged(
     seed: int,
     mixed: bool = False,
 ) -> Split:
-    """The training samples and `copies` augmented copies of each, with the teacher's logits, float32, for targets.
+    """Label the training samples and `copies` augmented copies of each with the teacher's logits, float32.
 
-    They are made once, not anew in each epoch: the teacher's forward passes would cost more than the fit itself.
+    This is done once, not in each epoch: the teacher's forward passes would cost more than the fit itself.
     """
     generator = torch.Generator().manual_seed(seed + _SEED_OF_COPIES)
     parts = [train.samples]
@@ -79,9 +79,9 @@ def judged(
 
 
 def softened_loss(temperature: float) -> Loss:
-    """Logits, the teacher's logits -> how far the softened probabilities are apart, in nats.
+    """Distillation loss: KL divergence of the probabilities at `temperature`, in nats.
 
-    Times the square of the temperature, which keeps the gradients' size independent of it.
+    Multiplied by the squared temperature, so that the gradients' magnitude does not depend on it.
     """
     return partial(_divergence, temperature)
 

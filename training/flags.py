@@ -1,4 +1,4 @@
-"""A recipe's hyperparameters as flags of a command line, drawn from the fields of its Config alone."""
+"""Command-line flags for a recipe's hyperparameters, generated from the fields of its Config."""
 
 import argparse
 import shlex
@@ -19,12 +19,12 @@ class Parser(argparse.ArgumentParser):
         super().__init__(**options, allow_abbrev=False)
 
     def error(self, message: str) -> NoReturn:
-        """Exit with 2."""
+        """Print the message and exit with status 2."""
         self.exit(2, f"{self.prog}: {message} (see --help)\n")
 
 
 def add_flags(group: argparse._ArgumentGroup, config: type[Hyperparameters]) -> None:
-    """One flag a field. Values stay the strings that were typed: `read_config` judges them all."""
+    """Add one flag per field. Values stay strings: `read_config` validates them."""
     for name, schema in properties(config).items():
         text = f"{schema['description']} (default {shown(schema['default'])})".replace("%", "%%")
         if schema.get("type") == "boolean":
@@ -35,16 +35,16 @@ def add_flags(group: argparse._ArgumentGroup, config: type[Hyperparameters]) -> 
 
 
 def add_presets(group: argparse._ArgumentGroup, presets: Mapping[str, Mapping[str, Any]]) -> None:
-    """`--preset NAME`, with what each sets."""
+    """Add `--preset NAME`, with the values of each preset in its help text."""
     said = "; ".join(f"{name} is {' '.join(_words(values))}" for name, values in presets.items())
-    text = f"hyperparameters that go together; a flag beside it goes first. {said}".replace("%", "%%")
+    text = f"named set of hyperparameters; other flags override it. {said}".replace("%", "%%")
     group.add_argument("--preset", choices=list(presets), help=text)
 
 
 def read_config(config: type[C], values: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> C:
-    """The Config with these values in place of the preset's and its defaults.
+    """Build the Config: `values` override the preset, and the preset overrides the defaults.
 
-    Raises ValueError, naming the flag and its bounds.
+    Raises ValueError with the flag and its bounds.
     """
     known = properties(config)
     given = {name: values[name] for name in known if name in values}
@@ -61,9 +61,9 @@ def command_line(
     preset: str | None = None,
     values: Mapping[str, Any] | None = None,
 ) -> str:
-    """The command that does this run again, given the same data folder: every value that is not the default.
+    """Build the command that reproduces this run on the same data folder, with every value that is not the default.
 
-    With a preset, whose `values` these are, every value that is not the preset's.
+    With a preset, `values` are its hyperparameters, and only values that differ from them are included.
     """
     words = ["python", "-m", "training", name]
     words += ["--preset", preset] if preset else []
@@ -74,7 +74,7 @@ def command_line(
 
 
 def _words(values: Mapping[str, Any]) -> list[str]:
-    """The flags that set these values."""
+    """Format values as flags."""
     words: list[str] = []
     for field, value in values.items():
         words += [_flag(field, negated=value is False)]
@@ -83,7 +83,7 @@ def _words(values: Mapping[str, Any]) -> list[str]:
 
 
 def properties(config: type[Hyperparameters]) -> dict[str, dict[str, Any]]:
-    """Field -> its JSON schema."""
+    """Map fields to their JSON schemas."""
     known: dict[str, dict[str, Any]] = config.model_json_schema()["properties"]
     return known
 
@@ -93,7 +93,7 @@ def _flag(name: str, *, negated: bool = False) -> str:
 
 
 def shown(value: object) -> str:
-    """A value as it is typed after its flag."""
+    """Format a value as it is typed after its flag."""
     if isinstance(value, list | tuple):
         return " ".join(map(shown, value))
     if isinstance(value, bool):
@@ -102,7 +102,7 @@ def shown(value: object) -> str:
 
 
 def _allowed(schema: Mapping[str, Any]) -> str:
-    """The values that a field may take, in words: "an integer >= 1 and <= 10000"."""
+    """Describe the valid values of a field: "an integer >= 1 and <= 10000"."""
     if "anyOf" in schema:
         schema = next(choice for choice in schema["anyOf"] if choice["type"] != "null")
     if "enum" in schema:

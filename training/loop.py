@@ -1,7 +1,7 @@
-"""The epoch loop. A recipe may use it or bring its own.
+"""The training loop over epochs and batches. A recipe may use it or bring another one.
 
-All randomness comes from one generator seeded with `config.seed`: the same seed gives the same weights, bit for bit, on
-the same machine with the same number of threads, whatever else draws random numbers in the process.
+All randomness comes from one generator seeded with `config.seed`: the same seed gives bit-identical weights on the same
+machine with the same number of threads, even if other code in the process draws random numbers.
 """
 
 import math
@@ -18,14 +18,14 @@ from training.fitting.resume import Resumable, State
 from training.recipe import Hyperparameters, Progress, Report, Split, TrainingError
 
 Loss = Callable[[Tensor, Tensor], Tensor]  # outputs, targets -> the mean over the batch
-_MOST_STEPS = 50  # between two reports, so that a run can be cancelled soon
+_MOST_STEPS = 50  # between two reports, so that a run can be cancelled quickly
 
 
 @dataclass(kw_only=True)
 class Fitting:
-    """All that changes from step to step: from one such point the run goes on as if never interrupted.
+    """The mutable state of a run, from which it can be resumed exactly.
 
-    The learning rate is a function of `step`, and so has no state of its own. `losses` are those since the last report.
+    The learning rate is a function of `step` and needs no state. `losses` are those since the last report.
     """
 
     network: nn.Module
@@ -36,19 +36,19 @@ class Fitting:
     losses: list[float] = field(default_factory=list)
 
     def state(self) -> State:
-        """As it can be kept in a file."""
+        """Return the state for a resume point."""
         return {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "generator": self.generator.get_state(),
-            "default_generator": torch.get_rng_state(),  # for networks that draw numbers of their own, as dropout does
+            "default_generator": torch.get_rng_state(),  # for networks that use the global generator, e.g. dropout
             "epoch": self.epoch,
             "step": self.step,
             "losses": self.losses,
         }
 
     def go_on_from(self, state: State) -> None:
-        """The opposite of `state`."""
+        """Restore what `state` returned."""
         self.network.load_state_dict(state["network"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.generator.set_state(state["generator"])
@@ -69,12 +69,12 @@ def fit(
     num_workers: int = 0,
     mixed: bool = False,
 ) -> None:
-    """Fit the network in place; `mixed`: it computes in bfloat16, while its weights and the loss stay float32.
+    """Train the network in place. With `mixed` it computes in bfloat16; its weights and the loss stay float32.
 
-    A Resumable `report` is given a state to go on from after each epoch, and asked for the last one at the start.
-    `report` is told the mean loss since it was last told, and what `measure` says of the network, after every
-    `samples_per_report` samples, after 50 steps at most and after the last one; what it raises ends the run at once.
-    Raises TrainingError where the loss is no longer finite.
+    `report` is called with the mean loss since the last report and the metrics from `measure`: every
+    `samples_per_report` samples, at least every 50 steps, and after the last step. Its exceptions end the run.
+    If `report` is Resumable, the run starts from its saved state, if any, and saves its state after each epoch.
+    Raises TrainingError if the loss is no longer finite.
     """
     fitting = Fitting(
         network=network.train(),
@@ -105,12 +105,12 @@ def fit(
 
 
 def steps_of(samples: int, config: Hyperparameters) -> int:
-    """How many batches `fit` goes through."""
+    """Number of batches that `fit` trains on."""
     return config.epochs * math.ceil(samples / config.batch_size)
 
 
 def _step(fitting: Fitting, batch: Batch, loss: Loss, *, lr: float, mixed: bool) -> None:
-    """Move the weights by one batch and note its loss, that of the weights before."""
+    """Take one optimizer step, and record the loss of the batch before the step."""
     samples, targets = batch
     for group in fitting.optimizer.param_groups:
         group["lr"] = lr
@@ -127,7 +127,7 @@ def _step(fitting: Fitting, batch: Batch, loss: Loss, *, lr: float, mixed: bool)
 
 
 def _progress(fitting: Fitting, epochs: int, steps: int, metrics: Mapping[str, float]) -> Progress:
-    """Where the run is. Raises TrainingError where a metric is no longer finite."""
+    """Build the Progress. Raises TrainingError if a metric is no longer finite."""
     for name, value in metrics.items():
         if not math.isfinite(value):
             raise _diverged(fitting, name, fitting.optimizer.param_groups[0]["lr"])

@@ -1,15 +1,15 @@
-"""Figures of merit on a split."""
+"""Metrics on a split: accuracy, loss, calibration error, confusion matrix."""
 
 import torch
 from torch import Tensor, nn
 
 from training.recipe import Split
 
-_BATCH = 100  # samples at once: their activations stay in the cache, larger batches are slower
+_BATCH = 100  # samples per forward pass: their activations fit the CPU cache, larger batches are slower
 
 
 def outputs(network: nn.Module, samples: Tensor) -> Tensor:
-    """What the network puts out for the samples, in eval mode and without gradients; its mode is then as before."""
+    """Run the network on the samples in eval mode without gradients, then restore its mode."""
     training = network.training
     network.eval()
     with torch.inference_mode():
@@ -19,12 +19,12 @@ def outputs(network: nn.Module, samples: Tensor) -> Tensor:
 
 
 def accuracy(network: nn.Module, split: Split) -> float:
-    """The share of right answers, in 0..1. Targets are int64 (N,)."""
+    """Accuracy: the share of correct answers, in 0..1. Targets are int64 (N,)."""
     return (outputs(network, split.samples).argmax(dim=1) == split.targets).double().mean().item()
 
 
 def classification(network: nn.Module, split: Split) -> dict[str, float]:
-    """`accuracy`, a share in 0..1; `loss`, the mean negative log likelihood in nats; `calibration_error`.
+    """Compute `accuracy` (0..1), `loss` (mean negative log likelihood in nats) and `calibration_error`.
 
     Targets are int64 (N,).
     """
@@ -32,7 +32,7 @@ def classification(network: nn.Module, split: Split) -> dict[str, float]:
 
 
 def classification_by_class(network: nn.Module, split: Split) -> dict[str, float]:
-    """As `classification`, and `by_class` of the same answers."""
+    """Compute the metrics of `classification` and of `by_class`."""
     logits = outputs(network, split.samples)
     return _classified(logits, split.targets) | by_class(_counted(logits, split.targets))
 
@@ -46,19 +46,19 @@ def _classified(logits: Tensor, targets: Tensor) -> dict[str, float]:
 
 
 def calibration_error(probabilities: Tensor, targets: Tensor, *, bins: int = 15) -> float:
-    """How far, on average, the surety of the answers is from the share of them that is right, in 0..1.
+    """Expected calibration error (ECE, Guo et al. 2017), in 0..1: the mean gap between confidence and accuracy.
 
-    The answers are sorted by surety into bins of equal width and compared bin by bin (Guo et al. 2017: ECE).
+    Answers are grouped by confidence into bins of equal width, and compared bin by bin.
     """
     surety, answers = probabilities.double().max(dim=1)
     right = (answers == targets).double()
-    place = (surety * bins).ceil().long().clamp(1, bins) - 1  # as in the paper, a bin holds its upper end
+    place = (surety * bins).ceil().long().clamp(1, bins) - 1  # as in the paper, a bin includes its upper end
     gaps = torch.zeros(bins, dtype=torch.float64).index_add(0, place, (right - surety).cpu())
     return (gaps.abs().sum() / len(targets)).item()
 
 
 def confusion(network: nn.Module, split: Split) -> Tensor:
-    """int64 (classes, classes): how many samples of the class of the row were taken for that of the column."""
+    """Confusion matrix, int64 (classes, classes): a row for each true label, a column for each answer."""
     return _counted(outputs(network, split.samples), split.targets)
 
 
@@ -69,9 +69,7 @@ def _counted(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def by_class(counts: Tensor) -> dict[str, float]:
-    """Of a confusion matrix: `recall_3`, the share of the threes that were found; `confusion_3_5`, the threes taken for
-    fives, if any.
-    """
+    """Metrics of a confusion matrix: `recall_3`, the recall of threes; `confusion_3_5`, threes taken for fives."""
     found = counts.diagonal() / counts.sum(dim=1).clamp(min=1)
     figures = {f"recall_{label}": share.item() for label, share in enumerate(found)}
     wrong = (counts - counts.diagonal().diag()).double()
@@ -81,5 +79,5 @@ def by_class(counts: Tensor) -> dict[str, float]:
 
 
 def regression(network: nn.Module, split: Split) -> dict[str, float]:
-    """`mse`, the mean squared error. Targets are float32 (N, 1)."""
+    """Compute `mse`, the mean squared error. Targets are float32 (N, 1)."""
     return {"mse": nn.functional.mse_loss(outputs(network, split.samples), split.targets).item()}

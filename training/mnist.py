@@ -1,4 +1,4 @@
-"""Fits the MNIST CNN: `python -m training mnist`, or `--preset champion` for the one that ships."""
+"""Recipe of the MNIST CNN: `python -m training mnist`; `--preset champion` trains the shipped checkpoint."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -21,34 +21,36 @@ from training.recipe import Dataset, Hyperparameters, Recipe, Report, Schedule, 
 
 
 def _on_or_off(mixed: object) -> object:
-    """It was a boolean once."""
+    """Accept a boolean, the earlier type of `mixed`."""
     if isinstance(mixed, bool):
         return "on" if mixed else "off"
     return mixed
 
 
 class Config(Hyperparameters):
-    """The defaults are the quick run: one epoch of Adam."""
+    """Defaults: a quick run, one epoch of Adam."""
 
     # Of one epoch's runs (seeds 0 to 7) on the validation split: constant 0.9804 to 0.9856, linear 0.9806 to 0.9824,
     # cooldown 0.9844 to 0.9874.
     schedule: Schedule = "cooldown"
     dataset: Literal["mnist", "digits"] = Field("mnist", description="digits: the 1,797 built-in ones, no files needed")
-    augment: bool = Field(False, description="turn, scale and shift each picture a little, anew each epoch")
-    elastic: float = Field(0.0, ge=0, le=4, description="with augment: bend each picture, by so many pixels")
-    teacher_epochs: int = Field(0, ge=0, le=1_000, description="first fit a larger network, to learn from; 0: none")
-    copies: int = Field(0, ge=0, le=100, description="augmented copies of each picture that the teacher judges")
-    softness: float = Field(3.0, ge=1, le=100, description="temperature at which the teacher's judgement is compared")
+    augment: bool = Field(False, description="rotate, scale and shift each picture at random")
+    elastic: float = Field(0.0, ge=0, le=4, description="with augment: elastic distortion of each picture, in pixels")
+    teacher_epochs: int = Field(0, ge=0, le=1_000, description="distillation: epochs of a larger teacher; 0: none")
+    copies: int = Field(0, ge=0, le=100, description="with a teacher: augmented copies of each picture")
+    softness: float = Field(3.0, ge=1, le=100, description="with a teacher: temperature of the distillation loss")
     mixed: Annotated[Mixed, BeforeValidator(_on_or_off)] = Field(
         "auto",
-        description="compute in bfloat16; auto: where the processor has instructions for it",
+        description="compute in bfloat16; auto: if the processor has instructions for it",
     )
-    calibrate: bool = Field(False, description="then fit the logits' temperature to the validation split")
-    limit: int | None = Field(None, ge=1, description="use only the first so many training samples")
-    num_workers: int = Field(0, ge=0, le=16, description="processes that prepare batches; 0: none but this one")
+    calibrate: bool = Field(False, description="temperature scaling on the validation split after training")
+    limit: int | None = Field(None, ge=1, description="use only the first N training samples")
+    num_workers: int = Field(
+        0, ge=0, le=16, description="processes that prepare batches; 0: prepare them in the main process"
+    )
 
 
-# Epochs are passes over the copies too: 12 are 96 over the 55,000 pictures.
+# An epoch includes the copies: 12 epochs are 96 passes over the 55,000 pictures.
 CHAMPION: Mapping[str, Any] = {
     "epochs": 12,
     "batch_size": 128,
@@ -62,7 +64,11 @@ CHAMPION: Mapping[str, Any] = {
     "mixed": "on",
     "calibrate": True,
 }
-_TAUGHT: Mapping[str, Any] = {"lr": 0.004, "schedule": "one_cycle", "weight_decay": 0.05}  # what a teacher is fitted by
+_TAUGHT: Mapping[str, Any] = {
+    "lr": 0.004,
+    "schedule": "one_cycle",
+    "weight_decay": 0.05,
+}  # hyperparameters of the teacher
 
 
 def arguments(config: Config) -> dict[str, Any]:
@@ -76,7 +82,7 @@ def load(config: Config, folder: Path) -> Dataset:
 
 
 def fit_network(network: nn.Module, dataset: Dataset, config: Config, report: Report) -> None:
-    """Cross entropy with the labels, or the distance from a teacher's judgement. Accuracy on 250 validation images."""
+    """Train on the labels (cross entropy) or on a teacher's logits. Reports accuracy on 250 validation images."""
     if config.teacher_epochs:
         _learn_from_teacher(network, dataset, config, report)
     else:
@@ -86,7 +92,7 @@ def fit_network(network: nn.Module, dataset: Dataset, config: Config, report: Re
 
 
 def _learn_from_teacher(network: nn.Module, dataset: Dataset, config: Config, report: Report) -> None:
-    """Fit a teacher, let it judge every picture and its copies, and fit the network to what it says of them."""
+    """Distillation: train a teacher, then train the network on its logits for every picture and copy."""
     augment = _augmentation(config)
     lessons = config.model_copy(update={"epochs": config.teacher_epochs, **_TAUGHT})
     copies = config.copies if augment else 0
@@ -112,7 +118,7 @@ def _fit(
 ) -> None:
     watched = Split(dataset.validation.samples[:250], dataset.validation.targets[:250])
     fit(
-        convert_conv2d_weight_memory_format(network, torch.channels_last),  # pooling is several times as fast then
+        convert_conv2d_weight_memory_format(network, torch.channels_last),  # makes pooling several times as fast
         train,
         config,
         report,

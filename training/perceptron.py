@@ -1,4 +1,4 @@
-"""What the recipes of the two small models share: the hyperparameters of their network."""
+"""Hyperparameters shared by the recipes of the two perceptrons."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from training.recipe import Hyperparameters, Optimizer
 
 
 class PerceptronConfig(Hyperparameters):
-    """Linear - activation - Linear, fitted by plain gradient descent."""
+    """Linear - activation - Linear, trained by gradient descent."""
 
     optimizer: Optimizer = "sgd"
     hidden: int = Field(10, ge=1, le=1_000, description="width of the hidden layer")

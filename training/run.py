@@ -1,4 +1,4 @@
-"""One run of a recipe, from the seed to a checkpoint whose figures were measured on the file itself.
+"""Run a recipe: train, save the checkpoint, reload it and evaluate it.
 
 The command line and the training worker both call `run`.
 """
@@ -30,7 +30,7 @@ C = TypeVar("C", bound=Hyperparameters)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What a run leaves: the checkpoint at `path` and its record; the network, as reloaded, in eval mode."""
+    """Result of a run: the checkpoint at `path`, its record, and the reloaded network in eval mode."""
 
     path: Path
     record: Record
@@ -50,12 +50,12 @@ def run(
     command: str,
     device: str = "cpu",
 ) -> Outcome:
-    """Fit, save, reload that file, evaluate it on the held-out splits, and only then give it its name and record.
+    """Train, save, reload the file, evaluate it on the held-out splits, then rename it and write its record.
 
-    It is fitted on `device`, with the whole data set there, and evaluated on the CPU.
+    Trains on `device`, with the whole dataset there, and evaluates on the CPU.
 
-    The checkpoint is `folder`/`file`; without `file` it is named after its own digest, and so replaces no other.
-    However a run ends, a checkpoint with a record is whole and evaluated, and no draft is left behind.
+    The checkpoint is `folder`/`file`; without `file` it is named after its digest and replaces no other. A checkpoint
+    with a record is always complete and evaluated; the temporary file is removed even if the run fails.
     Raises TrainingError and whatever `report` raises.
     """
     _require_writable(folder, file)
@@ -82,7 +82,7 @@ def run(
 
 
 def _reloaded(record: Record, path: Path) -> nn.Module:
-    """The network as the service will load it."""
+    """Load the network as the service does."""
     try:
         with own_random_numbers():
             network, _ = load(record.model, specs()[record.model], path, record)
@@ -92,10 +92,10 @@ def _reloaded(record: Record, path: Path) -> nn.Module:
 
 
 def reopened(name: str, recipe: Recipe[C], path: Path, data: Path) -> tuple[nn.Module, Record, Dataset]:
-    """A checkpoint's network, on the CPU and in eval mode, its record, and the dataset that it was fitted to.
+    """Load a checkpoint's network, on the CPU and in eval mode, its record and its dataset.
 
-    Of a checkpoint without a record, the dataset is the recipe's default. Raises TrainingError where the checkpoint or
-    the data cannot be read.
+    Without a record, the dataset is the recipe's default. Raises TrainingError if the checkpoint or the data cannot be
+    read.
     """
     try:
         network, record = load(name, specs()[name], path)
@@ -108,7 +108,7 @@ def reopened(name: str, recipe: Recipe[C], path: Path, data: Path) -> tuple[nn.M
 
 
 def held_out_figures(recipe: Recipe[C], network: nn.Module, dataset: Dataset) -> dict[str, float]:
-    """The figures on the test split, and those on the validation split with `validation_` before their names."""
+    """Compute the metrics on the test split and, prefixed with `validation_`, on the validation split."""
     figures = (recipe.details or recipe.evaluate)(network, dataset.test)
     for key, value in recipe.evaluate(network, dataset.validation).items():
         figures[f"validation_{key}"] = value
@@ -118,7 +118,7 @@ def held_out_figures(recipe: Recipe[C], network: nn.Module, dataset: Dataset) ->
 
 
 def _require_writable(folder: Path, file: str | None) -> None:
-    """Find out before the fit, not after it, that nothing can be saved."""
+    """Raise TrainingError before training if the checkpoint cannot be saved."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
@@ -131,7 +131,7 @@ def _require_writable(folder: Path, file: str | None) -> None:
 
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
-    """A checkpoint's path under a hidden name, of which nothing is left afterwards."""
+    """Temporary path of a checkpoint, hidden in the folder and removed afterwards."""
     path = folder / f".{uuid4().hex}.pt"
     try:
         yield path
@@ -143,7 +143,7 @@ def _draft(folder: Path) -> Iterator[Path]:
 
 
 def _rename(draft: Path, path: Path) -> None:
-    """Give the draft its name. Nothing more is written here, so that a full disk leaves an older checkpoint whole."""
+    """Rename the draft. Nothing is written, so that a full disk cannot damage an older checkpoint."""
     draft.replace(path)
     record_path(draft).replace(record_path(path))
     sync_folder(path.parent)
@@ -151,5 +151,5 @@ def _rename(draft: Path, path: Path) -> None:
 
 def _unwritable(err: OSError) -> TrainingError:
     return TrainingError(
-        f"the checkpoint cannot be written ({err.strerror}): make room, or choose another place for it",
+        f"the checkpoint cannot be written ({err.strerror}): free some space or choose another folder",
     )

@@ -1,8 +1,8 @@
-"""torchvision beside a PyTorch that was built for another device.
+"""Import torchvision even if it was built for another device than PyTorch.
 
-`import torchvision` describes its own operators to PyTorch and stops with "operator torchvision::nms does not exist"
-where their compiled half cannot be loaded: the package for CUDA installed beside PyTorch for the CPU, say. We need its
-datasets only, which use no operator, so there the two names that it insists on are declared, with no code behind them.
+`import torchvision` fails with "operator torchvision::nms does not exist" if its compiled operators cannot be loaded,
+for example with torchvision for CUDA and PyTorch for the CPU. Only its datasets are used here, which need no operators:
+so the two missing names are declared without an implementation.
 """
 
 from importlib import import_module
@@ -10,12 +10,12 @@ from types import ModuleType
 
 import torch
 
-_OPERATORS = ("nms", "qnms")  # the two that torchvision/_meta_registrations.py describes unconditionally
+_OPERATORS = ("nms", "qnms")  # the two that torchvision/_meta_registrations.py registers unconditionally
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 
 
 def import_torchvision(module: str = "torchvision") -> ModuleType:
-    """That module of torchvision. Where the operators are there, nothing but the import happens."""
+    """Import a module of torchvision; declare the operators only if the import fails without them."""
     try:
         return import_module(module)
     except RuntimeError as err:

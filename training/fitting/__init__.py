@@ -1,1 +1,1 @@
-"""Parts of the training loop."""
+"""Parts of the training loop: batches, augmentation, optimizers, calibration, resume points."""

@@ -1,4 +1,4 @@
-"""Batches of one epoch: whole tensors taken by index, with no Python code per sample."""
+"""Batches of one epoch, indexed from whole tensors without Python code per sample."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 from training.recipe import Split
 
 Batch = tuple[Tensor, Tensor]
-Augment = Callable[[Tensor, torch.Generator], Tensor]  # samples -> as many samples of the same form
+Augment = Callable[[Tensor, torch.Generator], Tensor]  # samples -> samples of the same shape
 
 
 def batches(
@@ -22,10 +22,10 @@ def batches(
     augment: Augment | None = None,
     num_workers: int = 0,
 ) -> Iterator[Batch]:
-    """The samples and targets of one epoch, batch by batch; the last may be smaller.
+    """Iterate over the samples and targets of one epoch in batches; the last may be smaller.
 
-    `generator` is drawn from here and now, never while the batches are made: they are the same whoever prepares them,
-    this process or `num_workers` others.
+    All random numbers are drawn from `generator` before the first batch, so that the batches are the same for every
+    `num_workers`.
     """
     order = torch.randperm(len(split), generator=generator) if shuffle else torch.arange(len(split))
     parts = torch.split(order, batch_size)
@@ -39,7 +39,7 @@ def batches(
 
 @dataclass(frozen=True)
 class _Epoch(Dataset[Batch]):
-    """The plan of one epoch: `parts` holds the indices of each batch, `seeds` what its augmentation is drawn from."""
+    """The plan of one epoch: `parts` are the indices of each batch, `seeds` the seeds of its augmentation."""
 
     split: Split
     parts: Sequence[Tensor]

@@ -1,4 +1,4 @@
-"""Probabilities that keep their word: of the answers given with 0.9, nine in ten are right."""
+"""Temperature scaling (Guo et al.: On Calibration of Modern Neural Networks, 2017)."""
 
 import math
 
@@ -8,15 +8,15 @@ from torch import Tensor, nn
 from training.metrics import outputs
 from training.recipe import Split
 
-_RANGE = (0.01, 100.0)  # what logits may be multiplied by
+_RANGE = (0.01, 100.0)  # bounds of the factor for the logits
 _HALVINGS = 60
 
 
 def calibrate(network: nn.Module, validation: Split) -> float:
-    """Divide the network's logits, in its last Linear layer, by the temperature that fits the validation split best.
+    """Scale the weights of the last Linear layer by the temperature that minimises the validation loss.
 
-    Returns that temperature. No answer changes, only how sure it is (Guo et al.: On Calibration of Modern Neural
-    Networks, 2017). Raises ValueError where the network has no Linear layer.
+    Returns the temperature. Labels do not change, only probabilities. Raises ValueError if the network has no Linear
+    layer.
     """
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     if not linear:
@@ -29,9 +29,9 @@ def calibrate(network: nn.Module, validation: Split) -> float:
 
 
 def best_factor(logits: Tensor, targets: Tensor) -> float:
-    """What to multiply logits (N, classes) by for the least cross entropy with targets int64 (N,).
+    """Find the factor for logits (N, classes) that minimises the cross entropy with targets int64 (N,).
 
-    The cross entropy is convex in the factor: its slope is zero in one place only, which halving an interval finds.
+    The cross entropy is convex in the factor, so bisection finds the zero of its slope.
     """
     logits = logits.double()
     chosen = logits.gather(1, targets[:, None])[:, 0]

@@ -1,4 +1,4 @@
-"""How weights move: the update rules, and how the learning rate changes over a run."""
+"""Optimizers and learning rate schedules."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -9,9 +9,9 @@ from training.recipe import Hyperparameters, Schedule
 
 
 def make_optimizer(network: nn.Module, config: Hyperparameters) -> optim.Optimizer:
-    """The optimizer that `config` names, over all weights of the network.
+    """Build the optimizer named in `config` for all weights of the network.
 
-    `fused`: one operation for all weights instead of several for each; a tenth of a step of the small CNN.
+    `fused` updates all weights in one operation, which saves a tenth of a step of the small CNN.
     """
     weights, lr, decay = network.parameters(), config.lr, config.weight_decay
     match config.optimizer:
@@ -28,18 +28,18 @@ def make_optimizer(network: nn.Module, config: Hyperparameters) -> optim.Optimiz
 
 
 def lr_factor(schedule: Schedule, done: float) -> float:
-    """What `lr` is multiplied by when `done`, in [0, 1), is the share of the steps already taken."""
+    """Factor for `lr` after the fraction `done`, in [0, 1), of the steps."""
     return _FACTORS[schedule](done)
 
 
 def _one_cycle(done: float) -> float:
-    """Up from 1/25 in the first three tenths, then down to nothing (Smith, Topin: Super-Convergence, 2018)."""
+    """Rise from 1/25 over the first three tenths, then fall to 0 (Smith, Topin: Super-Convergence, 2018)."""
     rise, start = 0.3, 1 / 25
     return 1 - (1 - start) * _cosine(done / rise) if done < rise else _cosine((done - rise) / (1 - rise))
 
 
 def _cooldown(done: float) -> float:
-    """1, then down to nothing in the last fifth (Hägele et al.: Scaling Laws Beyond Fixed Training Durations, 2024)."""
+    """Stay at 1, fall to 0 over the last fifth (Hägele et al.: Scaling Laws Beyond Fixed Training Durations, 2024)."""
     return min(1.0, (1 - done) / 0.2)
 
 

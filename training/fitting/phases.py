@@ -1,4 +1,4 @@
-"""Runs of several fits, one after the other, told and resumed as one."""
+"""Combine several consecutive fits into one run, with common progress and resume points."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -9,10 +9,10 @@ from training.recipe import Progress, Report
 
 @dataclass(kw_only=True)
 class Stage:
-    """A Report for one fit of a run: it counts on from the fits before it, and keeps its state beside theirs.
+    """Report for one fit of a run: adds the steps of the other fits, and saves its state together with theirs.
 
-    before  the fit that was done before this one
-    epochs  of the fits before and after this one; `steps` likewise
+    before  the previous fit
+    epochs  number of epochs before and after this fit; `steps` likewise
     """
 
     report: Report
@@ -23,7 +23,7 @@ class Stage:
     last: Callable[[], State] | None = None
 
     def __call__(self, progress: Progress) -> None:
-        """Pass on where the whole run is."""
+        """Report the progress of the whole run."""
         whole = replace(
             progress,
             epoch=self.epochs[0] + progress.epoch,
@@ -34,7 +34,7 @@ class Stage:
         self.report(whole)
 
     def saved(self) -> State | None:
-        """What an earlier attempt kept of this fit."""
+        """State of this fit from an earlier attempt, or None."""
         if not isinstance(self.report, Resumable) or (states := self.report.saved()) is None:
             return None
         state: State | None = states.get(self.name)
@@ -43,7 +43,7 @@ class Stage:
         return state
 
     def save(self, state: Callable[[], State]) -> None:
-        """Keep it, with what the fits before came to."""
+        """Save the state, together with the final states of the previous fits."""
         self.last = state
         if isinstance(self.report, Resumable):
             self.report.save(self._states)

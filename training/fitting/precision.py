@@ -1,4 +1,4 @@
-"""Whether to compute in bfloat16: half the bits, and the exponents of float32, so that nothing need be scaled."""
+"""Mixed precision: choose whether to compute in bfloat16, which has the range of float32 and needs no loss scaling."""
 
 from typing import Literal
 
@@ -8,7 +8,7 @@ Mixed = Literal["auto", "on", "off"]
 
 
 def in_bfloat16(mixed: Mixed, device: torch.device) -> bool:
-    """What `mixed` comes to on a device; auto: where the processor has instructions for it, else it would be slower."""
+    """Resolve `mixed` for a device; auto: on if it has bfloat16 instructions, without which it would be slower."""
     if mixed != "auto":
         return mixed == "on"
     if device.type == "cuda":

@@ -8,7 +8,7 @@ import torch
 
 @contextmanager
 def own_random_numbers(seed: int = 0) -> Iterator[None]:
-    """Start weights are drawn from PyTorch's one global generator: seeded here, and as it was afterwards."""
+    """Seed PyTorch's global generator, which draws initial weights, and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         yield

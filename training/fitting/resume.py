@@ -1,4 +1,4 @@
-"""Resume points: the state of a run after an epoch, from which another process can go on as if nothing had happened."""
+"""Resume points: the saved state of a run after an epoch, from which another process can continue it exactly."""
 
 import io
 import pickle
@@ -13,26 +13,26 @@ from models.checkpoints.files import write_whole
 from training.recipe import Progress, TrainingError
 
 State = Mapping[str, Any]  # tensors, numbers, strings, and lists and dicts of them
-_EVERY_S = 1.0  # short epochs do not each wait for the disk
+_EVERY_S = 1.0  # limits disk writes in runs with short epochs
 
 
 @runtime_checkable
 class Resumable(Protocol):
-    """A Report that keeps a state for the run to go on from."""
+    """A Report that saves states to resume the run from."""
 
     def __call__(self, progress: Progress) -> None: ...
 
     def saved(self) -> State | None:
-        """What an earlier attempt at this run kept last."""
+        """Last state that an earlier attempt at this run saved, or None."""
 
     def save(self, state: Callable[[], State]) -> None:
-        """Keep this state, if it is time to."""
+        """Save the state if the last save is old enough."""
 
 
 class ResumePoints:
-    """A Report with a file for each attempt at a job: `folder`/resume-ATTEMPT.pt.
+    """A Report with one file per attempt at a job: `folder`/resume-ATTEMPT.pt.
 
-    A worker that froze, and woke when another had taken over, can still write, but only to the file of its own attempt.
+    A worker that lost its lease while it was frozen can still write, but only to the file of its attempt.
     """
 
     def __init__(self, folder: Path, attempt: int, tell: Callable[[Progress], None], every_s: float = _EVERY_S) -> None:
@@ -43,11 +43,11 @@ class ResumePoints:
         self._written_at = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
-        """Pass on where the run is."""
+        """Forward the progress."""
         self._tell(progress)
 
     def saved(self) -> State | None:
-        """The point of the latest attempt that left a whole one; None: begin at the beginning."""
+        """State of the latest attempt with a readable file; None: start from the beginning."""
         for attempt in range(self._attempt, 0, -1):
             try:
                 content = self._path(attempt).read_bytes()
@@ -58,7 +58,7 @@ class ResumePoints:
         return None
 
     def save(self, state: Callable[[], State]) -> None:
-        """Write the point, whole or not at all, unless the last one is younger than `every_s`."""
+        """Write the state atomically, unless the last one is younger than `every_s`."""
         if time.monotonic() - self._written_at < self._every_s:
             return
         buffer = io.BytesIO()
@@ -66,7 +66,9 @@ class ResumePoints:
         try:
             write_whole(buffer.getvalue(), self._path(self._attempt))
         except OSError as err:
-            raise TrainingError(f"the resume point cannot be written ({err.strerror}): make room in the store") from err
+            raise TrainingError(
+                f"the resume point cannot be written ({err.strerror}): free some space in the store"
+            ) from err
         self._written_at = time.monotonic()
 
     def _path(self, attempt: int) -> Path:

@@ -1,4 +1,4 @@
-"""How a run shows itself: a bar on a terminal, plain lines everywhere else."""
+"""Progress output: a progress bar on a terminal, plain lines otherwise."""
 
 import signal
 import sys
@@ -12,12 +12,12 @@ _BY_CLASS = ("recall_", "confusion_")
 
 
 def figures(values: Mapping[str, float]) -> str:
-    """`accuracy 0.9912  loss 0.02801`; those of single classes are left to `confusions`."""
+    """Format metrics as `accuracy 0.9912  loss 0.02801`, without metrics of single classes (see `confusions`)."""
     return "  ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.startswith(_BY_CLASS))
 
 
 def confusions(values: Mapping[str, float]) -> str:
-    """The confusion matrix and the recall of each class, from figures as `metrics.by_class` names them."""
+    """Format the confusion matrix and the recall of each class from the metrics of `metrics.by_class`."""
     labels = [name.removeprefix("recall_") for name in values if name.startswith("recall_")]
     rows = []
     for row in labels:
@@ -28,14 +28,14 @@ def confusions(values: Mapping[str, float]) -> str:
 
 
 def say(text: str) -> None:
-    """A line on the standard output, now."""
+    """Print a line to standard output and flush it."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
 @contextmanager
 def shown_progress() -> Iterator[Report]:
-    """A Report that shows the run."""
+    """Report that prints the progress."""
     if sys.stdout.isatty():
         with _bar() as report:
             yield report
@@ -45,7 +45,7 @@ def shown_progress() -> Iterator[Report]:
 
 @contextmanager
 def heeding_ctrl_c(report: Report) -> Iterator[Report]:
-    """`report`, which ends the run once Ctrl-C was pressed: an exception raised while a destructor runs is dropped."""
+    """Make `report` end the run after Ctrl-C: a KeyboardInterrupt raised during a destructor would be lost."""
     pressed = False
 
     def press(*_: object) -> None:
@@ -66,7 +66,7 @@ def heeding_ctrl_c(report: Report) -> Iterator[Report]:
 
 
 def lines(write: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> Report:
-    """A Report that writes a line for each tenth of the run, and every five seconds of a slow one."""
+    """Report that writes a line for each tenth of the run, at least every five seconds."""
     tenth, last = 0, now()
 
     def report(progress: Progress) -> None:

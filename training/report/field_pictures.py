@@ -1,6 +1,6 @@
-"""Pictures of digits as people send them, made from samples in MNIST's form: to measure how well they are read.
+"""Generate realistic pictures of digits (photos, scans, drawings) from MNIST samples, to test the normalisation.
 
-Each maker takes ink, uint8 (28, 28), and a random generator, from which it draws everything that varies.
+Each maker takes ink, uint8 (28, 28), and a random generator for everything that varies.
 """
 
 import io
@@ -12,7 +12,7 @@ from PIL import ExifTags, Image, ImageFilter
 from models.spec import Array
 
 Maker = Callable[[Array, np.random.Generator], Image.Image]
-# EXIF orientation -> what the camera did to the upright picture, which the orientation tells how to undo
+# EXIF orientation -> transformation of the upright picture, which the orientation undoes
 _HELD = {
     1: None,
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -36,7 +36,7 @@ def inverted(ink: Array, _random: np.random.Generator) -> Image.Image:
 
 
 def canvas(ink: Array, random: np.random.Generator) -> Image.Image:
-    """A black or dark pen on a transparent canvas, as drawing pages send it."""
+    """A black or dark pen on a transparent canvas, as from a drawing page."""
     side = int(random.integers(28, 400))
     field = Image.new("L", (side, side))
     size = max(28, int(side * random.uniform(0.5, 1.0)))
@@ -79,7 +79,7 @@ def cream(ink: Array, random: np.random.Generator) -> Image.Image:
 
 
 def photo(ink: Array, random: np.random.Generator) -> Image.Image:
-    """A photographed page: uneven light, turned, blurred, noisy, as JPEG."""
+    """A photographed page: uneven light, rotated, blurred, noisy, as JPEG."""
     width, height = (int(side) for side in random.integers(300, 1200, 2))
     size = int(min(width, height) * random.uniform(0.25, 0.75))
     cover = _cover(ink, (width, height), size, random, angle=random.uniform(-12, 12))
@@ -94,7 +94,7 @@ def photo(ink: Array, random: np.random.Generator) -> Image.Image:
 
 
 def on_table(ink: Array, random: np.random.Generator) -> Image.Image:
-    """A page with a few specks of dust, lying askew on a darker table, as JPEG."""
+    """A page with a few specks of dust, at an angle on a darker table, as JPEG."""
     width, height = (int(side) for side in random.integers(300, 700, 2))
     size = int(min(width, height) * random.uniform(0.3, 0.7))
     cover = _cover(ink, (width, height), size, random)
@@ -110,15 +110,15 @@ def on_table(ink: Array, random: np.random.Generator) -> Image.Image:
 
 
 def exif(ink: Array, random: np.random.Generator) -> Image.Image:
-    """A JPEG of a page that was held in any of the eight ways, and says so."""
+    """A JPEG of a page with one of the eight EXIF orientations."""
     orientation = int(random.integers(1, 9))
     width, height = (int(side) for side in random.integers(200, 700, 2))
     cover = _cover(ink, (width, height), int(min(width, height) * random.uniform(0.3, 0.9)), random)
     page = Image.fromarray((240 * (1 - cover) + 30 * cover).astype(np.uint8)).convert("RGB")
     turn = _HELD[orientation]
-    told = Image.Exif()
-    told[ExifTags.Base.Orientation] = orientation
-    return _jpeg(page if turn is None else page.transpose(turn), int(random.integers(50, 96)), exif=told)
+    tags = Image.Exif()
+    tags[ExifTags.Base.Orientation] = orientation
+    return _jpeg(page if turn is None else page.transpose(turn), int(random.integers(50, 96)), exif=tags)
 
 
 KINDS: Mapping[str, Maker] = {
@@ -139,12 +139,12 @@ def _scaled(ink: Array, size: int) -> Image.Image:
 
 
 def _place(random: np.random.Generator, page: tuple[int, int], size: int) -> tuple[int, int]:
-    """Where the digit's upper left corner comes, (x, y)."""
+    """Random position of the digit's upper left corner, (x, y)."""
     return int(random.integers(page[0] - size + 1)), int(random.integers(page[1] - size + 1))
 
 
 def _cover(ink: Array, page: tuple[int, int], size: int, random: np.random.Generator, *, angle: float = 0.0) -> Array:
-    """The share of each pixel that ink covers, float64 (height, width)."""
+    """Ink coverage of each pixel, float64 (height, width) in 0..1."""
     layer = Image.new("L", page)
     digit = _scaled(ink, size).rotate(angle, Image.Resampling.BICUBIC, expand=False)
     layer.paste(digit, _place(random, page, size))
@@ -153,7 +153,7 @@ def _cover(ink: Array, page: tuple[int, int], size: int, random: np.random.Gener
 
 
 def _light(page: tuple[int, int], random: np.random.Generator) -> Array:
-    """Brightness of each place in 0.35..1: a slope in any direction, and often the soft edge of a shadow."""
+    """Brightness of each pixel in 0.35..1: a gradient in a random direction, often with the soft edge of a shadow."""
     x, y = np.linspace(-1, 1, page[0])[None, :], np.linspace(-1, 1, page[1])[:, None]
     turn, depth = random.uniform(0, 2 * np.pi), random.uniform(0, 0.45)
     slope = 1 - depth * (1 + (np.cos(turn) * x + np.sin(turn) * y) / np.sqrt(2)) / 2

@@ -16,7 +16,7 @@ _PLOT_EVERY_S = 2.0
 
 
 class LivePlot:
-    """The job's plot, drawn anew now and then while it runs. A plot that cannot be written stops no job."""
+    """The plot of a job, updated every two seconds while it runs. Errors in writing it are ignored."""
 
     def __init__(self, order: Order, recipe: Recipe[Any], path: Path) -> None:
         self._title = f"{order['model']}, job {order['job'][:8]}"
@@ -26,7 +26,7 @@ class LivePlot:
         self._drawn_at = 0.0
 
     def add(self, progress: Progress) -> None:
-        while self._points and self._points[-1].step >= progress.step:  # a resumed run tells some again
+        while self._points and self._points[-1].step >= progress.step:  # a resumed run repeats some points
             self._points.pop()
         self._points.append(progress)
         if time.monotonic() - self._drawn_at > _PLOT_EVERY_S:
@@ -34,7 +34,7 @@ class LivePlot:
 
     @contextlib.contextmanager
     def whole_if_it_fails(self) -> Iterator[None]:
-        """Draw also the points since the plot was drawn last, where the run ends in a TrainingError."""
+        """Draw the latest points too if the run ends in a TrainingError."""
         try:
             yield
         except TrainingError:

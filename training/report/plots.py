@@ -1,6 +1,6 @@
-"""Pictures of a run: loss and metric over the steps, and what the network makes of its data.
+"""Plots of a run: loss and metric over the steps, and the fit or the decision regions.
 
-Colours after Okabe and Ito, which all eyes tell apart; classes differ in shape as well.
+Colours by Okabe and Ito, for colour-blind readers too; classes also differ in their markers.
 """
 
 import io
@@ -19,12 +19,12 @@ from training.compare import Trial
 from training.metrics import outputs
 from training.recipe import Dataset, Progress, Recipe, TrainingError
 
-if TYPE_CHECKING:  # imported where it is used: it takes half a second
+if TYPE_CHECKING:  # imported lazily: it takes half a second
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 _BLUE, _GREEN, _RED, _GREY = "#0072B2", "#009E73", "#D55E00", "#555555"
-_PALE_BLUE, _PALE_RED = "#8CBFDE", "#EDB388"  # the classes' colours as a ground on which their points stand out
+_PALE_BLUE, _PALE_RED = "#8CBFDE", "#EDB388"  # the classes' colours as a background for their points
 DPI = 150
 _COLOURS = (_BLUE, _RED, _GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
 _DASHES = ("-", "--", "-.", ":")
@@ -37,7 +37,7 @@ def draw(
     network: nn.Module | None = None,
     dataset: Dataset | None = None,
 ) -> "Figure":
-    """The curves of a run and, where the recipe has one and the run is over, the picture of its fit, side by side."""
+    """Plot the curves of a run and, if the recipe has a plot and the run is over, its fit next to them."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     picture = None
@@ -48,11 +48,11 @@ def draw(
     figure.suptitle(title, fontsize="large", fontweight="bold")
     loss, metric, *rest = figure.subplots(1, panels)
     _curve(loss, [(point.step, point.loss) for point in history], name="training loss", colour=_BLUE, log=True)
-    loss.set(title="Training loss, mean since the point before", ylabel=recipe.loss)
+    loss.set(title="Training loss, mean since the previous point", ylabel=recipe.loss)
     measured = [(point.step, point.metrics[recipe.metric]) for point in history if recipe.metric in point.metrics]
     name = f"validation {recipe.metric}"
     _curve(metric, measured, name=name, colour=_GREEN, log=not recipe.higher_is_better)
-    metric.set(title="On samples that are not trained on", ylabel=_label(recipe.metric))
+    metric.set(title="On validation samples, not trained on", ylabel=_label(recipe.metric))
     for axes in (loss, metric):
         _steps(axes, history)
     if picture is not None:
@@ -61,7 +61,7 @@ def draw(
 
 
 def draw_comparison(title: str, trials: Sequence[Trial], recipe: Recipe[Any]) -> "Figure":
-    """The loss and the metric of several runs over their epochs, each in a colour and a dash of its own."""
+    """Plot loss and metric of several runs over their epochs, each with a different colour and dash."""
     from matplotlib.figure import Figure  # noqa: PLC0415
 
     figure = Figure(figsize=(12, 4.8), layout="constrained")
@@ -74,7 +74,7 @@ def draw_comparison(title: str, trials: Sequence[Trial], recipe: Recipe[Any]) ->
         label = f"{trial.label} (failed)" if trial.failure else trial.label
         loss.plot(epochs, [point.loss for point in trial.history], label=label, **style)
         metric.plot(epochs, [point.metrics.get(recipe.metric, math.nan) for point in trial.history], **style)
-    loss.set(title="Training loss", xlabel="epoch", ylabel="loss, mean since the report before")
+    loss.set(title="Training loss", xlabel="epoch", ylabel="loss, mean since the previous report")
     metric.set(title="On validation samples, not trained on", xlabel="epoch", ylabel=_label(recipe.metric))
     for axes in (loss, metric):
         if axes is loss or not recipe.higher_is_better:
@@ -86,7 +86,7 @@ def draw_comparison(title: str, trials: Sequence[Trial], recipe: Recipe[Any]) ->
 
 
 def confusion_matrix(counts: Tensor, axes: "Axes") -> None:
-    """int64 (classes, classes), a row for each true label: each wrong answer's count, the right ones left pale."""
+    """Plot a confusion matrix, int64 (classes, classes), a row for each true label; only wrong answers are coloured."""
     wrong = counts - counts.diagonal().diag()
     axes.imshow(wrong, cmap="Blues", vmin=0, vmax=max(int(wrong.max()), 1) * 1.3)
     for row, column in itertools.product(range(len(counts)), repeat=2):
@@ -99,7 +99,7 @@ def confusion_matrix(counts: Tensor, axes: "Axes") -> None:
 
 
 def save(figure: "Figure", path: Path) -> None:
-    """Write a PNG, whole or not at all. Raises TrainingError where it cannot be written."""
+    """Write a PNG atomically. Raises TrainingError if it cannot be written."""
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=DPI)
     try:
@@ -109,7 +109,7 @@ def save(figure: "Figure", path: Path) -> None:
 
 
 def fitted_curve(network: nn.Module, dataset: Dataset, axes: "Axes") -> None:
-    """What the network puts out for each x in the range of the training points, over these points."""
+    """Plot the network's output over the range of the training points, with these points."""
     points = dataset.train
     x = torch.linspace(points.samples.min().item(), points.samples.max().item(), 200)[:, None]
     axes.scatter(points.samples[:, 0], points.targets[:, 0], s=14, color=_BLUE, alpha=0.6, label="training points")
@@ -120,7 +120,7 @@ def fitted_curve(network: nn.Module, dataset: Dataset, axes: "Axes") -> None:
 
 
 def decision_field(network: nn.Module, dataset: Dataset, axes: "Axes") -> None:
-    """The probability of label 1 at each place of the plane, under the training points."""
+    """Plot the decision regions (probability of label 1 in the plane) and the training points."""
     points, labels = dataset.train.samples, dataset.train.targets
     low, high = points.min().item() - 0.5, points.max().item() + 0.5
     ticks = torch.linspace(low, high, 150)
@@ -159,7 +159,7 @@ def _label(metric: str) -> str:
 
 
 def _curve(axes: "Axes", points: Sequence[tuple[int, float]], *, name: str, colour: str, log: bool) -> None:
-    """A line through the points, the last of which the legend spells out; few points are marked."""
+    """Plot a line with the last value in the legend; up to 50 points get markers."""
     if log:
         _log(axes)
     label = f"{name}, {points[-1][1]:.4g} at the last step" if points else name
@@ -170,17 +170,17 @@ def _curve(axes: "Axes", points: Sequence[tuple[int, float]], *, name: str, colo
 
 
 def _marker(points: Sequence[object]) -> str:
-    """Of a line through the points: one alone makes no line."""
+    """Choose the marker of a line: needed for a single point, omitted above 50 points."""
     return "o" if len(points) <= 50 else ""
 
 
 def _log(axes: "Axes") -> None:
-    """A logarithmic axis with numbers as people write them, at 1, 2 and 5 times a power of ten, over many at powers."""
+    """Use a logarithmic axis with plain numbers, at 1, 2 and 5 times powers of ten, or at powers of ten only."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter  # noqa: PLC0415
 
     class Ticks(LogLocator):
         def tick_values(self, vmin: float, vmax: float) -> Any:
-            self.set_params(subs=(1, 2, 5) if vmax < 1e4 * vmin else (1,))  # with three, matplotlib leaves out all
+            self.set_params(subs=(1, 2, 5) if vmax < 1e4 * vmin else (1,))  # with three, matplotlib draws no labels
             return super().tick_values(vmin, vmax)
 
     axes.set_yscale("log")
@@ -190,7 +190,7 @@ def _log(axes: "Axes") -> None:
 
 
 def _steps(axes: "Axes", history: Sequence[Progress]) -> None:
-    """The whole run on the x axis, in whole steps, however far it has come."""
+    """Scale the x axis to the whole run, in whole steps, even if the run is not finished."""
     from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, steps=[1, 2, 5, 10]))

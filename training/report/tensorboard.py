@@ -1,4 +1,4 @@
-"""A run as TensorBoard event files, for those who ask for them: `tensorboard --logdir FOLDER`."""
+"""Write TensorBoard event files of a run: `tensorboard --logdir FOLDER`."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,14 +9,14 @@ from training.recipe import Hyperparameters, Progress, TrainingError
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-_FLUSH_S = 2  # how old what TensorBoard shows of a running job may be
+_FLUSH_S = 2  # delay until TensorBoard shows a new point
 
 
 class EventFile:
-    """Writes into `folder` what a run reports: train/loss, validation/METRIC, and at the end its figures.
+    """Write the progress of a run into `folder`: train/loss, validation/METRIC, and at the end the final metrics.
 
-    A resumed run writes a file of its own, which tells TensorBoard to forget the steps that are told again.
-    Raises TrainingError where nothing can be written there.
+    A resumed run writes a new file, which makes TensorBoard discard the repeated steps.
+    Raises TrainingError if nothing can be written there.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -25,7 +25,7 @@ class EventFile:
         self._step = 0
 
     def add(self, progress: Progress) -> None:
-        """One point."""
+        """Write one point."""
         writer = self._writer = self._writer or self._opened(progress.step)
         self._step = progress.step
         writer.add_scalar("train/loss", progress.loss, progress.step)
@@ -34,7 +34,7 @@ class EventFile:
             writer.add_scalar(f"validation/{name}", value, progress.step)
 
     def finish(self, config: Hyperparameters, figures: Mapping[str, float]) -> None:
-        """The run went well: its hyperparameters as text, the figures of its checkpoint as scalars."""
+        """After a successful run, write its hyperparameters as text and its final metrics as scalars."""
         writer = self._writer or self._opened(0)
         rows = "".join(f"\n| {name} | {value} |" for name, value in config.model_dump(mode="json").items())
         writer.add_text("hyperparameters", f"| name | value |\n|---|---|{rows}", self._step)
@@ -42,12 +42,12 @@ class EventFile:
             writer.add_scalar(f"checkpoint/{name}", value, self._step)
 
     def close(self) -> None:
-        """The run is over, however it went: what it told is written, and the file let go."""
+        """Flush and close the file, after success or failure."""
         if self._writer:
             self._writer.close()
 
     def _opened(self, step: int) -> "SummaryWriter":
-        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - half a second, for those who ask for it
+        from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415 - takes half a second to import
 
         try:
             return SummaryWriter(str(self._folder), purge_step=step, flush_secs=_FLUSH_S)
