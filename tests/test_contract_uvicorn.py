@@ -87,6 +87,7 @@ def lane() -> Iterator[Lane]:
     yield lane
     lane.finish()
     lane.protocol.connection_lost(None)
+    lane.run()
     loop.close()
 
 
