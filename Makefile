@@ -9,11 +9,12 @@ ARGS ?=
 FUZZ_MINUTES ?= 5
 FUZZ := tests/test_fuzz_bodies.py tests/test_fuzz_routes.py
 MINUTES ?= 10
+PARALLEL ?= -n auto --dist worksteal
 
-.PHONY: help serve test check train bench fuzz soak checkpoints lock clean
+.PHONY: help serve test test-fast check train bench fuzz soak checkpoints lock clean
 
 help:  ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 14
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
 
 $(READY): requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Torchloop needs Python 3.11 or newer: make PYTHON=/path/to/python3.11")'
@@ -25,8 +26,11 @@ serve: export TORCHLOOP_WEB_PROCESSES ?= $(shell $(PYTHON) -c 'import os; print(
 serve: $(READY)  ## start the service on http://127.0.0.1:8000, with a web process for each core, at most 4
 	@exec $(BIN)/python -m service
 
-test: $(READY)  ## run the whole test suite
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY)  ## run the whole test suite, in a process per core
+	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
+
+test-fast: $(READY)  ## run the tests that start no service and train for no seconds: for the inner loop
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
 
 check: $(READY)  ## lint, format check, types
 	$(BIN)/ruff check .

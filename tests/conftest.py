@@ -27,7 +27,7 @@ def postgres() -> Iterator[Postgres]:
         server.stop()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
 def database_url(request: pytest.FixtureRequest) -> str:
     """The setting of each database: "" for SQLite in the store folder, a fresh database's URL for PostgreSQL."""
     if request.param == "sqlite":

@@ -5,6 +5,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterable
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -47,6 +48,7 @@ def png_of(width: int, height: int, data: bytes = b"", extra: bytes = b"") -> by
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + pixels
 
 
+@cache
 def zeros(size: int) -> bytes:
     """`size` zero bytes, deflated."""
     deflate = zlib.compressobj(9)

@@ -181,6 +181,7 @@ def test_a_late_explanation_is_a_504(tmp_path: Path, monkeypatch: pytest.MonkeyP
         assert is_problem(client.post("/explain/line", json={"inputs": [[1]]}), 504, "no explanation within")
 
 
+@pytest.mark.slow
 def test_a_started_service_explains_in_a_process_beside() -> None:
     with running_server({}) as url:
         content = (ROOT / "models" / "pretrained" / "seven.png").read_bytes()

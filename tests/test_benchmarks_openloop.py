@@ -9,6 +9,8 @@ import pytest
 from benchmarks.openloop import LOST, Answer, Client
 from benchmarks.overload import table_of
 
+pytestmark = pytest.mark.slow
+
 
 class Handler(socketserver.StreamRequestHandler):
     """Answers 200 to each request, in two pieces; hangs up on the third of a connection."""

@@ -15,6 +15,8 @@ from service.client import hyperparameters
 from service.client.hyperparameters import BadOption
 from tests.fakes import ROOT, running_server
 
+pytestmark = pytest.mark.slow
+
 SEVEN = str(ROOT / "models" / "pretrained" / "seven.png")
 
 

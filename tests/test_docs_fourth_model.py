@@ -3,8 +3,12 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from tests.documents import blocks, copy_of_the_checkout, do
 from tests.fakes import ROOT
+
+pytestmark = pytest.mark.slow
 
 PAGE = ROOT / "docs" / "adding-a-model.md"
 

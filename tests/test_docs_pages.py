@@ -33,16 +33,19 @@ def shown(page: Path) -> set[str]:
     return {block.text.splitlines()[0] for block in blocks(page) if block.language == "console"}
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_api_page_answer_as_it_says(tmp_path: Path) -> None:
     copy = copy_of_the_checkout(tmp_path, DOCS / "api.md")
     do(DOCS / "api.md", copy)
     assert (copy / "plot.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_clients_page_answer_as_it_says(tmp_path: Path) -> None:
     do(DOCS / "client.md", copy_of_the_checkout(tmp_path, DOCS / "client.md"))
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_operating_page_answer_as_it_says_and_its_backup_is_whole(tmp_path: Path) -> None:
     copy = copy_of_the_checkout(tmp_path, DOCS / "operating.md")
     do(DOCS / "operating.md", copy)
@@ -56,6 +59,7 @@ def test_the_commands_of_the_operating_page_answer_as_it_says_and_its_backup_is_
     store.close()
 
 
+@pytest.mark.slow
 def test_the_route_of_the_page_for_newcomers_is_replaced_by_one_file(tmp_path: Path) -> None:
     page = DOCS / "coming-from.md"
     assert [block.file for block in blocks(page) if block.file] == ["models/rent.py"]

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from service.settings import Settings
 from tests import documents
 from tests.fakes import ROOT
@@ -11,6 +13,7 @@ README = documents.README.read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
     """It predicts, it trains, promotes and rolls back, and it draws a plot."""
     copy = documents.copy_of_the_checkout(tmp_path, documents.README)

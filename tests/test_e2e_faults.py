@@ -21,6 +21,8 @@ from tests.postgres import Postgres
 from tests.waiting import until
 from tests.workers import LEASE_S, worker
 
+pytestmark = pytest.mark.slow
+
 LONG = {"epochs": 2500, "hidden": 50}  # some seconds, with a resume point every second
 
 

@@ -5,12 +5,15 @@ from functools import partial
 from pathlib import Path
 
 import httpx
+import pytest
 
 from service.store.database import Store
 from tests.fakes import running_server
 from tests.postgres import Postgres
 from tests.waiting import until
 from tests.workers import worker
+
+pytestmark = pytest.mark.slow
 
 
 def succeeded(client: httpx.Client, job_id: str) -> bool:

@@ -18,6 +18,8 @@ from service.execution.supervisor import BROKEN, Kept
 from tests.fakes import ROOT, running_server
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 BODY = b'{"inputs": [[0.5]]}'
 TWO = {"TORCHLOOP_WEB_PROCESSES": "2"}
 HEADERS = {"Content-Type": "application/json"}

@@ -10,6 +10,8 @@ from models.catalog import PRETRAINED
 from models.checkpoints.record import Record
 from service.execution.process import Child
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def child() -> Iterator[Child]:

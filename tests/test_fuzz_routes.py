@@ -31,6 +31,8 @@ from tests.fakes import LINE, InProcess, save_line
 from tests.hostile import INSIDE
 from tests.serving import line_recipes, npy
 
+pytestmark = pytest.mark.slow
+
 SPECS = {"line": LINE, "mnist": mnist.SPEC}
 # What no schema can say: a number whose double is infinite, a picture without ink, a state_dict that does not fit, the
 # hyperparameters of each recipe. What is valid under the schema may be refused there.

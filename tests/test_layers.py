@@ -64,6 +64,7 @@ def test_there_are_no_circles() -> None:
     assert not graph, f"circle among {sorted(graph)}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
@@ -83,6 +84,7 @@ def test_a_fresh_interpreter_loads_only_what_it_should(module: str, absent: set[
     assert not absent & set(loaded.split())
 
 
+@pytest.mark.slow
 def test_the_shipped_models_are_served_without_torch(tmp_path: Path) -> None:
     """A started web process, asked for a prediction, has not imported it: what takes torch a child has done."""
     code = (

@@ -18,6 +18,8 @@ from service.api.openinference.tensors import datatype_of
 from tests.fakes import running_server
 from tests.openinference import SEVEN
 
+pytestmark = pytest.mark.slow
+
 SPECS = list(specs().items())
 each_model = pytest.mark.parametrize(("name", "spec"), SPECS, ids=[name for name, _ in SPECS])
 each_coding = pytest.mark.parametrize("coding", [None, "gzip", "deflate"])

@@ -11,6 +11,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.fakes import ROOT, running_server
 
+pytestmark = pytest.mark.slow
+
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 SEVEN = [(0.28, 0.24), (0.5, 0.23), (0.73, 0.24), (0.62, 0.48), (0.52, 0.64), (0.45, 0.82)]
 PIXELS = """(selector) => {

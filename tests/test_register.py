@@ -11,6 +11,8 @@ from service.delivery.registry import Registry
 from service.store.database import Store
 from tests.fakes import ROOT
 
+pytestmark = pytest.mark.slow
+
 
 def run(store: Path, *words: str) -> "subprocess.CompletedProcess[str]":
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}

@@ -19,6 +19,8 @@ from tests.hostile import INSIDE, SEVEN, Hostile, all_of_them, forms, pictures
 from tests.hostile_client import answer, connected, normal, send, web_process
 from tests.waiting import until
 
+pytestmark = pytest.mark.slow
+
 LIST = all_of_them()
 HEAD = b"POST /predict/mnist HTTP/1.1\r\nHost: localhost\r\n"
 _VANISHED_MAY_LEAVE = 10 * 2**20  # bytes, after all of them

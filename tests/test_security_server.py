@@ -25,6 +25,8 @@ from tests.hostile import FORM, INSIDE, JSON, SEVEN, Hostile, post
 from tests.hostile_client import answer, connected, normal, send, web_process
 from tests.openinference import framed
 
+pytestmark = pytest.mark.slow
+
 LAG_S = 0.1  # for so long, at most, the event loop may stand still
 AT_ONCE_S = 1.0
 TRIES = 3  # a busy machine adds to a time, and nothing takes from it: the best of them tells

@@ -1,7 +1,7 @@
 """What docs/security.md promises of the source: looked for in every file, so that it can come in nowhere."""
 
 import ast
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -16,10 +16,10 @@ CALLS = {"eval", "exec", "os.system", "os.popen", "subprocess.getoutput", "subpr
 PORTS = {"multiprocessing", "xmlrpc", "socketserver", "grpc", "zmq"}
 
 
-def nodes() -> Iterator[tuple[Path, ast.AST]]:
-    for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
-            yield path, node
+@cache
+def nodes() -> tuple[tuple[Path, ast.AST], ...]:
+    """Every node of every source file, with its file."""
+    return tuple((path, node) for path in FILES for node in ast.walk(ast.parse(path.read_text())))
 
 
 def imported(names: set[str]) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ import pytest
 from training.recipe import recipes
 from training.run import run
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("one_thread")]
 
 
 def figures(name: str, folder: Path, data: Path = Path("nowhere"), **values: Any) -> dict[str, float]:

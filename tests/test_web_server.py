@@ -11,6 +11,8 @@ from models.mnist import drawn_seven
 from tests.fakes import running_server
 from tests.serving import png
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:

@@ -132,20 +132,24 @@ def _by_kind(network: nn.Module, dataset: Dataset) -> str:
     return f"## What it is bad at: pictures\n\nThe worst first; {made}, and read by `models/handwriting`.\n\n{table}"
 
 
-def accuracy_by_kind(network: nn.Module, samples: Tensor, targets: Tensor, *, seed: int = 0) -> Mapping[str, float]:
-    """Measure the accuracy on each kind of generated picture, made from samples uint8 (N, 1, 28, 28).
+def accuracy_by_kind(network: nn.Module, samples: Tensor, targets: Tensor) -> Mapping[str, float]:
+    """Measure the accuracy on each kind of generated picture, made from samples uint8 (N, 1, 28, 28)."""
+    return {kind: accuracy_of(make, network, samples, targets) for kind, make in field_pictures.KINDS.items()}
+
+
+def accuracy_of(
+    make: field_pictures.Maker, network: nn.Module, samples: Tensor, targets: Tensor, *, seed: int = 0
+) -> float:
+    """Measure the accuracy on pictures that `make` generates from samples uint8 (N, 1, 28, 28).
 
     A picture in which no ink is found counts as wrong.
     """
-    shares = {}
-    for kind, make in field_pictures.KINDS.items():
-        random = np.random.default_rng(seed)
-        read = [_read(make, sample, random) for sample in samples[:, 0].numpy()]
-        found = torch.tensor([field is not None for field in read])
-        fields = torch.tensor(np.stack([field for field in read if field is not None]))[:, None]
-        right = metrics.outputs(network, fields).argmax(dim=1) == targets[found]
-        shares[kind] = right.sum().item() / len(samples)
-    return shares
+    random = np.random.default_rng(seed)
+    read = [_read(make, sample, random) for sample in samples[:, 0].numpy()]
+    found = torch.tensor([field is not None for field in read])
+    fields = torch.tensor(np.stack([field for field in read if field is not None]))[:, None]
+    right = metrics.outputs(network, fields).argmax(dim=1) == targets[found]
+    return right.sum().item() / len(samples)
 
 
 def _read(make: field_pictures.Maker, sample: Array, random: np.random.Generator) -> Array | None:
