@@ -9,7 +9,7 @@ ARGS ?=
 FUZZ_MINUTES ?= 5
 FUZZ := tests/test_fuzz_bodies.py tests/test_fuzz_routes.py
 MINUTES ?= 10
-PARALLEL ?= -n auto --dist worksteal
+PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 
 .PHONY: help serve test test-fast check train bench fuzz soak checkpoints lock clean
 

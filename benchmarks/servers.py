@@ -24,7 +24,7 @@ from benchmarks.load import Body
 ROOT = Path(__file__).parents[1]
 PRETRAINED = ROOT / "models" / "pretrained"  # models.catalog has it, too, but loads PyTorch
 SEVEN = Body(content=(PRETRAINED / "seven.png").read_bytes(), media_type="image/png", labels=(7,))
-_TOOLS = ROOT / ".bench"
+TOOLS = ROOT / ".bench"
 _HERE = Path(__file__).parent / "peers"
 _SHARED = tuple(f"{name}=={version(name).split('+')[0]}" for name in ("torch", "numpy", "pillow"))
 PEERS = {"litserve": ("litserve==0.2.19", *_SHARED), "mosec": ("mosec==0.9.8", *_SHARED)}
@@ -109,7 +109,7 @@ def python(peer: str, pins: Sequence[str] = ()) -> str:
     """
     if not peer:
         return sys.executable
-    folder = _TOOLS / peer
+    folder = TOOLS / peer
     pins = pins or PEERS[peer]
     mark, wanted = folder / "installed.txt", "\n".join(pins)
     interpreter = str(folder / "bin" / "python")

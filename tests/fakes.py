@@ -26,6 +26,7 @@ from models.outputs import Value, describe_values, values
 from models.spec import Entry, ModelSpec
 from service.execution.process import Child
 from training import executor
+from training.report.live_plot import EVERY_S
 
 ROOT = Path(__file__).parents[1]
 _ASKED = TemporaryDirectory()  # what one server here had made by a process with torch, the next need not
@@ -65,10 +66,10 @@ def save_line(folder: Path, name: str = "line", slope: float = 2.0, offset: floa
 class InProcess(Child):
     """The process that does what takes torch, without the process: its orders are done at once, by the same code."""
 
-    def __init__(self, specs: Mapping[str, ModelSpec] | None) -> None:
+    def __init__(self, specs: Mapping[str, ModelSpec] | None, plot_every_s: float = EVERY_S) -> None:
         self.exit = None
         self._out = io.StringIO()
-        self._does = executor.Child(self._out, catalog.specs() if specs is None else specs)
+        self._does = executor.Child(self._out, catalog.specs() if specs is None else specs, plot_every_s)
 
     def send(self, order: Message) -> None:
         self._does.do(order)

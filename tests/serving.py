@@ -47,6 +47,7 @@ def serving(
     pretrained: Path = catalog.PRETRAINED,
     specs: Mapping[str, ModelSpec] | None = None,
     recipes: ReadRecipes = line_recipes,
+    child: type[InProcess] = InProcess,
     **settings: Any,
 ) -> Iterator[TestClient]:
     """A client of the started application; its store is a temporary one unless given."""
@@ -56,7 +57,7 @@ def serving(
             specs,
             pretrained,
             recipes,
-            partial(InProcess, specs),
+            partial(child, specs),
         )
         with TestClient(app, BASE_URL, raise_server_exceptions=False) as client:
             yield client

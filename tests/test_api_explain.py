@@ -1,10 +1,13 @@
 """POST /explain, and the attributions behind it."""
 
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 import numpy as np
 import pytest
 import torch
@@ -19,7 +22,7 @@ from models.mnist import drawn_seven
 from models.outputs import saliency
 from models.spec import Array, Method, ModelSpec
 from service.api.explain import MAX_SAMPLES
-from service.inference import explainer
+from service.inference.explainer import WAITING
 from tests.fakes import LINE, ROOT, InProcess, running_server, save_line
 from tests.problems import is_problem
 from tests.serving import npy, png, serving
@@ -165,20 +168,50 @@ class Silent(InProcess):
         return []
 
 
-def test_a_child_that_dies_and_a_full_queue_are_errors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+class Slow(InProcess):
+    """A child that answers when it may go on."""
+
+    go_on = threading.Event()
+
+    def messages(self, timeout_s: float) -> Any:
+        assert self.go_on.wait(60)
+        return super().messages(timeout_s)
+
+
+def test_a_child_that_dies_is_an_error(tmp_path: Path) -> None:
     save_line(tmp_path)
-    with serving(tmp_path, {"line": LINE}) as client:
-        monkeypatch.setattr(InProcess, "messages", Silent.messages)
+    with serving(tmp_path, {"line": LINE}, child=Silent, backend="eager") as client:
         assert is_problem(client.post("/explain/line", json={"inputs": [[1]]}), 500, "starts it again")
-        monkeypatch.setattr(explainer, "_WAITING", 0)
-        assert is_problem(client.post("/explain/line", json={"inputs": [[1]]}), 429)
 
 
-def test_a_late_explanation_is_a_504(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_more_than_may_wait_is_refused_and_the_others_are_answered(tmp_path: Path) -> None:
     save_line(tmp_path)
-    monkeypatch.setattr(explainer, "_START_S", 0)
-    with serving(tmp_path, {"line": LINE}, request_timeout_s=1e-9) as client:
-        assert is_problem(client.post("/explain/line", json={"inputs": [[1]]}), 504, "no explanation within")
+    Slow.go_on.clear()
+    with (
+        serving(tmp_path, {"line": LINE}, child=Slow, backend="eager") as client,
+        ThreadPoolExecutor(WAITING + 1) as pool,
+    ):
+
+        def ask() -> httpx2.Response:
+            return client.post("/explain/line", json={"inputs": [[1]]})
+
+        asked = as_completed([pool.submit(ask) for _ in range(WAITING + 1)], timeout=60)
+        assert is_problem(next(asked).result(), 429)  # the only one that can be over
+        Slow.go_on.set()
+        assert [future.result().status_code for future in asked] == [200] * WAITING
+
+
+def test_a_late_explanation_is_a_504(tmp_path: Path) -> None:
+    save_line(tmp_path)
+    Slow.go_on.set()
+    with serving(tmp_path, {"line": LINE}, child=Slow, backend="eager", request_timeout_s=1e-9) as client:
+        assert (
+            client.post("/explain/line", json={"inputs": [[1]]}).status_code == 200
+        )  # has longer: it starts the child
+        Slow.go_on.clear()
+        late = client.post("/explain/line", json={"inputs": [[1]]})
+        Slow.go_on.set()
+    assert is_problem(late, 504, "no explanation within")
 
 
 @pytest.mark.slow

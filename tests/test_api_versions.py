@@ -189,7 +189,7 @@ def test_what_is_no_state_dict_of_this_model_is_refused(client: TestClient, cont
 @pytest.mark.parametrize("in_the_way", ["store", "store/checkpoints/line"])
 def test_an_upload_to_a_store_that_cannot_be_written_is_a_503(tmp_path: Path, in_the_way: str) -> None:
     save_line(tmp_path)
-    options = {"store": tmp_path / "store", "database_url": f"sqlite:///{tmp_path / 'torchloop.db'}"}
+    options: dict[str, Any] = {"store": tmp_path / "store", "database_url": f"sqlite:///{tmp_path / 'torchloop.db'}"}
     with serving(tmp_path, {"line": LINE}, no_recipes, **options) as client:
         folder = tmp_path / in_the_way
         folder.rename(tmp_path / "moved")
@@ -226,7 +226,7 @@ def test_a_bad_promote_body_is_422(client: TestClient, body: Any) -> None:
 
 def test_a_start_with_versions_in_the_store_keeps_them(tmp_path: Path) -> None:
     save_line(tmp_path / "shipped")
-    options = {"store": tmp_path / "store"}
+    options: dict[str, Any] = {"store": tmp_path / "store"}
     with serving(tmp_path / "shipped", {"line": LINE}, no_recipes, **options) as client:
         upload(client, 5)
         promote(client, 2)

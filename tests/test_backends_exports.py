@@ -24,7 +24,7 @@ from models.errors import CheckpointError
 from models.messages import Message
 from models.spec import Array, ModelSpec
 from service.execution.process import Child
-from service.inference.backends import choice, onnx
+from service.inference.backends import onnx
 from service.inference.backends.backend import in_slices
 from service.inference.backends.choice import choose
 from service.inference.backends.exports import Exports
@@ -224,11 +224,10 @@ def test_bulk_has_a_session_of_one_thread(tmp_path: Path, monkeypatch: pytest.Mo
         return onnxruntime
 
     monkeypatch.setattr(onnx, "session", session)
-    monkeypatch.setattr(choice, "_cores", lambda: 6)
     path = save_line(tmp_path)
     record = read_verified("line", path)[1]
     for processes in (1, 2, 8):
-        choose("auto", "cpu", Exports(tmp_path, partial(InProcess, {"line": LINE})), processes, 64).load(
+        choose("auto", "cpu", Exports(tmp_path, partial(InProcess, {"line": LINE})), processes, 64, cores=6).load(
             "line",
             LINE,
             path,

@@ -162,7 +162,7 @@ def test_a_failing_server_is_left_out_and_the_others_go_on() -> None:
 
 
 def test_an_environment_that_cannot_be_made_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "_TOOLS", tmp_path)
+    monkeypatch.setattr(servers, "TOOLS", tmp_path)
     monkeypatch.setattr(servers, "PEERS", {"mosec": ("mosec==0.9.8",)})
     ran = []
 

@@ -175,9 +175,8 @@ def test_a_process_that_cannot_start_is_not_tried_again_and_one_that_dies_is(
     (tmp_path / "short_lived.py").write_text(f"import sys; open('started', 'a').write('.'); sys.exit({status})")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("service.execution.supervisor._RESTART_S", 0)
     broken = threading.Event()
-    kept = Kept(["short_lived"], broken.set)
+    kept = Kept(["short_lived"], broken.set, restart_s=0)
     kept.start()
     until(lambda: (tmp_path / "started").exists() and len((tmp_path / "started").read_text()) >= starts)
     if status == BROKEN:

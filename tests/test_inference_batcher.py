@@ -8,6 +8,7 @@ import pytest
 from models.spec import Array
 from service.errors import DeadlineExceeded, QueueFull
 from service.inference.batcher import Batcher
+from tests import clock
 
 
 class Device:
@@ -38,7 +39,7 @@ def run(test: Callable[[Device], Awaitable[Any]]) -> Any:
         async with asyncio.timeout(20):
             return await test(Device())
 
-    return asyncio.run(main())
+    return clock.run(main())
 
 
 def test_every_caller_gets_its_own_rows() -> None:
@@ -129,17 +130,20 @@ def test_a_late_answer_is_a_deadline_and_harms_no_neighbour() -> None:
 
 def test_each_caller_has_a_deadline_of_its_own_in_the_queue_and_in_the_batch() -> None:
     async def go(device: Device) -> None:
-        batcher = Batcher(device.compute, max_batch=8)
-        device.free.clear()
-        computed = asyncio.create_task(batcher.submit("m", sample(1), 0.02))
-        await device.started.wait()
-        patient, middle, hasty = (
-            asyncio.create_task(batcher.submit("m", sample(2), timeout_s)) for timeout_s in (10, 0.03, 0.01)
-        )
-        await asyncio.wait([computed, middle, hasty])
-        for future, timeout_s in ((computed, 0.02), (middle, 0.03), (hasty, 0.01)):
+        batcher = Batcher(device.compute, max_batch=8, now=clock.now)
+        late: list[tuple[float, float]] = []  # timeout, and when it was over
+
+        async def ask(row: float, timeout_s: float) -> None:
             with pytest.raises(DeadlineExceeded, match=f"within {timeout_s} s"):
-                future.result()
+                await batcher.submit("m", sample(row), timeout_s)
+            late.append((timeout_s, clock.now()))
+
+        device.free.clear()
+        computed = asyncio.create_task(ask(1, 0.02))
+        await device.started.wait()
+        patient = asyncio.create_task(batcher.submit("m", sample(2), 10))
+        await asyncio.gather(computed, ask(2, 0.03), ask(2, 0.01))
+        assert late == [(0.01, 0.01), (0.02, 0.02), (0.03, 0.03)]
         device.free.set()
         assert (await patient).values[0, 0] == 5
         await batcher.drain()
@@ -178,11 +182,13 @@ def test_lanes_take_turns_and_never_mix() -> None:
 
 def test_a_batch_waits_for_company_only_if_asked_to() -> None:
     async def go(device: Device) -> None:
-        batcher = Batcher(device.compute, max_batch=2, max_wait_s=60)
+        batcher = Batcher(device.compute, max_batch=2, max_wait_s=60, now=clock.now)
         await asyncio.gather(batcher.submit("m", sample(1), 10), batcher.submit("m", sample(2), 10))
-        assert device.batches == [("m", [1, 2])]  # full: the 60 s are not waited for
-        patient = Batcher(device.compute, max_batch=2, max_wait_s=0.01)
-        assert (await patient.submit("m", sample(5), 10)).values[0, 0] == 11  # alone: no longer than max_wait_s
+        assert device.batches == [("m", [1, 2])]
+        assert clock.now() == 0  # full: the 60 s are not waited for
+        patient = Batcher(device.compute, max_batch=2, max_wait_s=0.01, now=clock.now)
+        assert (await patient.submit("m", sample(5), 10)).values[0, 0] == 11
+        assert clock.now() == 0.01  # alone: it waits for max_wait_s
 
     run(go)
 

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-import training.report.live_plot
 from tests.fakes import InProcess
 from training import __main__ as command
 from training.recipe import Progress
@@ -70,9 +69,8 @@ def test_a_resumed_run_replaces_the_steps_that_it_tells_again(tmp_path: Path) ->
     assert scalars(tmp_path)["train/loss"] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
 
 
-def test_a_failed_run_keeps_and_draws_all_that_it_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(training.report.live_plot, "_PLOT_EVERY_S", math.inf)  # so that only its end draws it
-    child = InProcess(None)
+def test_a_failed_run_keeps_and_draws_all_that_it_told(tmp_path: Path) -> None:
+    child = InProcess(None, plot_every_s=math.inf)  # so that only the end of the run draws it
     config = {"epochs": 60, "lr": 100, "activation": "softplus"}
     child.send(
         {"op": "fit", "model": "regressor", "config": config, "data": str(tmp_path), "store": str(tmp_path),

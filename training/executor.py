@@ -25,7 +25,7 @@ from models.messages import Order, packed, unpacked
 from models.spec import ModelSpec
 from training.fitting.resume import ResumePoints
 from training.recipe import Dataset, Hyperparameters, Progress, Recipe, TrainingError, recipes
-from training.report.live_plot import LivePlot
+from training.report.live_plot import EVERY_S, LivePlot
 from training.report.tensorboard import EventFile
 from training.run import held_out_figures, run
 
@@ -39,9 +39,10 @@ class StoreError(Exception):
 class Child:
     """Does orders. What it loaded for one it has at hand for the next."""
 
-    def __init__(self, out: TextIO, specs: Mapping[str, ModelSpec]) -> None:
+    def __init__(self, out: TextIO, specs: Mapping[str, ModelSpec], plot_every_s: float = EVERY_S) -> None:
         self._out = out
         self._specs = specs
+        self._plot_every_s = plot_every_s
         self._datasets: dict[str, Dataset] = {}
         self._explained: dict[tuple[str, str], nn.Module] = {}
 
@@ -81,7 +82,7 @@ class Child:
     def _fit(self, order: Order, recipe: Recipe[Any], config: Hyperparameters) -> dict[str, Any]:
         store = Path(order["store"])
         scratch = store / "jobs" / order["job"]
-        curves = LivePlot(order, recipe, scratch / "plot.png")
+        curves = LivePlot(order, recipe, scratch / "plot.png", self._plot_every_s)
 
         event_file = EventFile(scratch / "tensorboard") if order["tensorboard"] else None
 

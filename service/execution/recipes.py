@@ -37,24 +37,8 @@ class RecipeSchema:
 ReadRecipes = Callable[[], Awaitable[Mapping[str, RecipeSchema]]]
 
 
-async def read_recipes(store: Path) -> Mapping[str, RecipeSchema]:
-    """Return model name -> recipe. Empty, with an error in the log, if training cannot be imported.
-
-    The result is cached in the store under a digest of the code, because the subprocess takes seconds.
-    """
-    kept = store / "recipes" / f"{sources_digest('models', 'training')[:24]}-{version('pydantic')}.json"
-    try:
-        return _parsed(await asyncio.to_thread(kept.read_bytes))
-    except (OSError, ValueError, TypeError, AttributeError):  # missing, or not written by this code
-        pass
-    output = await _asked()
-    if output:
-        with contextlib.suppress(OSError):  # read again at the next start
-            await asyncio.to_thread(write_whole, output, kept)
-    return _parsed(output or b"{}")
-
-
-async def _asked() -> bytes:
+async def ask_training() -> bytes:
+    """Return the output of `python -m training --schemas`; empty, with an error in the log, if it fails."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
@@ -73,6 +57,23 @@ async def _asked() -> bytes:
         log.error("recipes not read: python -m training --schemas failed", extra={"exit": process.returncode})
         return b""
     return output
+
+
+async def read_recipes(store: Path, ask: Callable[[], Awaitable[bytes]] = ask_training) -> Mapping[str, RecipeSchema]:
+    """Model name -> its recipe. Empty, with an error in the log, where training cannot be imported.
+
+    The answer is kept in the store, for as long as the code that gave it is the same: asking takes seconds of a core.
+    """
+    kept = store / "recipes" / f"{sources_digest('models', 'training')[:24]}-{version('pydantic')}.json"
+    try:
+        return _parsed(await asyncio.to_thread(kept.read_bytes))
+    except (OSError, ValueError, TypeError, AttributeError):  # missing, or not written by this code
+        pass
+    output = await ask()
+    if output:
+        with contextlib.suppress(OSError):  # read again at the next start
+            await asyncio.to_thread(write_whole, output, kept)
+    return _parsed(output or b"{}")
 
 
 def _parsed(output: bytes) -> Mapping[str, RecipeSchema]:

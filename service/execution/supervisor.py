@@ -8,7 +8,6 @@ import threading
 from collections.abc import Callable, Sequence
 
 log = logging.getLogger(__name__)
-_RESTART_S = 1.0
 BROKEN = 3  # exit status of a process that could not even start: another try would end the same way
 
 
@@ -19,9 +18,10 @@ class Kept:
     ends as BROKEN is not started again; `on_broken` is then called.
     """
 
-    def __init__(self, words: Sequence[str], on_broken: Callable[[], None]) -> None:
+    def __init__(self, words: Sequence[str], on_broken: Callable[[], None], restart_s: float = 1.0) -> None:
         self._words = words
         self._on_broken = on_broken
+        self._restart_s = restart_s
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep, name=f"keeps {words[0]}", daemon=True)
@@ -67,4 +67,4 @@ class Kept:
                 return
             if not self._stopping.is_set():
                 log.error("ended, it is started again", extra={"child": self._words[0], "exit": status})
-                self._stopping.wait(_RESTART_S)
+                self._stopping.wait(self._restart_s)

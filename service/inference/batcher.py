@@ -71,8 +71,11 @@ class Batcher:
     `max_wait_s` is how long the first caller of a batch that is not full waits for others.
     """
 
-    def __init__(self, compute: Compute, *, max_batch: int, max_wait_s: float = 0) -> None:
+    def __init__(
+        self, compute: Compute, *, max_batch: int, max_wait_s: float = 0, now: Callable[[], float] = time.perf_counter
+    ) -> None:
         self._compute = compute
+        self._now = now
         self._max_batch = max_batch
         self._max_wait_s = max_wait_s
         self._lanes: dict[Hashable, deque[_Caller]] = {}
@@ -112,7 +115,7 @@ class Batcher:
 
     def enqueue(self, lane: Hashable, samples: Array, timeout_s: float, receiver: Receiver) -> None:
         """Queue samples for a receiver, as `submit` does for a future. A receiver that is done is dropped."""
-        caller = _Caller(samples, receiver, time.perf_counter(), timeout_s)
+        caller = _Caller(samples, receiver, self._now(), timeout_s)
         if caller.deadline < self._alarm_at:
             self._set_alarm(caller.deadline)
         queue = self._lanes.get(lane)
@@ -146,7 +149,7 @@ class Batcher:
         while sum(len(caller.samples) for caller in queue) < self._max_batch:
             self._arrival.clear()
             try:
-                async with asyncio.timeout(latest - time.perf_counter()):
+                async with asyncio.timeout(latest - self._now()):
                     await self._arrival.wait()
             except TimeoutError:
                 return
@@ -155,7 +158,7 @@ class Batcher:
         if self._alarm is not None:
             self._alarm.cancel()
         self._alarm_at = moment
-        self._alarm = asyncio.get_running_loop().call_later(moment - time.perf_counter(), self._expire)
+        self._alarm = asyncio.get_running_loop().call_later(moment - self._now(), self._expire)
 
     def _expire(self) -> None:
         """Fail the callers whose deadline has passed. One timer serves all, since most callers are answered long
@@ -163,7 +166,7 @@ class Batcher:
         """
         self._alarm, self._alarm_at = None, math.inf
         callers = [*self._batch, *chain.from_iterable(self._lanes.values())]
-        now = time.perf_counter()
+        now = self._now()
         for caller in callers:
             if caller.deadline <= now and not caller.receiver.done():
                 late = f"no answer within {caller.timeout_s:g} s: send less at once, or later"
@@ -187,7 +190,7 @@ class Batcher:
         """Call `compute` once. An exception fails this batch and no other."""
         if not batch:
             return
-        started = time.perf_counter()
+        started = self._now()
         try:
             samples = batch[0].samples if len(batch) == 1 else np.concatenate([caller.samples for caller in batch])
             version, values = await self._compute(lane, samples)
@@ -196,7 +199,7 @@ class Batcher:
                 if not caller.receiver.done():
                     caller.receiver.set_exception(err)
             return
-        forward_s = time.perf_counter() - started
+        forward_s = self._now() - started
         finite = bool(np.isfinite(values).all())
         row = 0
         for caller in batch:

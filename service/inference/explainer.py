@@ -15,7 +15,7 @@ from service.errors import Conflict, DeadlineExceeded, Invalid, QueueFull, Servi
 from service.execution.on_demand import Standby
 from service.execution.process import Child, StartChild
 
-_WAITING = 32  # requests, with the one in hand
+WAITING = 32  # requests, with the one in hand
 _IDLE_S = 60.0
 _START_S = 60.0  # for a child that must be started first, on a busy machine
 _SILENCE_S = 120.0  # after which a child is taken for dead
@@ -43,7 +43,7 @@ class Explainer:
         Raises QueueFull, DeadlineExceeded, Conflict where the checkpoint is broken, Invalid where the network has no
         gradient.
         """
-        if self._waiting >= _WAITING:
+        if self._waiting >= WAITING:
             raise QueueFull
         order = {
             "op": "explain",

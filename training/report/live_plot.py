@@ -12,16 +12,17 @@ from models.messages import Order
 from training.recipe import Dataset, Progress, Recipe, TrainingError
 from training.report import plots
 
-_PLOT_EVERY_S = 2.0
+EVERY_S = 2.0
 
 
 class LivePlot:
     """The plot of a job, updated every two seconds while it runs. Errors in writing it are ignored."""
 
-    def __init__(self, order: Order, recipe: Recipe[Any], path: Path) -> None:
+    def __init__(self, order: Order, recipe: Recipe[Any], path: Path, every_s: float = EVERY_S) -> None:
         self._title = f"{order['model']}, job {order['job'][:8]}"
         self._recipe = recipe
         self._path = path
+        self._every_s = every_s
         self._points = [Progress(**point) for point in order["history"]]
         self._drawn_at = 0.0
 
@@ -29,7 +30,7 @@ class LivePlot:
         while self._points and self._points[-1].step >= progress.step:  # a resumed run repeats some points
             self._points.pop()
         self._points.append(progress)
-        if time.monotonic() - self._drawn_at > _PLOT_EVERY_S:
+        if time.monotonic() - self._drawn_at > self._every_s:
             self.draw()
 
     @contextlib.contextmanager

@@ -14,12 +14,15 @@ def choose(
     exports: Exports,
     web_processes: int,
     max_batch: int,
+    cores: int | None = None,
 ) -> Backend:
     """Return the backend for a setting and a device, in one of `web_processes` processes that share the cores.
 
+    `cores` is the number of cores that this process may use, by default all that the system gives it.
+
     Raises ValueError if the backend does not support the device.
     """
-    cores = _cores()
+    cores = cores or _available_cores()
     threads = max(1, cores // web_processes)
 
     def eager() -> Backend:
@@ -36,6 +39,6 @@ def choose(
     return OnnxBackend(exports, threads, cores, max_batch, eager if name == "auto" else None)
 
 
-def _cores() -> int:
+def _available_cores() -> int:
     """Return the number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
