@@ -2,13 +2,13 @@
 
 import argparse
 import os
-import signal
 import sys
-import threading
+import time
 from tempfile import TemporaryDirectory
 
 from models import device
-from service.execution.supervisor import BROKEN, Kept
+from service.execution.stop import Stop
+from service.execution.supervisor import BROKEN, SILENT_S, Kept
 from service.logs import configure_logging
 from service.serve import serve
 from service.settings import PREFIX, Settings, SettingsError, from_environment, refuse
@@ -16,10 +16,11 @@ from service.web.server import listen
 
 _WORKER = ["service.worker", "--embedded"]
 _WORKER_STOP_S = 10.0
+_LAST_RESORT_S = 20.0  # after the deadline of the requests in progress
 
 
 def main() -> int:
-    """Serve until SIGINT or SIGTERM. Returns the exit status: 2 for a bad setting, 3 where it could not start."""
+    """Serve until SIGINT or SIGTERM. Returns the exit status: 2 for a bad setting, 3 if it could not start."""
     _parser().parse_args()
     try:
         settings = from_environment(os.environ)
@@ -27,14 +28,14 @@ def main() -> int:
     except (SettingsError, ValueError) as err:
         return refuse(str(err), 2)
     configure_logging(settings.log_format)
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
-    worker = Kept(_WORKER, stopping.set)
+    stop = Stop()
+    stop.at_signals()
+    stop.exit_after(settings.request_timeout_s + _LAST_RESORT_S)
+    worker = Kept(_WORKER, stop.set)
     try:
         if settings.worker == "embedded":
             worker.start()
-        return _one_process(settings) if settings.web_processes == 1 else _several_processes(settings, stopping)
+        return _one_process(settings, stop) if settings.web_processes == 1 else _several_processes(settings, stop)
     except OSError as err:
         return refuse(f"cannot listen on {settings.host}, port {settings.port} ({err.strerror}): set {PREFIX}PORT", 1)
     finally:
@@ -42,30 +43,31 @@ def main() -> int:
         worker.wait(_WORKER_STOP_S)
 
 
-def _one_process(settings: Settings) -> int:
-    return 0 if serve(settings, listen(settings.host, settings.port, shared=False)) else BROKEN
+def _one_process(settings: Settings, stop: Stop) -> int:
+    return 0 if serve(settings, listen(settings.host, settings.port, shared=False), stop) else BROKEN
 
 
-def _several_processes(settings: Settings, stopping: threading.Event) -> int:
-    """Web processes that share a port, each started again when it dies."""
+def _several_processes(settings: Settings, stop: Stop) -> int:
+    """Run web processes that share a port, each started again when it ends or hangs."""
     listen(settings.host, settings.port, shared=False).close()  # fails where another service has the port
-    broken = threading.Event()
+    broken: list[bool] = []
 
     def give_up() -> None:
-        broken.set()
-        stopping.set()
+        broken.append(True)
+        stop.set()
 
     with listen(settings.host, settings.port, shared=True) as reserved, TemporaryDirectory() as folder:
         words = ["service.serve", str(reserved.getsockname()[1]), folder]
-        processes = [Kept(words, give_up) for _ in range(settings.web_processes)]
+        processes = [Kept(words, give_up, SILENT_S) for _ in range(settings.web_processes)]
         for process in processes:
             process.start()
-        stopping.wait()
+        stop.wait()
         for process in processes:
             process.ask_to_stop()
+        until = time.monotonic() + settings.request_timeout_s + 5
         for process in processes:
-            process.wait(settings.request_timeout_s + 5)
-    return BROKEN if broken.is_set() else 0
+            process.wait(max(0.0, until - time.monotonic()))
+    return BROKEN if broken else 0
 
 
 def _parser() -> argparse.ArgumentParser:

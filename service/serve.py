@@ -1,28 +1,38 @@
 """Run one web process: uvicorn's server with the application."""
 
+import asyncio
 import ctypes
 import os
-import signal
 import socket
 import sys
-import threading
 from pathlib import Path
 
 import uvicorn
 
-from service.execution.supervisor import BROKEN
+from service.execution.stop import Stop
+from service.execution.supervisor import BROKEN, beat
 from service.logs import configure_logging
 from service.settings import Settings, from_environment
 from service.web.server import Server, listen
 
 _BACKLOG = 2048
+_LAST_RESORT_S = 15.0  # after the deadline of the requests in progress
 
 
 _M_MMAP_THRESHOLD, _LARGE = -3, 1_048_576  # from <malloc.h>; bytes
 
 
-def serve(settings: Settings, bound: socket.socket, shared: Path | None = None) -> bool:
-    """Until SIGINT or SIGTERM. False where it could not start. See create_app for `shared`."""
+def serve(
+    settings: Settings,
+    bound: socket.socket,
+    stop: Stop,
+    shared: Path | None = None,
+    heartbeat: int | None = None,
+) -> bool:
+    """Serve until the stop is requested. Returns False if it could not start.
+
+    `shared` is that of create_app, `heartbeat` the descriptor that the event loop writes to.
+    """
     from service.app import create_app  # noqa: PLC0415 - the parent of several processes serves nothing itself
 
     config = uvicorn.Config(
@@ -38,9 +48,16 @@ def serve(settings: Settings, bound: socket.socket, shared: Path | None = None) 
     )
     _give_back_large_blocks()
     server = Server(config)
-    for number in (signal.SIGINT, signal.SIGTERM):  # uvicorn raises them again after it has stopped in good order
-        signal.signal(number, server.handle_exit)
-    server.run(sockets=[bound])
+
+    async def run() -> None:
+        stop.watched_by(asyncio.get_running_loop(), server.stop)
+        beating = None if heartbeat is None else asyncio.create_task(beat(heartbeat))
+        await server.serve(sockets=[bound])
+        if beating is not None:
+            beating.cancel()
+
+    with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+        runner.run(run())
     return server.started
 
 
@@ -55,17 +72,16 @@ def _give_back_large_blocks() -> None:
 
 
 def main() -> int:
-    """One of several web processes. Returns the exit status."""
+    """Run one of several web processes. Returns the exit status."""
+    stop = Stop()
+    stop.at_signals()
     settings = from_environment(os.environ)
     configure_logging(settings.log_format)
-    threading.Thread(target=_stop_at_end_of_input, daemon=True).start()
-    port, shared = int(sys.argv[1]), Path(sys.argv[2])
-    return 0 if serve(settings, listen(settings.host, port, shared=True), shared) else BROKEN
-
-
-def _stop_at_end_of_input() -> None:
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
+    stop.exit_after(settings.request_timeout_s + _LAST_RESORT_S)
+    stop.at_end_of_input()
+    port, shared, heartbeat = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+    os.set_inheritable(heartbeat, False)
+    return 0 if serve(settings, listen(settings.host, port, shared=True), stop, shared, heartbeat) else BROKEN
 
 
 if __name__ == "__main__":

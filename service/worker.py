@@ -7,18 +7,19 @@ the child's, so that a crash or an out-of-memory kill of the fit never takes the
 import argparse
 import os
 import platform
-import signal
 import sys
-import threading
 
+from service.execution.stop import Stop
 from service.jobs.worker import LEASE_S, Worker
 from service.logs import configure_logging
 from service.settings import SettingsError, from_environment, refuse
 from service.store.database import Store
 
+_LAST_RESORT_S = 20.0
+
 
 def main() -> int:
-    """Work until SIGINT or SIGTERM, or, embedded, until the parent is gone. Returns the exit status."""
+    """Work until SIGINT or SIGTERM, or, embedded, until the parent has ended. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m service.worker", description="Do training jobs.")
     parser.add_argument(
         "--lease-s",
@@ -32,26 +33,21 @@ def main() -> int:
         help="end when standard input does, as under python -m service",
     )
     options = parser.parse_args()
+    stop = Stop()
+    stop.at_signals()
     try:
         settings = from_environment(os.environ)
     except SettingsError as err:
         return refuse(str(err), 2)
     configure_logging(settings.log_format)
-    stopping = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stopping.set())
+    stop.exit_after(_LAST_RESORT_S)
     if options.embedded:
-        threading.Thread(target=_set_at_end_of_input, args=(stopping,), daemon=True).start()
+        stop.at_end_of_input()
     name = f"{platform.node()}-{os.getpid()}"
     store = Store(settings.store, settings.database_url)
-    Worker(store, settings.data, name, device=settings.device, lease_s=options.lease_s, stopping=stopping).run()
+    Worker(store, settings.data, name, device=settings.device, lease_s=options.lease_s, stopping=stop).run()
     store.close()
     return 0
-
-
-def _set_at_end_of_input(stopping: threading.Event) -> None:
-    sys.stdin.buffer.read()
-    stopping.set()
 
 
 if __name__ == "__main__":

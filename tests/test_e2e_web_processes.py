@@ -132,6 +132,16 @@ def test_a_web_process_that_dies_is_replaced_while_the_other_answers() -> None:
         assert set(answered_by(url, 10)) == {1}
 
 
+def test_a_web_process_that_hangs_is_replaced_and_requests_go_on() -> None:
+    with running_server(TWO) as url:
+        until(lambda: len(gauges(url)) == 2)
+        victim = below("service.serve")[0]
+        victim.suspend()
+        until(lambda: not victim.is_running())
+        until(lambda: len(gauges(url)) == 2 and str(victim.pid) not in gauges(url))
+        assert set(answered_by(url, 10)) == {1}
+
+
 def test_web_processes_end_with_the_service_however_it_ends() -> None:
     with running_server(TWO) as url:
         until(lambda: len(gauges(url)) == 2)

@@ -17,6 +17,7 @@ from service.delivery.gate import decide
 from service.delivery.registry import Registry
 from service.errors import NotFound, StoreUnavailable
 from service.execution.process import Child
+from service.execution.stop import Stopping
 from service.jobs.queue import FINAL, Job, Jobs, LeaseLost
 from service.store.database import Store
 
@@ -62,7 +63,7 @@ class Worker:
         *,
         device: str = "auto",
         lease_s: float = LEASE_S,
-        stopping: threading.Event | None = None,
+        stopping: Stopping | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
@@ -72,7 +73,7 @@ class Worker:
         self._name = name
         self._device = device
         self._lease_s = lease_s
-        self._stopping = stopping or threading.Event()
+        self._stopping: Stopping = stopping or threading.Event()
         self._now = now
 
     def run(self) -> None:

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import uvicorn
@@ -29,6 +30,15 @@ class Server(uvicorn.Server):
         assert sockets
         host, port = sockets[0].getsockname()[:2]
         log.info("running on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+
+    def stop(self) -> None:
+        """Begin the graceful shutdown."""
+        self.should_exit = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave signals to the process's own handlers: uvicorn's would drop requests at a second SIGINT."""
+        yield
 
     async def on_tick(self, counter: int) -> bool:
         """Run ten times a second as in uvicorn; once a second, close connections of slow clients."""
