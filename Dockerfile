@@ -4,17 +4,19 @@ FROM python:3.11-slim
 RUN useradd --create-home torchloop && install -d -o torchloop /store /data
 WORKDIR /app
 
-# The dependencies change more seldom than the code: a layer of their own. On a machine without a GPU, a CPU wheel of
-# torch is a fraction of the size: name the index that holds it in PIP_EXTRA_INDEX_URL.
-ARG PIP_EXTRA_INDEX_URL=
-COPY pyproject.toml requirements.lock README.md LICENSE ./
-RUN pip install --no-cache-dir --constraint requirements.lock .
+# The dependencies change less often than the code: a layer of their own. cuda takes PyTorch's build for NVIDIA GPUs.
+ARG TORCHLOOP_TORCH=cpu
+COPY environment.py pyproject.toml requirements.lock README.md LICENSE ./
+RUN PIP_NO_CACHE_DIR=1 TORCHLOOP_TORCH=$TORCHLOOP_TORCH python environment.py --no-command \
+    && .venv/bin/python -m compileall -q -j 0 .venv/lib
 
 COPY models models
 COPY training training
 COPY service service
+RUN PIP_NO_CACHE_DIR=1 python environment.py
 
 USER torchloop
+ENV PATH=/app/.venv/bin:$PATH
 ENV TORCHLOOP_STORE=/store TORCHLOOP_DATA=/data TORCHLOOP_HOST=0.0.0.0 TORCHLOOP_LOG_FORMAT=json PYTHONUNBUFFERED=1
 EXPOSE 8000
 CMD ["python", "-m", "service"]

@@ -13,7 +13,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 
 PREFIX = "TORCHLOOP_"
-_OF_THE_CLIENT = {"url", "key"}  # settings of the client
+_OF_OTHERS = {"url", "key", "torch"}  # settings of the client, and of environment.py
 
 Scope = Literal["predict", "train", "admin"]
 
@@ -105,7 +105,7 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
     """Read settings from the variables that begin with TORCHLOOP_. Raises SettingsError."""
     values = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
     try:
-        return Settings.model_validate({name: value for name, value in values.items() if name not in _OF_THE_CLIENT})
+        return Settings.model_validate({name: value for name, value in values.items() if name not in _OF_OTHERS})
     except ValidationError as err:
         raise SettingsError("; ".join(_in_words(fault) for fault in err.errors())) from err
 

@@ -67,13 +67,12 @@ def copy_of_the_checkout(folder: Path, page: Path) -> Path:
     copy = folder / "copy"
     for name in ("models", "training", "service", "tests"):
         shutil.copytree(ROOT / name, copy / name, ignore=_LEFT_OUT)
-    for name in ("pyproject.toml", "Makefile", "requirements.lock"):
+    for name in ("pyproject.toml", "Makefile"):
         shutil.copy(ROOT / name, copy)
     for block in (block for block in blocks(page) if block.file):
         path = copy / block.file
         assert not path.exists(), f"{block.file} is there already: a page adds files and changes none"
         path.write_text(block.text)
-    (copy / "ready").touch()  # what `make` looks at to know that the environment is set up
     return copy
 
 
@@ -124,7 +123,7 @@ def _run(steps: list[Step], folder: Path, url: str) -> list[str]:
         .replace(".venv/bin/python", shlex.quote(sys.executable))
     )
     here = shlex.quote(str(Path(sys.executable).parent))
-    script = re.sub(r"^make ", f"make --no-print-directory BIN={here} READY=ready ", script, flags=re.MULTILINE)
+    script = re.sub(r"^make ", f"make --no-print-directory BIN={here} SET_UP=true ", script, flags=re.MULTILINE)
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
     command = ["bash", "-c", script]
     done = subprocess.run(command, cwd=folder, env=environ, capture_output=True, text=True, timeout=300, check=False)

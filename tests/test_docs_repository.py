@@ -1,27 +1,39 @@
 """The files around the code: compose, workflow, lock file."""
 
 import re
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 
+import pytest
 import yaml
 from compose_pydantic import ComposeSpecification
 from packaging.requirements import Requirement
 
 from service.settings import from_environment
 from tests.fakes import ROOT
-from tests.requirements import LOCK, PROJECT
+from tests.requirements import DEVELOPMENT, LOCK, PROJECT
 
 
-def test_the_lock_file_satisfies_the_project_and_is_what_is_installed() -> None:
-    declared = [*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["dev"]]
+def _satisfied(declared: Sequence[str], lock: Mapping[str, str]) -> None:
     for requirement in map(Requirement, declared):
         name = re.sub(r"[-_.]+", "-", requirement.name).lower()
-        assert requirement.specifier.contains(LOCK[name]), name
-        assert version(requirement.name).split("+")[0] == LOCK[name], f"{name}: run make, the environment is stale"
+        assert requirement.specifier.contains(lock[name]), name
+        assert version(requirement.name).split("+")[0] == lock[name], f"{name}: run make, the environment is stale"
 
 
-def test_the_lock_file_names_no_host_and_no_folder() -> None:
-    assert not re.search(r"https?:|file:|--|/", (ROOT / "requirements.lock").read_text())
+def test_the_lock_file_of_serving_satisfies_the_project_and_is_what_is_installed() -> None:
+    _satisfied(PROJECT["dependencies"], LOCK)
+
+
+def test_the_lock_file_of_development_adds_only_what_serving_lacks() -> None:
+    _satisfied(PROJECT["optional-dependencies"]["dev"], {**LOCK, **DEVELOPMENT})
+    assert not LOCK.keys() & DEVELOPMENT.keys()
+    assert not {"pytest", "mypy", "ruff", "playwright", "schemathesis"} & LOCK.keys()
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-dev.lock"])
+def test_a_lock_file_names_no_host_and_no_folder(name: str) -> None:
+    assert not re.search(r"https?:|file:|--|/", (ROOT / name).read_text())
 
 
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
