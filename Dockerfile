@@ -19,4 +19,4 @@ USER torchloop
 ENV PATH=/app/.venv/bin:$PATH
 ENV TORCHLOOP_STORE=/store TORCHLOOP_DATA=/data TORCHLOOP_HOST=0.0.0.0 TORCHLOOP_LOG_FORMAT=json PYTHONUNBUFFERED=1
 EXPOSE 8000
-CMD ["python", "-m", "service"]
+CMD ["torchloop", "serve"]

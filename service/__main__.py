@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 
 from models import device
@@ -19,9 +20,9 @@ _WORKER_STOP_S = 10.0
 _LAST_RESORT_S = 20.0  # after the deadline of the requests in progress
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None, *, prog: str = "python -m service") -> int:
     """Serve until SIGINT or SIGTERM. Returns the exit status: 2 for a bad setting, 3 if it could not start."""
-    _parser().parse_args()
+    _parser(prog).parse_args(words)
     try:
         settings = from_environment(os.environ)
         device.resolve(settings.device)
@@ -70,14 +71,14 @@ def _several_processes(settings: Settings, stop: Stop) -> int:
     return BROKEN if broken else 0
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(prog: str) -> argparse.ArgumentParser:
     defaults = Settings()
     lines = [
         f"  {PREFIX}{name.upper():<20} {field.description} [{getattr(defaults, name) or ''}]"
         for name, field in Settings.model_fields.items()
     ]
     return argparse.ArgumentParser(
-        prog="python -m service",
+        prog=prog,
         description="Serve the models over HTTP.",
         epilog="settings, from the environment [default]:\n" + "\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -8,6 +8,7 @@ import argparse
 import os
 import platform
 import sys
+from collections.abc import Sequence
 
 from service.execution.stop import Stop
 from service.jobs.worker import LEASE_S, Worker
@@ -18,9 +19,9 @@ from service.store.database import Store
 _LAST_RESORT_S = 20.0
 
 
-def main() -> int:
+def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.worker") -> int:
     """Work until SIGINT or SIGTERM, or, embedded, until the parent has ended. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m service.worker", description="Do training jobs.")
+    parser = argparse.ArgumentParser(prog=prog, description="Do training jobs.")
     parser.add_argument(
         "--lease-s",
         type=float,
@@ -32,7 +33,7 @@ def main() -> int:
         action="store_true",
         help="end when standard input does, as under python -m service",
     )
-    options = parser.parse_args()
+    options = parser.parse_args(words)
     stop = Stop()
     stop.at_signals()
     try:

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -85,7 +85,9 @@ class InProcess(Child):
 
 
 @contextmanager
-def running_server(settings: Mapping[str, str], cwd: Path = ROOT) -> Iterator[str]:
+def running_server(
+    settings: Mapping[str, str], cwd: Path = ROOT, command: Sequence[str | Path] = (sys.executable, "-m", "service")
+) -> Iterator[str]:
     """The URL of a really started `python -m service` on a free port; it is stopped at the end.
 
     Unless the settings say otherwise it trains nothing, and its store is gone with it.
@@ -94,7 +96,7 @@ def running_server(settings: Mapping[str, str], cwd: Path = ROOT) -> Iterator[st
         settings = {"TORCHLOOP_STORE": folder, **settings}
         store = Path(settings["TORCHLOOP_STORE"])
         shutil.copytree(_ASKED.name, store, dirs_exist_ok=True)
-        with _started(settings, cwd) as url:
+        with _started(settings, cwd, command) as url:
             shutil.copytree(store / "exports", Path(_ASKED.name) / "exports", dirs_exist_ok=True)
             yield url
             if (store / "recipes").exists():
@@ -102,10 +104,10 @@ def running_server(settings: Mapping[str, str], cwd: Path = ROOT) -> Iterator[st
 
 
 @contextmanager
-def _started(settings: Mapping[str, str], cwd: Path) -> Iterator[str]:
+def _started(settings: Mapping[str, str], cwd: Path, command: Sequence[str | Path]) -> Iterator[str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
     process = subprocess.Popen(
-        [sys.executable, "-m", "service"],
+        command,
         cwd=cwd,
         env={**inherited, "TORCHLOOP_PORT": "0", "TORCHLOOP_WORKER": "external", **settings},
         stderr=subprocess.PIPE,

@@ -25,12 +25,13 @@ from training.report.console import confusions, figures, heeding_ctrl_c, say, sh
 from training.report.tensorboard import EventFile
 from training.run import held_out_figures, reopened, run
 
+_PROG = "python -m training"
 _DATA_HELP = "folder of datasets (TORCHLOOP_DATA, else data)"
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(words: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
     """Run the command. Exit status: 0 for success, 1 if the run failed, 2 for wrong arguments, 130 after Ctrl-C."""
-    parser = _parser()
+    parser = _parser(prog)
     options = parser.parse_args(words)
     if options.schemas:
         say(_schemas())
@@ -46,8 +47,8 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> Parser:
-    parser = Parser(prog="python -m training", description="Fit a model and write its checkpoint.")
+def _parser(prog: str = _PROG) -> Parser:
+    parser = Parser(prog=prog, description="Fit a model and write its checkpoint.")
     parser.add_argument("--schemas", action="store_true", help="print every recipe's hyperparameters as JSON, and exit")
     models = parser.add_subparsers(dest="model", metavar="MODEL", title="models")
     for name in recipes():

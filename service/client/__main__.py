@@ -32,9 +32,14 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"torchloop: {message} (see --help)\n")
 
 
-def main(words: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ) -> int:
+def main(
+    words: Sequence[str] | None = None,
+    environ: Mapping[str, str] = os.environ,
+    *,
+    prog: str = "python -m service.client",
+) -> int:
     """Run a command. Returns the exit status; wrong arguments exit with 2."""
-    options, rest = _parser().parse_known_args(words)
+    options, rest = _parser(prog).parse_known_args(words)
     url = getattr(options, "url", None) or environ.get("TORCHLOOP_URL") or URL
     key = getattr(options, "key", None) or environ.get("TORCHLOOP_KEY")
     options.json = getattr(options, "json", False)
@@ -135,13 +140,13 @@ def _download(client: Client, options: argparse.Namespace, _: Sequence[str]) -> 
     return _show(options, {"path": str(path)}, lambda written: tables.say(written["path"]))
 
 
-def _parser() -> _Parser:
+def _parser(prog: str) -> _Parser:
     shared = _Parser(add_help=False)
     shared.add_argument("--url", default=argparse.SUPPRESS, help=f"URL of the service (TORCHLOOP_URL, else {URL})")
     shared.add_argument("--key", default=argparse.SUPPRESS, help="API key (TORCHLOOP_KEY)")
     shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
     parser = _Parser(
-        prog="python -m service.client",
+        prog=prog,
         description="Talk to a running service.",
         parents=[shared],
         allow_abbrev=False,
@@ -161,14 +166,16 @@ def _parser() -> _Parser:
     predict.add_argument("files", metavar="FILE", nargs="*", help="pictures, or one .npy or .json file")
     predict.add_argument("--inputs", type=_json, help='instead of files: "[[0.5], [1.0]]"')
     predict.add_argument("--version", type=int, help="a version other than the live one")
-    train = command(
-        _train,
-        "train model",
-        "queue a training job; --epochs 1 and the like; an unknown option lists them",
-    )
-    train.add_argument("--follow", action="store_true", help="wait for the job and show its progress")
-    train.add_argument("--promote", choices=("never", "if_better", "always"), default="if_better", help="[if_better]")
-    train.add_argument("--tensorboard", action="store_true", help="keep TensorBoard event files as well")
+    for name in ("train", "submit"):  # `torchloop train` fits without a service, `torchloop submit` queues a job
+        train = command(
+            _train,
+            f"{name} model",
+            "queue a training job; --epochs 1 and the like; an unknown option lists them",
+        )
+        train.add_argument("--follow", action="store_true", help="wait for the job and show its progress")
+        promote = ("never", "if_better", "always")
+        train.add_argument("--promote", choices=promote, default="if_better", help="[if_better]")
+        train.add_argument("--tensorboard", action="store_true", help="keep TensorBoard event files as well")
     command(_models, "models", "list models and their live versions")
     command(_versions, "versions model", "the versions of a model")
     jobs = command(_jobs, "jobs", "training jobs, the newest first")

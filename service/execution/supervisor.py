@@ -32,7 +32,6 @@ class Deadline:
 
     def __init__(self, start_s: float, silent_s: float, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
-        self._restart_s = restart_s
         self._silent_s = silent_s
         self._at = now() + start_s
 
@@ -69,6 +68,7 @@ class Kept:
         self._silent_s = silent_s
         self._start_s = start_s
         self._now = now
+        self._restart_s = restart_s
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep, name=f"keeps {words[0]}", daemon=True)

@@ -1,0 +1,69 @@
+"""The command `torchloop`: one name for the service, its worker, offline training and the client.
+
+Each verb imports its own part only, so that `torchloop predict` loads neither FastAPI nor PyTorch.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.metadata import version
+
+VERBS = {
+    "Serving": {
+        "serve": "start the service",
+        "worker": "start a training worker of its own, on any machine that sees the database and the store",
+    },
+    "Training without a service": {
+        "train": "fit a model and write its checkpoint",
+        "compare": "fit a model with several values of one hyperparameter",
+        "evaluate": "print the figures of a checkpoint on its held-out data",
+    },
+    "Talking to a running service": {
+        "predict": "send pictures, files or numbers and print the predictions",
+        "submit": "queue a training job",
+        "jobs": "list training jobs, the newest first",
+        "watch": "follow a job to its end",
+        "cancel": "stop a job",
+        "models": "list the models and their live versions",
+        "versions": "list the versions of a model",
+        "promote": "make a version live",
+        "rollback": "make the previous version live again",
+        "register": "upload a state_dict as a new version",
+        "download": "save the state_dict of a version",
+    },
+}
+# Verb -> its module, the words before the user's, and the name in its usage line; every other verb is the client's.
+_OWN: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "serve": ("service.__main__", (), "torchloop serve"),
+    "worker": ("service.worker", (), "torchloop worker"),
+    "train": ("training.__main__", (), "torchloop train"),
+    "compare": ("training.__main__", ("compare",), "torchloop"),
+    "evaluate": ("training.__main__", ("evaluate",), "torchloop"),
+}
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run the verb that `words` (default: the command line) begins with. Returns the exit status, 2 for a bad verb."""
+    verb, *rest = list(sys.argv[1:] if words is None else words) or ["--help"]
+    if verb in {"-h", "--help"}:
+        sys.stdout.write(_help())
+        return 0
+    if verb == "--version":
+        sys.stdout.write(f"torchloop {version('torchloop')}\n")
+        return 0
+    if not any(verb in verbs for verbs in VERBS.values()):
+        sys.stderr.write(f"torchloop: there is no command {verb} (see torchloop --help)\n")
+        return 2
+    module, before, prog = _OWN.get(verb, ("service.client.__main__", (verb,), "torchloop"))
+    return int(import_module(module).main([*before, *rest], prog=prog))
+
+
+def _help() -> str:
+    lines = ["usage: torchloop COMMAND ...", "", "Train, evaluate, promote, serve and roll back PyTorch models."]
+    for title, verbs in VERBS.items():
+        lines += ["", f"{title}:", *(f"  {verb:<10}{text}" for verb, text in verbs.items())]
+    return "\n".join([*lines, "", "torchloop COMMAND --help lists the options of one; torchloop --version.", ""])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
