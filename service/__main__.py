@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -34,9 +35,12 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service")
     stop.exit_after(settings.request_timeout_s + _LAST_RESORT_S)
     worker = Kept(_WORKER, stop.set)
     try:
-        if settings.worker == "embedded":
-            worker.start()
-        return _one_process(settings, stop) if settings.web_processes == 1 else _several_processes(settings, stop)
+        with _bound(settings) as bound:  # first of all: if the port is in use, nothing is started
+            if settings.worker == "embedded":
+                worker.start()
+            if settings.web_processes == 1:
+                return 0 if serve(settings, bound, stop) else BROKEN
+            return _several_processes(settings, bound.getsockname()[1], stop)
     except OSError as err:
         return refuse(f"cannot listen on {settings.host}, port {settings.port} ({err.strerror}): set {PREFIX}PORT", 1)
     finally:
@@ -44,21 +48,27 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service")
         worker.wait(_WORKER_STOP_S)
 
 
-def _one_process(settings: Settings, stop: Stop) -> int:
-    return 0 if serve(settings, listen(settings.host, settings.port, shared=False), stop) else BROKEN
+def _bound(settings: Settings) -> socket.socket:
+    """Return a socket bound to the port, shared if there are several web processes.
+
+    Raises OSError if another service uses the port.
+    """
+    several = settings.web_processes > 1
+    if several:  # a shared port can be bound although another service shares it, too
+        listen(settings.host, settings.port, shared=False).close()
+    return listen(settings.host, settings.port, shared=several)
 
 
-def _several_processes(settings: Settings, stop: Stop) -> int:
+def _several_processes(settings: Settings, port: int, stop: Stop) -> int:
     """Run web processes that share a port, each started again when it ends or hangs."""
-    listen(settings.host, settings.port, shared=False).close()  # fails where another service has the port
     broken: list[bool] = []
 
     def give_up() -> None:
         broken.append(True)
         stop.set()
 
-    with listen(settings.host, settings.port, shared=True) as reserved, TemporaryDirectory() as folder:
-        words = ["service.serve", str(reserved.getsockname()[1]), folder]
+    with TemporaryDirectory() as folder:
+        words = ["service.serve", str(port), folder]
         processes = [Kept(words, give_up, SILENT_S) for _ in range(settings.web_processes)]
         for process in processes:
             process.start()

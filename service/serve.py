@@ -47,7 +47,7 @@ def serve(
         timeout_graceful_shutdown=int(settings.request_timeout_s) + 1,
     )
     _give_back_large_blocks()
-    server = Server(config)
+    server = Server(config, shared)
 
     async def run() -> None:
         stop.watched_by(asyncio.get_running_loop(), server.stop)

@@ -6,6 +6,7 @@ import gc
 import logging
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -16,11 +17,15 @@ _POLL_S = 0.02
 
 
 class Server(uvicorn.Server):
-    """Logs its address, and loses no request when it stops.
+    """Logs its address once for all processes that share the folder `shared`, and loses no request when it stops.
 
     A client that sends a request just when its idle connection is closed gets an error. So a stopping server first
     answers with `Connection: close` for a while, and then closes the connections that are still idle.
     """
+
+    def __init__(self, config: uvicorn.Config, shared: Path | None = None) -> None:
+        super().__init__(config)
+        self._shared = shared
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as uvicorn does; then exclude all objects made so far from garbage collection."""
@@ -29,7 +34,9 @@ class Server(uvicorn.Server):
         gc.freeze()
         assert sockets
         host, port = sockets[0].getsockname()[:2]
-        log.info("running on http://%s:%d", f"[{host}]" if ":" in host else host, port)
+        url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        if self._shared is None or _is_first(self._shared):
+            log.info("running on %s (open it in a browser; API documentation: %s/docs; stop with Ctrl-C)", url, url)
 
     def stop(self) -> None:
         """Begin the graceful shutdown."""
@@ -64,6 +71,15 @@ class Server(uvicorn.Server):
                 while state.connections:  # noqa: ASYNC110 - uvicorn has no event for closed connections
                     await asyncio.sleep(_POLL_S)
         await super().shutdown(sockets)
+
+
+def _is_first(folder: Path) -> bool:
+    """Whether this process is the first of those that share the folder to ask."""
+    try:
+        (folder / "announced").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 def listen(host: str, port: int, *, shared: bool) -> socket.socket:
