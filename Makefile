@@ -16,7 +16,7 @@ FUZZ := tests/test_fuzz_bodies.py tests/test_fuzz_routes.py
 MINUTES ?= 10
 PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
 
-.PHONY: help serving development serve test test-fast check train bench fuzz soak checkpoints lock clean
+.PHONY: help serving development serve test test-fast check train bench fuzz soak checkpoints picture lock clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 14
@@ -62,6 +62,9 @@ checkpoints: serving  ## make the shipped checkpoints in models/pretrained, and 
 	$(BIN)/python -c "from PIL import Image; from models.mnist import drawn_seven; \
 	  Image.fromarray(drawn_seven()).save('models/pretrained/seven.png', optimize=True)"
 	$(BIN)/python -m training.card
+
+picture:  ## draw docs/architecture.svg from the imports
+	@$(PYTHON) docs/draw_architecture.py
 
 COMPILE := $(BIN)/pip-compile --quiet --upgrade --strip-extras --no-header --no-annotate --no-emit-index-url \
   --no-emit-find-links --no-emit-trusted-host --unsafe-package pip
