@@ -66,6 +66,15 @@ def test_the_route_of_the_page_for_newcomers_is_replaced_by_one_file(tmp_path: P
     do(page, copy_of_the_checkout(tmp_path, page))
 
 
+def test_every_log_message_of_the_operating_page_is_logged() -> None:
+    table = (DOCS / "operating.md").read_text().split("| message | meaning |")[1].split("\n\n")[0]
+    named = [name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(.+?)`", row)]
+    source = "".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
+    assert len(named) > 5
+    for message in named:
+        assert re.search(rf'log\.\w+\(\s*"{re.escape(message.removesuffix("..."))}', source), message
+
+
 def test_what_is_not_run_is_listed_with_its_reason() -> None:
     listed = {(page, line.removesuffix("...").rstrip()) for page, line in NOT_RUN}
     found = {(page.name, line) for page in ALL for line in shown(page)}
