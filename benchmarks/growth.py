@@ -19,7 +19,8 @@ from benchmarks import Options, load
 from benchmarks.batches import npy_body
 from benchmarks.load import Body, Load
 from benchmarks.report import table
-from benchmarks.servers import ROOT, SEVEN, Running, Server, copy_checkout, started, torchloop
+from benchmarks.servers import SEVEN, Running, Server, copy_checkout, started, torchloop
+from benchmarks.service_process import ROOT
 
 CONNECTIONS = (1, 4, 16, 64, 128, 256, 512)
 SAMPLES = (1, 4, 16, 64, 256, 1024, 4096)

@@ -26,9 +26,9 @@ import psutil
 import torch
 
 from benchmarks import Options
+from benchmarks.service_process import running_service
 from models.catalog import PRETRAINED
 from models.checkpoints import state_dict
-from tests.fakes import running_server
 
 RATE = 100  # requests a second: client and service together then take about half of one core
 _QUIET_S = 6.0  # in each round
@@ -77,8 +77,8 @@ def main(options: Options) -> str:
     """The table. Raises SystemExit with it where a request failed or was answered by a version that was not live."""
     settings = {"TORCHLOOP_DATA": str(options.data.resolve()), "TORCHLOOP_WORKER": "embedded"}
     training = _training(options.data)
-    with running_server(settings) as url:
-        seen = asyncio.run(_observe(url, max(options.rounds, math.ceil(_LATE / _SWAPS)), training))
+    with running_service(settings) as (url, process):
+        seen = asyncio.run(_observe(url, process, max(options.rounds, math.ceil(_LATE / _SWAPS)), training))
     faults, outdated = Counter(a.fault for a in seen.answers if a.fault), stale(seen.answers, seen.changes)
     table = _table(seen, faults.total(), len(outdated), training["config"])
     if faults or outdated:
@@ -118,10 +118,9 @@ def _training(data: Path) -> dict[str, Any]:
     return {"model": "mnist", "promote": "always", "config": {"dataset": dataset, "epochs": epochs}}
 
 
-async def _observe(url: str, rounds: int, training: dict[str, Any]) -> Seen:
+async def _observe(url: str, web: psutil.Process, rounds: int, training: dict[str, Any]) -> Seen:
     """All phases, under load from the first to the last."""
     seen = Seen()
-    web = next(child for child in psutil.Process().children() if "service" in child.cmdline())
     async with httpx.AsyncClient(base_url=url, timeout=600) as client:
         live = (await _call(client, "GET", "/models/mnist/promotions"))["live"]
         seen.changes.append(Change(live, -math.inf, -math.inf))

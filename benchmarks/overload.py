@@ -17,7 +17,7 @@ from benchmarks.loop import percentile
 from benchmarks.openloop import LOST, Answer, Client
 from benchmarks.report import table
 from benchmarks.servers import SEVEN
-from tests.fakes import running_server
+from benchmarks.service_process import running_service
 
 _CALLERS = 64
 _FLOOD_S, _SETTLED_S, _RECOVERED_S = 10.0, 1.0, 2.0
@@ -27,7 +27,7 @@ Phases = dict[str, list[list[Answer]]]
 def main(options: Options) -> str:
     """The table. Raises SystemExit with it where an answer was neither 200 nor 429."""
     given = {name: os.environ[name] for name in ("TORCHLOOP_QUEUE_LIMIT",) if name in os.environ}
-    with running_server(given) as url:
+    with running_service(given) as (url, _):
         where = urlsplit(url)
         assert where.hostname
         assert where.port

@@ -20,8 +20,8 @@ import httpx
 import psutil
 
 from benchmarks.load import Body
+from benchmarks.service_process import ROOT, NotStarted
 
-ROOT = Path(__file__).parents[1]
 PRETRAINED = ROOT / "models" / "pretrained"  # models.catalog has it, too, but loads PyTorch
 SEVEN = Body(content=(PRETRAINED / "seven.png").read_bytes(), media_type="image/png", labels=(7,))
 TOOLS = ROOT / ".bench"
@@ -34,10 +34,6 @@ _STOP_S = 20
 
 class NotInstalled(Exception):
     """The environment of a peer could not be made."""
-
-
-class NotStarted(Exception):
-    """A server ended, or did not answer in time."""
 
 
 @dataclass(frozen=True, kw_only=True)

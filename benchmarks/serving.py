@@ -22,12 +22,12 @@ from benchmarks.servers import (
     LITSERVE,
     MOSEC,
     NotInstalled,
-    NotStarted,
     Running,
     Server,
     started,
     torchloop,
 )
+from benchmarks.service_process import NotStarted
 from benchmarks.serving_tables import AT, CONNECTIONS, Round, Visit, tables
 
 

@@ -14,18 +14,16 @@ import http.client
 import io
 import os
 import random
-import re
 import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from uuid import uuid4
 
@@ -34,11 +32,11 @@ import orjson
 import psutil
 import torch
 
+from benchmarks.service_process import ROOT, NotStarted, running_service
 from benchmarks.soak_report import Asked, Kill, Resident, Seen, missed, table
 from models.catalog import PRETRAINED
 from models.checkpoints import state_dict
 
-ROOT = Path(__file__).parents[1]
 LOG = ROOT / ".bench" / "soak.log"  # what the service said
 _CALLERS = 4
 _PAUSE_S = 0.04  # of a caller, between two requests, on the average
@@ -152,8 +150,13 @@ def soak(minutes: float, data: Path) -> Seen:
         "TORCHLOOP_WORKER": "embedded",
         "TORCHLOOP_DATA": str(data.resolve()),
     }
-    with started(settings) as (address, service), ThreadPoolExecutor(_CALLERS + 5) as pool:
-        run = Soak(address, service)
+    LOG.parent.mkdir(exist_ok=True)
+    with (
+        LOG.open("w") as log,
+        running_service(settings, log=log, stop_s=60) as (url, service),
+        ThreadPoolExecutor(_CALLERS + 5) as pool,
+    ):
+        run = Soak(url.removeprefix("http://"), service)
         activities: list[Callable[[Soak], None]] = [change, register, train, kill, watch]
         futures = [pool.submit(_while_running, run, activity) for activity in activities]
         futures += [pool.submit(_while_running, run, predict, number) for number in range(_CALLERS)]
@@ -164,25 +167,6 @@ def soak(minutes: float, data: Path) -> Seen:
         follow_up(run)
         run.seen.ended = service.poll()
     return run.seen
-
-
-@contextmanager
-def started(settings: Mapping[str, str]) -> Iterator[tuple[str, psutil.Popen]]:
-    """Address and process of a service with a store of its own, both gone at the end; what it says stays in LOG."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
-    LOG.parent.mkdir(exist_ok=True)
-    with TemporaryDirectory() as folder, LOG.open("wb") as log:
-        environ = {**inherited, "TORCHLOOP_PORT": "0", "TORCHLOOP_STORE": folder, **settings}
-        process = psutil.Popen([sys.executable, "-m", "service"], cwd=ROOT, env=environ, stderr=log)
-        try:
-            while not (found := re.search(r"running on http://([\d.:]+)", LOG.read_text())):
-                if process.poll() is not None:
-                    raise SystemExit(f"soak: the service did not start: {LOG} says why")
-                time.sleep(0.1)
-            yield found[1], process
-        finally:
-            process.terminate()
-            process.wait(60)
 
 
 def _while_running(run: Soak, activity: Callable[..., None], *words: Any) -> None:
@@ -342,7 +326,10 @@ def run_for(words: Sequence[str] | None = None) -> int:
     data = Path(os.environ.get("TORCHLOOP_DATA") or "data")
     parser.add_argument("--data", type=Path, default=data, help="folder of datasets (TORCHLOOP_DATA, else data)")
     given = parser.parse_args(words)
-    seen = soak(given.minutes, given.data)
+    try:
+        seen = soak(given.minutes, given.data)
+    except NotStarted as err:
+        raise SystemExit(f"soak: {err}") from err
     sys.stdout.write(f"soak\n{table(seen, given.minutes * 60)}\n")
     if not missed(seen):
         return 0

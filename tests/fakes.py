@@ -2,13 +2,8 @@
 
 import io
 import json
-import os
-import queue
-import re
 import shutil
-import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from benchmarks.service_process import running_service
 from models import catalog
 from models.checkpoints import state_dict
 from models.checkpoints.record import Record
@@ -29,7 +25,7 @@ from training import executor
 from training.report.live_plot import EVERY_S
 
 ROOT = Path(__file__).parents[1]
-_ASKED = TemporaryDirectory()  # what one server here had made by a process with torch, the next need not
+_MADE = TemporaryDirectory()  # exports and recipes, shared by the servers of one test run
 
 
 class Line(nn.Module):
@@ -88,54 +84,16 @@ class InProcess(Child):
 def running_server(
     settings: Mapping[str, str], cwd: Path = ROOT, command: Sequence[str | Path] = (sys.executable, "-m", "service")
 ) -> Iterator[str]:
-    """The URL of a really started `python -m service` on a free port; it is stopped at the end.
+    """Start `python -m service`, or another command, as running_service does, and yield its URL.
 
-    Unless the settings say otherwise it trains nothing, and its store is gone with it.
+    Exports and recipes that one server made are copied into the store of the next, which then need not make them.
     """
     with TemporaryDirectory() as folder:
         settings = {"TORCHLOOP_STORE": folder, **settings}
         store = Path(settings["TORCHLOOP_STORE"])
-        shutil.copytree(_ASKED.name, store, dirs_exist_ok=True)
-        with _started(settings, cwd, command) as url:
-            shutil.copytree(store / "exports", Path(_ASKED.name) / "exports", dirs_exist_ok=True)
+        shutil.copytree(_MADE.name, store, dirs_exist_ok=True)
+        with running_service(settings, cwd=cwd, command=command) as (url, _):
+            shutil.copytree(store / "exports", Path(_MADE.name) / "exports", dirs_exist_ok=True)
             yield url
             if (store / "recipes").exists():
-                shutil.copytree(store / "recipes", Path(_ASKED.name) / "recipes", dirs_exist_ok=True)
-
-
-@contextmanager
-def _started(settings: Mapping[str, str], cwd: Path, command: Sequence[str | Path]) -> Iterator[str]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
-    process = subprocess.Popen(
-        command,
-        cwd=cwd,
-        env={**inherited, "TORCHLOOP_PORT": "0", "TORCHLOOP_WORKER": "external", **settings},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    lines: queue.Queue[str] = queue.Queue()
-    reader = threading.Thread(target=_pump, args=(process, lines))
-    reader.start()
-    try:
-        yield _address(lines)
-    finally:
-        process.terminate()
-        process.wait(timeout=30)
-        reader.join()
-
-
-def _pump(process: "subprocess.Popen[str]", lines: "queue.Queue[str]") -> None:
-    assert process.stderr is not None
-    with process.stderr as stream:
-        for line in stream:
-            lines.put(line)
-    lines.put("")  # the end
-
-
-def _address(lines: "queue.Queue[str]") -> str:
-    seen = []
-    while line := lines.get(timeout=60):
-        seen.append(line)
-        if found := re.search(r"running on (http://[\d.:]+)", line):
-            return found[1]
-    raise AssertionError("the server did not start:\n" + "".join(seen))
+                shutil.copytree(store / "recipes", Path(_MADE.name) / "recipes", dirs_exist_ok=True)

@@ -35,6 +35,11 @@ def test_no_package_imports_from_above(path: Path) -> None:
     assert ours <= MAY_IMPORT[path.relative_to(ROOT).parts[0]]
 
 
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").rglob("*.py")), ids=lambda path: path.name)
+def test_benchmarks_import_no_tests(path: Path) -> None:
+    assert not {name for name in imports(path) if name.split(".")[0] == "tests"}
+
+
 def _room(module: str) -> str:
     """`service.web.server` -> `web`."""
     return f"{module}.".split(".")[1]
