@@ -23,7 +23,10 @@ from tests.workers import LEASE_S, worker
 
 pytestmark = pytest.mark.slow
 
-LONG = {"epochs": 2500, "hidden": 50}  # some seconds, with a resume point every second
+LONG = {"epochs": 1200, "hidden": 50}  # some seconds, with a resume point every second
+ENDLESS = {"epochs": 10_000, "hidden": 50}  # for a job that does not come to its end
+# What the queue does on each database is held by test_jobs_queue: these are about processes and files.
+on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
 def enqueue(store: Store, model: str = "regressor", config: Mapping[str, Any] = LONG) -> Job:
@@ -89,6 +92,7 @@ def test_a_killed_workers_job_is_resumed_and_ends_with_the_same_weights(store: S
     assert not list((store.folder / "jobs" / job.id).glob("resume-*"))
 
 
+@on_sqlite
 def test_a_killed_fit_is_resumed_by_the_same_worker(store: Store, database_url: str) -> None:
     job = enqueue(store)
     with worker(store, database_url) as process:
@@ -100,6 +104,7 @@ def test_a_killed_fit_is_resumed_by_the_same_worker(store: Store, database_url: 
     assert any("SIGKILL" in reason for reason in reasons)
 
 
+@on_sqlite
 def test_a_fit_that_is_killed_every_time_fails_with_the_reason(store: Store, database_url: str) -> None:
     job = enqueue(store)
     with worker(store, database_url) as process:
@@ -134,18 +139,18 @@ def test_a_frozen_worker_that_wakes_after_its_lease_finishes_nothing(store: Stor
         assert finished(store, enqueue(store, config={"epochs": 5})).state == "succeeded"
 
 
-def test_a_running_job_is_cancelled_within_two_seconds(store: Store, database_url: str) -> None:
-    job = enqueue(store)
+def test_a_running_job_is_cancelled_before_its_end_and_its_fit_is_over_by_then(store: Store, database_url: str) -> None:
+    """`python -m benchmarks cancel` measures how soon."""
+    job = enqueue(store, config=ENDLESS)
     with worker(store, database_url) as process:
         in_the_middle(store, job)
         fit = fit_of(process)
-        asked = time.time()
-        Jobs(store).cancel(job.id, now=asked)
+        Jobs(store).cancel(job.id, now=time.time())
         done = finished(store, job)
         assert done.state == "cancelled"
-        assert done.finished_at is not None
-        assert done.finished_at - asked < 2
         assert not fit.is_running()
+    last = Jobs(store).events(job.id, kind="progress")[-1].data
+    assert last["step"] < last["steps"]
     assert not Registry(store).versions("regressor")
     assert not list((store.folder / "jobs" / job.id).glob("resume-*"))
 
@@ -172,11 +177,10 @@ def test_jobs_outlive_a_stop_of_the_database(postgres: Postgres, tmp_path: Path)
         try:
             gone_at = time.monotonic()
             asked = 0
-            while time.monotonic() < gone_at + 2 * LEASE_S:
+            while asked < 20 or time.monotonic() < gone_at + 2 * LEASE_S:
                 answer = httpx.post(f"{web}/predict/regressor", json={"inputs": [[0.5]]})
                 assert answer.status_code == 200
                 asked += 1
-            assert asked > 10
             assert httpx.get(f"{web}/health/ready").status_code == 200
             refused = httpx.post(f"{web}/train", json={"model": "regressor"}, timeout=30)
             assert (refused.status_code, refused.json()["title"]) == (503, "Store unavailable")
@@ -188,6 +192,7 @@ def test_jobs_outlive_a_stop_of_the_database(postgres: Postgres, tmp_path: Path)
     store.close()
 
 
+@on_sqlite
 def test_an_unwritable_store_fails_the_job_with_that_reason(store: Store, database_url: str) -> None:
     (store.folder / "checkpoints").mkdir()
     (store.folder / "checkpoints" / "regressor").write_text("in the way")
@@ -217,6 +222,7 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing_half_written(postgres: Pos
     store.close()
 
 
+@on_sqlite
 def test_a_hyperparameter_that_the_recipe_refuses_fails_the_job_at_once(store: Store, database_url: str) -> None:
     job = enqueue(store, config={"lr": 100.0, "epochs": 50})
     other = enqueue(store, config={"epochs": 0})

@@ -46,9 +46,9 @@ def test_two_replicas_and_two_workers_share_one_database(postgres: Postgres, tmp
 
         live = clients[0].get("/models/classifier/promotions").json()["live"]
         for client in clients:
-            until(partial(loaded, client, live), 5)
+            until(partial(loaded, client, live))
         back = clients[0].post("/models/classifier/rollback").json()["live"]
-        until(partial(loaded, clients[1], back), 5)
+        until(partial(loaded, clients[1], back))
         answers = [client.post("/predict/classifier", json={"inputs": [[2, 2]]}).json() for client in clients]
         assert [answer["version"] for answer in answers] == [back, back]
     store.close()
