@@ -4,36 +4,20 @@ import io
 import re
 import struct
 import zlib
-from collections.abc import Iterable
 from functools import cache
-from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
 
+from benchmarks.floods import FORM, JSON, Hostile, post
 from models.mnist import drawn_seven
 from tests.serving import npy, png
 
-JSON, NPY, FORM = "application/json", "application/x-npy", "multipart/form-data; boundary=x"
+NPY = "application/x-npy"
 SEVEN = png(drawn_seven())
 INSIDE = re.compile(  # what no error may show
     r"Traceback|File \\?\"|0x[0-9a-f]{6,}|<class|\bpid\b|/(work|home|usr|tmp|root)/|\.py\b",
 )
-
-
-class Hostile(NamedTuple):
-    """`head` lines and `body` go out as they are; a body of several pieces goes out in chunks."""
-
-    name: str
-    path: str
-    head: list[bytes]
-    body: bytes | Iterable[bytes]
-    statuses: set[int]
-
-
-def post(name: str, media_type: str, body: bytes, *statuses: int, path: str = "/predict/mnist") -> Hostile:
-    head = [f"Content-Type: {media_type}".encode()] if media_type else []
-    return Hostile(name, path, [*head, b"Content-Length: %d" % len(body)], body, set(statuses))
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:

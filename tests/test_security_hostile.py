@@ -14,9 +14,10 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks.floods import Hostile, answer, connected, send
 from tests.fakes import running_server
-from tests.hostile import INSIDE, SEVEN, Hostile, all_of_them, forms, pictures
-from tests.hostile_client import answer, connected, normal, send, web_process
+from tests.hostile import INSIDE, SEVEN, all_of_them, forms, pictures
+from tests.hostile_client import normal, web_process
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
