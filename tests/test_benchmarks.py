@@ -15,7 +15,7 @@ def test_an_unknown_benchmark_is_refused_with_those_there_are(capsys: pytest.Cap
     with pytest.raises(SystemExit) as ended:
         command.main(["epoch", "teatime"])
     assert ended.value.code == 2
-    assert "no benchmark teatime; there are epoch" in capsys.readouterr().err
+    assert "no benchmark teatime; there are cancel, epoch" in capsys.readouterr().err
 
 
 def test_a_named_benchmark_prints_its_table(
