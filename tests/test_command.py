@@ -61,6 +61,7 @@ def _run(*words: str | Path, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_wheel_serves_and_predicts_without_a_checkout(installed: Path, tmp_path: Path) -> None:
     torchloop = installed / "torchloop"
     seven = tmp_path / "seven.png"
@@ -71,6 +72,7 @@ def test_the_wheel_serves_and_predicts_without_a_checkout(installed: Path, tmp_p
         assert "<title>" in httpx.get(url).text
 
 
+@pytest.mark.slow
 def test_the_wheel_holds_the_three_packages_and_all_files_of_theirs(wheel: Path) -> None:
     tracked = {
         str(path.relative_to(ROOT))
@@ -82,6 +84,7 @@ def test_the_wheel_holds_the_three_packages_and_all_files_of_theirs(wheel: Path)
     assert held == tracked
 
 
+@pytest.mark.slow
 def test_the_client_alone_is_a_wheel_that_needs_neither_torch_nor_fastapi(checkout: Path, tmp_path: Path) -> None:
     with zipfile.ZipFile(_wheel(checkout / "client", tmp_path)) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}

@@ -12,6 +12,7 @@ import pytest
 from environment import Progress, has_driver
 from tests.fakes import ROOT
 
+pytestmark = pytest.mark.slow
 _LOCK = "torch==2.13.0\ntorchvision==0.28.0\n"
 
 

@@ -7,7 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.fakes import ROOT
+
+pytestmark = pytest.mark.slow
 
 
 def _started(folder: Path, **settings: str) -> "subprocess.Popen[str]":
