@@ -1,4 +1,4 @@
-"""Discover models and recipes: scan the modules of a package for SPEC or RECIPE. No list has to be edited."""
+"""Discovery of models and recipes: all modules of a package that define a given object. There is no list to edit."""
 
 import re
 from functools import cache
@@ -19,9 +19,14 @@ RESERVED = {"stats"}  # /v2/models/stats is a path of the Open Inference Protoco
 def discover(package: str, attribute: str, kind: type[T]) -> dict[str, T]:
     """Map module names to their `attribute`, for each module of `package` that has one, in alphabetical order.
 
-    Raises TypeError if the attribute is not a `kind`, ValueError if the file name is not a valid model name.
+    Raises TypeError if the attribute is of another kind, ValueError if the file name cannot be a model name: it does
+    not match NAME, or a folder of the package has it too, which Python would import instead.
     """
     found: dict[str, T] = {}
+    for folder in map(Path, import_module(package).__path__):
+        for path in sorted(folder.glob("*.py")):
+            if path.with_suffix("").is_dir() and _contains(path, attribute):
+                raise ValueError(f"{package}/{path.name}: the folder {package}/{path.stem}/ hides it; rename the file")
     for name in sorted(module.name for module in iter_modules(import_module(package).__path__) if not module.ispkg):
         if not _mentions(f"{package}.{name}", attribute):
             continue
@@ -37,10 +42,13 @@ def discover(package: str, attribute: str, kind: type[T]) -> dict[str, T]:
 
 
 def _mentions(module: str, attribute: str) -> bool:
-    """Check whether a module's source contains the word. If not, it is not imported, which may take seconds."""
+    """Whether a module's source contains the word. Others are not imported, which may take seconds."""
     found = find_spec(module)
-    source = found and found.origin and Path(found.origin).read_text(encoding="utf-8")
-    return bool(source and re.search(rf"\b{attribute}\b", source))
+    return bool(found and found.origin and _contains(Path(found.origin), attribute))
+
+
+def _contains(source: Path, word: str) -> bool:
+    return bool(re.search(rf"\b{word}\b", source.read_text(encoding="utf-8")))
 
 
 @cache

@@ -1,45 +1,240 @@
-"""Typed orders to, and results of, the torch subprocess."""
+"""Messages between the torch subprocess and the processes that give it orders, and their JSON codec.
+
+An order is answered by any number of `Progressed` and then by one result of its own type, or by `Failed`.
+"""
 
 import base64
 import io
+import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import dataclass, field
+from enum import Enum
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, cast
 
 import numpy as np
+from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter
 
 from models.checkpoints.record import Record
-from models.checkpoints.storage import export_path
-from models.spec import Array
+from models.spec import Array, Method
 
 
 def packed(array: Array) -> str:
-    """An array as it stands in a JSON line: between the process that explains and the one that answers."""
+    """Encode an array as base64 of the .npy format."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return base64.b64encode(file.getvalue()).decode()
 
 
-def unpacked(text: str) -> Array:
-    """The opposite of `packed`."""
-    array: Array = np.load(io.BytesIO(base64.b64decode(text)), allow_pickle=False)
+def unpacked(value: str | Array) -> Array:
+    """Decode the result of `packed`. Raises ValueError. An array is returned as it is."""
+    if isinstance(value, np.ndarray):
+        return value
+    array: Array = np.load(io.BytesIO(base64.b64decode(value)), allow_pickle=False)
     return array
 
 
-Order = Mapping[str, Any]
+PackedArray = Annotated[Array, PlainValidator(unpacked), PlainSerializer(packed, when_used="json")]
 
 
-Message = Mapping[str, Any]
+class FailureKind(Enum):
+    """The cause of a failure."""
+
+    HYPERPARAMETERS = "hyperparameters"  # not valid
+    TRAINING = "training"  # the run, or its data
+    CHECKPOINT = "checkpoint"  # missing, damaged, or of another network
+    STORE = "store"  # cannot be written
+    GRADIENT = "gradient"  # the network has none
+    UNEXPECTED = "unexpected"  # an exception that no other kind covers
 
 
-def order(store: Path, model: str, path: Path, record: Record) -> Message:
-    """What a child is to do."""
-    to = export_path(store, record)
-    return {
-        "op": "export",
-        "model": model,
-        "path": str(path.resolve()),
-        "record": asdict(record),
-        "to": str(to.resolve()),
-    }
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """Progress of a run. See training.recipe.Progress."""
+
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progressed:
+    """Progress report of a `Fit`."""
+
+    point: Point
+    type: Literal["progressed"] = "progressed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failed:
+    """Failure of any order. Callers see `title` and `detail`: no path, no trace."""
+
+    kind: FailureKind
+    title: str
+    detail: str
+    type: Literal["failed"] = "failed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fitted:
+    """Result of `Fit`. The weights are in the store, under their digest."""
+
+    record: Record
+    metric: str
+    higher_is_better: bool
+    type: Literal["fitted"] = "fitted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluated:
+    """Result of `Evaluate`: figures on the held-out splits."""
+
+    metrics: Mapping[str, float]
+    dataset: str
+    type: Literal["evaluated"] = "evaluated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adopted:
+    """Result of `Adopt`. The weights are in the store, under their digest."""
+
+    record: Record
+    type: Literal["adopted"] = "adopted"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportDone:
+    """Result of `Export`: the file is written, unless the store cannot be written."""
+
+    type: Literal["export_done"] = "export_done"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explained:
+    """Result of `Explain`: outputs (N, k) and attributions (N, ...)."""
+
+    outputs: PackedArray
+    attributions: PackedArray
+    type: Literal["explained"] = "explained"
+
+
+Result = Fitted | Evaluated | Adopted | ExportDone | Explained
+Message = Annotated[Progressed | Failed | Result, Field(discriminator="type")]
+R = TypeVar("R", bound=Result)
+
+
+class Order(Generic[R]):
+    """An order that is answered by an R. Paths are absolute."""
+
+    answer: ClassVar[type[Any]]
+
+    def answered_by(self, message: Message) -> R | Failed | None:
+        """Return `message` if it ends this order; None for progress, and for the result of another type of order."""
+        if isinstance(message, Failed):
+            return message
+        result: R | None = message if isinstance(message, self.answer) else None
+        return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit(Order[Fitted]):
+    """Train a network, evaluate it, and save its weights. `history` is the progress of earlier attempts at `job`."""
+
+    answer = Fitted
+    model: str
+    config: Mapping[str, Any]
+    data: Path
+    store: Path
+    job: str
+    attempt: int
+    device: str
+    tensorboard: bool
+    history: tuple[Point, ...] = ()
+    type: Literal["fit"] = "fit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate(Order[Evaluated]):
+    """Evaluate a checkpoint on the held-out splits of the config's dataset."""
+
+    answer = Evaluated
+    model: str
+    config: Mapping[str, Any]
+    data: Path
+    path: Path
+    record: Record
+    type: Literal["evaluate"] = "evaluate"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adopt(Order[Adopted]):
+    """Check an uploaded state_dict by building the network from it, and save it in the store."""
+
+    answer = Adopted
+    model: str
+    path: Path
+    arguments: Mapping[str, Any]
+    store: Path
+    type: Literal["adopt"] = "adopt"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export(Order[ExportDone]):
+    """Export a checkpoint in ONNX form to the file `to`."""
+
+    answer = ExportDone
+    model: str
+    path: Path
+    record: Record
+    to: Path
+    type: Literal["export"] = "export"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain(Order[Explained]):
+    """Compute outputs and attributions of samples (N, ...)."""
+
+    answer = Explained
+    model: str
+    path: Path
+    record: Record
+    samples: PackedArray
+    method: Method
+    type: Literal["explain"] = "explain"
+
+
+AnyOrder = Annotated[Fit | Evaluate | Adopt | Export | Explain, Field(discriminator="type")]
+
+
+def encode_order(order: Order[Any]) -> bytes:
+    """Encode as one line of JSON, without its end. Raises ValueError for numbers that are not finite."""
+    return json.dumps(_orders().dump_python(cast(AnyOrder, order), mode="json"), allow_nan=False).encode()
+
+
+def encode_message(message: Message) -> bytes:
+    """Encode as one line of JSON, without its end. Raises ValueError for numbers that are not finite."""
+    return json.dumps(_messages().dump_python(message, mode="json"), allow_nan=False).encode()
+
+
+def decode_order(line: bytes) -> AnyOrder:
+    """Decode the line of an order. Raises ValueError."""
+    return _orders().validate_json(line)
+
+
+def decode_message(line: bytes) -> Message:
+    """Decode the line of a message. Raises ValueError."""
+    return _messages().validate_json(line)
+
+
+@cache
+def _orders() -> TypeAdapter[AnyOrder]:
+    return TypeAdapter(AnyOrder)
+
+
+@cache
+def _messages() -> TypeAdapter[Message]:
+    return TypeAdapter(Message)

@@ -11,6 +11,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import Lifespan
 
 from models import catalog, device
+from models.checkpoints.storage import Storage
 from models.spec import ModelSpec
 from service.api import access, explain, openapi, page, preview, versions
 from service.api import health as ops_routes
@@ -98,7 +99,7 @@ def create_app(
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
     app.include_router(versions.promotions_router(specs, Registry(store), rollout))
-    app.include_router(job_routes.router(specs, Jobs(store), settings.store, recipes))
+    app.include_router(job_routes.router(specs, Jobs(store), Storage(settings.store), recipes))
     app.include_router(ops_routes.router(specs, rollout, metrics))
     problems.install(app)
     openapi.describe(app, specs, access.TABLE, locked=bool(settings.api_keys))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from models.catalog import specs
 from models.checkpoints import state_dict
-from models.checkpoints.storage import keep
+from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from service.delivery.registry import Registry
 from service.errors import ServiceError
@@ -26,7 +26,7 @@ def register(store: Store, model: str, path: Path) -> int:
     Raises CheckpointError if the file cannot be served, StoreUnavailable.
     """
     _, record = state_dict.load(model, specs()[model], path)
-    kept = keep(path.read_bytes(), store.folder, model)
+    kept = Storage(store.folder).keep(model, path.read_bytes())
     store.migrate()
     with store.write() as connection:
         return Registry(store).add(connection, model, kept, record, job=None, now=time.time())

@@ -1,13 +1,12 @@
 """A model small enough to know its answers by heart, and servers to talk to."""
 
-import io
-import json
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from benchmarks.service_process import running_service
 from models import catalog
 from models.checkpoints import state_dict
 from models.checkpoints.record import Record
-from models.messages import Message
+from models.messages import Message, Order, decode_message, decode_order, encode_message, encode_order
 from models.outputs import Value, describe_values, values
 from models.spec import Entry, ModelSpec
 from service.execution.process import Child
@@ -60,24 +59,27 @@ def save_line(folder: Path, name: str = "line", slope: float = 2.0, offset: floa
 
 
 class InProcess(Child):
-    """The process that does what takes torch, without the process: its orders are done at once, by the same code."""
+    """Torch subprocess without the process: the same executor and codec, at once."""
 
     def __init__(self, specs: Mapping[str, ModelSpec] | None, plot_every_s: float = EVERY_S) -> None:
         self.exit = None
-        self._out = io.StringIO()
-        self._does = executor.Child(self._out, catalog.specs() if specs is None else specs, plot_every_s)
+        self._told: list[Message] = []
+        self._executor = executor.Executor(
+            self._tell, catalog.specs() if specs is None else specs, plot_every_s=plot_every_s
+        )
 
-    def send(self, order: Message) -> None:
-        self._does.do(order)
+    def send(self, order: Order[Any]) -> None:
+        self._executor.do(decode_order(encode_order(order)))
 
     def messages(self, timeout_s: float) -> list[Message]:  # noqa: ARG002
-        lines = self._out.getvalue().splitlines()
-        self._out.seek(0)
-        self._out.truncate()
-        return [json.loads(line) for line in lines]
+        told, self._told = self._told, []
+        return told
 
     def stop(self) -> None:
         pass
+
+    def _tell(self, message: Message) -> None:
+        self._told.append(decode_message(encode_message(message)))
 
 
 @contextmanager

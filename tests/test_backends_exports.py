@@ -19,9 +19,9 @@ from models.checkpoints import onnx_file, state_dict
 from models.checkpoints.onnx_export import export
 from models.checkpoints.onnx_file import Exported
 from models.checkpoints.record import Record, read_verified
-from models.checkpoints.storage import export_path
+from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
-from models.messages import Message
+from models.messages import Message, Order
 from models.spec import Array, ModelSpec
 from service.execution.process import Child
 from service.inference.backends import onnx
@@ -62,14 +62,14 @@ def spec_of(network: type[nn.Module]) -> ModelSpec:
 class Counted(InProcess):
     """Counts the orders to all of them."""
 
-    orders: list[Message]
+    orders: list[Order[Any]]
 
-    def send(self, order: Message) -> None:
+    def send(self, order: Order[Any]) -> None:
         self.orders.append(order)
         super().send(order)
 
 
-def counted(known: Mapping[str, ModelSpec], orders: list[Message]) -> Child:
+def counted(known: Mapping[str, ModelSpec], orders: list[Order[Any]]) -> Child:
     child = Counted(known)
     child.orders = orders
     return child
@@ -103,7 +103,7 @@ def test_every_shipped_network_runs_in_onnx_runtime_and_agrees_with_pytorch(name
 
 
 def test_an_export_is_made_once_and_read_by_all(tmp_path: Path, line: tuple[Path, Record]) -> None:
-    orders: list[Message] = []
+    orders: list[Order[Any]] = []
     start = partial(counted, {"line": LINE}, orders)
     first = Exports(tmp_path, start).get("line", *line)
     again = Exports(tmp_path, start).get("line", *line)
@@ -114,7 +114,7 @@ def test_an_export_is_made_once_and_read_by_all(tmp_path: Path, line: tuple[Path
 def test_a_damaged_export_is_made_again(tmp_path: Path, line: tuple[Path, Record]) -> None:
     exports = Exports(tmp_path, partial(InProcess, {"line": LINE}))
     whole = exports.get("line", *line)
-    path = export_path(tmp_path, line[1])
+    path = Storage(tmp_path).export(line[1])
     for content in (b"", path.read_bytes()[:-1], path.read_bytes().replace(b"samples", b"simples")):
         path.write_bytes(content)
         assert onnx_file.read(path) is None
@@ -125,7 +125,7 @@ def test_a_damaged_export_is_made_again(tmp_path: Path, line: tuple[Path, Record
 def test_the_key_of_an_export_names_all_that_it_depends_on(tmp_path: Path) -> None:
     records = [Record(model="m", sha256="1"), Record(model="m", sha256="2")]
     records += [Record(model="m", sha256="1", arguments={"activation": "tanh"})]
-    assert len({export_path(tmp_path, record) for record in records}) == 3
+    assert len({Storage(tmp_path).export(record) for record in records}) == 3
 
 
 def test_a_checkpoint_that_was_changed_is_refused_though_its_export_is_there(

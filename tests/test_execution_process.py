@@ -1,14 +1,30 @@
-"""The process that fits, spoken to as the worker does."""
+"""The torch subprocess, given orders as the worker gives them."""
 
+import io
+import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from models.catalog import PRETRAINED
-from models.checkpoints.record import Record
-from service.execution.process import Child
+from models.checkpoints.storage import Storage
+from models.messages import (
+    Adopt,
+    Evaluate,
+    Evaluated,
+    ExportDone,
+    Failed,
+    FailureKind,
+    Fit,
+    Fitted,
+    Progressed,
+    encode_message,
+)
+from service.execution.process import Child, read_messages
+
+ANSWER_S = 60.0
 
 pytestmark = pytest.mark.slow
 
@@ -20,56 +36,71 @@ def child() -> Iterator[Child]:
     child.stop()
 
 
-def last(child: Child) -> Any:
-    """The word that ends an order."""
-    while child.exit is None:
-        for message in child.messages(60):
-            if message["kind"] != "progress":
-                return message
-    return None
-
-
-def order(tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    return {
-        "op": "fit", "model": "regressor", "config": {"epochs": 30}, "data": str(tmp_path), "store": str(tmp_path),
-        "job": "j1", "attempt": 1, "history": [], "device": "cpu", "tensorboard": False, **changes,
-    }  # fmt: skip
+def fit(tmp_path: Path) -> Fit:
+    return Fit(
+        model="regressor",
+        config={"epochs": 30},
+        data=tmp_path,
+        store=tmp_path,
+        job="j1",
+        attempt=1,
+        device="cpu",
+        tensorboard=False,
+    )
 
 
 def test_orders_are_done_one_after_the_other_by_one_process(child: Child, tmp_path: Path) -> None:
-    child.send(order(tmp_path, model="nope"))
-    assert "no recipe for nope" in last(child)["detail"]
-    child.send(order(tmp_path, config={"epochs": 0}))
-    assert last(child)["title"] == "Invalid hyperparameters"
-    child.send(order(tmp_path, data=None))
-    failed = last(child)
-    assert failed["title"] == "Recipe failed"
-    assert failed["detail"] == "the recipe raised TypeError; the worker's log holds the trace"
+    order = fit(tmp_path)
+    failed = child.ask(replace(order, model="nope"), ANSWER_S)
+    assert isinstance(failed, Failed)
+    assert failed.kind is FailureKind.TRAINING
+    assert "no recipe for nope" in failed.detail
+    failed = child.ask(replace(order, config={"epochs": 0}), ANSWER_S)
+    assert isinstance(failed, Failed)
+    assert (failed.kind, failed.title) == (FailureKind.HYPERPARAMETERS, "Invalid hyperparameters")
+    refused = child.ask(Adopt(model="nope", path=tmp_path, arguments={}, store=tmp_path), ANSWER_S)
+    assert isinstance(refused, Failed)
+    assert refused.kind is FailureKind.UNEXPECTED
+    assert refused.detail == "the check of the upload raised KeyError; the log holds the trace"
 
-    child.send(order(tmp_path))
-    fitted = last(child)
-    record = Record(**fitted["record"])
-    assert (fitted["metric"], fitted["higher_is_better"]) == ("mse", False)
-    assert (tmp_path / fitted["path"]).name == f"{record.sha256[:12]}.pt"
+    fitted = child.ask(order, ANSWER_S)
+    assert isinstance(fitted, Fitted)
+    record = fitted.record
+    assert (fitted.metric, fitted.higher_is_better) == ("mse", False)
+    path = tmp_path / "checkpoints" / "regressor" / f"{record.sha256[:12]}.pt"
+    assert path == Storage(tmp_path).checkpoint("regressor", record.sha256)
+    assert path.exists()
     assert (tmp_path / "jobs" / "j1" / "plot.png").read_bytes().startswith(b"\x89PNG")
 
-    evaluate = {"op": "evaluate", "path": str(tmp_path / fitted["path"]), "record": fitted["record"]}
-    child.send(order(tmp_path, **evaluate))
-    again = last(child)
-    assert again["metrics"] == record.metrics
-    assert again["dataset"] == record.dataset
+    evaluate = Evaluate(model="regressor", config=order.config, data=tmp_path, path=path, record=record)
+    again = child.ask(evaluate, ANSWER_S)
+    assert isinstance(again, Evaluated)
+    assert again.metrics == record.metrics
+    assert again.dataset == record.dataset
 
-    child.send(order(tmp_path, **{**evaluate, "path": str(PRETRAINED / "classifier.pt")}))
-    assert "sha256" in last(child)["detail"]
+    broken = child.ask(replace(evaluate, path=PRETRAINED / "classifier.pt"), ANSWER_S)
+    assert isinstance(broken, Failed)
+    assert broken.kind is FailureKind.CHECKPOINT
+    assert "sha256" in broken.detail
     assert child.exit is None
 
 
 def test_a_stopped_child_leaves_nothing_half_written(child: Child, tmp_path: Path) -> None:
-    child.send(order(tmp_path, config={"epochs": 10_000}))
-    while not any(message["kind"] == "progress" for message in child.messages(60)):
+    child.send(replace(fit(tmp_path), config={"epochs": 10_000}))
+    while not any(isinstance(message, Progressed) for message in child.messages(60)):
         assert child.exit is None
     child.stop()
     while child.exit is None:
         child.messages(60)
     assert child.exit == 143
     assert not list((tmp_path / "checkpoints").rglob("*.*"))
+
+
+def test_lines_that_are_no_messages_are_logged_and_ignored(caplog: pytest.LogCaptureFixture) -> None:
+    noise = (
+        b'loss 0.3\n\n\xff\xfe\n5\nnull\n{"type": "fitted"}\n{"type": "other"}\n{"type": "progressed", "point": 1}\n'
+    )
+    stream = io.BytesIO(noise + encode_message(ExportDone()) + b"\ncut off")
+    with caplog.at_level(logging.WARNING):
+        assert list(read_messages(stream)) == [ExportDone()]
+    assert len(caplog.records) == 8

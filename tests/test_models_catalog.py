@@ -41,3 +41,13 @@ def test_a_file_name_that_can_be_no_model_name_is_named(name: str, package: Path
     (package / f"{name}.py").write_text(SPEC_LINE)
     with pytest.raises(ValueError, match=name):
         catalog.discover("zoo", "SPEC", ModelSpec)
+
+
+@pytest.mark.parametrize("marker", ["__init__.py", "notes.txt"])
+def test_a_model_file_named_like_a_folder_of_the_package_is_refused(marker: str, package: Path) -> None:
+    (package / "line").mkdir()
+    (package / "line" / marker).touch()
+    assert catalog.discover("zoo", "SPEC", ModelSpec) == {}
+    (package / "line.py").write_text(SPEC_LINE)
+    with pytest.raises(ValueError, match=r"zoo/line\.py: the folder zoo/line/ hides it; rename the file"):
+        catalog.discover("zoo", "SPEC", ModelSpec)

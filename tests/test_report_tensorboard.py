@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from models.messages import Failed, Fit, Fitted, Message, Progressed
 from tests.fakes import InProcess
 from training import __main__ as command
 from training.recipe import Progress
+from training.report.live_plot import EVERY_S
 from training.report.tensorboard import EventFile
 
 
@@ -40,15 +42,27 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest
     assert "choose another --tensorboard" in capsys.readouterr().err
 
 
+def fit(store: Path, config: dict[str, Any], *, tensorboard: bool, plot_every_s: float = EVERY_S) -> list[Message]:
+    """Return the messages of one fit of the regressor."""
+    child = InProcess(None, plot_every_s)
+    child.send(
+        Fit(
+            model="regressor",
+            config=config,
+            data=store,
+            store=store,
+            job="j1",
+            attempt=1,
+            device="cpu",
+            tensorboard=tensorboard,
+        )
+    )
+    return child.messages(0)
+
+
 @pytest.mark.parametrize("wanted", [True, False])
 def test_a_job_writes_them_into_its_folder_if_it_asks(wanted: bool, tmp_path: Path) -> None:
-    child = InProcess(None)
-    order: dict[str, Any] = {
-        "op": "fit", "model": "regressor", "config": {"epochs": 4}, "data": str(tmp_path), "store": str(tmp_path),
-        "job": "j1", "attempt": 1, "history": [], "device": "cpu", "tensorboard": wanted,
-    }  # fmt: skip
-    child.send(order)
-    assert child.messages(0)[-1]["kind"] == "result"
+    assert isinstance(fit(tmp_path, {"epochs": 4}, tensorboard=wanted)[-1], Fitted)
     folder = tmp_path / "jobs" / "j1" / "tensorboard"
     assert folder.exists() is wanted
     assert not wanted or [step for step, _ in scalars(folder)["train/loss"]] == [1, 2, 3, 4]
@@ -70,15 +84,11 @@ def test_a_resumed_run_replaces_the_steps_that_it_tells_again(tmp_path: Path) ->
 
 
 def test_a_failed_run_keeps_and_draws_all_that_it_told(tmp_path: Path) -> None:
-    child = InProcess(None, plot_every_s=math.inf)  # so that only the end of the run draws it
     config = {"epochs": 60, "lr": 100, "activation": "softplus"}
-    child.send(
-        {"op": "fit", "model": "regressor", "config": config, "data": str(tmp_path), "store": str(tmp_path),
-         "job": "j1", "attempt": 1, "history": [], "device": "cpu", "tensorboard": True},
-    )  # fmt: skip
-    *told, failure = child.messages(0)
-    assert "no longer finite" in failure["detail"]
+    *told, failure = fit(tmp_path, config, tensorboard=True, plot_every_s=math.inf)  # only its end draws the plot
+    assert isinstance(failure, Failed)
+    assert "no longer finite" in failure.detail
     steps = [step for step, _ in scalars(tmp_path / "jobs" / "j1" / "tensorboard")["train/loss"]]
-    assert steps == [point["step"] for point in told]
+    assert steps == [message.point.step for message in told if isinstance(message, Progressed)]
     assert len(steps) > 1
     assert (tmp_path / "jobs" / "j1" / "plot.png").read_bytes().startswith(b"\x89PNG")

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from models.catalog import specs
+from models.checkpoints.storage import Storage
 from models.device import resolve
 from training.compare import Trial, compare, table, variants
 from training.flags import Parser, add_flags, add_presets, command_line, read_config
@@ -155,7 +156,7 @@ def _train(options: Namespace) -> None:
         config = read_config(recipe.config, vars(options), preset)
     except ValueError as err:
         options.fail(str(err))
-    folder, file = options.store / "checkpoints" / name, None
+    folder, file = Storage(options.store).checkpoints(name), None
     if options.output:
         folder, file = options.output.parent, options.output.name
     command = command_line(name, config, chosen, preset)

@@ -1,27 +1,28 @@
-"""Execute orders: fit, evaluate, adopt, export, explain."""
+"""Executor of orders: fit, evaluate, adopt, export, explain."""
 
 import contextlib
 import hashlib
 import json
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 from pydantic import ValidationError
 from torch import nn
 
+from models import messages
 from models.attribution import NoGradient, attribute
 from models.checkpoints import onnx_file, state_dict
 from models.checkpoints.files import unwritable
 from models.checkpoints.onnx_export import export
 from models.checkpoints.record import Record
-from models.checkpoints.storage import keep
+from models.checkpoints.storage import Storage
 from models.device import resolve
 from models.errors import CheckpointError
-from models.messages import Order, packed, unpacked
+from models.messages import FailureKind
 from models.spec import ModelSpec
 from training.fitting.resume import ResumePoints
 from training.recipe import Dataset, Hyperparameters, Progress, Recipe, TrainingError, recipes
@@ -30,136 +31,176 @@ from training.report.tensorboard import EventFile
 from training.run import held_out_figures, run
 
 _EXPLAINED = 4  # networks
+Tell = Callable[[messages.Message], None]
 
 
 class StoreError(Exception):
-    """What was to be kept cannot be written."""
+    """The store folder cannot be written."""
 
 
-class Child:
-    """Does orders. What it loaded for one it has at hand for the next."""
+class BadHyperparameters(Exception):
+    """A config that the recipe does not accept."""
 
-    def __init__(self, out: TextIO, specs: Mapping[str, ModelSpec], plot_every_s: float = EVERY_S) -> None:
-        self._out = out
-        self._specs = specs
+
+class Executor:
+    """Executes orders and passes progress and results to `tell`. Keeps loaded datasets and networks between orders."""
+
+    def __init__(
+        self,
+        tell: Tell,
+        specs: Mapping[str, ModelSpec],
+        known: Callable[[], Mapping[str, Recipe[Any]]] = recipes,
+        plot_every_s: float = EVERY_S,
+    ) -> None:
         self._plot_every_s = plot_every_s
+        self._tell = tell
+        self._specs = specs
+        self._recipes = known
         self._datasets: dict[str, Dataset] = {}
         self._explained: dict[tuple[str, str], nn.Module] = {}
 
-    def do(self, order: Order) -> None:
-        """One order; its result, or why there is none, is the last line that it tells."""
+    def do(self, order: messages.AnyOrder) -> None:
+        """Execute one order. The last message is its result or the reason of its failure."""
         try:
-            self._tell(kind="result", **self._done(order))
-        except ValidationError as err:
-            faults = "; ".join(f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in err.errors())
-            self._tell(kind="error", title="Invalid hyperparameters", detail=faults)
+            self._tell(self._result(order))
+        except BadHyperparameters as err:
+            self._fail(FailureKind.HYPERPARAMETERS, "Invalid hyperparameters", str(err))
         except TrainingError as err:
-            self._tell(kind="error", title="Training failed", detail=str(err))
+            self._fail(FailureKind.TRAINING, "Training failed", str(err))
         except CheckpointError as err:
-            self._tell(kind="error", title="Broken checkpoint", detail=str(err))
+            self._fail(FailureKind.CHECKPOINT, "Broken checkpoint", str(err))
         except StoreError as err:
-            self._tell(kind="error", title="Store unavailable", detail=str(err))
+            self._fail(FailureKind.STORE, "Store unavailable", str(err))
         except NoGradient as err:
-            self._tell(kind="error", title="No gradient", detail=str(err))
-        except Exception as err:  # noqa: BLE001 - the job's edge: a recipe may raise anything, and would raise it again
+            self._fail(FailureKind.GRADIENT, "No gradient", str(err))
+        except Exception as err:  # noqa: BLE001 - the job's edge: user code may raise anything, and would raise it again
             traceback.print_exc()
-            detail = f"the recipe raised {type(err).__name__}; the worker's log holds the trace"
-            self._tell(kind="error", title="Recipe failed", detail=detail)
+            title, doing, log = _in_words(order)
+            self._fail(FailureKind.UNEXPECTED, title, f"{doing} raised {type(err).__name__}; {log} holds the trace")
 
-    def _done(self, order: Order) -> dict[str, Any]:
-        if order["op"] == "adopt":
-            return self._adopt(order)
-        if order["op"] == "export":
-            return self._export(order)
-        if order["op"] == "explain":
-            return self._explain(order)
-        if order["model"] not in recipes():
-            raise TrainingError(f"this worker has no recipe for {order['model']}: add training/{order['model']}.py")
-        recipe = recipes()[order["model"]]
-        config = recipe.config.model_validate(order["config"])
-        return self._fit(order, recipe, config) if order["op"] == "fit" else self._evaluate(order, recipe, config)
+    def _result(self, order: messages.AnyOrder) -> messages.Result:
+        match order:
+            case messages.Fit():
+                return self._fit(order)
+            case messages.Evaluate():
+                return self._evaluate(order)
+            case messages.Adopt():
+                return self._adopt(order)
+            case messages.Export():
+                return self._export(order)
+            case messages.Explain():
+                return self._explain(order)
 
-    def _fit(self, order: Order, recipe: Recipe[Any], config: Hyperparameters) -> dict[str, Any]:
-        store = Path(order["store"])
-        scratch = store / "jobs" / order["job"]
-        curves = LivePlot(order, recipe, scratch / "plot.png", self._plot_every_s)
+    def _fail(self, kind: FailureKind, title: str, detail: str) -> None:
+        self._tell(messages.Failed(kind=kind, title=title, detail=detail))
 
-        event_file = EventFile(scratch / "tensorboard") if order["tensorboard"] else None
+    def _recipe(self, order: messages.Fit | messages.Evaluate) -> tuple[Recipe[Any], Hyperparameters]:
+        recipe = self._recipes().get(order.model)
+        if recipe is None:
+            raise TrainingError(f"this worker has no recipe for {order.model}: add training/{order.model}.py")
+        try:
+            return recipe, recipe.config.model_validate(order.config)
+        except ValidationError as err:
+            faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in err.errors())
+            raise BadHyperparameters("; ".join(faults)) from err
+
+    def _fit(self, order: messages.Fit) -> messages.Fitted:
+        recipe, config = self._recipe(order)
+        storage = Storage(order.store)
+        curves = LivePlot(order, recipe, storage.plot(order.job), self._plot_every_s)
+        event_file = EventFile(storage.tensorboard(order.job)) if order.tensorboard else None
 
         def report(progress: Progress) -> None:
-            self._tell(kind="progress", **asdict(progress))
+            self._tell(messages.Progressed(point=messages.Point(**asdict(progress))))
             if event_file:
                 event_file.add(progress)
             curves.add(progress)
 
+        def resume_point(attempt: int) -> Path:
+            return storage.resume_point(order.job, attempt)
+
         with contextlib.closing(event_file) if event_file else contextlib.nullcontext(), curves.whole_if_it_fails():
             outcome = run(
-                order["model"],
+                order.model,
                 recipe,
                 config,
-                data=Path(order["data"]),
-                folder=store / "checkpoints" / order["model"],
-                report=ResumePoints(scratch, order["attempt"], report),
-                command=f"job {order['job']}",
-                device=resolve(order["device"]),
+                data=order.data,
+                folder=storage.checkpoints(order.model),
+                report=ResumePoints(resume_point, order.attempt, report),
+                command=f"job {order.job}",
+                device=resolve(order.device),
             )
             if event_file:
                 event_file.finish(config, outcome.record.metrics)
         curves.draw(outcome.network, outcome.dataset)
-        self._datasets[self._key(order)] = outcome.dataset
-        return {
-            "path": outcome.path.relative_to(store).as_posix(),
-            "record": asdict(outcome.record),
-            "metric": recipe.metric,
-            "higher_is_better": recipe.higher_is_better,
-        }
+        self._datasets[_dataset_key(order)] = outcome.dataset
+        return messages.Fitted(
+            record=outcome.record,
+            metric=recipe.metric,
+            higher_is_better=recipe.higher_is_better,
+        )
 
-    def _evaluate(self, order: Order, recipe: Recipe[Any], config: Hyperparameters) -> dict[str, Any]:
-        """A checkpoint's figures on the held-out splits of the config's data set."""
-        key = self._key(order)
+    def _evaluate(self, order: messages.Evaluate) -> messages.Evaluated:
+        recipe, config = self._recipe(order)
+        key = _dataset_key(order)
         if key not in self._datasets:
-            self._datasets[key] = recipe.load(config, Path(order["data"]))
+            self._datasets[key] = recipe.load(config, order.data)
         dataset = self._datasets[key]
-        record = Record(**order["record"])
-        network, _ = state_dict.load(order["model"], self._specs[order["model"]], Path(order["path"]), record)
-        return {"metrics": held_out_figures(recipe, network, dataset), "dataset": dataset.name}
+        network = self._network(order)
+        return messages.Evaluated(metrics=held_out_figures(recipe, network, dataset), dataset=dataset.name)
 
-    def _adopt(self, order: Order) -> dict[str, Any]:
-        """A state_dict from elsewhere, checked by building the network from it, into the store as torch.save writes."""
-        name, arguments, store = order["model"], order["arguments"], Path(order["store"])
-        network = state_dict.build(self._specs[name], arguments)
-        state_dict.adopt(network, state_dict.read_state(Path(order["path"]).read_bytes(), "the upload"))
+    def _adopt(self, order: messages.Adopt) -> messages.Adopted:
+        network = state_dict.build(self._specs[order.model], order.arguments)
+        state_dict.adopt(network, state_dict.read_state(order.path.read_bytes(), "the upload"))
         content = state_dict.to_bytes(network.state_dict())
         try:
-            path = keep(content, store, name)
+            Storage(order.store).keep(order.model, content)
         except OSError as err:
             raise StoreError(unwritable(err)) from err
-        sha256 = hashlib.sha256(content).hexdigest()
-        record = Record(model=name, sha256=sha256, arguments=arguments, torch=torch.__version__, command="uploaded")
-        return {"path": path.relative_to(store).as_posix(), "record": asdict(record)}
+        record = Record(
+            model=order.model,
+            sha256=hashlib.sha256(content).hexdigest(),
+            arguments=order.arguments,
+            torch=torch.__version__,
+            command="uploaded",
+        )
+        return messages.Adopted(record=record)
 
-    def _export(self, order: Order) -> dict[str, Any]:
-        """A checkpoint's export, to the file where it is looked for."""
-        spec = self._specs[order["model"]]
-        network, _ = state_dict.load(order["model"], spec, Path(order["path"]), Record(**order["record"]))
-        result = export(spec, network)
-        with contextlib.suppress(OSError):  # the reader finds no file, and says so
-            onnx_file.write(result, Path(order["to"]))
-        return {}
+    def _export(self, order: messages.Export) -> messages.ExportDone:
+        result = export(self._specs[order.model], self._network(order))
+        with contextlib.suppress(OSError):  # the reader finds no file, and reports it
+            onnx_file.write(result, order.to)
+        return messages.ExportDone()
 
-    def _explain(self, order: Order) -> dict[str, Any]:
-        """Outputs and attributions of samples; the networks asked for last are at hand."""
-        spec, record = self._specs[order["model"]], Record(**order["record"])
-        key = (order["model"], record.sha256)
+    def _explain(self, order: messages.Explain) -> messages.Explained:
+        """Keeps the networks used last."""
+        key = (order.model, order.record.sha256)
         if key not in self._explained:
-            network, _ = state_dict.load(order["model"], spec, Path(order["path"]), record)
+            network = self._network(order)
             self._explained = {**dict(list(self._explained.items())[1 - _EXPLAINED :]), key: network}
-        found = attribute(spec, self._explained[key], unpacked(order["samples"]), order["method"])
-        return dict(zip(("outputs", "attributions"), map(packed, found), strict=True))
+        spec = self._specs[order.model]
+        outputs, attributions = attribute(spec, self._explained[key], order.samples, order.method)
+        return messages.Explained(outputs=outputs, attributions=attributions)
 
-    def _key(self, order: Order) -> str:
-        return json.dumps([order["model"], order["config"]], sort_keys=True)
+    def _network(self, order: messages.Evaluate | messages.Export | messages.Explain) -> nn.Module:
+        network, _ = state_dict.load(order.model, self._specs[order.model], order.path, order.record)
+        return network
 
-    def _tell(self, **message: Any) -> None:
-        self._out.write(json.dumps(message, allow_nan=False) + "\n")
-        self._out.flush()
+
+def _in_words(order: messages.AnyOrder) -> tuple[str, str, str]:
+    """Return the title of an unexpected error, the action that raised it, and the log that has its trace."""
+    match order:
+        case messages.Fit():
+            return "Recipe failed", "the recipe", "the worker's log"
+        case messages.Evaluate():
+            return "Evaluation failed", "the evaluation of the checkpoint", "the log"
+        case messages.Adopt():
+            return "Upload failed", "the check of the upload", "the log"
+        case messages.Export():
+            return "Export failed", "the export of the checkpoint", "the log"
+        case messages.Explain():
+            return "Explanation failed", "the explanation", "the log"
+
+
+def _dataset_key(order: messages.Fit | messages.Evaluate) -> str:
+    return json.dumps([order.model, dict(order.config)], sort_keys=True)

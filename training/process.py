@@ -1,11 +1,10 @@
-"""python -m training.process: what takes torch, for the worker or the web process that started it.
+"""python -m training.process: torch subprocess of the worker or of a web process.
 
-Orders come as JSON lines on the standard input and are done one after the other; what there is to tell goes out as
-JSON lines on the standard output. When the input ends, so does this process: its parent is gone. SIGTERM ends it
-within a step, with nothing half-written left behind.
+Reads orders as JSON lines from standard input, executes them one after the other, and writes messages as JSON lines to
+standard output. It ends when its input does, because its parent is then gone. SIGTERM ends it within a step, without
+half-written files.
 """
 
-import json
 import os
 import queue
 import signal
@@ -17,26 +16,32 @@ from collections.abc import Iterator
 import torch
 
 from models.catalog import specs
-from models.messages import Order
-from training.executor import Child
+from models.messages import AnyOrder, Message, decode_order, encode_message
+from training.executor import Executor
 
 _TERMINATED = 128 + signal.SIGTERM
 _NICENESS = 10  # serving goes first
-_LAST_BREATH_S = 2.0  # between the end of the input and the end of this process, whatever it is doing
+_LAST_BREATH_S = 2.0  # from the end of the input to the forced end of this process
 
 
 def main() -> int:
-    """Do orders until the input ends. Whatever a recipe prints goes to the standard error."""
-    with os.fdopen(os.dup(sys.stdout.fileno()), "w") as out:
+    """Execute orders until the input ends. Output of a recipe goes to standard error."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as out:
+
+        def tell(message: Message) -> None:
+            # A line of its own, even after output of user code that has no line end.
+            out.write(b"\n" + encode_message(message) + b"\n")
+            out.flush()
+
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         os.nice(_NICENESS)
         torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
         signal.signal(signal.SIGTERM, _end)
-        child = Child(out, specs())
+        executor = Executor(tell, specs())
         try:
             for order in _orders():
-                child.do(order)
-        except SystemExit:  # everything was tidied on the way here; the interpreter's own end would take a second
+                executor.do(order)
+        except SystemExit:  # all is cleaned up by now; the interpreter's own shutdown would take a second
             os._exit(_TERMINATED)
     return 0
 
@@ -45,12 +50,12 @@ def _end(*_: object) -> None:
     sys.exit(_TERMINATED)
 
 
-def _orders() -> Iterator[Order]:
-    """The input's lines. A thread reads them, so that the input's end is seen in the middle of an order too."""
-    lines: queue.Queue[str] = queue.Queue()
+def _orders() -> Iterator[AnyOrder]:
+    """Yield the orders. A thread reads them, so that the end of the input is also noticed during an order."""
+    lines: queue.Queue[bytes] = queue.Queue()
 
     def read() -> None:
-        for line in sys.stdin:
+        for line in sys.stdin.buffer:
             lines.put(line)
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(_LAST_BREATH_S)
@@ -58,7 +63,7 @@ def _orders() -> Iterator[Order]:
 
     threading.Thread(target=read, daemon=True).start()
     while True:
-        yield json.loads(lines.get())
+        yield decode_order(lines.get())
 
 
 if __name__ == "__main__":

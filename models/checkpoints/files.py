@@ -1,4 +1,4 @@
-"""Atomic file writes, and a digest of the source files."""
+"""Atomic writes of files, and the digest of sources."""
 
 import hashlib
 import os
@@ -27,12 +27,12 @@ def write_whole(content: bytes, path: Path) -> None:
 
 
 def unwritable(err: OSError) -> str:
-    """Build the message for a failed write; it names no folder."""
+    """Return a message for callers, without the folder's name."""
     return f"the store folder cannot be written ({err.strerror}): free some space or fix its permissions"
 
 
 def sync_folder(folder: Path) -> None:
-    """Flush a folder to disk, so that renames in it survive a crash."""
+    """Sync a folder, so that the names of its files survive a crash."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -42,9 +42,14 @@ def sync_folder(folder: Path) -> None:
 
 @cache
 def sources_digest(*packages: str) -> str:
-    """Digest of the source files of these packages: it changes with the code."""
+    """Return the digest of the source files of these packages, as a cache key."""
+    return digest_of_sources(_ROOT, *packages)
+
+
+def digest_of_sources(root: Path, *packages: str) -> str:
+    """Return the digest of names and contents of all .py files in the folders `packages` of `root`."""
     digest = hashlib.sha256()
     for package in packages:
-        for path in sorted((_ROOT / package).rglob("*.py")):
-            digest.update(path.relative_to(_ROOT).as_posix().encode() + path.read_bytes())
+        for path in sorted((root / package).rglob("*.py")):
+            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()

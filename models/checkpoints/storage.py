@@ -1,33 +1,93 @@
-"""Paths of artifacts in the store folder."""
+"""Storage: paths of artifacts in the store folder. No other module joins these folder names."""
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 
 from models.checkpoints.files import sources_digest, write_whole
 from models.checkpoints.record import Record
 
 
-def export_path(store: Path, record: Record) -> Path:
-    """Where a store keeps the export of a checkpoint: another one for every change of what the export depends on."""
-    made_of = [record.sha256, dict(record.arguments), sources_digest("models"), version("torch")]
-    key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:24]
-    return store / "exports" / record.model / f"{key}.safetensors"
-
-
-def keep(content: bytes, store: Path, name: str) -> Path:
-    """Write a checkpoint's bytes, whole or not at all, to where the store keeps them. The same bytes are kept once."""
-    path = content_path(store, name, hashlib.sha256(content).hexdigest())
-    write_whole(content, path)
-    return path
-
-
-def content_path(store: Path, name: str, sha256: str) -> Path:
-    """Where a store keeps the weights with that digest: the same content is one file, and no other is replaced."""
-    return store / "checkpoints" / name / content_name(sha256)
-
-
 def content_name(sha256: str) -> str:
-    """The file name of the weights with that digest."""
+    """Return the file name of the weights with that digest."""
     return f"{sha256[:12]}.pt"
+
+
+class Storage:
+    """The store folder `root`:
+
+    checkpoints/MODEL/DIGEST.pt     weights
+    exports/MODEL/KEY.safetensors   networks in ONNX form
+    jobs/ID/                        plot.png, resume-ATTEMPT.pt, tensorboard/
+    recipes/KEY.json                schemas of the recipes
+    torchloop.db                    the database, unless it has a URL
+    .upload-*                       uploads in progress
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    @property
+    def database(self) -> Path:
+        """Return the path of the default database, SQLite."""
+        return self.root / "torchloop.db"
+
+    def checkpoints(self, model: str) -> Path:
+        """Return the folder of a model's weights."""
+        return self.root / "checkpoints" / model
+
+    def checkpoint(self, model: str, sha256: str) -> Path:
+        """Return the path of the weights with that digest. The same content has the same path."""
+        return self.checkpoints(model) / content_name(sha256)
+
+    def keep(self, model: str, content: bytes) -> Path:
+        """Write weights atomically and return their path. Raises OSError."""
+        path = self.checkpoint(model, hashlib.sha256(content).hexdigest())
+        write_whole(content, path)
+        return path
+
+    def export(self, record: Record) -> Path:
+        """Return the path of a checkpoint's export. It changes with all that the export depends on."""
+        made_of = [record.sha256, dict(record.arguments), sources_digest("models"), version("torch")]
+        key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:24]
+        return self.root / "exports" / record.model / f"{key}.safetensors"
+
+    def recipes(self) -> Path:
+        """Return the path of the cached schemas. It changes with the code that they are made by."""
+        return self.root / "recipes" / f"{sources_digest('models', 'training')[:24]}-{version('pydantic')}.json"
+
+    def job_ids(self) -> list[str]:
+        """Return the ids of the jobs that have a folder."""
+        return [folder.name for folder in (self.root / "jobs").glob("*")]
+
+    def plot(self, job_id: str) -> Path:
+        """Return the path of a job's plot."""
+        return self._job(job_id) / "plot.png"
+
+    def tensorboard(self, job_id: str) -> Path:
+        """Return the folder of a job's event files."""
+        return self._job(job_id) / "tensorboard"
+
+    def resume_point(self, job_id: str, attempt: int) -> Path:
+        """Return the path of the resume point that an attempt at a job writes."""
+        return self._job(job_id) / f"resume-{attempt}.pt"
+
+    def remove_resume_points(self, job_id: str) -> None:
+        """Remove the resume points of all attempts at a job."""
+        for path in self._job(job_id).glob("resume-*"):
+            path.unlink(missing_ok=True)
+
+    @contextmanager
+    def upload(self, content: bytes) -> Iterator[Path]:
+        """Write an upload to a temporary file, removed at the end. Raises OSError."""
+        with NamedTemporaryFile(dir=self.root.resolve(), prefix=".upload-") as file:
+            file.write(content)
+            file.flush()
+            yield Path(file.name)
+
+    def _job(self, job_id: str) -> Path:
+        return self.root / "jobs" / job_id

@@ -4,13 +4,13 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
 
+from models.checkpoints.storage import Storage
 from models.spec import ModelSpec
 from service.api.schemas import JobHistory, JobInfo, JobPage, TrainRequest
 from service.errors import NotFound, require_model
@@ -41,12 +41,12 @@ LastEvent = Annotated[
 ModelName = Annotated[str | None, Query(pattern=r"^[^\x00]*$", description="jobs of this model only")]
 
 
-def router(specs: Mapping[str, ModelSpec], jobs: Jobs, store: Path, recipes: ReadRecipes) -> APIRouter:
+def router(specs: Mapping[str, ModelSpec], jobs: Jobs, storage: Storage, recipes: ReadRecipes) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["jobs"])
     routes.include_router(_commands(specs, jobs, recipes))
     routes.include_router(_lists(jobs))
-    routes.include_router(_reports(jobs, store))
+    routes.include_router(_reports(jobs, storage))
     return routes
 
 
@@ -106,7 +106,7 @@ def _lists(jobs: Jobs) -> APIRouter:
     return routes
 
 
-def _reports(jobs: Jobs, store: Path) -> APIRouter:
+def _reports(jobs: Jobs, storage: Storage) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/jobs/{job_id}/history", summary="Every reported point")
@@ -141,7 +141,7 @@ def _reports(jobs: Jobs, store: Path) -> APIRouter:
     )
     async def plot(job_id: str) -> FileResponse:
         job = await asyncio.to_thread(jobs.get, job_id)
-        path = store / "jobs" / job.id / "plot.png"
+        path = storage.plot(job.id)
         if not path.exists():
             raise NotFound(f"job {job.id} has not reported anything yet that could be drawn")
         return FileResponse(path, media_type="image/png", headers={"Cache-Control": "no-cache"})

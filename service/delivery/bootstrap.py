@@ -7,7 +7,7 @@ from pathlib import Path
 
 from models.checkpoints import record as records
 from models.checkpoints.record import Record
-from models.checkpoints.storage import keep
+from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from service.delivery.registry import Registry
 from service.store.database import Store
@@ -48,7 +48,7 @@ def _register(store: Store, registry: Registry, name: str, path: Path, record: R
     with store.write() as connection:
         if registry.count(connection, name):
             return
-        kept = keep(path.read_bytes(), store.folder, name)
+        kept = Storage(store.folder).keep(name, path.read_bytes())
         now = time.time()
         version = registry.add(connection, name, kept, record, job=None, now=now)
         registry.promote(connection, name, version, by="start", reason="shipped with the service", now=now)

@@ -1,20 +1,19 @@
-"""State_dicts from elsewhere: checked, kept in the store, evaluated, registered. Never promoted by themselves."""
+"""Uploaded state_dicts: checked, saved in the store, evaluated, registered, not promoted."""
 
 import asyncio
 import logging
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from tempfile import NamedTemporaryFile
 from typing import Any
 
 import orjson
 
 from models.checkpoints.files import unwritable
 from models.checkpoints.record import Record
-from models.messages import Message
-from models.messages import order as export_order
+from models.checkpoints.storage import Storage
+from models.messages import Adopt, Adopted, Evaluate, Evaluated, Export, Failed, FailureKind
 from service.delivery.registry import Registry, Version
 from service.errors import Invalid, ServiceError, StoreUnavailable
 from service.execution.process import Child, StartChild
@@ -26,10 +25,11 @@ _ANSWER_S = 120.0
 
 
 class Importer:
-    """Registers what callers upload, one at a time: a process of its own reads, evaluates and exports each."""
+    """Register uploads, one at a time. A torch subprocess reads, evaluates and exports each."""
 
     def __init__(self, store: Store, data: Path, recipes: ReadRecipes, start_child: StartChild = Child) -> None:
         self._store = store
+        self._storage = Storage(store.folder)
         self._registry = Registry(store)
         self._data = data
         self._recipes = recipes
@@ -37,7 +37,7 @@ class Importer:
         self._turn = asyncio.Lock()
 
     async def register(self, model: str, content: bytes, arguments: str) -> Version:
-        """The new version of `model`. `arguments` is a JSON object of the network's constructor arguments.
+        """Return the new version of `model`. `arguments` is a JSON object of the network's constructor arguments.
 
         Raises Invalid, listing every key of the state_dict that does not fit, and StoreUnavailable.
         """
@@ -59,45 +59,44 @@ class Importer:
             record, path = self._adopted(child, model, content, arguments)
             if recipe is not None:
                 record = self._evaluated(child, model, record, path, recipe)
-            _last_word(child, export_order(self._store.folder, model, path, record))
+            to = self._storage.export(record).resolve()
+            child.ask(Export(model=model, path=path.resolve(), record=record, to=to), _ANSWER_S)
         finally:
             child.stop()
         return record, path
 
     def _adopted(self, child: Child, model: str, content: bytes, arguments: Mapping[str, Any]) -> tuple[Record, Path]:
-        """The upload, checked by building the network from it, in the store as torch.save would write it."""
-        folder = self._store.folder.resolve()
+        """Check the upload by building the network from it, and save it in the store as torch.save writes it."""
+        store = self._storage.root.resolve()
         try:
-            with NamedTemporaryFile(dir=folder, prefix=".upload-") as file:
-                file.write(content)
-                file.flush()
-                order = {"op": "adopt", "model": model, "path": file.name, "arguments": arguments, "store": str(folder)}
-                answer = _last_word(child, order)
+            with self._storage.upload(content) as path:
+                answer = child.ask(Adopt(model=model, path=path, arguments=arguments, store=store), _ANSWER_S)
         except OSError as err:
             raise StoreUnavailable(unwritable(err)) from err
-        if answer["kind"] == "result":
-            return Record(**answer["record"]), self._store.folder / answer["path"]
-        if answer["title"] == "Broken checkpoint":
-            raise Invalid(answer["detail"])
-        if answer["title"] == StoreUnavailable.title:
-            raise StoreUnavailable(answer["detail"])
-        raise ServiceError(f"the upload could not be checked: {answer['detail']}")
+        match answer:
+            case Adopted(record=record):
+                return record, self._storage.checkpoint(model, record.sha256)
+            case Failed(kind=FailureKind.CHECKPOINT, detail=detail):
+                raise Invalid(detail)
+            case Failed(kind=FailureKind.STORE, detail=detail):
+                raise StoreUnavailable(detail)
+            case _:
+                raise ServiceError(f"the upload could not be checked: {_reason(answer)}")
 
     def _evaluated(self, child: Child, model: str, record: Record, path: Path, recipe: RecipeSchema) -> Record:
-        """The record with figures on the recipe's default data set; without them where it is not at hand."""
-        order = {
-            "op": "evaluate",
-            "model": model,
-            "config": complete_config(model, {model: recipe}, {}),
-            "data": str(self._data.resolve()),
-            "path": str(path.resolve()),
-            "record": asdict(record),
-        }
-        answer = _last_word(child, order)
-        if answer["kind"] != "result":
-            log.warning("upload not evaluated", extra={"model": model, "reason": answer["detail"]})
-            return record
-        return replace(record, metrics=answer["metrics"], dataset=answer["dataset"])
+        """Return the record with figures on the recipe's default dataset; without them if it is not available."""
+        order = Evaluate(
+            model=model,
+            config=complete_config(model, {model: recipe}, {}),
+            data=self._data.resolve(),
+            path=path.resolve(),
+            record=record,
+        )
+        answer = child.ask(order, _ANSWER_S)
+        if isinstance(answer, Evaluated):
+            return replace(record, metrics=answer.metrics, dataset=answer.dataset)
+        log.warning("upload not evaluated", extra={"model": model, "reason": _reason(answer)})
+        return record
 
     def _add(self, model: str, record: Record, path: Path) -> Version:
         with self._store.write() as connection:
@@ -116,5 +115,5 @@ def _json_object(text: str) -> Mapping[str, Any]:
     return value
 
 
-def _last_word(child: Child, order: Message) -> Message:
-    return child.ask(order, _ANSWER_S) or {"kind": "error", "title": "No answer", "detail": "no answer in time"}
+def _reason(failed: Failed | None) -> str:
+    return failed.detail if failed else "no answer in time"

@@ -1,13 +1,13 @@
-"""A child that is kept for the next order, for a while. See child.py."""
+"""Torch subprocess that is started on demand and kept for a while."""
 
 import threading
 
-from models.messages import Message
+from models.messages import Failed, Order, R
 from service.execution.process import Child, StartChild
 
 
 class Standby:
-    """Starts a child for the first order, keeps it for `idle_s` after the last one, and ends it when it is silent.
+    """Start a subprocess for the first order; stop it after `idle_s` without orders, or if it does not answer.
 
     Callers in several threads take turns.
     """
@@ -22,11 +22,11 @@ class Standby:
 
     @property
     def warm(self) -> bool:
-        """Whether a child is at hand."""
+        """Whether the subprocess is running."""
         return self._child is not None
 
-    def do(self, order: Message) -> Message | None:
-        """The child's last word on an order; None where there was none in time, or it died."""
+    def do(self, order: Order[R]) -> R | Failed | None:
+        """Return the result of an order; None if there was none in time, or if the subprocess died."""
         with self._turn:
             if self._idle:
                 self._idle.cancel()
@@ -41,7 +41,7 @@ class Standby:
             return answer
 
     def close(self) -> None:
-        """End the child, if there is one."""
+        """Stop the subprocess, if there is one."""
         with self._turn:
             self._stop()
 

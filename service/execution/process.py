@@ -1,31 +1,33 @@
-"""The process that does what takes torch, `python -m training.process`, seen from the process that started it.
+"""Parent side of the torch subprocess, `python -m training.process`.
 
-Orders go in as JSON lines and are done one after the other; JSON lines come out. The child's input stays open as long
-as its parent lives: at its end the child ends too. A crash of the child is an outcome, not an accident.
+The subprocess executes orders one after the other. Its input stays open while the parent lives; at the end of the input
+it ends too. A crash of the subprocess is a regular outcome.
 """
 
 import contextlib
+import logging
 import queue
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import TextIO
-
-import orjson
+from typing import IO, Any
 
 import models
-from models.messages import Message
+from models.messages import Failed, Message, Order, R, decode_message, encode_order
 
+log = logging.getLogger(__name__)
 _ROOT = Path(models.__file__).parents[1]
-_TERM_S = 1.0  # how long a child may take to stop in good order
+_TERM_S = 1.0  # time to stop after SIGTERM, before SIGKILL
+_SHOWN = 100  # bytes of a line that is not a message
 
 StartChild = Callable[[], "Child"]
 
 
 class Child:
-    """A running child. `exit` is None until it has ended and its messages have all been taken."""
+    """A running torch subprocess. `exit` is None until it has ended and all its messages have been taken."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -33,9 +35,8 @@ class Child:
             cwd=_ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            text=True,
-            # Ctrl-C in a terminal is for the parent alone, which stops it in good order. Not a session of its own:
-            # Linux shares the processor out among sessions first, and the child's niceness would count for nothing.
+            # Ctrl-C in a terminal goes to the parent only, which stops the subprocess. Not a new session: Linux shares
+            # the processor out among sessions first, and the niceness of the subprocess would have no effect.
             process_group=0,
         )
         assert self._process.stdout is not None
@@ -44,21 +45,29 @@ class Child:
         self._reader.start()
         self.exit: int | None = None
 
-    def send(self, order: Message) -> None:
-        """Give an order. One that finds the child dead already is lost: its exit says so."""
+    def send(self, order: Order[Any]) -> None:
+        """Send an order. If the subprocess is dead, the order is lost; `exit` reports that."""
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.write(orjson.dumps(order).decode() + "\n")
+            self._process.stdin.write(encode_order(order) + b"\n")
             self._process.stdin.flush()
 
-    def ask(self, order: Message, timeout_s: float) -> Message | None:
-        """The last word on an order; None where there was none in time, or the child died."""
+    def ask(self, order: Order[R], timeout_s: float) -> R | Failed | None:
+        """Send an order and return its result; None if there was none in time, or if the subprocess died."""
         self.send(order)
-        answers = self.messages(timeout_s)
-        return answers[-1] if answers else None
+        deadline = time.monotonic() + timeout_s
+        while (left := deadline - time.monotonic()) > 0:
+            messages = self.messages(left)
+            for message in messages:
+                answer = order.answered_by(message)
+                if answer is not None:
+                    return answer
+            if not messages or self.exit is not None:
+                return None
+        return None
 
     def messages(self, timeout_s: float) -> list[Message]:
-        """What came since the last call, waiting at most `timeout_s` for the first."""
+        """Take the messages since the last call; wait at most `timeout_s` for the first."""
         taken: list[Message] = []
         with contextlib.suppress(queue.Empty):
             message = self._messages.get(timeout=timeout_s)
@@ -69,7 +78,7 @@ class Child:
         return taken
 
     def stop(self) -> None:
-        """End it: asked first, then killed. What it had written is whole or not there."""
+        """Stop the subprocess: SIGTERM, then SIGKILL. Files are whole or absent."""
         if self._process.poll() is None:
             self._process.terminate()
             try:
@@ -82,8 +91,19 @@ class Child:
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
 
-    def _read(self, stream: TextIO) -> None:
+    def _read(self, stream: IO[bytes]) -> None:
         with stream:
-            for line in stream:
-                self._messages.put(orjson.loads(line))
+            for message in read_messages(stream):
+                self._messages.put(message)
         self._messages.put(None)
+
+
+def read_messages(lines: Iterable[bytes]) -> Iterator[Message]:
+    """Decode the messages among the lines. Others, e.g. output of user code, are logged and ignored."""
+    for line in lines:
+        if line.isspace():
+            continue
+        try:
+            yield decode_message(line)
+        except ValueError:
+            log.warning("not a message of the torch subprocess", extra={"line": repr(line[:_SHOWN])})

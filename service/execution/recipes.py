@@ -10,7 +10,6 @@ import logging
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,8 @@ import orjson
 from jsonschema import Draft202012Validator
 
 import models
-from models.checkpoints.files import sources_digest, write_whole
+from models.checkpoints.files import write_whole
+from models.checkpoints.storage import Storage
 from service.errors import Invalid
 
 log = logging.getLogger(__name__)
@@ -60,11 +60,11 @@ async def ask_training() -> bytes:
 
 
 async def read_recipes(store: Path, ask: Callable[[], Awaitable[bytes]] = ask_training) -> Mapping[str, RecipeSchema]:
-    """Model name -> its recipe. Empty, with an error in the log, where training cannot be imported.
+    """Return model name -> recipe. Empty, with an error in the log, if training cannot be imported.
 
-    The answer is kept in the store, for as long as the code that gave it is the same: asking takes seconds of a core.
+    The result is cached in the store under a digest of the code, because the subprocess takes seconds.
     """
-    kept = store / "recipes" / f"{sources_digest('models', 'training')[:24]}-{version('pydantic')}.json"
+    kept = Storage(store).recipes()
     try:
         return _parsed(await asyncio.to_thread(kept.read_bytes))
     except (OSError, ValueError, TypeError, AttributeError):  # missing, or not written by this code

@@ -1,15 +1,15 @@
-"""Explanations: autograd in a process of its own, which has torch, so that no web process needs it.
+"""Explanations by autograd, in the torch subprocess, so that no web process imports torch.
 
-It is started by the first request, which so takes seconds longer, and ends when nobody asked for a while.
+The first request starts the subprocess and takes seconds longer; it stops after a while without requests.
 """
 
 import asyncio
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 
 from models.checkpoints.record import Record
-from models.messages import packed, unpacked
+from models.messages import Explain, Explained, Failed, FailureKind
 from models.spec import Array, Method
 from service.errors import Conflict, DeadlineExceeded, Invalid, QueueFull, ServiceError
 from service.execution.on_demand import Standby
@@ -18,11 +18,15 @@ from service.execution.process import Child, StartChild
 WAITING = 32  # requests, with the one in hand
 _IDLE_S = 60.0
 _START_S = 60.0  # for a child that must be started first, on a busy machine
-_SILENCE_S = 120.0  # after which a child is taken for dead
+_SILENCE_S = 120.0  # after which a child is considered dead
+_ERRORS: Mapping[FailureKind, type[ServiceError]] = {
+    FailureKind.GRADIENT: Invalid,
+    FailureKind.CHECKPOINT: Conflict,
+}
 
 
 class Explainer:
-    """Has attributions computed, one request after the other; the event loop never waits for them."""
+    """Has attributions computed, one request after the other, without blocking the event loop."""
 
     def __init__(self, timeout_s: float, start_child: StartChild = Child) -> None:
         self._timeout_s = timeout_s
@@ -40,19 +44,12 @@ class Explainer:
     ) -> tuple[Array, Array]:
         """Outputs (N, k) and attributions (N, ...) of samples (N, ...), by the checkpoint at `path`, an absolute one.
 
-        Raises QueueFull, DeadlineExceeded, Conflict where the checkpoint is broken, Invalid where the network has no
+        Raises QueueFull, DeadlineExceeded, Conflict if the checkpoint is broken, Invalid if the network has no
         gradient.
         """
         if self._waiting >= WAITING:
             raise QueueFull
-        order = {
-            "op": "explain",
-            "model": model,
-            "path": str(path),
-            "record": asdict(record),
-            "samples": packed(samples),
-            "method": method,
-        }
+        order = Explain(model=model, path=path, record=record, samples=samples, method=method)
         timeout_s = self._timeout_s + (0 if self._standby.warm else _START_S)
         self._waiting += 1
         try:
@@ -62,14 +59,15 @@ class Explainer:
             raise DeadlineExceeded(f"no explanation within {timeout_s:g} s: send less at once, or later") from err
         finally:
             self._waiting -= 1
-        if answer is None:
-            raise ServiceError("the process that explains gave no answer; the next request starts it again")
-        if answer["kind"] != "result":
-            kind = {"No gradient": Invalid, "Broken checkpoint": Conflict}.get(answer["title"], ServiceError)
-            raise kind(f"{model} cannot be explained: {answer['detail']}")
-        return unpacked(answer["outputs"]), unpacked(answer["attributions"])
+        match answer:
+            case Explained(outputs=outputs, attributions=attributions):
+                return outputs, attributions
+            case Failed(kind=kind, detail=detail):
+                raise _ERRORS.get(kind, ServiceError)(f"{model} cannot be explained: {detail}")
+            case None:
+                raise ServiceError("the process that explains gave no answer; the next request starts it again")
 
     def close(self) -> None:
-        """End the process, after the order in hand."""
+        """Stop the subprocess after the current order."""
         self._thread.shutdown(cancel_futures=True)
         self._standby.close()

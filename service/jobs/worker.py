@@ -6,13 +6,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from models.checkpoints.record import Record
-from models.messages import Message
-from models.messages import order as export_order
+from models.checkpoints.storage import Storage
+from models.messages import Evaluate, Evaluated, Export, Failed, Fit, Fitted, Order, Point, Progressed, R
 from service.delivery.gate import decide
 from service.delivery.registry import Registry
 from service.errors import NotFound, StoreUnavailable
@@ -67,6 +68,7 @@ class Worker:
         now: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
+        self._storage = Storage(store.folder)
         self._registry = Registry(store)
         self._jobs = Jobs(store)
         self._data = data
@@ -114,46 +116,44 @@ class Worker:
             child.stop()
 
     def _attempt(self, job: Job, child: Child) -> None:
-        answer = self._order(job, child, {"op": "fit", **self._fit_order(job)})
-        if answer is None:
-            reason = _exit_in_words(child.exit)
-            log.warning("fit ended early", extra={"job": job.id, "attempt": job.attempt, "reason": reason})
-            self._settle(lambda: self._jobs.requeue(job, now=self._now(), reason=reason))
-        elif answer["kind"] == "error":
-            log.warning("job failed", extra={"job": job.id, "reason": answer["detail"]})
-            self._settle(lambda: self._jobs.fail(job, answer["title"], answer["detail"], now=self._now()))
-            self._tidy(job.id)
-        else:
-            self._register(job, child, answer)
-            self._tidy(job.id)
+        match self._order(job, child, self._fit_order(job)):
+            case None:
+                reason = _exit_in_words(child.exit)
+                log.warning("fit ended early", extra={"job": job.id, "attempt": job.attempt, "reason": reason})
+                self._settle(lambda: self._jobs.requeue(job, now=self._now(), reason=reason))
+            case Failed(title=title, detail=detail):
+                log.warning("job failed", extra={"job": job.id, "reason": detail})
+                self._settle(lambda: self._jobs.fail(job, title, detail, now=self._now()))
+                self._tidy(job.id)
+            case Fitted() as fitted:
+                self._register(job, child, fitted)
+                self._tidy(job.id)
 
-    def _register(self, job: Job, child: Child, fitted: Message) -> None:
-        """Compare with what is live; then register, promote or keep, and finish, in one transaction."""
-        record = Record(**fitted["record"])
-        path = self._store.folder / fitted["path"]
-        self._order(job, child, export_order(self._store.folder, job.model, path, record))  # so that it is live sooner
+    def _register(self, job: Job, child: Child, fitted: Fitted) -> None:
+        """Compare with the live version; then register, promote or keep, and finish, in one transaction."""
+        self._export(job, child, fitted.record)
         while True:
             live = self._insist(lambda: self._registry.live().get(job.model))
-            figures = None if live is None else self._live_figures(job, child, live, record.dataset)
-            done = self._insist(partial(self._finish, job, fitted, record, live, figures))
+            figures = None if live is None else self._live_figures(job, child, live, fitted.record.dataset)
+            done = self._insist(partial(self._finish, job, fitted, live, figures))
             if done:
                 return
 
     def _finish(
         self,
         job: Job,
-        fitted: Message,
-        record: Record,
+        fitted: Fitted,
         live: int | None,
         figures: Mapping[str, float] | None,
     ) -> bool:
-        """False where something else went live in the meantime: then the comparison must be made again."""
-        gate = decide(job.promote, fitted["metric"], fitted["higher_is_better"], record.metrics, figures)
+        """Return False if another version went live in the meantime: the comparison must then be repeated."""
+        record = fitted.record
+        gate = decide(job.promote, fitted.metric, fitted.higher_is_better, record.metrics, figures)
         now = self._now()
         with self._store.write() as connection:
             if self._registry.live_of(connection, job.model) != live:
                 return False
-            path = self._store.folder / fitted["path"]
+            path = self._storage.checkpoint(job.model, record.sha256)
             version = self._registry.add(connection, job.model, path, record, job=job.id, now=now)
             if gate.decision == "promoted":
                 self._registry.promote(connection, job.model, version, by=job.id, reason=gate.reason, now=now)
@@ -162,61 +162,69 @@ class Worker:
         return True
 
     def _live_figures(self, job: Job, child: Child, live: int, dataset: str) -> Mapping[str, float]:
-        """What the live version's file reaches on the candidate's split; else what its record says of that split."""
+        """Return the figures of the live version on the candidate's split: measured, or else from its record."""
         version = self._insist(lambda: self._registry.version(job.model, live))
-        order = {
-            "op": "evaluate",
-            **self._common(job),
-            "path": str(self._registry.path(version).resolve()),
-            "record": version.record,
-        }
+        order = Evaluate(
+            model=job.model,
+            config=job.config,
+            data=self._data.resolve(),
+            path=self._registry.path(version).resolve(),
+            record=Record(**version.record),
+        )
         answer = self._order(job, child, order)
-        if answer is not None and answer["kind"] == "result":
-            return dict(answer["metrics"])
-        log.warning("live version not evaluated", extra={"job": job.id, "version": live, "answer": answer})
+        if isinstance(answer, Evaluated):
+            return answer.metrics
+        reason = answer.detail if answer else _exit_in_words(child.exit)
+        log.warning("live version not evaluated", extra={"job": job.id, "version": live, "reason": reason})
         return dict(version.record["metrics"]) if version.record["dataset"] == dataset else {}
 
-    def _order(self, job: Job, child: Child, order: Message) -> Message | None:
-        """Have the child do something, renewing the lease meanwhile: its last word, or None where it died.
+    def _export(self, job: Job, child: Child, record: Record) -> None:
+        """Write the export now, so that the version goes live sooner. A failure shows when it is loaded."""
+        path = self._storage.checkpoint(job.model, record.sha256).resolve()
+        to = self._storage.export(record).resolve()
+        self._order(job, child, Export(model=job.model, path=path, record=record, to=to))
 
-        While the database is away, what the child reports is kept, and the child goes on.
+    def _order(self, job: Job, child: Child, order: Order[R]) -> R | Failed | None:
+        """Have an order executed and renew the lease meanwhile. Returns None if the subprocess died.
+
+        While the database cannot be reached, progress is buffered and the subprocess continues.
         """
         child.send(order)
-        points: list[Message] = []
-        final: Message | None = None
+        points: list[Point] = []
+        final: R | Failed | None = None
         due = 0.0
-        while points or (final is None and child.exit is None):  # what was reported is stored before the end is
+        while points or (final is None and child.exit is None):  # progress is stored before the end
             for message in child.messages(_BEAT_S):
-                if message["kind"] == "progress":
-                    points.append({key: value for key, value in message.items() if key != "kind"})
+                if isinstance(message, Progressed):
+                    points.append(message.point)
                 else:
-                    final = message
+                    final = order.answered_by(message) or final
             if self._stopping.is_set():
                 raise _Stopping
             if time.monotonic() < due and final is None and child.exit is None:
                 continue  # a fit that reports every millisecond does not keep the database busy
             due = time.monotonic() + _BEAT_EVERY_S
             with contextlib.suppress(StoreUnavailable):
-                cancel = self._jobs.beat(job, points, now=self._now(), lease_s=self._lease_s)
+                told = [asdict(point) for point in points]
+                cancel = self._jobs.beat(job, told, now=self._now(), lease_s=self._lease_s)
                 points.clear()
                 if cancel:
                     raise _CancelRequested
         return final
 
-    def _common(self, job: Job) -> dict[str, Any]:
-        return {"model": job.model, "config": dict(job.config), "data": str(self._data.resolve())}
-
-    def _fit_order(self, job: Job) -> dict[str, Any]:
-        points = self._insist(lambda: self._jobs.events(job.id, kind="progress"))
-        return {
-            **self._common(job),
-            "store": str(self._store.folder.resolve()),
-            "job": job.id,
-            "attempt": job.attempt,
-            "tensorboard": job.tensorboard,
-            "device": self._device,
-            "history": [dict(point.data) for point in points],
-        }
+    def _fit_order(self, job: Job) -> Fit:
+        events = self._insist(lambda: self._jobs.events(job.id, kind="progress"))
+        return Fit(
+            model=job.model,
+            config=job.config,
+            data=self._data.resolve(),
+            store=self._storage.root.resolve(),
+            job=job.id,
+            attempt=job.attempt,
+            device=self._device,
+            tensorboard=job.tensorboard,
+            history=tuple(Point(**event.data) for event in events),
+        )
 
     def _settle(self, write: Callable[[], None]) -> None:
         """Write a job's end, however long the database is away; if the job is not ours any more, so be it."""
@@ -244,18 +252,17 @@ class Worker:
 
     def _sweep(self) -> None:
         """Remove what jobs left behind that ended without their worker."""
-        for folder in (self._store.folder / "jobs").glob("*"):
+        for job_id in self._storage.job_ids():
             try:
-                over = self._jobs.get(folder.name).state in FINAL
+                over = self._jobs.get(job_id).state in FINAL
             except NotFound:
                 over = True
             if over:
-                self._tidy(folder.name)
+                self._tidy(job_id)
 
     def _tidy(self, job_id: str) -> None:
         """Remove a finished job's resume points; its plot stays."""
-        for path in (self._store.folder / "jobs" / job_id).glob("resume-*"):
-            path.unlink(missing_ok=True)
+        self._storage.remove_resume_points(job_id)
 
 
 def _exit_in_words(status: int | None) -> str:

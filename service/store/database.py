@@ -17,6 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
+from models.checkpoints.storage import Storage
 from service.errors import StoreUnavailable
 
 _FROZEN_MS = 3_000
@@ -34,7 +35,7 @@ class Store:
 
     def __init__(self, folder: Path, url: str = "") -> None:
         self.folder = folder
-        self._url = make_url(url or f"sqlite:///{folder.resolve() / 'torchloop.db'}")
+        self._url = make_url(url or f"sqlite:///{Storage(folder.resolve()).database}")
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._engine = _sqlite_engine(self._url) if self._sqlite else _postgres_engine(self._url)
 

@@ -1,4 +1,4 @@
-"""Resume points: the saved state of a run after an epoch, from which another process can continue it exactly."""
+"""Resume points: the state of a run after an epoch, from which another process can continue it."""
 
 import io
 import pickle
@@ -10,7 +10,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 
 from models.checkpoints.files import write_whole
-from training.recipe import Progress, TrainingError
+from training.recipe import Progress, Report, TrainingError
 
 State = Mapping[str, Any]  # tensors, numbers, strings, and lists and dicts of them
 _EVERY_S = 1.0  # limits disk writes in runs with short epochs
@@ -18,36 +18,36 @@ _EVERY_S = 1.0  # limits disk writes in runs with short epochs
 
 @runtime_checkable
 class Resumable(Protocol):
-    """A Report that saves states to resume the run from."""
+    """A Report that saves a state from which the run can continue."""
 
     def __call__(self, progress: Progress) -> None: ...
 
     def saved(self) -> State | None:
-        """Last state that an earlier attempt at this run saved, or None."""
+        """Return the last state that an earlier attempt at this run saved."""
 
     def save(self, state: Callable[[], State]) -> None:
-        """Save the state if the last save is old enough."""
+        """Save this state if it is time to."""
 
 
 class ResumePoints:
-    """A Report with one file per attempt at a job: `folder`/resume-ATTEMPT.pt.
+    """A Report with a file for each attempt at a job.
 
-    A worker that lost its lease while it was frozen can still write, but only to the file of its attempt.
+    A worker that was suspended while another took over can still write, but only to the file of its own attempt.
     """
 
-    def __init__(self, folder: Path, attempt: int, tell: Callable[[Progress], None], every_s: float = _EVERY_S) -> None:
-        self._folder = folder
+    def __init__(self, path: Callable[[int], Path], attempt: int, tell: Report, every_s: float = _EVERY_S) -> None:
+        self._path = path
         self._attempt = attempt
         self._tell = tell
         self._every_s = every_s
         self._written_at = time.monotonic()
 
     def __call__(self, progress: Progress) -> None:
-        """Forward the progress."""
+        """Pass the progress on."""
         self._tell(progress)
 
     def saved(self) -> State | None:
-        """State of the latest attempt with a readable file; None: start from the beginning."""
+        """Return the state of the latest attempt that left a readable one; None: start from the beginning."""
         for attempt in range(self._attempt, 0, -1):
             try:
                 content = self._path(attempt).read_bytes()
@@ -70,6 +70,3 @@ class ResumePoints:
                 f"the resume point cannot be written ({err.strerror}): free some space in the store"
             ) from err
         self._written_at = time.monotonic()
-
-    def _path(self, attempt: int) -> Path:
-        return self._folder / f"resume-{attempt}.pt"

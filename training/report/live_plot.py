@@ -3,12 +3,13 @@
 import contextlib
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
-from models.messages import Order
+from models.messages import Fit
 from training.recipe import Dataset, Progress, Recipe, TrainingError
 from training.report import plots
 
@@ -16,18 +17,18 @@ EVERY_S = 2.0
 
 
 class LivePlot:
-    """The plot of a job, updated every two seconds while it runs. Errors in writing it are ignored."""
+    """The job's plot, redrawn at intervals while it runs. A plot that cannot be written does not stop the job."""
 
-    def __init__(self, order: Order, recipe: Recipe[Any], path: Path, every_s: float = EVERY_S) -> None:
-        self._title = f"{order['model']}, job {order['job'][:8]}"
+    def __init__(self, order: Fit, recipe: Recipe[Any], path: Path, every_s: float = EVERY_S) -> None:
+        self._every_s = every_s
+        self._title = f"{order.model}, job {order.job[:8]}"
         self._recipe = recipe
         self._path = path
-        self._every_s = every_s
-        self._points = [Progress(**point) for point in order["history"]]
+        self._points = [Progress(**asdict(point)) for point in order.history]
         self._drawn_at = 0.0
 
     def add(self, progress: Progress) -> None:
-        while self._points and self._points[-1].step >= progress.step:  # a resumed run repeats some points
+        while self._points and self._points[-1].step >= progress.step:  # a resumed run repeats some
             self._points.pop()
         self._points.append(progress)
         if time.monotonic() - self._drawn_at > self._every_s:
@@ -35,7 +36,7 @@ class LivePlot:
 
     @contextlib.contextmanager
     def whole_if_it_fails(self) -> Iterator[None]:
-        """Draw the latest points too if the run ends in a TrainingError."""
+        """Draw the remaining points too if the run ends in a TrainingError."""
         try:
             yield
         except TrainingError:

@@ -1,0 +1,101 @@
+"""Storage: one module knows the layout of the store folder."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from models.checkpoints import files
+from models.checkpoints.record import Record
+from models.checkpoints.storage import Storage
+from tests.fakes import ROOT
+
+FOLDERS = {"checkpoints", "exports", "jobs", "recipes"}
+FILES = {"plot.png", "tensorboard", "torchloop.db"}
+SOURCES = [path for package in ("models", "training", "service") for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def joined(path: Path) -> set[str]:
+    """The constant parts that a file joins to paths with `/`, joinpath, Path() or glob."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        parts: list[ast.expr] = []
+        if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
+            parts = [node.left, node.right]
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {"joinpath", "Path", "glob"}:
+            parts = node.args
+        for part in parts:
+            found |= {
+                text.value.strip("/")
+                for text in ast.walk(part)
+                if isinstance(text, ast.Constant) and isinstance(text.value, str)
+            }
+    return found
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_other_module_joins_names_of_the_store_folder(path: Path) -> None:
+    names = joined(path)
+    if path == ROOT / "models" / "checkpoints" / "storage.py":
+        assert names >= FOLDERS | FILES
+    else:
+        assert not {name for name in names if name.split("/")[0] in FOLDERS or name.startswith("resume-")}
+        assert not names & FILES
+        assert not {"resume-", ".upload-"} & {
+            node.value
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        }
+
+
+def test_the_layout_is_that_of_existing_stores(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    sha256 = "0123456789abcdef" * 4
+    assert storage.checkpoint("mnist", sha256) == tmp_path / "checkpoints" / "mnist" / "0123456789ab.pt"
+    assert storage.export(Record(model="mnist", sha256=sha256)).parent == tmp_path / "exports" / "mnist"
+    assert storage.export(Record(model="mnist", sha256=sha256)).suffix == ".safetensors"
+    assert storage.plot("j") == tmp_path / "jobs" / "j" / "plot.png"
+    assert storage.tensorboard("j") == tmp_path / "jobs" / "j" / "tensorboard"
+    assert storage.resume_point("j", 2) == tmp_path / "jobs" / "j" / "resume-2.pt"
+    assert storage.recipes().parent == tmp_path / "recipes"
+    assert storage.recipes().suffix == ".json"
+    assert storage.database == tmp_path / "torchloop.db"
+
+
+def test_the_same_weights_are_kept_once(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    path = storage.keep("line", b"weights")
+    assert storage.keep("line", b"weights") == path
+    assert path.read_bytes() == b"weights"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_removing_resume_points_leaves_the_rest_of_the_job(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    assert storage.job_ids() == []
+    for path in (storage.resume_point("j", 1), storage.resume_point("j", 2), storage.plot("j")):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    storage.remove_resume_points("j")
+    assert storage.job_ids() == ["j"]
+    assert list((tmp_path / "jobs" / "j").iterdir()) == [storage.plot("j")]
+
+
+def test_an_upload_is_removed_at_the_end(tmp_path: Path) -> None:
+    with Storage(tmp_path).upload(b"weights") as path:
+        assert path.read_bytes() == b"weights"
+        assert path.parent == tmp_path.resolve()
+        assert path.name.startswith(".upload-")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_digest_of_sources_covers_subfolders(tmp_path: Path) -> None:
+    below = tmp_path / "zoo" / "cage"
+    below.mkdir(parents=True)
+    seen = set()
+    for text in ("x = 1\n", "x = 2\n"):
+        (below / "lion.py").write_text(text)
+        seen.add(files.digest_of_sources(tmp_path, "zoo"))
+    (below / "lion.py").rename(below / "tiger.py")
+    seen.add(files.digest_of_sources(tmp_path, "zoo"))
+    assert len(seen) == 3

@@ -1,0 +1,117 @@
+"""Codec of orders and messages."""
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models.checkpoints.record import Record
+from models.messages import (
+    Adopt,
+    Adopted,
+    AnyOrder,
+    Evaluate,
+    Evaluated,
+    Explain,
+    Explained,
+    Export,
+    ExportDone,
+    Failed,
+    FailureKind,
+    Fit,
+    Fitted,
+    Message,
+    Point,
+    Progressed,
+    decode_message,
+    decode_order,
+    encode_message,
+    encode_order,
+)
+
+HERE = Path("/store/x.pt")
+RECORD = Record(model="m", sha256="0", arguments={"size": [1, 2]}, config={"lr": 0.1}, metrics={"mse": 0.5})
+POINT = Point(epoch=1, epochs=2, step=3, steps=4, loss=0.5, metrics={"mse": 0.25})
+ORDERS: list[AnyOrder] = [
+    Fit(
+        model="m",
+        config={"epochs": 3, "betas": [0.9, 0.99]},
+        data=HERE,
+        store=HERE,
+        job="j",
+        attempt=2,
+        device="cpu",
+        tensorboard=True,
+        history=(POINT, POINT),
+    ),
+    Evaluate(model="m", config={}, data=HERE, path=HERE, record=RECORD),
+    Adopt(model="m", path=HERE, arguments={"size": None}, store=HERE),
+    Export(model="m", path=HERE, record=RECORD, to=HERE),
+]
+MESSAGES: list[Message] = [
+    Progressed(point=POINT),
+    Fitted(record=RECORD, metric="mse", higher_is_better=False),
+    Evaluated(metrics={"mse": 0.5}, dataset="d"),
+    Adopted(record=RECORD),
+    ExportDone(),
+    *(Failed(kind=kind, title="t", detail="two\nlines") for kind in FailureKind),
+]
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=lambda order: order.type)
+def test_an_order_is_the_same_after_the_codec(order: AnyOrder) -> None:
+    line = encode_order(order)
+    assert b"\n" not in line
+    assert decode_order(line) == order
+
+
+@pytest.mark.parametrize("message", MESSAGES, ids=lambda message: message.type)
+def test_a_message_is_the_same_after_the_codec(message: Message) -> None:
+    line = encode_message(message)
+    assert b"\n" not in line
+    assert decode_message(line) == message
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64, np.uint8])
+def test_arrays_keep_shape_dtype_and_values_that_are_not_finite(dtype: type[np.generic]) -> None:
+    array = np.arange(6).reshape(2, 3).astype(dtype)
+    order = decode_order(encode_order(Explain(model="m", path=HERE, record=RECORD, samples=array, method="gradient")))
+    assert isinstance(order, Explain)
+    outputs = np.array([[math.nan, math.inf]], np.float32)
+    answer = decode_message(encode_message(Explained(outputs=outputs, attributions=array)))
+    assert isinstance(answer, Explained)
+    np.testing.assert_array_equal(answer.outputs, outputs)
+    for found in (order.samples, answer.attributions):
+        np.testing.assert_array_equal(found, array)
+        assert found.dtype == dtype
+
+
+def test_numbers_that_json_cannot_hold_are_refused() -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        encode_message(Evaluated(metrics={"mse": math.nan}, dataset="d"))
+
+
+@pytest.mark.parametrize("line", [b"", b"x", b"[]", b"{}", b'{"type": "fit"}', b'{"type": "nope"}'])
+def test_a_line_that_is_no_message_is_a_value_error(line: bytes) -> None:
+    with pytest.raises(ValueError, match="validation error"):
+        decode_order(line)
+    with pytest.raises(ValueError, match="validation error"):
+        decode_message(line)
+
+
+def test_an_array_that_needs_pickle_is_refused() -> None:
+    line = json.loads(encode_message(Explained(outputs=np.ones(1), attributions=np.ones(1))))
+    line["outputs"] = "AAAA"
+    with pytest.raises(ValueError, match="validation error"):
+        decode_message(json.dumps(line).encode())
+
+
+def test_an_order_is_answered_by_its_own_result_or_a_failure() -> None:
+    order = ORDERS[-1]
+    failed = Failed(kind=FailureKind.STORE, title="t", detail="d")
+    assert order.answered_by(ExportDone()) == ExportDone()
+    assert order.answered_by(failed) is failed
+    assert order.answered_by(Progressed(point=POINT)) is None
+    assert order.answered_by(Adopted(record=RECORD)) is None
