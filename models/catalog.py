@@ -1,4 +1,4 @@
-"""Discovery of models and recipes: all modules of a package that define a given object. There is no list to edit."""
+"""Discovery of models and recipes: all modules of a package that define a given object. No list has to be edited."""
 
 import re
 from functools import cache

@@ -1,6 +1,6 @@
 """Messages between the torch subprocess and the processes that give it orders, and their JSON codec.
 
-An order is answered by any number of `Progressed` and then by one result of its own type, or by `Failed`.
+An order is answered by any number of `Progressed` and then by one result of its type, or by `Failed`.
 """
 
 import base64
@@ -28,7 +28,7 @@ def packed(array: Array) -> str:
 
 
 def unpacked(value: str | Array) -> Array:
-    """Decode the result of `packed`. Raises ValueError. An array is returned as it is."""
+    """Decode the result of `packed`. Raises ValueError. An array is returned unchanged."""
     if isinstance(value, np.ndarray):
         return value
     array: Array = np.load(io.BytesIO(base64.b64decode(value)), allow_pickle=False)

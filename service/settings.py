@@ -45,7 +45,7 @@ def _parse_keys(value: object) -> object:
 
 
 def check_url(url: str) -> str:
-    """The URL again. Raises ValueError where it is not of a database that is supported."""
+    """Return the URL unchanged. Raises ValueError if the database is not supported."""
     try:
         driver = make_url(url).drivername
     except SQLAlchemyError as err:

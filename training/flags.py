@@ -93,7 +93,7 @@ def _flag(name: str, *, negated: bool = False) -> str:
 
 
 def shown(value: object) -> str:
-    """Format a value as it is typed after its flag."""
+    """Format a value as typed after its flag."""
     if isinstance(value, list | tuple):
         return " ".join(map(shown, value))
     if isinstance(value, bool):

@@ -1,7 +1,7 @@
 """python -m training.process: torch subprocess of the worker or of a web process.
 
 Reads orders as JSON lines from standard input, executes them one after the other, and writes messages as JSON lines to
-standard output. It ends when its input does, because its parent is then gone. SIGTERM ends it within a step, without
+standard output. It ends when its input does, because its parent has ended. SIGTERM ends it within a step, without
 half-written files.
 """
 

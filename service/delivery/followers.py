@@ -1,4 +1,4 @@
-"""Versions that the web processes of one service have loaded, told apart from the metrics."""
+"""Versions that the web processes of one service have loaded, kept separately from the metrics."""
 
 import os
 from pathlib import Path

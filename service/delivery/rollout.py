@@ -31,7 +31,7 @@ class Rollout:
     """Keep the loaded versions equal to the live versions of the registry while entered, and say why if they differ.
 
     Loading and warming up happen off the request path; a version that cannot be loaded leaves the old one answering,
-    and is tried again. While the database is away, what is loaded goes on answering.
+    and is tried again. While the database is away, loaded versions go on answering.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class Rollout:
         self._metrics = metrics
         self._followers = followers
         self._follow_s = follow_s
-        self._turn = asyncio.Lock()  # one change of what is live at a time, in this process
+        self._turn = asyncio.Lock()  # one promotion at a time, in this process
         self._prepared = False
         self._retry_at: dict[tuple[str, int], float] = {}
         self._pinned: OrderedDict[tuple[str, int], Loaded] = OrderedDict()

@@ -62,7 +62,7 @@ class Stop:
             signal.signal(number, lambda *_: self.set())
 
     def exit_after(self, limit_s: float) -> None:
-        """Last resort: end the process with status 1 and the threads' traces if it still runs so long after set()."""
+        """Last resort: end the process with status 1 and the threads' traces if it still runs that long after set()."""
 
         def watch() -> None:
             self.wait()

@@ -89,7 +89,7 @@ class Decoder:
         return samples_of(spec, entries)
 
     async def pictures(self, parts: Iterable[tuple[str, bytes]], spec: ModelSpec) -> Entries:
-        """Decode several pictures, given as (media type, content). Each bad picture is an error of its own entry."""
+        """Decode several pictures, given as (media type, content). A bad picture is the error of its entry only."""
         good: list[Array] = []
         errors: dict[int, InvalidInput] = {}
         for position, (media_type, content) in enumerate(parts):

@@ -104,7 +104,7 @@ class Engine:
 
 
 def _brief(run: Callable[[Array], Array], samples: Array, max_batch: int) -> int:
-    """Return how many samples take at most _BRIEF_S, judged by timing a full batch, which warms up that size too."""
+    """Return how many samples take at most _BRIEF_S, from the time of a full batch, which warms up that size too."""
     batch = np.resize(samples, (max_batch, *samples.shape[1:]))
     return int(max_batch * min(1.0, _BRIEF_S / min(_seconds(run, batch) for _ in range(_TRIES))))
 

@@ -42,7 +42,7 @@ T = TypeVar("T")
 
 
 class _Stop(Exception):
-    """The job in hand is to be let go of, for the reason in the subclass."""
+    """Stop working on the current job, for the reason in the subclass."""
 
 
 class _Stopping(_Stop):

@@ -1,7 +1,7 @@
 """CSRF and DNS-rebinding checks based on Host, Origin and Sec-Fetch-Site.
 
 A page of another site can make a browser post to a loopback address (CSRF); the browser marks such requests with Origin
-and Sec-Fetch-Site. It can also point a name of its own domain to 127.0.0.1 (DNS rebinding); that name is in Host.
+and Sec-Fetch-Site. It can also point a name of its domain to 127.0.0.1 (DNS rebinding); that name is in Host.
 """
 
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The HTTP server of one web process: uvicorn's server with graceful shutdown, on a port of its own or a shared one."""
+"""The HTTP server of one web process: uvicorn's server with graceful shutdown, on a private or a shared port."""
 
 import asyncio
 import contextlib

@@ -32,7 +32,7 @@ class Resumable(Protocol):
 class ResumePoints:
     """A Report with a file for each attempt at a job.
 
-    A worker that was suspended while another took over can still write, but only to the file of its own attempt.
+    A worker that was suspended while another took over can still write, but only to the file of its attempt.
     """
 
     def __init__(self, path: Callable[[int], Path], attempt: int, tell: Report, every_s: float = _EVERY_S) -> None:
