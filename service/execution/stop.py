@@ -1,10 +1,13 @@
 """Graceful stop at SIGINT and SIGTERM, with a last resort.
 
 A signal handler may interrupt the main thread anywhere, also inside the lock of a threading.Event or a logger. So the
-handler here takes no lock: it sets a flag and writes to a pipe, which wakes the waiting threads (a self-pipe).
+handler here takes no lock: it sets a flag and writes to a pipe, which wakes the waiting threads (a self-pipe). Python
+runs handlers only between two instructions of the main thread, so the interpreter itself writes to the pipe, too: a
+signal just before a blocking call would otherwise go unnoticed until the call returns.
 """
 
 import asyncio
+import contextlib
 import faulthandler
 import os
 import select
@@ -34,18 +37,19 @@ class Stop:
 
     def is_set(self) -> bool:
         """Return whether a stop was requested."""
-        return self._set
+        return self._set or bool(select.select([self._reader], [], [], 0)[0])
 
     def set(self) -> None:
         """Request the stop. Later calls do nothing."""
         if not self._set:
             self._set = True
-            os.write(self._writer, b"\0")  # stays in the pipe, which is readable from now on
+            with contextlib.suppress(BlockingIOError):  # full of signals
+                os.write(self._writer, b"\0")  # stays in the pipe, which is readable from now on
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for the request, in any number of threads. Returns whether there was one."""
-        select.select([self._reader], [], [], timeout)
-        return self._set
+        readable, _, _ = select.select([self._reader], [], [], timeout)
+        return bool(readable)
 
     def watched_by(self, loop: asyncio.AbstractEventLoop, action: Callable[[], None]) -> None:
         """Call `action` in an event loop once the stop is requested."""
@@ -57,7 +61,11 @@ class Stop:
         loop.add_reader(self._reader, act)
 
     def at_signals(self) -> None:
-        """Have SIGINT and SIGTERM request the stop, from now on. For the main thread."""
+        """Have SIGINT and SIGTERM request the stop, from now on. For the main thread.
+
+        The process may have no other signal handlers written in Python: each of their signals would wake `wait`.
+        """
+        signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: self.set())
 
