@@ -4,6 +4,7 @@ import os
 import random
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -14,6 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from models.checkpoints.record import Record
+from models.messages import Evaluate, encode_order
 from service.execution.stop import Stop
 from tests.fakes import ROOT
 
@@ -161,3 +164,39 @@ def test_signals_end_a_worker(tmp_path: Path) -> None:
         status, log = end(process)
     assert status == 0
     assert "Traceback" not in log
+
+
+def test_signals_end_the_torch_subprocess() -> None:
+    record = Record(model="unknown", sha256="")
+    order = Evaluate(model="unknown", config={}, data=ROOT, path=ROOT, record=record)
+    with subprocess.Popen(
+        [sys.executable, "-m", "training.process"],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(encode_order(order).decode() + "\n")
+        process.stdin.flush()
+        assert process.stdout.readline()  # the order is done: it waits for the next one
+        send_many(process, seed=6)
+        assert process.wait(60) == 128 + signal.SIGTERM
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+def test_signals_end_the_client() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        command = [sys.executable, "-m", "service.client", "--url", url, "models"]
+        with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+            connection, _ = silent.accept()
+            with connection:
+                send_many(process, seed=7)
+                status, log = end(process)
+    assert status == 130
+    assert log == "torchloop: interrupted: a job that was queued goes on\n"

@@ -5,6 +5,7 @@ standard output. It ends when its input does, because its parent has ended. SIGT
 half-written files.
 """
 
+import contextlib
 import os
 import queue
 import signal
@@ -21,6 +22,7 @@ from training.executor import Executor
 
 _TERMINATED = 128 + signal.SIGTERM
 _NICENESS = 10  # serving goes first
+_WAKE_S = 0.2  # a signal just before a blocking call is handled only after that call
 _LAST_BREATH_S = 2.0  # from the end of the input to the forced end of this process
 
 
@@ -36,7 +38,7 @@ def main() -> int:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         os.nice(_NICENESS)
         torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
-        signal.signal(signal.SIGTERM, _end)
+        _end_at_first_signal()
         executor = Executor(tell, specs())
         try:
             for order in _orders():
@@ -46,8 +48,18 @@ def main() -> int:
     return 0
 
 
-def _end(*_: object) -> None:
-    sys.exit(_TERMINATED)
+def _end_at_first_signal() -> None:
+    """Raise SystemExit at the first SIGINT or SIGTERM only: later ones would interrupt the cleaning up."""
+    ending = False
+
+    def end(*_: object) -> None:
+        nonlocal ending
+        if not ending:
+            ending = True
+            sys.exit(_TERMINATED)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
 
 
 def _orders() -> Iterator[AnyOrder]:
@@ -63,7 +75,8 @@ def _orders() -> Iterator[AnyOrder]:
 
     threading.Thread(target=read, daemon=True).start()
     while True:
-        yield decode_order(lines.get())
+        with contextlib.suppress(queue.Empty):
+            yield decode_order(lines.get(timeout=_WAKE_S))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ The exit status is 0; 1 if the service refused, a job failed or no answer came; 
 import argparse
 import json
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -215,5 +216,20 @@ def _failed(reason: str, status: int) -> int:
     return status
 
 
+def _interrupt_once() -> None:
+    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM only: later ones would interrupt the tidying up."""
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+
+
 if __name__ == "__main__":
+    _interrupt_once()
     sys.exit(main())
