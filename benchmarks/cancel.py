@@ -10,7 +10,7 @@ import httpx
 
 from benchmarks import Options
 from benchmarks.report import table
-from tests.fakes import running_server
+from benchmarks.service_process import running_service
 
 _AIM_S = 2.0
 _POLL_S = 0.01
@@ -20,7 +20,7 @@ _ORDER = {"model": "regressor", "config": {"epochs": 10_000, "hidden": 50}}
 def main(options: Options) -> str:
     """The table: the slowest of the rounds, and whether it is within the aim."""
     with (
-        running_server({"TORCHLOOP_WORKER": "embedded"}) as url,
+        running_service({"TORCHLOOP_WORKER": "embedded"}) as (url, _),
         httpx.Client(base_url=url, timeout=60) as client,
     ):
         seconds = [_cancelled_after_s(client) for _ in range(options.rounds)]

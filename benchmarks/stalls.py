@@ -16,7 +16,7 @@ import httpx
 from benchmarks import Options
 from benchmarks.floods import CHECKPOINT, FLOODS, LIMIT, RANGES, UPLOAD, asked, outputs
 from benchmarks.report import table
-from tests.fakes import running_server
+from benchmarks.service_process import running_service
 
 _LAG_S = 0.1
 _AT_ONCE_S = 1.0
@@ -24,7 +24,7 @@ _AT_ONCE_S = 1.0
 
 def main(options: Options) -> str:
     """The table: lag and duration of each request in ms, and whether they are within the aims."""
-    with running_server({"TORCHLOOP_MAX_BODY_BYTES": str(LIMIT)}) as url:
+    with running_service({"TORCHLOOP_MAX_BODY_BYTES": str(LIMIT)}) as (url, _):
         tried: list[tuple[str, Callable[[], object], bool]] = [
             (flood.name, partial(asked, url, flood), True) for flood in [*FLOODS, *outputs()]
         ]

@@ -24,6 +24,11 @@ NOT_RUN = {
     ("operating.md", "pg_dump --format=custom ..."): "takes a PostgreSQL server",
     ("operating.md", "mv store store.broken"): "starts the service a second time; the copy is looked into instead",
     ("operating.md", "export TORCHLOOP_METRICS_KEY=..."): "takes Docker",
+    (
+        "install.md",
+        "$ python3 environment.py ...",
+    ): "downloads PyTorch; tests/test_environment.py tries its parts",
+    ("install.md", "$ python3 -m venv .venv ..."): "downloads PyTorch; tests/test_command.py installs the built wheel",
     ("benchmarks.md", "python -m benchmarks ..."): "takes a quiet machine and a quarter of an hour",
 }
 

@@ -4,6 +4,7 @@
 ordered here stay queued, and no process is started.
 """
 
+import json
 import shutil
 import time
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -139,4 +141,7 @@ def finished_job(folder: Path) -> None:
 @settings(suppress_health_check=list(HealthCheck))
 def test_every_route_answers_as_described(shipped: None, case: schemathesis.Case[Any]) -> None:
     response = case.call_and_validate()
-    assert response.status_code < 400 or not INSIDE.search(response.text)
+    text = response.text
+    for sent in case.path_parameters.values():  # a message may name what the client sent
+        text = text.replace(json.dumps(unquote(str(sent)))[1:-1], "")
+    assert response.status_code < 400 or not INSIDE.search(text)
