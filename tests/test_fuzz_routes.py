@@ -141,7 +141,9 @@ def finished_job(folder: Path) -> None:
 @settings(suppress_health_check=list(HealthCheck))
 def test_every_route_answers_as_described(shipped: None, case: schemathesis.Case[Any]) -> None:
     response = case.call_and_validate()
+    if response.status_code < 400:
+        return
     text = response.text
     for sent in case.path_parameters.values():  # a message may name what the client sent
         text = text.replace(json.dumps(unquote(str(sent)))[1:-1], "")
-    assert response.status_code < 400 or not INSIDE.search(text)
+    assert not INSIDE.search(text)
