@@ -78,7 +78,9 @@ def main(options: Options) -> str:
     settings = {"TORCHLOOP_DATA": str(options.data.resolve()), "TORCHLOOP_WORKER": "embedded"}
     training = _training(options.data)
     with running_service(settings) as (url, process):
-        seen = asyncio.run(_observe(url, process, max(options.rounds, math.ceil(_LATE / _SWAPS)), training))
+        seen = asyncio.run(
+            _observe(url, psutil.Process(process.pid), max(options.rounds, math.ceil(_LATE / _SWAPS)), training)
+        )
     faults, outdated = Counter(a.fault for a in seen.answers if a.fault), stale(seen.answers, seen.changes)
     table = _table(seen, faults.total(), len(outdated), training["config"])
     if faults or outdated:

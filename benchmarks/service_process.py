@@ -12,8 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
-import psutil
-
 ROOT = Path(__file__).parents[1]
 COMMAND = (sys.executable, "-m", "service")
 _START_S = 60  # without a line of log
@@ -31,7 +29,7 @@ def running_service(
     command: Sequence[str | Path] = COMMAND,
     log: IO[str] | None = None,
     stop_s: float = 30,
-) -> Iterator[tuple[str, psutil.Popen]]:
+) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Start the service on a free port; yield its URL and process; stop it on exit.
 
     Unless set in `settings`, it runs no worker and uses a temporary store. This process's TORCHLOOP_* variables are not
@@ -41,7 +39,7 @@ def running_service(
     with TemporaryDirectory() as folder:
         defaults = {"TORCHLOOP_PORT": "0", "TORCHLOOP_WORKER": "external", "TORCHLOOP_STORE": folder}
         environ = {**inherited, **defaults, **settings}
-        process = psutil.Popen(command, cwd=cwd, env=environ, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(command, cwd=cwd, env=environ, stderr=subprocess.PIPE, text=True)
         lines: queue.Queue[str] = queue.Queue()
         reader = threading.Thread(target=_read, args=(process.stderr, lines, log))
         reader.start()

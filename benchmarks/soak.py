@@ -62,7 +62,7 @@ class Soak:
     """One run: what it talks to, what it saw, and when it ends."""
 
     address: str
-    service: psutil.Popen
+    service: psutil.Process
     seen: Seen = field(default_factory=Seen)
     stop: threading.Event = field(default_factory=threading.Event)
 
@@ -156,7 +156,7 @@ def soak(minutes: float, data: Path) -> Seen:
         running_service(settings, log=log, stop_s=60) as (url, service),
         ThreadPoolExecutor(_CALLERS + 5) as pool,
     ):
-        run = Soak(url.removeprefix("http://"), service)
+        run = Soak(url.removeprefix("http://"), psutil.Process(service.pid))
         activities: list[Callable[[Soak], None]] = [change, register, train, kill, watch]
         futures = [pool.submit(_while_running, run, activity) for activity in activities]
         futures += [pool.submit(_while_running, run, predict, number) for number in range(_CALLERS)]
