@@ -84,7 +84,7 @@ def create_app(
 
     app = _bare(lifespan)
     keys = Keyring(settings.api_keys, access.TABLE)
-    app.add_middleware(Guard, keys=keys)
+    app.add_middleware(Guard, keys=keys, refused=metrics.refused)
     app.router.routes.extend([*page.routes(), *PredictRoute(specs, bodies, pipeline, rollout.pinned).routes()])
     offered = repository.Offered(specs, engine, rollout)
     app.router.routes.extend(InferRoute(offered, bodies, pipeline, threads).routes())
@@ -94,7 +94,7 @@ def create_app(
     )
     app.include_router(preview.router(specs, bodies))
     explainer = Explainer(settings.request_timeout_s, start_child)
-    app.include_router(explain.router(specs, bodies, rollout, engine, Registry(store), explainer))
+    app.include_router(explain.router(specs, bodies, rollout, engine, Registry(store), explainer, metrics))
     importer = Importer(store, settings.data, recipes, start_child)
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))

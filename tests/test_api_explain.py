@@ -137,6 +137,9 @@ def test_a_version_that_is_not_live_and_answers_that_are_not_finite(tmp_path: Pa
         assert answer["explanations"][0] == {"value": 3, "gradient": [2]}
         assert answer["explanations"][1]["error"]["title"] == "No finite answer"
         assert is_problem(client.post("/explain/line", json={"inputs": [[3e38]]}), 422, "not a finite")
+        counted = client.get("/metrics").text
+        assert 'torchloop_explanations_total{model="line",status="200"} 1.0' in counted
+        assert 'torchloop_explanations_total{model="line",status="422"} 1.0' in counted
         schema = client.get("/openapi.json").json()["paths"]["/explain/line"]["post"]
         assert schema["parameters"][0]["schema"]["enum"] == ["gradient", "integrated_gradients"]
     with serving(tmp_path / "empty", {"line": LINE}) as client:

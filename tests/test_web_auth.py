@@ -287,3 +287,12 @@ def test_the_guard_holds_no_secret(locked: TestClient) -> None:
         layer = getattr(layer, "_app", None) or getattr(layer, "app", None)
     assert any("Keyring" in text for text in seen)
     assert not any("s3cret" in text for text in seen)
+
+
+def test_refused_requests_are_counted_by_status(tmp_path: Path) -> None:
+    with serving(tmp_path, {"line": LINE}, api_keys=KEYS) as client:
+        for key in ("wrong", "p-s3cret"):
+            client.post("/train", headers={"Authorization": f"Bearer {key}"})
+        text = client.get("/metrics", headers={"Authorization": "Bearer p-s3cret"}).text
+        assert 'torchloop_refused_requests_total{status="401"} 1.0' in text
+        assert 'torchloop_refused_requests_total{status="403"} 1.0' in text

@@ -1,13 +1,15 @@
 """POST /explain/{model}: feature attributions of each answer. Bodies as for /predict."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 import orjson
 from fastapi import APIRouter, Query, Request, Response
+from starlette.requests import ClientDisconnect
 
 from models.errors import InvalidInput, TooManySamples
 from models.spec import Array, Method, ModelSpec
@@ -19,6 +21,8 @@ from service.errors import require_model
 from service.inference.engine import Engine, Loaded
 from service.inference.explainer import Explainer
 from service.media_types import JSON
+from service.telemetry.metrics import Metrics
+from service.web import problems
 from service.web.auth import Access
 
 ACCESS: Mapping[str, Access] = {
@@ -35,6 +39,7 @@ def router(
     engine: Engine,
     registry: Registry,
     explainer: Explainer,
+    metrics: Metrics,
 ) -> APIRouter:
     """Return the route. It is described in openapi.py, as /predict is."""
     routes = APIRouter(include_in_schema=False)
@@ -53,6 +58,10 @@ def router(
         version: Annotated[int | None, Query(ge=0)] = None,
     ) -> Response:
         require_model(model, specs)
+        with counted(metrics, model):
+            return await answer(model, request, method, version)
+
+    async def answer(model: str, request: Request, method: Method, version: int | None) -> Response:
         spec, loaded = specs[model], await version_of(model, version)
         samples = await bodies.samples(request.scope, request.receive, spec)
         if samples.count > MAX_SAMPLES:
@@ -67,6 +76,19 @@ def router(
         return Response(content, headers={"X-Model-Version": str(loaded.version)}, media_type=JSON)
 
     return routes
+
+
+@contextmanager
+def counted(metrics: Metrics, model: str) -> Iterator[None]:
+    """Count the outcome of the request that is answered while the context is entered."""
+    try:
+        yield
+    except ClientDisconnect:
+        raise
+    except Exception as err:
+        metrics.explanation(model, problems.of(err).status_code)
+        raise
+    metrics.explanation(model, 200)
 
 
 def explanations(

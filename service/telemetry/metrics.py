@@ -73,11 +73,31 @@ class Metrics:
             ["model"],
             registry=registry,
         )
+        self._explanations = Counter(
+            "torchloop_explanations",
+            "Requests for explanations, by their answer's status",
+            ["model", "status"],
+            registry=registry,
+        )
+        self._refused = Counter(
+            "torchloop_refused_requests",
+            "Requests refused before they reached a route: without a valid key, or from another site",
+            ["status"],
+            registry=registry,
+        )
         self._batches: dict[str, tuple[Histogram, Gauge]] = {}
 
     def request(self, model: str, status: int) -> None:
         """Count one answer."""
         self._answers.count(model, status)
+
+    def explanation(self, model: str, status: int) -> None:
+        """Count one answer of POST /explain."""
+        self._explanations.labels(model, str(status)).inc()
+
+    def refused(self, status: int) -> None:
+        """Count one request that was refused because of its key, host or origin."""
+        self._refused.labels(str(status)).inc()
 
     def batch(self, model: str, samples: int) -> None:
         """Count one forward pass and set its time."""

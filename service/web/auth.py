@@ -1,7 +1,7 @@
 """Authentication and authorization: one decision per request, from its method, path and headers alone."""
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 
@@ -111,9 +111,10 @@ class Guard:
     are no keys, Host and Origin must be this service's.
     """
 
-    def __init__(self, app: ASGIApp, keys: Keyring) -> None:
+    def __init__(self, app: ASGIApp, keys: Keyring, refused: Callable[[int], None]) -> None:
         self._app = app
         self._keys = keys
+        self._refused = refused  # called with the status of each refusal
 
     async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer 401, 403 or 421."""
@@ -122,6 +123,7 @@ class Guard:
             try:
                 self._keys.check(scope, headers)
             except ServiceError as err:
+                self._refused(err.status)
                 await problems.of(err, scope["path"])(scope, receive, send)
                 return
         await self._app(scope, receive, send)
