@@ -27,8 +27,8 @@ class Turns:
             self._now[thread] = self._now.get(thread, 0) + 1
 
     def taken(self) -> int:
-        """The most calls in one turn since this was asked last."""
-        most, self._most = self._most, 0
+        """Return the most calls in one turn since the last call of this method, turns that have not ended included."""
+        most, self._most = max(self._most, *self._now.values(), 0), 0
         return most
 
 
