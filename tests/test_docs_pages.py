@@ -15,6 +15,10 @@ from tests.fakes import ROOT
 
 DOCS = ROOT / "docs"
 ALL = [README, *PAGES]
+PROGRAMS = [
+    ROOT / "environment.py",
+    *(path for name in ("service", "training", "models") for path in (ROOT / name).rglob("*.py")),
+]
 LANGUAGES = {"sh", "console", "json", "text", "python", "yaml", ""}
 
 # What no test can run, by the page and the first line of its block, and why. It is complete: see below.
@@ -106,3 +110,14 @@ def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
         if anchor:
             headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
             assert anchor in {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}, anchor
+
+
+def test_every_message_of_the_troubleshooting_page_is_in_the_source() -> None:
+    """A heading quotes messages in code spans; `...` and names in capitals stand for what varies."""
+    source = "".join(path.read_text() for path in PROGRAMS)
+    said = re.sub(r'"\s*f?"', "", source).replace("{PREFIX}", "TORCHLOOP_")  # adjacent literals are one message
+    headings = re.findall(r"^\*\*(.+?)\*\*", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE | re.DOTALL)
+    quotes = [" ".join(quote.split()) for heading in headings for quote in re.findall(r"`([^`]+)`", heading)]
+    parts = [part.strip(" ,;:") for quote in quotes for part in re.split(r"\.\.\.|\b[A-Z]{2,}\b=?", quote)]
+    assert len(parts) > 20
+    assert not [part for part in parts if part not in said]
