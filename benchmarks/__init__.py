@@ -2,7 +2,7 @@
 
     main(options: Options) -> str
 
-returns a table. The other modules here are what they are made of.
+returns a table. The other modules are shared by them.
 """
 
 from dataclasses import dataclass

@@ -63,7 +63,7 @@ def npy_body(count: int, accept: str = "application/json") -> Body:
 
 
 def through(server: Server, seconds: int) -> dict[str, float]:
-    """Pictures a second through a server, one request at a time. Raises LoadError where an answer is wrong."""
+    """Pictures a second through a server, one request at a time. Raises LoadError if an answer is wrong."""
     if server.name == "litserve":
         pictures, labels = drawings(SIZE)
         content = json.dumps({"samples": base64.b64encode(pictures.tobytes()).decode()}).encode()
@@ -98,12 +98,12 @@ def bare(seconds: int) -> dict[str, float]:
 
 
 def to_bare(found: Mapping[str, float], threads: int) -> float:
-    """.npy in and out, against ONNX Runtime on so many threads. Raises KeyError where one is missing."""
+    """Ratio with .npy bodies to ONNX Runtime on `threads` threads. Raises KeyError if a rate is missing."""
     return found[_SERVICE_NPY] / found[_bare(threads)]
 
 
 def to_litserve(found: Mapping[str, float]) -> float:
-    """JSON against JSON, with two processes each. Raises KeyError where one is missing."""
+    """Ratio with JSON bodies to LitServe, two processes each. Raises KeyError if a rate is missing."""
     return found[_SERVICE] / found["litserve"]
 
 

@@ -1,10 +1,10 @@
 """One epoch of MNIST at batch 50: training/loop.py against the classic recipe.
 
 The classic recipe is torch.utils.data.DataLoader over torchvision's MNIST with ToTensor, two worker processes and Adam.
-Both fit the same network to the same 55,000 images. Ours reports the accuracy on validation images on its way, as every
-run does; the classic one does not stop for that. Ours computes in bfloat16 where the processor has instructions for it;
-with `--mixed off` in float32, as the classic one. Each epoch runs in a process of its own, as people run it; only the
-epoch is timed, neither start-up nor the reading of the files. Rounds alternate, so that a noisy neighbour hits all.
+Both fit the same network to the same 55,000 images. This project's loop also reports the accuracy on validation images,
+as in every run, and computes in bfloat16 if the processor has instructions for it; with `--mixed off` it computes in
+float32, as the classic recipe does. Each epoch runs in a separate process. Only the epoch is timed, without start-up
+and reading the files. Rounds alternate, so that other load on the machine affects both.
 """
 
 import json
@@ -39,7 +39,7 @@ class Epoch(NamedTuple):
 
 
 def main(options: Options) -> str:
-    """The table. Where the MNIST files are missing, it says so instead."""
+    """Return the table, or a message if the MNIST files are missing."""
     try:
         mnist_data(options.data)
     except TrainingError as err:

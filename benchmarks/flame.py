@@ -1,7 +1,7 @@
-"""python -m benchmarks.flame FILE: where one web process spends its time under load, as a flame graph in SVG.
+"""python -m benchmarks.flame FILE: write a flame graph (SVG) of one web process under load.
 
-wrk asks over 64 connections; py-spy, in an environment of its own, looks at the process 200 times a second. Only what
-is on the processor counts. On Linux it needs root or the right to trace processes.
+wrk sends requests over 64 connections; py-spy, in a separate environment, samples the process 200 times a second. Only
+CPU time counts. On Linux it needs root or the permission to trace processes.
 """
 
 import argparse
@@ -23,7 +23,7 @@ _CONNECTIONS, _SECONDS, _RATE = 64, 15, 200
 def main_of(words: Sequence[str] | None = None) -> int:
     """The exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flame", description=__doc__.partition(":")[2].strip())
-    parser.add_argument("file", type=Path, help="where the SVG goes")
+    parser.add_argument("file", type=Path, help="output file (SVG)")
     file = parser.parse_args(words).file
     if not load.is_there():
         sys.stderr.write(f"{load.MISSING.strip()}\n")
@@ -61,7 +61,7 @@ def main_of(words: Sequence[str] | None = None) -> int:
 
 
 def titled(svg: str) -> str:
-    """With what it shows as its title, in place of py-spy's command."""
+    """Set the title of the graph, which is py-spy's command by default."""
     shown = f"one web process, {_CONNECTIONS} connections, POST of a 28x28 PNG"
     return re.sub(r'(<text id="title"[^>]*>)[^<]*', rf"\g<1>{shown}", svg)
 

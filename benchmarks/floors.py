@@ -1,4 +1,4 @@
-"""What the parts of one answer cost by themselves, each in one thread of this process."""
+"""Cost of each part of a prediction by itself, in one thread of this process: lower bounds."""
 
 import time
 import warnings

@@ -26,7 +26,7 @@ CONNECTIONS = (1, 4, 16, 64, 128, 256, 512)
 SAMPLES = (1, 4, 16, 64, 256, 1024, 4096)
 MODELS = (3, 10, 30)
 PICTURES = ((28, 28), (280, 280), (640, 480), (1600, 1200), (4000, 3000))
-_SMALL = 4  # connections with small pictures beside a large one
+_SMALL = 4  # connections that send small pictures while large ones are decoded
 _SPREAD = 64  # connections over all models
 Key = TypeVar("Key")
 Seen = TypeVar("Seen")
@@ -43,7 +43,7 @@ class Grown:
 
 
 def main(options: Options) -> str:
-    """The tables. Where wrk is missing, it says so instead."""
+    """Return the tables, or a message if wrk is missing."""
     if not load.is_there():
         return load.MISSING
     with TemporaryDirectory() as store:
@@ -118,7 +118,7 @@ def drawn(width: int, height: int, kind: str) -> Body:
 
 
 def _picture(running: Running, kind: tuple[int, int, str], options: Options) -> tuple[Load, Load]:
-    """One caller with a large picture, and four with small ones beside it; what each saw."""
+    """Measure one caller with large pictures and four with small ones, concurrently."""
 
     def small() -> Load:
         return load.send(running.url, SEVEN, _PATH, connections=_SMALL, seconds=options.seconds)
@@ -134,19 +134,19 @@ def _picture(running: Running, kind: tuple[int, int, str], options: Options) -> 
 
 
 def pictures_table(found: Mapping[tuple[int, int, str], Sequence[tuple[Load, Load]]]) -> str:
-    """One request with a large picture at a time, and the small ones beside it."""
+    """Send large pictures one at a time, and small ones concurrently."""
     rows = []
     for (width, height, kind), seen in found.items():
         large, small = ([pair[which] for pair in seen] for which in (0, 1))
         name = f"{width} x {height} {kind}" if width else "none"
         cells = [_middle(large, "p50_ms"), _bad(large)] if width else ["", ""]
         rows.append([name, *cells, _middle(small, "p50_ms"), _middle(small, "p99_ms"), _bad(small)])
-    head = ["one large picture at a time", "ms", "bad", f"beside it, {_SMALL} x 28 x 28: p50 ms", "p99 ms", "bad"]
+    head = ["one large picture at a time", "ms", "bad", f"meanwhile, {_SMALL} x 28 x 28: p50 ms", "p99 ms", "bad"]
     return table(head, rows)
 
 
 def _models(options: Options) -> dict[int, list[Grown]]:
-    """Each number of models is a checkout of its own, with a store of its own."""
+    """Make a checkout with that number of models, and a store."""
     with TemporaryDirectory() as folder:
         for count in MODELS:
             copy_checkout(Path(folder) / f"{count}")
@@ -157,7 +157,7 @@ def _models(options: Options) -> dict[int, list[Grown]]:
 
 
 def add_models(checkout: Path, more: int) -> list[str]:
-    """So many copies of the picture model, its recipe and its weights; their names."""
+    """Copy the picture model, its recipe and its weights `count` times. Returns the names."""
     names = [f"mnist_{number:02}" for number in range(1, more + 1)]
     record = (ROOT / "models" / "pretrained" / "mnist.json").read_text()
     for name in names:

@@ -18,7 +18,7 @@ class LoadError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Body:
-    """What is sent, and the labels that every answer must bear, in order."""
+    """A request body, and the labels that every response must have, in order."""
 
     content: bytes
     media_type: str
@@ -57,7 +57,7 @@ def version() -> str | None:
 
 
 def send(url: str, body: Body, paths: tuple[str, ...], *, connections: int, seconds: int) -> Load:
-    """POST `body` for so long over so many connections, to the paths in turn. Raises LoadError."""
+    """POST `body` to the paths in turn, for `seconds`, over `connections`. Raises LoadError."""
     with NamedTemporaryFile() as file:
         file.write(body.content)
         file.flush()
@@ -71,7 +71,7 @@ def send(url: str, body: Body, paths: tuple[str, ...], *, connections: int, seco
 
 
 def parse(output: str) -> Load:
-    """The last line of wrk's output, which wrk.lua wrote. Raises LoadError where there is none."""
+    """Parse the last line of wrk's output, which wrk.lua wrote. Raises LoadError if it is missing."""
     lines = output.strip().splitlines()
     try:
         counts = json.loads(lines[-1])
@@ -83,4 +83,4 @@ def parse(output: str) -> Load:
             bad=counts["wrong"] + counts["socket"] + counts["timeout"],  # a status other than 200 is wrong, too
         )
     except (IndexError, ValueError, TypeError, KeyError) as err:
-        raise LoadError(f"wrk.lua told nothing: {output[-200:]}") from err
+        raise LoadError(f"wrk.lua wrote no result: {output[-200:]}") from err

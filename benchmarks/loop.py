@@ -1,10 +1,10 @@
-"""The loop under load: what callers of /predict/mnist notice of promotions, rollbacks and a training job.
+"""Latency and failures of /predict/mnist during promotions, rollbacks and a training job.
 
-A really started `python -m service` answers an open-loop load: a request goes out every 1 / RATE seconds, whether
-or not the ones before were answered. Each round is a quiet stretch, then 20 promotions and rollbacks over HTTP; after
-the rounds a real job trains and is promoted. This fails unless every request is answered with 200, by a version that
-was live at some moment between its start and its end. The rest is told: latencies as ratios to the quiet ones, and the
-memory of the web process. Client, service and training share the machine: whatever else runs there shows too.
+`python -m service` answers an open-loop load: a request is sent every 1 / RATE seconds, whether or not earlier ones
+were answered. Each round is a quiet period, then 20 promotions and rollbacks over HTTP; after the rounds a job trains
+and is promoted. It fails unless every response is 200, from a version that was live at some moment of the request. It
+reports latencies as ratios to the quiet period, and the memory of the web process. Client, service and training share
+the machine, so other load affects the results.
 """
 
 import asyncio
@@ -64,7 +64,7 @@ class Window(NamedTuple):
 
 @dataclass
 class Seen:
-    """What was recorded. Times are seconds of time.perf_counter."""
+    """Recorded events. Times are seconds of time.perf_counter."""
 
     answers: list[Answer] = field(default_factory=list)
     late_s: list[float] = field(default_factory=list)  # how late each request went out: the client's own weakness
@@ -74,7 +74,7 @@ class Seen:
 
 
 def main(options: Options) -> str:
-    """The table. Raises SystemExit with it where a request failed or was answered by a version that was not live."""
+    """Return the table. Raises SystemExit if a request failed or was answered by a version that was not live."""
     settings = {"TORCHLOOP_DATA": str(options.data.resolve()), "TORCHLOOP_WORKER": "embedded"}
     training = _training(options.data)
     with running_service(settings) as (url, process):
@@ -89,7 +89,7 @@ def main(options: Options) -> str:
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The smallest of `values` that at least `share` (0 to 1) of them do not exceed; NaN where there are none."""
+    """Return the smallest of `values` that at least `share` (0 to 1) of them do not exceed; NaN if there are none."""
     return sorted(values)[max(0, math.ceil(share * len(values)) - 1)] if values else math.nan
 
 
@@ -99,10 +99,10 @@ def within(answers: Sequence[Answer], windows: Sequence[Window]) -> list[Answer]
 
 
 def stale(answers: Sequence[Answer], changes: Sequence[Change]) -> list[Answer]:
-    """The good answers whose version was at no moment live while the request was under way.
+    """Return the successful responses from a version that was not live at any moment of the request.
 
     A version may be live from the moment its change began until the next change, if any, has ended: while a change is
-    being made, both the old and the new one may. `changes` stand in their order, the first is what was live before.
+    being made, both the old and the new one may. `changes` are in order; the first is the initial version.
     """
     ends = [change.ended for change in changes[1:]] + [math.inf]
     lives = [(change.version, change.began, end) for change, end in zip(changes, ends, strict=True)]
@@ -163,7 +163,7 @@ async def _swap(client: httpx.AsyncClient, seen: Seen, others: Sequence[int], we
 
 
 async def _train(client: httpx.AsyncClient, seen: Seen, training: dict[str, Any]) -> None:
-    """From the order of a job until its version must be the one that answers. Raises SystemExit where the job fails."""
+    """Queue a job and wait until its version is live. Raises SystemExit if the job fails."""
     began, clock = time.perf_counter(), time.time() - time.perf_counter()
     job = await _call(client, "POST", "/train", json=training)
     while job["state"] in {"queued", "running"}:

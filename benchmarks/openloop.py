@@ -1,7 +1,7 @@
-"""Load that does not wait for answers: a request every 1 / rate seconds, whether or not those before were answered.
+"""Open-loop load: a request every 1 / rate seconds, whether or not earlier ones were answered.
 
-One thread on epoll with connections that are kept: 15 µs a request, so that a flood is the server's trouble and not the
-client's. An open-loop request is timed from when it was due, so that a wait for a free connection counts as well.
+One thread with epoll and keep-alive connections: 15 µs per request, so that the client is not the bottleneck. A request
+is timed from the moment it was due, so that waiting for a free connection counts, too.
 """
 
 import gc
@@ -13,8 +13,8 @@ import time
 from collections import deque
 from typing import NamedTuple
 
-_CONNECTIONS = 2048  # so many requests may be under way
-_AT_ONCE, _ACCEPTED_S = 128, 0.05  # so many are opened before the server is left time to accept them
+_CONNECTIONS = 2048  # most concurrent requests
+_AT_ONCE, _ACCEPTED_S = 128, 0.05  # connections opened at once, then a pause for the server to accept them
 _LOOK_S = 0.1  # at least so often it looks at the clock
 _GIVEN_UP_S = 15.0  # for the last answers, once nothing is due any more
 LOST = 0  # instead of a status: the connection broke, or no answer came
@@ -50,11 +50,11 @@ class Client:
         self._poll.close()
 
     def closed_loop(self, callers: int, seconds: float, at_most: float = math.inf) -> list[Answer]:
-        """So many callers, each of which waits for its answer before it asks again; for so long or so many requests."""
+        """Closed loop: each of `callers` waits for its response before the next request."""
         return self._run(math.inf, callers, seconds, at_most)
 
     def open_loop(self, rate: float, seconds: float, connections: int = _CONNECTIONS) -> list[Answer]:
-        """`rate` requests a second, over so many connections."""
+        """Open loop: `rate` requests a second."""
         return self._run(rate, connections, seconds, round(rate * seconds))
 
     def _run(self, rate: float, connections: int, seconds: float, at_most: float) -> list[Answer]:
@@ -68,7 +68,7 @@ class Client:
     def _answers(self, rate: float, connections: int, seconds: float, at_most: float) -> list[Answer]:
         self._connect(connections)
         answers: list[Answer] = []
-        busy: dict[int, tuple[float, bytes]] = {}  # by file descriptor: when it was due, what came of its answer
+        busy: dict[int, tuple[float, bytes]] = {}  # by file descriptor: due time, response so far
         start, sent, free = time.perf_counter(), 0, connections
         while ((now := time.perf_counter() - start) < seconds and sent < at_most) or busy:
             while free and now < seconds and sent < at_most and sent / rate <= now:
@@ -87,7 +87,7 @@ class Client:
         return answers
 
     def _connect(self, connections: int) -> None:
-        """Idle connections, so many at least: what the server closed meanwhile is replaced."""
+        """Ensure a number of idle connections: replace those that the server has closed."""
         for number, _ in self._poll.poll(0):
             self._drop(number)
         self._idle = deque(self._all.values())
@@ -101,7 +101,7 @@ class Client:
                 time.sleep(_ACCEPTED_S)
 
     def _received(self, number: int, busy: dict[int, tuple[float, bytes]], answers: list[Answer], start: float) -> int:
-        """What one connection has to read. 1 where it is idle again."""
+        """Read from one connection. Returns 1 if it is idle again, else 0."""
         connection = self._all[number]
         try:
             piece = connection.recv(65_536)

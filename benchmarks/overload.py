@@ -1,10 +1,10 @@
-"""Three times the load that the service carries: who is answered, how fast, and how soon all is well again.
+"""Overload: three times the sustainable load; rate and latency of admitted requests, and recovery.
 
-A really started `python -m service`, one web process, TORCHLOOP_QUEUE_LIMIT as in the environment. First, callers that
-wait for each answer before they ask again measure what it carries, and how fast ("carried"). Then each round is an
-open-loop load: half of what it carries (calm), three times what it carries (flood), half again (after). A flood begins
-with a queue that fills up, as a burst may fill it, and is then cut: "settled" leaves its first second out. Fails where
-an answer is neither 200 nor 429; a connection that broke counts as lost. Client and service share the machine.
+`python -m service` with one web process, TORCHLOOP_QUEUE_LIMIT as in the environment. First a closed-loop load measures
+the sustainable rate and its latency ("carried"). Then each round is an open-loop load: half of that rate (calm), three
+times that rate (flood), half again (after). A flood begins with a queue that fills up, as in a burst, and is then cut:
+"settled" leaves out the first second. It fails if a response is neither 200 nor 429; a broken connection counts as
+lost. Client and service share the machine.
 """
 
 import os
@@ -25,7 +25,7 @@ Phases = dict[str, list[list[Answer]]]
 
 
 def main(options: Options) -> str:
-    """The table. Raises SystemExit with it where an answer was neither 200 nor 429."""
+    """Return the table. Raises SystemExit with it if a response was neither 200 nor 429."""
     given = {name: os.environ[name] for name in ("TORCHLOOP_QUEUE_LIMIT",) if name in os.environ}
     with running_service(given) as (url, _):
         where = urlsplit(url)
@@ -65,7 +65,7 @@ def table_of(phases: Phases, seconds: int) -> str:
     carried = median(len(seen) for seen in phases["carried"]) / seconds
     p99 = {name: _over(rounds, 200, 0.99) for name, rounds in phases.items()}
     aims = [
-        ["p99 of who is answered in the flood / carried", f"{p99['flood'] / p99['carried']:.2f}"],
+        ["p99 of admitted requests in the flood / carried", f"{p99['flood'] / p99['carried']:.2f}"],
         [f"the same from {_SETTLED_S:g} s on", f"{p99['settled'] / p99['carried']:.2f}"],
         [f"p99 from {_RECOVERED_S:g} s after the flood on / calm", f"{p99['recovered'] / p99['calm']:.2f}"],
     ]

@@ -1,7 +1,7 @@
-"""What it costs to make a picture a sample: a 28x28 one beside Pillow's plain decode, a photo of 12 megapixels.
+"""Cost of turning a picture into a sample: 28x28 (compared with Pillow's decoder) and a photo of 12 megapixels.
 
-Each photo is read in a process of its own, in the thread in which the service reads it, while the event loop beside
-it ticks every millisecond: the longest wait for a tick is what other requests would have waited.
+Each photo is read in a separate process, in a thread as in the service, while an event loop ticks every millisecond:
+the longest wait for a tick is the delay that other requests would have had.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ def main(options: Options) -> str:
     """Two tables."""
     small = _small(options.rounds)
     photos = [_photo(name, options.rounds) for name in _PHOTOS]
-    head = ["photo of 3000 x 4000", "MB", "ms", "MB more at the peak", "longest wait beside it, ms"]
+    head = ["photo of 3000 x 4000", "MB", "ms", "MB more at the peak", "longest wait of the loop, ms"]
     return f"{small}\n\n{table(head, photos)}"
 
 
@@ -93,7 +93,7 @@ def _encoded(picture: Image.Image, **options: Any) -> bytes:
 
 
 async def _beside_the_loop(content: bytes) -> dict[str, float]:
-    """Time, memory beyond what the process had before, and the longest time in which the loop did nothing else."""
+    """Return time, additional memory, and the longest time for which the event loop was blocked."""
     decoder = Decoder(_MAX_PIXELS, threads := Threads())
     process, small = psutil.Process(), _encoded(Image.fromarray(drawn_seven()), format="png")
     await decoder.pictures([("", small)], SPEC)  # imports are paid for

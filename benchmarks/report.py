@@ -15,7 +15,7 @@ _PACKAGES = ("torch", "onnxruntime", "numpy", "pillow", "uvicorn", "uvloop", "ht
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Columns as wide as their widest cell; the first stands left, the others right. A short row ends where it ends."""
+    """Format rows as columns: the first left-aligned, the others right-aligned. Rows may be shorter than others."""
     widths = [
         max(len(row[i]) for row in [head, *rows] if i < len(row) - 1 or len(row) == len(head)) for i in range(len(head))
     ]
@@ -27,7 +27,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def markdown(command: str, known: Mapping[str, str], tables: Mapping[str, str]) -> str:
-    """One page: what was run where, then each benchmark's tables as they are printed."""
+    """Return a Markdown page: command and machine, then each benchmark's tables."""
     lines = ["# Benchmarks", "", "Written by", "", "```console", command, "```", "", "| | |", "|---|---|"]
     lines += [f"| {name} | {value} |" for name, value in known.items()]
     for name, text in tables.items():

@@ -54,7 +54,7 @@ class Server:
 
 
 def torchloop(store: Path, *, cwd: Path = ROOT) -> Server:
-    """This service with two web processes, and no worker beside it."""
+    """This service with two web processes and no worker."""
     settings = {"STORE": str(store), "WORKER": "external", "WEB_PROCESSES": "2", "PORT": "{port}"}
     return Server(
         name="torchloop",
@@ -99,9 +99,9 @@ LITSERVE = Server(
 
 
 def python(peer: str, pins: Sequence[str] = ()) -> str:
-    """The interpreter of a peer's environment, which is made where it is missing or stale. Raises NotInstalled.
+    """Return the interpreter of a peer's environment, created if it is missing or outdated. Raises NotInstalled.
 
-    `pins`: what to install there, where it is no peer.
+    `pins`: requirements, if it is not a peer.
     """
     if not peer:
         return sys.executable

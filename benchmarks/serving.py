@@ -1,10 +1,10 @@
-"""One 28x28 picture a request: this service, a FastAPI route written by hand, LitServe and mosec, beside the floors.
+"""One 28x28 picture per request: this service, a hand-written FastAPI route, LitServe and mosec, and lower bounds.
 
 wrk sends the same picture over 1, 16, 64 and 256 connections and checks every answer. In each round every server is
-started, measured at each number of connections, and stopped: LitServe takes a third of a core while idle, so none
-waits beside another. All serve the same weights with two processes that compute. A figure is the median over the
+started, measured at each number of connections, and stopped: LitServe takes a third of a core while idle, so only
+one runs at a time. All serve the same weights with two processes that compute. A figure is the median over the
 rounds; a ratio is taken within each round. CPU and memory are those of the server's whole process tree, wrk's excluded.
-Beside mosec with batches stands mosec without: the ratio to mosec is that to the better of the two.
+mosec is measured with and without batches: the ratio to mosec is that to the better of the two.
 """
 
 import sys
@@ -32,7 +32,7 @@ from benchmarks.serving_tables import AT, CONNECTIONS, Round, Visit, tables
 
 
 def main(options: Options) -> str:
-    """The tables. Where wrk is missing, it says so instead."""
+    """Return the tables, or a message if wrk is missing."""
     if not load.is_there():
         return load.MISSING
     faults: dict[str, str] = {}
@@ -81,7 +81,7 @@ def _batches(servers: Sequence[Server], faults: dict[str, str], seconds: int) ->
 
 
 def _attempt(server: Server, faults: dict[str, str], action: Callable[[Server], None]) -> None:
-    """A server that fails is told of once, and left out from then on."""
+    """Run `action`; a server that fails is recorded in `faults` and left out from then on."""
     if server.name in faults:
         return
     sys.stderr.write(f"serving: {server.name}\n")

@@ -1,4 +1,4 @@
-"""What the serving benchmark saw, as tables: medians over the rounds, ratios taken within each round."""
+"""Tables of the serving benchmark: medians over the rounds, ratios taken within each round."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +11,7 @@ from benchmarks.report import table
 from benchmarks.servers import MOSEC
 
 CONNECTIONS = (1, 16, 64, 256)
-AT = 64  # connections where CPU and latencies are read
+AT = 64  # connections at which CPU time and latencies are measured
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ def tables(
 
 
 def _over(rounds: Sequence[Round], figure: Callable[[Round], float]) -> float:
-    """The median over those rounds that have the figure; NaN where none has."""
+    """Return the median over the rounds that have the figure; NaN if none has."""
     values = []
     for seen in rounds:
         try:
@@ -122,7 +122,7 @@ def _of(rounds: Sequence[Round], name: str, figure: Callable[[Visit], float]) ->
 
 
 def _aims(rounds: Sequence[Round]) -> str:
-    """Each aim beside what was reached, and whether that is enough."""
+    """Return the table of aims: each with the result, and whether it is met."""
     at_least = [
         *(
             (f"{aim:g}x handwritten at {count}", aim, _ratio(count, ["handwritten"]))

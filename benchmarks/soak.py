@@ -1,12 +1,12 @@
-"""python -m benchmarks.soak --minutes 10: the whole service under load while it is changed, trains, and is killed.
+"""python -m benchmarks.soak --minutes 10: load the service while versions change, jobs train and processes are killed.
 
-A really started service (two web processes, a worker, its own store) is asked for predictions of every model in every
-kind of body, and for what is read; meanwhile versions are registered, promoted and rolled back, jobs train, and web
-processes and the worker are killed with SIGKILL. Nothing may fail but what a killed process had in hand; no job and no
-version that was answered may be lost. The exit status is 1 where an aim is missed.
+The service (two web processes, a worker, a temporary store) gets predictions for every model in every kind of body, and
+GET requests; meanwhile versions are registered, promoted and rolled back, jobs train, and web processes and the worker
+are killed with SIGKILL. Only requests that a killed process was answering may fail; no acknowledged job or version may
+be lost. The exit status is 1 if an aim is missed.
 
-One web process is never killed, so that its memory is seen over the whole run. A worker is not killed in a job's last
-attempt: after three a job fails, as it should.
+One web process is never killed, so that its memory is recorded over the whole run. A worker is not killed in a job's
+last attempt: after three attempts a job fails, as designed.
 """
 
 import argparse
@@ -37,7 +37,7 @@ from benchmarks.soak_report import Asked, Kill, Resident, Seen, missed, table
 from models.catalog import PRETRAINED
 from models.checkpoints import state_dict
 
-LOG = ROOT / ".bench" / "soak.log"  # what the service said
+LOG = ROOT / ".bench" / "soak.log"  # the service's log
 _CALLERS = 4
 _PAUSE_S = 0.04  # of a caller, between two requests, on the average
 _IDLE_S = 2.0  # a connection that was idle for longer is not used again: the service would close it after 5
@@ -47,7 +47,7 @@ _CHANGE_S = 2.0
 _REGISTER_S = 15.0
 _JOB_S = 8.0
 _KILL_S = (6.0, 14.0)
-_END_S = 600.0  # for the jobs to end: they have what the load of the machine leaves
+_END_S = 600.0  # for the jobs to end, under the load of the machine
 JSON = {"Content-Type": "application/json"}
 MODELS = ["regressor", "classifier", "mnist"]
 JOBS: list[dict[str, Any]] = [
@@ -59,7 +59,7 @@ JOBS: list[dict[str, Any]] = [
 
 @dataclass
 class Soak:
-    """One run: what it talks to, what it saw, and when it ends."""
+    """One run: the service, the recorded events, and the signal to stop."""
 
     address: str
     service: psutil.Process
@@ -94,7 +94,7 @@ class Caller:
         headers: Mapping[str, str] | None = None,
         good: Collection[int] = (200,),
     ) -> tuple[int, bytes] | None:
-        """Status and body of the answer; None where there was none."""
+        """Status and body of the response; None if there was none."""
         began = time.monotonic()
         connection = self._open()
         try:
@@ -129,7 +129,7 @@ class Caller:
         return self._connection
 
     def _other_end(self, connection: http.client.HTTPConnection) -> int:
-        """The web process that has this connection: 0 where none is found, as after it died."""
+        """Return the id of the web process that has this connection; 0 if there is none, for example after it died."""
         if connection.sock is None:
             return 0
         port = connection.sock.getsockname()[1]
@@ -178,7 +178,7 @@ def _while_running(run: Soak, activity: Callable[..., None], *words: Any) -> Non
 
 
 def requests() -> list[tuple[str, str, bytes | None, dict[str, str]]]:
-    """What is asked, each as often as the others."""
+    """Return the requests, each sent equally often."""
     seven = (PRETRAINED / "seven.png").read_bytes()
     part = b'--b\r\nContent-Disposition: form-data; name="a"; filename="a"\r\nContent-Type: image/png\r\n\r\n'
     array = io.BytesIO()
@@ -242,7 +242,7 @@ def register(run: Soak) -> None:
 
 
 def train(run: Soak) -> None:
-    """A job now and then, of each kind in turn; repeated with its key where no answer came."""
+    """Queue a job now and then, of each kind in turn; repeat it with its Idempotency-Key if there was no response."""
     caller, number = Caller(run), 0
     while not run.stop.is_set():
         headers = {**JSON, "Idempotency-Key": uuid4().hex}
@@ -312,7 +312,7 @@ def follow_up(run: Soak) -> None:
 
 
 def _take(run: Soak, caller: Caller, job: Mapping[str, Any]) -> None:
-    """What came out of a job is a version, too."""
+    """The result of a job is a version, too."""
     if job["state"] == "succeeded":
         answer = caller.ask("GET", f"/models/{job['model']}/versions/{job['version']}", good=(200, 404))
         content = orjson.loads(answer[1]) if answer is not None and answer[0] == 200 else {"sha256": "none"}
@@ -333,7 +333,7 @@ def run_for(words: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"soak\n{table(seen, given.minutes * 60)}\n")
     if not missed(seen):
         return 0
-    sys.stdout.write(f"  what the service said: {LOG.relative_to(ROOT)}\n")
+    sys.stdout.write(f"  the service's log: {LOG.relative_to(ROOT)}\n")
     return 1
 
 

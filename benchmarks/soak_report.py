@@ -1,4 +1,4 @@
-"""What a soak has seen, and whether it reached its aims. Arithmetic only; times in s of one clock."""
+"""Evaluate a soak run: failures, losses, memory, and whether the aims are met. No I/O; times in s of one clock."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -43,7 +43,7 @@ class Resident(NamedTuple):
 
 @dataclass
 class Seen:
-    """What was recorded."""
+    """Recorded events of a run."""
 
     asked: list[Asked] = field(default_factory=list)
     kills: list[Kill] = field(default_factory=list)
@@ -57,10 +57,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class Failures:
-    """Requests without a good answer, by where they failed."""
+    """Requests that failed, by their connection."""
 
     own: list[Asked]  # on a connection of a process that was killed
-    near: list[Asked]  # on one that nobody was known to have, within _WINDOW_S of a kill of a web process
+    near: list[Asked]  # on a connection of no known process, within _WINDOW_S of a kill of a web process
     other: list[Asked]
 
 
@@ -123,7 +123,7 @@ def table(seen: Seen, seconds: float) -> str:
         f"  {seconds / 60:.1f} minutes, {len(seen.asked)} requests, {len(seen.asked) / seconds:.0f} a second",
         f"  killed: {dict(modules)}",
         f"  without an answer on connections of killed processes: {len(found.own)};"
-        f" on connections nobody had taken yet, within {_WINDOW_S:g} s of a kill: {len(found.near)}",
+        f" on connections that no process had accepted yet, within {_WINDOW_S:g} s of a kill: {len(found.near)}",
         f"  other failures: {len(found.other)} {dict(_counted(found.other))} (aim 0)",
         f"  promotions and rollbacks: {seen.changes}",
         f"  jobs: {len(seen.jobs)} {dict(done)}; lost or not done: {len(seen.jobs) - done['succeeded']} (aim 0)",

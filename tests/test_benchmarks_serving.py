@@ -31,7 +31,7 @@ def test_the_last_line_of_wrk_is_read_and_what_is_wrong_counts_once() -> None:
 
 @pytest.mark.parametrize("output", ["", "unable to connect\n", "[]", '{"requests": 1}'])
 def test_output_without_counts_is_an_error_and_no_figure(output: str) -> None:
-    with pytest.raises(LoadError, match=r"wrk\.lua told nothing"):
+    with pytest.raises(LoadError, match=r"wrk\.lua wrote no result"):
         load.parse(output)
 
 

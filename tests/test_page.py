@@ -132,7 +132,7 @@ def test_an_answer_is_explained_where_the_reader_wants_it(page: Page, url: str) 
     expect(wanted).to_be_hidden()  # there is no answer yet
     draw(page, SEVEN)
     wanted.check()
-    expect(words).to_contain_text("pixels the 7 hangs on")
+    expect(words).to_contain_text("Influence of each pixel on the answer 7")
     expect(page.get_by_role("img", name="Saliency")).to_be_visible()
     expect(method).to_have_value("integrated_gradients")  # of pictures: a plain gradient looks like noise
     levels = page.evaluate(PIXELS, ".grid-picture")
@@ -177,7 +177,7 @@ def test_a_job_is_watched_goes_live_and_is_rolled_back(page: Page, url: str) -> 
     expect(page.locator("tr.live")).to_contain_text("2")
     for number in (1, 2):
         page.get_by_label(f"Compare version {number}").check()
-    expect(page.get_by_role("heading", name="version 1 beside version 2")).to_be_visible()
+    expect(page.get_by_role("heading", name="version 1 and version 2")).to_be_visible()
     expect(page.locator(".compare .key")).to_have_text(["version 2", "version 2"])  # version 1 has no curve
     page.get_by_role("button", name="Roll back").click()
     page.get_by_role("dialog").get_by_role("button", name="Roll back").click()

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 
-class Digits(ls.LitAPI):  # type: ignore[misc] # litserve is not installed where types are checked
+class Digits(ls.LitAPI):  # type: ignore[misc] # litserve is not installed in the environment of mypy
     """Either one picture, {"image_data": base64 of a PNG}, or many, {"samples": base64 of uint8 (N, 28, 28)}."""
 
     def setup(self, device: str) -> None:

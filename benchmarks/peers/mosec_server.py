@@ -16,7 +16,7 @@ from PIL import Image
 from torch import nn
 
 
-class Digits(Worker):  # type: ignore[misc] # mosec is not installed where types are checked
+class Digits(Worker):  # type: ignore[misc] # mosec is not installed in the environment of mypy
     """Decoding, network and answer in one stage."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-// One answer: its headline, its probabilities as bars, who gave it and how fast; or what is wrong, in words.
+// Answer panel: headline, probabilities as bars, version and time; or an error message.
 
 import { h } from "./dom.js";
 import { figure, percent } from "./format.js";

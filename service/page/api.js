@@ -1,9 +1,9 @@
-// All talk with the service: keys, errors in words, and what happens when it is gone for a while.
+// Requests to the service: API keys, error messages, and retries while the service does not respond.
 
 const KEY = "torchloop.key";
 const PROBE_MS = 1000;
 
-/** An error answer of the service: RFC 9457's title and detail. */
+/** An error response of the service: title and detail of the RFC 9457 problem document. */
 export class Problem extends Error {
   constructor(status, title, detail) {
     super(detail ? `${title}: ${detail}` : title);
@@ -13,24 +13,24 @@ export class Problem extends Error {
   }
 }
 
-/** No answer at all. */
+/** No response: the service cannot be reached. */
 export class Gone extends Error {
   constructor() {
     super("The service does not answer.");
   }
 }
 
-/** Tells "gone" and "back". */
+/** Dispatches the events "gone" and "back". */
 export const connection = new EventTarget();
 
 let lost = false;
 let askForKey = async () => false;
 
-/** `ask(problem)` asks the reader for a key, saves it, and says whether there is one. */
+/** Set the function that asks the user for a key: `ask(problem)` saves it and returns whether there is one. */
 export function onKeyNeeded(ask) {
   let asking = null;
   askForKey = (problem, sent) => {
-    if (savedKey() !== sent) return Promise.resolve(true); // given while this request was under way
+    if (savedKey() !== sent) return Promise.resolve(true); // entered while this request was running
     asking ??= ask(problem).finally(() => (asking = null));
     return asking;
   };
@@ -45,7 +45,7 @@ export function saveKey(key) {
   else sessionStorage.removeItem(KEY);
 }
 
-/** A response that is well. Raises Problem, Gone, or AbortError. `quiet` asks for no key. */
+/** Send a request and return the response if it succeeded. Throws Problem, Gone or AbortError. `quiet`: do not ask for a key. */
 export async function send(path, { quiet = false, headers = {}, ...options } = {}) {
   for (;;) {
     const key = savedKey();
@@ -75,18 +75,18 @@ async function problemOf(response) {
   return new Problem(response.status, body.title ?? `Error ${response.status}`, body.detail ?? response.statusText);
 }
 
-/** The JSON at a path. */
+/** GET JSON. */
 export async function getJson(path, options = {}) {
   return (await send(path, options)).json();
 }
 
-/** The answer to a JSON body. */
+/** POST a JSON body. */
 export async function postJson(path, body, options = {}) {
   const headers = { "Content-Type": "application/json", ...options.headers };
   return (await send(path, { ...options, method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
-/** The answer to a body of any media type: a value for JSON, else bytes. */
+/** POST a body of any media type. Returns the parsed JSON, or a Blob for any other response. */
 export async function postBody(path, body, mediaType = "application/json") {
   return (await sendBody(path, body, mediaType)).json();
 }
@@ -96,7 +96,7 @@ function sendBody(path, body, mediaType) {
   return send(path, { method: "POST", headers: { "Content-Type": mediaType }, body: content });
 }
 
-/** One prediction request: the predictions, which version made them, and how long that took, in ms. */
+/** POST a prediction request. Returns the predictions, the version that computed them, and the times in ms. */
 export async function predict(model, body, mediaType = "application/json") {
   const began = performance.now();
   const response = await sendBody(`predict/${model}`, body, mediaType);
@@ -110,12 +110,12 @@ export async function predict(model, body, mediaType = "application/json") {
   };
 }
 
-/** What came as bytes, under an address of its own that an <img> or a download can use. */
+/** GET bytes. Returns an object URL for an <img> or a download. */
 export async function asUrl(path) {
   return URL.createObjectURL(await (await send(path)).blob());
 }
 
-/** Runs `work` with the newest arguments only: after a short quiet, and never twice at a time. */
+/** Debounce `work`: it runs with the latest arguments, after a short pause, and never concurrently with itself. */
 export function newest(work, quietMs = 60) {
   let waiting = null;
   let busy = false;
@@ -156,7 +156,7 @@ async function probe() {
   try {
     if ((await fetch("health/live", { cache: "no-store" })).ok) found();
   } catch {
-    // still gone: ask again
+    // still no response: try again
   }
   if (lost) setTimeout(probe, PROBE_MS);
 }

@@ -1,11 +1,11 @@
-// Two versions side by side: the curves of the jobs that made them, their figures, and how their settings differ.
+// Compare two versions: the curves of their jobs, their metrics, and the hyperparameters that differ.
 
 import { getJson } from "./api.js";
 import { h } from "./dom.js";
 import { figure, words } from "./format.js";
 import { linePlot } from "./plot.js";
 
-/** Raises Problem where a job's history cannot be had. */
+/** Throws Problem if a job's history cannot be loaded. */
 export async function comparison(model, pair) {
   const names = pair.map((version) => `version ${version.version}`);
   const runs = await Promise.all(pair.map(async ({ job }) => (job ? (await getJson(`jobs/${job}/history`)).points : [])));
@@ -15,8 +15,8 @@ export async function comparison(model, pair) {
   metric.update(runs.map((points, at) => ({ name: names[at],
     points: points.filter((one) => model.metric in (one.metrics ?? {})).map((one) => [one.epoch, one.metrics[model.metric]]) })));
   const without = names.filter((_, at) => !runs[at].length);
-  const note = without.length ? h("p", { class: "help" }, `${without.join(" and ")} came from a file: no curve was kept.`) : null;
-  const element = h("section", { class: "card compare", "aria-label": "Comparison" }, h("h2", {}, `${names[0]} beside ${names[1]}`),
+  const note = without.length ? h("p", { class: "help" }, `${without.join(" and ")} came from a file, so there is no curve.`) : null;
+  const element = h("section", { class: "card compare", "aria-label": "Comparison" }, h("h2", {}, `${names[0]} and ${names[1]}`),
     h("div", { class: "plots" }, loss.element, metric.element), note,
     h("div", { class: "scroll" }, side("Figures", pair.map((one) => one.metrics), names), differing(pair, names)));
   return {
@@ -38,5 +38,5 @@ function side(title, [left, right], names, keys = [...new Set([...Object.keys(le
 function differing(pair, names) {
   const [left, right] = pair.map((version) => version.config);
   const keys = [...new Set([...Object.keys(left), ...Object.keys(right)])].filter((key) => JSON.stringify(left[key]) !== JSON.stringify(right[key]));
-  return keys.length ? side("What differs", [left, right], names, keys) : h("p", { class: "help" }, "Both were trained with the same hyperparameters.");
+  return keys.length ? side("Differences", [left, right], names, keys) : h("p", { class: "help" }, "Both were trained with the same hyperparameters.");
 }

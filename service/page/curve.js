@@ -1,4 +1,4 @@
-// A model from one number to one number: its curve, and a slider along it.
+// Input of a model with one number in and one number out: its curve, and a slider for the input.
 
 import { newest, predict } from "./api.js";
 import { answerPanel } from "./answer.js";
@@ -18,7 +18,7 @@ export function curveInput(model) {
   const to = h("input", { id: "to", type: "number", step: "any", value: half });
   const shown = h("output", { for: "x" });
   const answer = answerPanel("Move the slider");
-  const plot = linePlot({ label: "What it answers", xLabel: "input", height: 300, pick: (x) => {
+  const plot = linePlot({ label: "Predictions", xLabel: "input", height: 300, pick: (x) => {
     slider.value = x;
     ask();
   } });
@@ -55,7 +55,7 @@ export function curveInput(model) {
     }
   }, 20);
 
-  /** The curve, and the slope of what was explained as a short line through the mark. */
+  /** Draw the curve, and the explained gradient as a short tangent at the marked point. */
   function drawTangent(explanation) {
     const [slope] = explanation?.gradient ?? [];
     const half = (Number(slider.max) - Number(slider.min)) * TANGENT;

@@ -1,11 +1,11 @@
-// What interrupts the reader: questions, the key, messages.
+// Dialogs and notifications: confirmations, the API key, messages.
 
 import { saveKey, savedKey } from "./api.js";
 import { h } from "./dom.js";
 
 const NOTICE_MS = 9000;
 
-/** Says something in a corner for a while; a failure in the service's own words. */
+/** Show a notification for a while; for an error, the service's own message. */
 export function say(message) {
   const text = message instanceof Error ? message.message : message;
   const close = h("button", { type: "button", class: "quiet", "aria-label": "Dismiss" }, "×");
@@ -15,7 +15,7 @@ export function say(message) {
   setTimeout(() => notice.remove(), NOTICE_MS);
 }
 
-/** Runs `work`, and says what went wrong; undefined then. */
+/** Run `work` and return its result. If it throws, show the error and return undefined. */
 export async function trying(work) {
   try {
     return await work();
@@ -25,36 +25,36 @@ export async function trying(work) {
   }
 }
 
-/** Whether the reader agrees. */
+/** Ask for confirmation. Returns whether the user agrees. */
 export function confirmed(title, text, action) {
   return asked(title, [h("p", {}, text)], action, () => true).then((answer) => answer === true);
 }
 
-/** Asks for a key because of `problem`; whether one was given. It is kept as long as this tab. */
+/** Ask for an API key because of `problem`. Returns whether one was entered. It is kept for this tab only. */
 export async function askKey(problem) {
   const field = h("input", { id: "key-field", type: "password", autocomplete: "off", required: true, spellcheck: "false",
     pattern: "[!-~]+", title: "a key has no spaces and no accents" });
   const body = [
-    h("p", {}, savedKey() && problem.status === 401 ? "The key that was used is not one of this service." : `${problem.title}: ${problem.detail}.`),
+    h("p", {}, savedKey() && problem.status === 401 ? "The key in use is not valid for this service." : `${problem.title}: ${problem.detail}.`),
     h("label", { for: "key-field" }, "Key"),
     field,
-    h("p", { class: "help" }, "It is kept in this tab only and sent with each request."),
+    h("p", { class: "help" }, "It is stored for this tab only and sent with each request."),
   ];
-  const key = await asked("This service asks for a key", body, "Use this key", () => field.value.trim());
+  const key = await asked("This service needs an API key", body, "Use this key", () => field.value.trim());
   if (key) saveKey(key);
   return Boolean(key);
 }
 
-/** A picture as wide as the screen; a click, a tap or the Enter key shows it in its full size, to be moved about. */
+/** Show a picture as wide as the screen; a click, a tap or Enter shows it in full size, with scrolling. */
 export function showPicture(title, url) {
   const zoom = h("button", { type: "button", class: "zoom", "aria-pressed": "false", "aria-label": `${title}: full size` },
     h("img", { src: url, alt: title }));
   const frame = h("div", { class: "frame" }, zoom);
   zoom.addEventListener("click", () => zoom.setAttribute("aria-pressed", String(frame.classList.toggle("full"))));
-  return asked(title, [frame, h("p", { class: "help" }, "Click or tap the picture to see it in full size.")], null, () => true, "wide");
+  return asked(title, [frame, h("p", { class: "help" }, "Click or tap the picture for full size.")], null, () => true, "wide");
 }
 
-/** A modal dialog; the value of its action, or null. */
+/** Open a modal dialog. Returns the value of its action, or null. */
 function asked(title, body, action, value, size = "") {
   const cancel = h("button", { type: "button" }, action ? "Cancel" : "Close");
   const form = h("form", { method: "dialog" }, h("h2", { id: "asked" }, title), body,

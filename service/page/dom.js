@@ -1,13 +1,13 @@
-// Elements without markup in strings: what the server says becomes text, never HTML.
+// Create DOM elements without HTML strings: text from the server is always inserted as text (no XSS).
 
 const SVG = "http://www.w3.org/2000/svg";
 
-/** An HTML element. `on` holds listeners, `data` data attributes; false and null leave an attribute out. */
+/** Create an HTML element. `on`: event listeners; `data`: data attributes; an attribute that is false or null is omitted. */
 export function h(tag, props = {}, ...children) {
   return fill(document.createElement(tag), props, children);
 }
 
-/** The same for SVG. */
+/** Create an SVG element, as `h` does. */
 export function svg(tag, props = {}, ...children) {
   return fill(document.createElementNS(SVG, tag), props, children);
 }
@@ -23,12 +23,12 @@ function fill(element, { on = {}, data = {}, ...attributes }, children) {
   return element;
 }
 
-/** The value of a colour of the stylesheet, for canvases. */
+/** Return the value of a colour of the stylesheet, for canvases. */
 export function colour(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-/** Calls `redraw` when the reader's system turns dark or light; returns what ends that. */
+/** Call `redraw` when the system switches between dark and light. Returns a function that stops it. */
 export function onScheme(redraw) {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   dark.addEventListener("change", redraw);

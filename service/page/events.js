@@ -9,7 +9,7 @@ export function isFinal(state) {
   return FINAL.has(state);
 }
 
-/** Calls `tell(kind, data)` for each event of a job, to its end; after a break it goes on where it was. */
+/** Call `tell(kind, data)` for each event of a job until it ends; after a lost connection, resume with Last-Event-ID. */
 export async function follow(job, tell, signal) {
   let last = "";
   while (!signal.aborted) {

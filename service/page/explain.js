@@ -1,4 +1,4 @@
-// Why this answer: how it hangs on each number of what was asked, where the reader wants to know.
+// Explanation panel: feature attributions of an answer, requested when the user switches it on.
 
 import { newest, postBody } from "./api.js";
 import { h } from "./dom.js";
@@ -6,27 +6,27 @@ import { figure } from "./format.js";
 import { drawGrid, heat } from "./grid.js";
 
 const METHODS = [["gradient", "gradient"], ["integrated_gradients", "integrated gradients"]];
-const MOST_NUMBERS = 8; // told in words
+const MOST_NUMBERS = 8; // described in the text
 
 /**
- * A panel with `about(body, type)`, to be told of each answered body, and `clear()`.
- * `names` are what the numbers of a sample are called; `first` is the method until the reader chooses another;
- * `explained(explanation)` is told what came, or null.
+ * Create a panel with `about(body, type)`, called for each answered body, and `clear()`.
+ * `names`: names of the numbers of a sample; `first`: the initial method;
+ * `explained(explanation)`: called with each explanation, or null.
  */
 export function explainPanel(model, { names = [], first = "gradient", explained = () => {} } = {}) {
   const wanted = h("input", { id: "explain", type: "checkbox" });
   const method = h("select", { id: "method", "aria-label": "Method" }, METHODS.map(([value, text]) => h("option", { value, selected: value === first }, text)));
-  const grid = h("canvas", { class: "grid-picture", width: 28, height: 28, role: "img", "aria-label": "Saliency: which pixels the answer hangs on" });
+  const grid = h("canvas", { class: "grid-picture", width: 28, height: 28, role: "img", "aria-label": "Saliency map: how much each pixel influences the answer" });
   const words = h("p", { class: "why", role: "status" });
   const shown = h("div", { class: "shown" }, grid, words);
   const element = h("section", { class: "explain", "aria-label": "Explanation" },
     h("p", { class: "choose" }, wanted, h("label", { for: "explain" }, "Explain the answer"), method), shown);
-  let asked = null; // [body, type] of the answer that is shown
+  let asked = null; // [body, type] of the displayed answer
 
   const ask = newest(async () => {
     const about = asked;
     if (!about || !wanted.checked) return;
-    if (!words.textContent) words.textContent = "Asking; the first explanation takes some seconds …";
+    if (!words.textContent) words.textContent = "Loading; the first explanation takes some seconds …";
     try {
       const { explanations } = await postBody(`explain/${model.name}?method=${method.value}`, ...about);
       if (asked === about && wanted.checked) show(explanations[0]);
@@ -41,13 +41,13 @@ export function explainPanel(model, { names = [], first = "gradient", explained 
       return;
     }
     const rows = explanation.saliency?.length === 1 ? explanation.saliency[0] : explanation.saliency;
-    tell(rows ? `Which pixels the ${explanation.label} hangs on: the brighter, the more.` : inWords(explanation, names));
+    tell(rows ? `Influence of each pixel on the answer ${explanation.label}: brighter is more.` : inWords(explanation, names));
     grid.hidden = !rows;
     if (rows) drawGrid(grid, rows, heat);
     explained(explanation);
   }
 
-  /** Words alone, in the place of any explanation. */
+  /** Show text instead of an explanation. */
   function tell(text) {
     grid.hidden = true;
     words.textContent = text;
@@ -79,7 +79,7 @@ export function explainPanel(model, { names = [], first = "gradient", explained 
   };
 }
 
-/** A gradient or an attribution, a clause for each number of the sample. */
+/** Describe a gradient or an attribution, one clause for each number of the sample. */
 function inWords({ label, value, gradient, attribution }, names) {
   const what = value === undefined ? `the logit of label ${label}` : "the answer";
   const each = strongest((gradient ?? attribution).flat(Infinity))
@@ -87,7 +87,7 @@ function inWords({ label, value, gradient, attribution }, names) {
   return gradient ? `Here ${what} changes by ${each.join(", ")}.` : `Against an input of zeros, ${what} gains ${each.join(", ")}.`;
 }
 
-/** Amounts with their positions, in their order; where there are many, those that count most. */
+/** Return amounts with their positions, in order; if there are many, only the largest. */
 function strongest(amounts) {
   const all = amounts.map((amount, at) => [amount, at]);
   const least = amounts.map(Math.abs).sort((a, b) => b - a)[MOST_NUMBERS - 1] ?? 0;

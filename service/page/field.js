@@ -1,4 +1,4 @@
-// A model from two numbers to a class: the plane in the colours of its answers, and a point to ask about.
+// Input of a classifier of two numbers: its decision field in colours, and a point that can be moved.
 
 import { newest, predict } from "./api.js";
 import { answerPanel } from "./answer.js";
@@ -7,7 +7,7 @@ import { explainPanel } from "./explain.js";
 import { figure } from "./format.js";
 import { reach } from "./reach.js";
 
-const CELLS = 80; // a side: one request of 6,400 points
+const CELLS = 80; // per side: one request of 6,400 points
 const NAMES = ["across", "up"];
 const CLASSES = 6; // colours --class-0 ... --class-5
 
@@ -95,7 +95,7 @@ export function fieldInput(model) {
   return { element, stop: endScheme, refresh: askField };
 }
 
-/** The likeliest class's colour; the less sure, the nearer to paper. */
+/** Return the colour of the most probable class; lower probabilities are closer to the background. */
 function mixed(row, classes, paper) {
   const best = row.indexOf(Math.max(...row));
   const sure = row.length > 1 ? (row[best] - 1 / row.length) / (1 - 1 / row.length) : 1;

@@ -1,11 +1,11 @@
-// A form made of a JSON schema: each property a labelled field with its default, bounds and description.
+// Build a form from a JSON schema: one labelled field per property, with default, bounds and description.
 
 import { h } from "./dom.js";
 import { words } from "./format.js";
 
-const LARGE = 1e9; // a bound above means none to a reader
+const LARGE = 1e9; // larger bounds are not shown
 
-/** `read()` gives what differs from the defaults; `reset()` brings those back. */
+/** Create the form. `read()` returns the values that differ from the defaults; `reset()` restores the defaults. */
 export function schemaForm(schema, prefix) {
   const fields = Object.entries(schema.properties).map(([name, field]) => fieldOf(`${prefix}-${name}`, name, field));
   return {
@@ -33,7 +33,7 @@ function fieldOf(id, name, given) {
   return { name, element, standard, reset, read: control.read };
 }
 
-/** "1 to 100", "more than 0", ...: what a number may be; nothing where there is no bound, or only one too large to matter. */
+/** Describe the bounds of a number: "1 to 100", "more than 0"; empty if there is none below LARGE. */
 function boundsOf({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }) {
   const low = minimum ?? exclusiveMinimum;
   const most = maximum ?? exclusiveMaximum;
@@ -45,7 +45,7 @@ function boundsOf({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }) {
   ].filter(Boolean).join(", ");
 }
 
-/** anyOf [schema, null] and type [x, "null"] -> the schema, and that nothing is an answer too. */
+/** Split anyOf [schema, null] and type [x, "null"] into the schema and whether null is allowed. */
 function withoutNull(schema) {
   const options = schema.anyOf ?? schema.oneOf;
   if (options?.some((one) => one.type === "null")) {
@@ -88,7 +88,7 @@ function number(id, schema, nullable) {
     step: schema.type === "integer" ? 1 : "any", required: !nullable, placeholder: nullable ? "none" : null,
     min: schema.minimum ?? schema.exclusiveMinimum, max: schema.maximum ?? schema.exclusiveMaximum });
   const check = () => {
-    const value = first.valueAsNumber; // min and max of HTML include the bound itself
+    const value = first.valueAsNumber; // HTML's min and max are inclusive
     const low = schema.exclusiveMinimum !== undefined && value <= schema.exclusiveMinimum;
     const high = schema.exclusiveMaximum !== undefined && value >= schema.exclusiveMaximum;
     first.setCustomValidity(low ? `must be more than ${schema.exclusiveMinimum}` : high ? `must be less than ${schema.exclusiveMaximum}` : "");
@@ -105,7 +105,7 @@ function number(id, schema, nullable) {
   };
 }
 
-/** A list of fixed length: one number beside the other. */
+/** Fields for a list of fixed length, in a row. */
 function several(id, schema) {
   const parts = schema.prefixItems.map((item, at) => number(at ? `${id}-${at}` : id, item, false));
   parts.forEach((part, at) => at && part.first.setAttribute("aria-label", `number ${at + 1}`));

@@ -1,6 +1,6 @@
-// Numbers and times, as people read them.
+// Format numbers and times.
 
-/** A figure with about four significant digits. */
+/** Format a number with about four significant digits. */
 export function figure(value) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return typeof value === "string" ? value : JSON.stringify(value);
@@ -19,7 +19,7 @@ export function percent(value) {
   return `${(value * 100).toFixed(value > 0.9995 || value < 0.0005 ? 0 : 1)} %`;
 }
 
-/** ISO time -> a short local one. */
+/** Format an ISO time as short local time. */
 export function when(iso) {
   if (!iso) return "–";
   const at = new Date(iso);
@@ -28,7 +28,7 @@ export function when(iso) {
   return new Intl.DateTimeFormat(undefined, options).format(at);
 }
 
-/** How long from one ISO time to another. */
+/** Format the time between two ISO times. */
 export function duration(from, to) {
   const seconds = Math.max(0, (new Date(to) - new Date(from)) / 1000);
   if (seconds < 60) return `${seconds.toFixed(seconds < 10 ? 1 : 0)} s`;

@@ -1,4 +1,4 @@
-// One job: its state, its curves as they grow, what the gate decided and why.
+// One job: its state, live curves, and the gate's decision with its reason.
 
 import { asUrl, getJson, send } from "./api.js";
 import { showPicture, trying } from "./dialogs.js";
@@ -7,7 +7,7 @@ import { follow, isFinal } from "./events.js";
 import { duration, figure, when, words } from "./format.js";
 import { linePlot } from "./plot.js";
 
-/** A card with `update(job)`, `fold()` and `stop()`; `ended()` is told when the job is over. */
+/** Create a card with `update(job)`, `fold()` and `stop()`; `ended()` is called when the job has ended. */
 export function jobCard(first, { open = false, ended = () => {} }) {
   let job = first;
   let points = [];
@@ -95,7 +95,7 @@ export function jobCard(first, { open = false, ended = () => {} }) {
     element,
     update(newer) {
       const over = isFinal(newer.state) && !isFinal(job.state);
-      if (watching && !over) return; // the stream knows more
+      if (watching && !over) return; // the event stream is more recent
       job = newer;
       draw();
     },
@@ -131,7 +131,7 @@ function factsOf(job) {
   return facts;
 }
 
-/** Every hyperparameter, folded away. */
+/** List every hyperparameter, collapsed. */
 export function configOf(config) {
   const pairs = Object.entries(config).map(([name, value]) => [h("dt", {}, words(name)), h("dd", {}, figure(value))]);
   return h("details", { class: "config" }, h("summary", {}, "Hyperparameters"), h("dl", {}, pairs.flat()));

@@ -1,4 +1,4 @@
-// Any other model: a JSON body to edit, and the answer as it comes.
+// Input of any other model: a JSON body to edit, and the response.
 
 import { predict } from "./api.js";
 import { answerPanel } from "./answer.js";
@@ -10,7 +10,7 @@ export function jsonInput(model) {
   const output = h("pre", { tabindex: "0", "aria-label": "Predictions" });
   const answer = answerPanel("Send the example, or change it");
   const why = explainPanel(model);
-  const samples = model.example.inputs.map((one) => JSON.stringify(one)); // a line each
+  const samples = model.example.inputs.map((one) => JSON.stringify(one)); // one line each
   box.value = `{"inputs": [\n  ${samples.join(",\n  ")}\n]}`;
 
   async function ask(event) {
@@ -24,7 +24,7 @@ export function jsonInput(model) {
     } catch (error) {
       output.textContent = "";
       why.clear();
-      answer.fail(error instanceof SyntaxError ? new Error(`This is no JSON: ${error.message}`) : error);
+      answer.fail(error instanceof SyntaxError ? new Error(`This is not valid JSON: ${error.message}`) : error);
     }
   }
 

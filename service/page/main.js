@@ -1,4 +1,4 @@
-// Which model and which section is shown, whether the service is there, and the key.
+// Navigation between models and sections, the service's status, and the API key.
 
 import { Gone, connection, getJson, onKeyNeeded, savedKey } from "./api.js";
 import { askKey, say } from "./dialogs.js";
@@ -8,7 +8,7 @@ import { trainView } from "./train.js";
 import { versionsView } from "./versions.js";
 
 const SECTIONS = { predict: ["Predict", predictView], train: ["Train", trainView], versions: ["Versions", versionsView] };
-const LOOK_MS = 4000; // how often the page asks what is live
+const LOOK_MS = 4000; // interval between requests for the live versions
 const main = document.getElementById("main");
 const tabs = document.getElementById("models");
 const state = document.getElementById("state");
@@ -27,19 +27,19 @@ onKeyNeeded(async (problem) => {
 connection.addEventListener("gone", () => {
   away = true;
   banner.hidden = false;
-  banner.textContent = "The service does not answer. Trying again until it does …";
+  banner.textContent = "The service does not answer. Retrying …";
   showState("gone");
 });
 connection.addEventListener("back", () => {
   away = false;
   banner.hidden = true;
-  say("The service is back.");
+  say("The service responds again.");
   look().then(() => shown.view?.refresh?.());
 });
 addEventListener("hashchange", show);
 tabs.addEventListener("keydown", moveAmongTabs);
 keyButton.addEventListener("click", async () => {
-  const words = { title: savedKey() ? "A key is in use" : "No key yet", detail: "another one takes its place" };
+  const words = { title: savedKey() ? "A key is in use" : "No key yet", detail: "a new key replaces it" };
   if (await askKey(words)) await look();
 });
 start();
@@ -49,7 +49,7 @@ async function start() {
   setInterval(() => document.hidden || away || look(), LOOK_MS);
 }
 
-/** Asks what there is and what is live. Only the first time may it ask for a key. */
+/** Load the models and their live versions. Only the first call may ask for a key. */
 async function look({ quiet = true } = {}) {
   try {
     const before = models;
@@ -81,7 +81,7 @@ function showState(what = "") {
   keyButton.textContent = savedKey() ? "Change key" : "Enter key";
 }
 
-/** The address is #section/model; what it leaves out is the first one. */
+/** Parse the address #section/model; a missing part means the first one. */
 function current() {
   const [section, name] = decodeURIComponent(location.hash.slice(1)).split("/");
   return {

@@ -1,4 +1,4 @@
-// A picture to ask about: drawn with a mouse or a finger, or a file.
+// Picture input: drawn with a mouse or a finger, or a file.
 
 import { newest, postBody, predict } from "./api.js";
 import { answerPanel } from "./answer.js";
@@ -6,23 +6,23 @@ import { colour, h, onScheme } from "./dom.js";
 import { explainPanel } from "./explain.js";
 import { drawGrid, imageOf } from "./grid.js";
 
-const SIZE = 448; // pixels of the pad; it is shown at whatever size there is
-const SENT = 112; // pixels of the picture that is sent: enough for 28, and cheap to find the ink in
+const SIZE = 448; // pixels of the drawing pad; CSS scales it
+const SENT = 112; // pixels of the picture that is sent: enough for 28x28, and fast to normalise
 const PEN = 0.075; // of the pad's side
 
 export function pictureInput(model) {
   const canvas = h("canvas", { id: "pad", width: SIZE, height: SIZE, role: "img", "aria-label": "Drawing pad" });
-  const seen = h("canvas", { id: "seen", width: 28, height: 28, role: "img", "aria-label": "What the network saw" });
-  const seenFigure = h("figure", { class: "seen" }, seen, h("figcaption", {}, "What the network saw"));
+  const seen = h("canvas", { id: "seen", width: 28, height: 28, role: "img", "aria-label": "Network input" });
+  const seenFigure = h("figure", { class: "seen" }, seen, h("figcaption", {}, "Network input"));
   const file = h("input", { id: "file", type: "file", accept: "image/*", class: "visually-hidden" });
   const example = h("button", { type: "button" }, "Example");
   const clear = h("button", { type: "button" }, "Clear");
   const pad = h("div", { class: "pad" }, canvas, h("p", { class: "hint" }, "Draw here, or drop a picture"));
   const answer = answerPanel("Draw something");
-  const why = explainPanel(model, { first: "integrated_gradients" }); // of pictures, a plain gradient looks like noise
+  const why = explainPanel(model, { first: "integrated_gradients" }); // a plain gradient of a picture looks like noise
   let strokes = [];
-  let picture = null; // {file, bitmap} where there is a file instead of strokes
-  let current = null; // what was asked last, to ask it again
+  let picture = null; // {file, bitmap} if there is a file instead of strokes
+  let current = null; // the last request, to repeat it
 
   const ask = newest(async (makeBody) => {
     current = makeBody;
@@ -115,12 +115,12 @@ export function pictureInput(model) {
   return { element, stop: endScheme, refresh: () => current && !pad.classList.contains("blank") && ask(current) };
 }
 
-/** Show the network's input for the body; null where that cannot be told. */
+/** Show the network's input for the body; hide it if the preview fails. */
 async function preview(model, body, type) {
   return (await postBody(`preview/${model}`, body, type)).samples[0];
 }
 
-/** Strokes as a PNG of dark ink on white paper, whatever the colours of the page. */
+/** Encode the strokes as a PNG, dark on white in any colour scheme. */
 function pictureOf(strokes) {
   const canvas = h("canvas", { width: SENT, height: SENT });
   paint(canvas.getContext("2d"), SENT, strokes, "#000", "#fff");
@@ -139,7 +139,7 @@ function paint(context, size, strokes, ink, paper) {
   }
 }
 
-/** Points of the pointer, in 0..1 of the canvas. */
+/** Return the pointer's positions, as fractions of the canvas. */
 function listen(canvas, { begin, go }) {
   const place = (event) => {
     const box = canvas.getBoundingClientRect();

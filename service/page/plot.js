@@ -1,18 +1,18 @@
-// Line plots in SVG, drawn at the size they are shown at.
+// Line plots in SVG, drawn at their displayed size.
 
 import { h, svg } from "./dom.js";
 import { figure, scientific } from "./format.js";
 
 const MARGIN = { left: 52, right: 14, top: 12, bottom: 34 };
 const HEIGHT = 220;
-const LOG_FROM = 30; // largest over smallest: above, what falls steeply would lie on the axis
-const MOST_POWERS = 7; // on an axis
-const MOST_POINTS = 500; // a line; more cannot be seen
+const LOG_FROM = 30; // ratio of largest to smallest value above which a logarithmic axis is used
+const MOST_POWERS = 7; // most labels on a logarithmic axis
+const MOST_POINTS = 500; // most points of a line; more are not visible
 
 /**
- * A plot of `series`: [{name, points: [[x, y], ...]}], with `update` to draw others.
- * `log` allows a logarithmic axis, where all values are positive and far apart.
- * `mark` is a point to show; `pick(x)` is called where the reader points with the button down.
+ * Create a plot; `update(series)` draws [{name, points: [[x, y], ...]}].
+ * `log`: use a logarithmic axis if all values are positive and their ratio is above LOG_FROM.
+ * `mark`: a point to show; `pick(x)`: called while the user drags over the plot.
  */
 export function linePlot({ label, xLabel, height = HEIGHT, log = false, pick = null }) {
   const legend = h("p", { class: "legend" });
@@ -86,7 +86,7 @@ function range(values, padding) {
   return [low - pad, high + pad];
 }
 
-/** Round numbers between two: steps of 1, 2 or 5 times a power of ten. */
+/** Return round numbers between two: steps of 1, 2 or 5 times a power of ten. */
 function ticks(low, high, count) {
   const rough = (high - low) / count;
   const power = 10 ** Math.floor(Math.log10(rough));
@@ -96,7 +96,7 @@ function ticks(low, high, count) {
   return Array.from({ length: last - first + 1 }, (_, at) => Number(((first + at) * step).toPrecision(10)));
 }
 
-/** Powers of ten between two logarithms; with twos and fives where there would be few, not each where there would be many. */
+/** Return powers of ten between two logarithms: with 2 and 5 if there are few, not all if there are many. */
 function powers(low, high) {
   const steps = high - low > 2.5 ? [1] : [1, 2, 5];
   const stride = Math.ceil((high - low) / MOST_POWERS);

@@ -1,4 +1,4 @@
-// The Predict section: which input suits a model is seen from what it takes and answers.
+// The Predict section: selects the input for a model from its media types, example and prediction.
 
 import { curveInput } from "./curve.js";
 import { h } from "./dom.js";
@@ -6,7 +6,7 @@ import { fieldInput } from "./field.js";
 import { jsonInput } from "./json.js";
 import { pictureInput } from "./picture.js";
 
-/** What asks the model: a picture, a slider along a curve, a point in a field, or plain JSON. */
+/** Return the input for a model: picture, curve with slider, decision field, or JSON. */
 function inputFor(model) {
   const width = vectorWidth(model.body_schema);
   const answers = Object.keys(model.prediction_schema.properties ?? {});
@@ -16,7 +16,7 @@ function inputFor(model) {
   return jsonInput;
 }
 
-/** n where an input is a list of n numbers, else null. */
+/** Return n if a sample is a list of n numbers, else null. */
 function vectorWidth(schema) {
   const entry = schema.properties?.inputs?.items;
   return entry?.type === "array" && entry.items?.type === "number" ? entry.maxItems : null;

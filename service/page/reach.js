@@ -1,4 +1,4 @@
-/** How far around zero to look, from examples of inputs: half as far again as the farthest, to two figures. */
+/** Range of inputs to show around zero: 1.5 times the largest example, rounded to two digits. */
 export function reach(inputs) {
   const farthest = Math.max(...inputs.flat().map(Math.abs)) || 1;
   return Number((farthest * 1.5).toPrecision(2));

@@ -1,4 +1,4 @@
-// The Train section: a form of the recipe's hyperparameters, and the jobs.
+// The Train section: a form for the recipe's hyperparameters, and the list of jobs.
 
 import { getJson, postJson } from "./api.js";
 import { say } from "./dialogs.js";
@@ -8,7 +8,7 @@ import { words } from "./format.js";
 import { jobCard } from "./job.js";
 
 const LOOK_MS = 4000; // jobs may be started elsewhere
-const MOST = 20; // jobs in the list
+const MOST = 20; // most jobs in the list
 const POLICIES = [
   ["if_better", "if it is better than the live one"],
   ["always", "always"],
@@ -18,7 +18,7 @@ const POLICIES = [
 export function trainView({ model, look }) {
   const cards = new Map();
   const list = h("div", { class: "jobs" });
-  const none = h("p", { class: "nothing-yet" }, "No job yet. What you start appears here, with its curves.");
+  const none = h("p", { class: "nothing-yet" }, "No jobs yet. Jobs that you start appear here, with their curves.");
   let stopped = false;
 
   function add(job, open = false) {
@@ -36,7 +36,7 @@ export function trainView({ model, look }) {
       if (!same) list.replaceChildren(...elements);
       none.hidden = jobs.length > 0;
     } catch {
-      // who lost the service or the key is told by the page's head
+      // the page's header shows a lost connection or a missing key
     }
   }
 
@@ -49,7 +49,7 @@ export function trainView({ model, look }) {
   const timer = setInterval(() => document.hidden || refresh(), LOOK_MS);
   const form = model.hyperparameters ? trainForm(model, started) : h("p", { class: "card" }, `${model.name} has no recipe: it can be served, not trained.`);
   const heading = h("div", { class: "heading" }, h("h1", {}, `Train ${model.name}`),
-    h("p", {}, model.metric ? `The gate compares ${words(model.metric)}: ${model.higher_is_better ? "more" : "less"} is better.` : ""));
+    h("p", {}, model.metric ? `The gate compares ${words(model.metric)}: ${model.higher_is_better ? "higher" : "lower"} is better.` : ""));
   const element = h("section", {}, heading, h("div", { class: "train" }, form,
     h("section", { "aria-label": "Jobs" }, h("h2", {}, "Jobs"), none, list)));
   return {
@@ -75,7 +75,7 @@ function trainForm(model, started) {
     trouble.textContent = "";
     start.disabled = true;
     try {
-      // one key a click: a repeat after a lost answer would give the same job
+      // one Idempotency-Key per click: a retry returns the same job
       const headers = { "Idempotency-Key": Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-") };
       const job = await postJson("train", { model: model.name, config: fields.read(), promote: promote.value }, { headers });
       started(job);

@@ -1,4 +1,4 @@
-// The Versions section: what there is, what is live, two of them side by side, and the history.
+// The Versions section: all versions, the live one, comparison of two, and the promotion history.
 
 import { asUrl, getJson, postJson, send } from "./api.js";
 import { comparison } from "./compare.js";
@@ -65,13 +65,13 @@ export function versionsView({ model, now, look }) {
   }
 
   async function makeLive(number) {
-    const text = `It is loaded and warmed up, then answers in place of version ${now().live ?? "none"}. No request is lost.`;
+    const text = `It is loaded and warmed up, then replaces version ${now().live ?? "none"}. No request is lost.`;
     if (!(await confirmed(`Make version ${number} live?`, text, "Promote"))) return;
     await change(() => postJson(`models/${model.name}/promote`, { version: number }));
   }
 
   async function rollBack() {
-    const text = `Version ${now().live} is live; the one that was live before it answers again.`;
+    const text = `Version ${now().live} is live; the previous live version becomes live again.`;
     if (!(await confirmed(`Roll ${model.name} back?`, text, "Roll back"))) return;
     await change(async () => (await send(`models/${model.name}/rollback`, { method: "POST" })).json());
   }
@@ -90,12 +90,12 @@ export function versionsView({ model, now, look }) {
 
   const showRun = (version) => trying(async () => {
     const url = await asUrl(`jobs/${version.job}/plot.png`);
-    await showPicture(`The run that made version ${version.version} of ${model.name}`, url);
+    await showPicture(`Training run of version ${version.version} of ${model.name}`, url);
     URL.revokeObjectURL(url);
   });
 
   const heading = h("div", { class: "heading with-action" }, h("div", {}, h("h1", {}, `Versions of ${model.name}`),
-    h("p", {}, "Numbered for good and never overwritten. Mark two to compare them.")), back);
+    h("p", {}, "Version numbers are permanent. Select two versions to compare them.")), back);
   const element = h("section", {}, heading, table, compared, h("h2", {}, "History"), history);
   return {
     element,
@@ -111,14 +111,14 @@ function button(text, click, about) {
   return h("button", { type: "button", class: "small", "aria-label": `${text}: ${about}`, on: { click } }, text);
 }
 
-/** The gate's figure first, on the validation split and on the test split; then the others of the validation split. */
+/** Return the gate's metric on the validation and the test split, then the other metrics of the validation split. */
 function figuresOf(model, versions) {
   const known = [...new Set(versions.flatMap((version) => Object.keys(version.metrics)))];
   const first = [`validation_${model.metric}`, model.metric].filter((key) => known.includes(key));
   return [...first, ...known.filter((key) => key.startsWith("validation_") && !first.includes(key))].slice(0, 3);
 }
 
-/** The versions that a rollback would go down through. `newestFirst` is what the history shows. */
+/** Return the versions that rollbacks return to, in order. `newestFirst`: the promotion history. */
 function stackOf(newestFirst) {
   const stack = [];
   for (const one of [...newestFirst].reverse()) {
