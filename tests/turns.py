@@ -15,6 +15,7 @@ class Turns:
 
     def __init__(self) -> None:
         self._now: dict[int, int] = {}  # by thread: calls since it last waited
+        self._loops: set[int] = set()  # threads that have waited: the others run no event loop
         self._most = 0
 
     def profile(self, _: FrameType, event: str, called: Any) -> None:
@@ -22,13 +23,14 @@ class Turns:
         thread = threading.get_ident()
         if event == "c_call" and getattr(called, "__name__", "") in {"poll", "select"}:
             self._most = max(self._most, self._now.get(thread, 0))
+            self._loops.add(thread)
             self._now[thread] = 0
         elif event in {"call", "c_call"}:
             self._now[thread] = self._now.get(thread, 0) + 1
 
     def taken(self) -> int:
         """Return the most calls in one turn since the last call of this method, turns that have not ended included."""
-        most, self._most = max(self._most, *self._now.values(), 0), 0
+        most, self._most = max(self._most, *(self._now[loop] for loop in self._loops), 0), 0
         return most
 
 

@@ -73,18 +73,7 @@ class Metrics:
             ["model"],
             registry=registry,
         )
-        self._explanations = Counter(
-            "torchloop_explanations",
-            "Requests for explanations, by their answer's status",
-            ["model", "status"],
-            registry=registry,
-        )
-        self._refused = Counter(
-            "torchloop_refused_requests",
-            "Requests refused before they reached a route: without a valid key, or from another site",
-            ["status"],
-            registry=registry,
-        )
+        self._explanations, self._refused = _rare_requests(registry)
         self._batches: dict[str, tuple[Histogram, Gauge]] = {}
 
     def request(self, model: str, status: int) -> None:
@@ -143,3 +132,20 @@ class Metrics:
         yield
         publishing.cancel()
         self._combined.publish(self._registry.collect())
+
+
+def _rare_requests(registry: CollectorRegistry) -> tuple[Counter, Counter]:
+    """Return the counters of explanations and of refused requests."""
+    explanations = Counter(
+        "torchloop_explanations",
+        "Requests for explanations, by their answer's status",
+        ["model", "status"],
+        registry=registry,
+    )
+    refused = Counter(
+        "torchloop_refused_requests",
+        "Requests refused before they reached a route: without a valid key, or from another site",
+        ["status"],
+        registry=registry,
+    )
+    return explanations, refused
