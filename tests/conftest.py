@@ -8,13 +8,10 @@ from uuid import uuid4
 
 import pytest
 import torch
-from fastapi.testclient import TestClient
 from hypothesis import settings
 
 from service.store.database import Store
-from tests.fakes import LINE, save_line
 from tests.postgres import Postgres
-from tests.serving import serving
 
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=20)
 settings.register_profile("fuzz", deadline=None, max_examples=200, print_blob=True)  # make fuzz
@@ -46,14 +43,6 @@ def store(tmp_path: Path, database_url: str) -> Iterator[Store]:
     store.migrate()
     yield store
     store.close()
-
-
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[TestClient]:
-    """A service with one model, `line`, that has a live version."""
-    save_line(tmp_path)
-    with serving(tmp_path, {"line": LINE}) as client:
-        yield client
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ from starlette.testclient import TestClient
 
 from models.mnist import drawn_seven
 from service.inference.arrays import MAX_SAMPLES
-from tests.fakes import LINE
+from tests.fakes import LINE, save_line
 from tests.problems import is_problem
 from tests.serving import npy, png, serving
 
@@ -21,6 +21,13 @@ BROKEN = SEVEN[: len(SEVEN) // 2]
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
     with serving(max_body_bytes=300_000, max_pixels=1_000_000) as client:
+        yield client
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[TestClient]:
+    save_line(tmp_path)
+    with serving(tmp_path, {"line": LINE}) as client:
         yield client
 
 

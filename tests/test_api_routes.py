@@ -1,5 +1,6 @@
 """GET /models, health, metrics, documentation, keys."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import jsonschema
@@ -12,6 +13,13 @@ from service.settings import Settings
 from service.web.json_limit import MAX_JSON_BYTES
 from tests.fakes import LINE, save_line
 from tests.serving import BASE_URL, LINE_RECIPE, line_recipes, serving
+
+
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[TestClient]:
+    save_line(tmp_path)
+    with serving(tmp_path, {"line": LINE}) as client:
+        yield client
 
 
 def test_a_model_says_what_it_takes_and_how_it_is_trained(line: TestClient) -> None:

@@ -36,6 +36,13 @@ def locked() -> Iterator[TestClient]:
         yield client
 
 
+@pytest.fixture
+def line(tmp_path: Path) -> Iterator[TestClient]:
+    save_line(tmp_path)
+    with serving(tmp_path, {"line": LINE}) as client:
+        yield client
+
+
 def test_who_has_no_key_is_not_refused_by_the_head_and_takes_nobodys_place(tmp_path: Path) -> None:
     save_line(tmp_path)
     with serving(tmp_path, {"line": LINE}, api_keys=KEYS, queue_limit=1) as client:
