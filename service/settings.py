@@ -1,5 +1,7 @@
 """Settings: one frozen object, read once from the environment and passed down."""
 
+import logging
+import re
 import sys
 from collections.abc import Mapping
 from ipaddress import ip_address
@@ -7,13 +9,17 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
-from sqlalchemy import (
-    make_url,
-)
-from sqlalchemy.exc import SQLAlchemyError
 
 PREFIX = "TORCHLOOP_"
-_OF_OTHERS = {"url", "key", "torch"}  # settings of the client, and of environment.py
+_OF_OTHERS = {"URL", "KEY", "TORCH"}  # settings of the client, and of environment.py
+# https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
+_OF_A_SERVICE = re.compile(
+    r"TORCHLOOP_(?:[A-Z0-9_]+_)?"
+    r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
+)
+_PORT = re.compile(r"TORCHLOOP_(?:[A-Z0-9_]+_)?PORT")
+_PORT_URL = re.compile(r"(?:tcp|udp|sctp)://\S+")
+log = logging.getLogger(__name__)
 
 Scope = Literal["predict", "train", "admin"]
 
@@ -44,15 +50,25 @@ def _parse_keys(value: object) -> object:
     return keys
 
 
-def check_url(url: str) -> str:
-    """Return the URL unchanged. Raises ValueError if the database is not supported."""
+def _expanded(path: Path) -> Path:
+    """Expand a leading ~. Raises ValueError if the home folder is unknown."""
     try:
-        driver = make_url(url).drivername
-    except SQLAlchemyError as err:
-        raise ValueError("write it as postgresql+psycopg://USER:PASSWORD@HOST/NAME") from err
-    if driver not in {"postgresql+psycopg", "sqlite"}:
-        raise ValueError(f"{driver} is not supported; use postgresql+psycopg://... or leave it out for SQLite")
-    return url
+        return path.expanduser()
+    except RuntimeError as err:
+        raise ValueError(f"the home folder of {str(path).split('/')[0]} is unknown: write the path without ~") from err
+
+
+def _bare(host: str) -> str:
+    """Strip the brackets of an IPv6 address. Raises ValueError if there is more than a host."""
+    bare = host.strip()
+    if bare.startswith("[") and bare.endswith("]"):
+        bare = bare[1:-1]
+    if not bare or set("/[] ") & set(bare) or bare.count(":") == 1:
+        raise ValueError(f"write a name or an address alone, as in 127.0.0.1 or ::1; the port is {PREFIX}PORT")
+    return bare
+
+
+Folder = Annotated[Path, AfterValidator(_expanded)]
 
 
 class Settings(BaseModel):
@@ -60,14 +76,16 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    store: Path = Field(Path("store"), description="folder for checkpoints and the default database")
-    database_url: Annotated[str, AfterValidator(check_url)] = Field(
+    store: Folder = Field(Path("store"), description="folder for checkpoints and the default database")
+    database_url: str = Field(
         "",
         repr=False,
         description="postgresql+psycopg://... for several machines; SQLite in STORE by default",
     )
-    data: Path = Field(Path("data"), description="dataset folder")
-    host: str = Field("127.0.0.1", description="address to listen on; any other than loopback needs API_KEYS")
+    data: Folder = Field(Path("data"), description="dataset folder")
+    host: Annotated[str, AfterValidator(_bare)] = Field(
+        "127.0.0.1", description="address to listen on; any other than loopback needs API_KEYS"
+    )
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
     web_processes: int = Field(1, ge=1, le=256, description="web processes that share the port")
     worker: Literal["embedded", "external"] = Field(
@@ -102,12 +120,33 @@ class Settings(BaseModel):
 
 
 def from_environment(environ: Mapping[str, str]) -> Settings:
-    """Read settings from the variables that begin with TORCHLOOP_. Raises SettingsError."""
-    values = {name.removeprefix(PREFIX).lower(): value for name, value in environ.items() if name.startswith(PREFIX)}
+    """Read settings from the variables that begin with TORCHLOOP_; empty ones count as unset. Raises SettingsError."""
+    others = {*service_variables(environ), *(f"{PREFIX}{name}" for name in _OF_OTHERS)}
+    values = {
+        name.removeprefix(PREFIX).lower(): value
+        for name, value in environ.items()
+        if name.startswith(PREFIX) and name not in others and value.strip()
+    }
     try:
-        return Settings.model_validate({name: value for name, value in values.items() if name not in _OF_OTHERS})
+        return Settings.model_validate(values)
     except ValidationError as err:
         raise SettingsError("; ".join(_in_words(fault) for fault in err.errors())) from err
+
+
+def service_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return the variables that Kubernetes sets in every container for a service named torchloop or torchloop-...."""
+    return sorted(
+        name
+        for name, value in environ.items()
+        if _OF_A_SERVICE.fullmatch(name) or (_PORT.fullmatch(name) and _PORT_URL.fullmatch(value))
+    )
+
+
+def log_service_variables(environ: Mapping[str, str]) -> None:
+    """Log the names of these variables, in one line, if there are any."""
+    if names := service_variables(environ):
+        text = "variables of a Kubernetes service ignored (enableServiceLinks: false in the pod leaves them out)"
+        log.info(text, extra={"variables": ", ".join(names)})
 
 
 def refuse(reason: str, status: int) -> int:
@@ -123,12 +162,12 @@ def _in_words(fault: Any) -> str:
     if fault["type"] == "extra_forbidden":
         known = ", ".join(field.upper() for field in Settings.model_fields)
         return f"{name} is not a known setting; the settings are {known}"
-    return f"{name}: {fault['msg']}"
+    return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
 
 
 def is_loopback(host: str) -> bool:
     """Return whether a host name or address is a loopback address."""
     try:
-        return host == "localhost" or ip_address(host).is_loopback
+        return host.lower() == "localhost" or ip_address(host).is_loopback
     except ValueError:
         return False

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.logs import configure_logging
-from service.settings import Settings, SettingsError, from_environment
+from service.settings import Settings, SettingsError, from_environment, log_service_variables, service_variables
 from tests.fakes import ROOT
 
 
@@ -46,6 +46,77 @@ def test_a_bad_setting_is_one_clear_line(environ: dict[str, str], words: str) ->
     assert "s3cret" not in str(raised.value)
 
 
+@pytest.mark.parametrize("value", ["", " ", "\t"])
+@pytest.mark.parametrize("name", [*Settings.model_fields, "prot"])
+def test_an_empty_variable_counts_as_unset(name: str, value: str) -> None:
+    assert from_environment({f"TORCHLOOP_{name.upper()}": value}) == Settings()
+
+
+def of_a_service(name: str, port: int, protocol: str, port_name: str | None = None) -> dict[str, str]:
+    """The variables of a Kubernetes service, as the kubelet makes them."""
+    begin = name.upper().replace("-", "_")
+    url = f"{protocol.lower()}://10.0.0.7:{port}"
+    of_port = f"{begin}_PORT_{port}_{protocol}"
+    variables = {
+        f"{begin}_SERVICE_HOST": "10.0.0.7",
+        f"{begin}_SERVICE_PORT": str(port),
+        f"{begin}_PORT": url,
+        of_port: url,
+        f"{of_port}_PROTO": protocol.lower(),
+        f"{of_port}_PORT": str(port),
+        f"{of_port}_ADDR": "10.0.0.7",
+    }
+    if port_name:
+        variables[f"{begin}_SERVICE_PORT_{port_name.upper().replace('-', '_')}"] = str(port)
+    return variables
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP", "SCTP"])
+@pytest.mark.parametrize("port_name", [None, "http", "http-metrics", "p8000"])
+@pytest.mark.parametrize("name", ["torchloop", "torchloop-web", "torchloop-max", "torchloop-store-2", "torchloop-port"])
+def test_variables_of_a_kubernetes_service_are_ignored_and_named(name: str, port_name: str, protocol: str) -> None:
+    variables = of_a_service(name, 8000, protocol, port_name)
+    assert from_environment({**variables, "TORCHLOOP_MAX_BATCH": "3"}) == Settings(max_batch=3)
+    assert service_variables({**variables, "TORCHLOOP_PORT_NAME": "x"}) == sorted(variables)
+
+
+@pytest.mark.usefixtures("root_logger")
+def test_variables_of_a_kubernetes_service_are_one_line_in_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("text")
+    log_service_variables({"TORCHLOOP_PORT": "8000"})
+    assert capsys.readouterr().err == ""
+    log_service_variables({"TORCHLOOP_PORT": "tcp://10.0.0.7:80", "TORCHLOOP_SERVICE_HOST": "10.0.0.7"})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("variables=TORCHLOOP_PORT, TORCHLOOP_SERVICE_HOST")
+
+
+@pytest.mark.parametrize("name", ["PORT_80", "SERVICE", "HOST_SERVICE", "PORT_TCP", "SERVICEPORT", "PORT_8000_ICMP"])
+def test_similar_names_are_unknown_settings_all_the_same(name: str) -> None:
+    with pytest.raises(SettingsError, match=f"TORCHLOOP_{name} is not a known setting"):
+        from_environment({f"TORCHLOOP_{name}": "1"})
+
+
+@pytest.mark.parametrize("name", ["store", "data"])
+def test_the_home_folder_is_expanded_in_paths(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/of/someone")
+    for value, path in (("~/x", "/home/of/someone/x"), ("~", "/home/of/someone"), ("a~b", "a~b"), ("/~/x", "/~/x")):
+        assert getattr(from_environment({f"TORCHLOOP_{name.upper()}": value}), name) == Path(path)
+    with pytest.raises(SettingsError, match=f"^TORCHLOOP_{name.upper()}: the home folder of ~nosuchuser is unknown"):
+        from_environment({f"TORCHLOOP_{name.upper()}": "~nosuchuser/x"})
+
+
+@pytest.mark.parametrize(
+    "host", ["127.0.0.1:8000", "localhost:8000", "http://localhost", "[::1]:8000", "[]", "127.0.0.1/8", "a b", "::1]"]
+)
+def test_a_host_with_more_than_a_host_is_refused_and_both_settings_are_named(host: str) -> None:
+    with pytest.raises(SettingsError, match=r"^TORCHLOOP_HOST: write a name or an address alone.*TORCHLOOP_PORT"):
+        from_environment({"TORCHLOOP_HOST": host, "TORCHLOOP_API_KEYS": "admin:x"})
+
+
+def test_an_address_in_brackets_is_that_address() -> None:
+    assert from_environment({"TORCHLOOP_HOST": " [::1] "}).host == "::1"
+
+
 @pytest.mark.parametrize("environ", [{"TORCHLOOP_PROT": "1"}, {"TORCHLOOP_DEVICE": "gpu"}])
 def test_a_bad_setting_stops_the_start(environ: dict[str, str]) -> None:
     done = subprocess.run(
@@ -74,7 +145,7 @@ def test_help_lists_every_setting() -> None:
         assert str(field.description) in done.stdout
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "[::1]", "localhost", "LocalHost", "127.8.8.8"])
 def test_loopback_needs_no_keys(host: str) -> None:
     assert from_environment({"TORCHLOOP_HOST": host}).api_keys == ()
 

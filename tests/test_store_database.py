@@ -1,5 +1,6 @@
 """The tables, on both databases: migrations, transactions, what is out of reach."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -9,9 +10,10 @@ import pytest
 from sqlalchemy import func, inspect, select
 
 from service.errors import StoreUnavailable
-from service.settings import check_url
+from service.settings import SettingsError
 from service.store.database import Store
 from service.store.tables import jobs, metadata, promotions
+from service.store.url import locate
 from tests.fakes import ROOT
 from tests.postgres import Postgres
 
@@ -122,7 +124,64 @@ def test_a_store_folder_that_cannot_be_made_is_named_by_its_setting(tmp_path: Pa
         Store(tmp_path / "file" / "store").migrate()
 
 
-@pytest.mark.parametrize("url", ["nonsense", "mysql://x", "postgresql://x", "postgresql+psycopg2://x"])
-def test_an_unsupported_database_names_the_way_out(url: str) -> None:
-    with pytest.raises(ValueError, match=r"postgresql\+psycopg://"):
-        check_url(url)
+@pytest.mark.parametrize(
+    "url",
+    ["nonsense", "mysql://x", "postgresql://x", "postgresql+psycopg2://x", "postgresql+psycopg://x:s3cret@h:port/x"],
+)
+def test_an_unsupported_database_names_the_setting_and_the_way_out(url: str, tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"^TORCHLOOP_DATABASE_URL: .*postgresql\+psycopg://") as raised:
+        Store(tmp_path, url)
+    assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("command", ["service", "service.worker", "service.register regressor x.pt"])
+def test_an_unsupported_database_stops_the_start_of_each_command(command: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", *command.split()],
+        cwd=ROOT,
+        env={"TORCHLOOP_DATABASE_URL": "mysql://x", "TORCHLOOP_STORE": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "torchloop: TORCHLOOP_DATABASE_URL: mysql is not supported; use postgresql+psycopg://"
+    )
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "name", ["100%", "feature%2Fdigits", "%(here)s", "a b", "a?b=c", "a#b", "a&b;c", "größe", "数字", "~x"]
+)
+def test_a_store_folder_with_special_characters_holds_the_database(name: str, tmp_path: Path) -> None:
+    store = Store(tmp_path / name / "store")
+    store.migrate()
+    store.close()
+    assert (tmp_path / name / "store" / "torchloop.db").stat().st_size > 0
+
+
+@pytest.mark.parametrize("name", ["100%", "a b", "a#b", "größe"])
+def test_a_database_url_with_special_characters_names_that_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).mkdir()
+    store = Store(tmp_path / "store", f"sqlite:///{tmp_path / name / 'torchloop.db'}")
+    store.migrate()
+    store.close()
+    assert (tmp_path / name / "torchloop.db").stat().st_size > 0
+
+
+def test_the_home_folder_in_a_database_url_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert locate("sqlite:///~/torchloop.db", Path("store")).database == f"{tmp_path}/torchloop.db"
+
+
+@pytest.mark.parametrize("name", ["100%", "feature%2Fdigits", "a b#c?d", "größe"])
+def test_the_migrations_are_found_in_a_checkout_with_special_characters(name: str, tmp_path: Path) -> None:
+    for package in ("models", "service"):
+        shutil.copytree(ROOT / package, tmp_path / name / package, ignore=shutil.ignore_patterns("__pycache__", "*.pt"))
+    code = "from pathlib import Path; from service.store import database; store = database.Store(Path('store'))\n"
+    code += "store.migrate(); print(database.__file__)"
+    words = [sys.executable, "-c", code]
+    done = subprocess.run(words, cwd=tmp_path / name, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(tmp_path / name))

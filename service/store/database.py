@@ -12,13 +12,12 @@ from sqlalchemy import (
     Engine,
     create_engine,
     event,
-    make_url,
     text,
 )
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from models.checkpoints.storage import Storage
 from service.errors import StoreUnavailable
+from service.store.url import locate
 
 _FROZEN_MS = 3_000
 _LOCK_MS = 15_000
@@ -30,12 +29,12 @@ class Store:
     """Transactions on one database, and the folder that its paths are relative to.
 
     Only one transaction writes at a time, on both databases: all are short, and rows that a transaction has read are
-    unchanged when it writes. Raises StoreUnavailable if the database cannot be reached.
+    unchanged when it writes. Raises SettingsError for a bad URL, StoreUnavailable if the database cannot be reached.
     """
 
     def __init__(self, folder: Path, url: str = "") -> None:
         self.folder = folder
-        self._url = make_url(url or f"sqlite:///{Storage(folder.resolve()).database}")
+        self._url = locate(url, folder)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._engine = _sqlite_engine(self._url) if self._sqlite else _postgres_engine(self._url)
 
@@ -61,7 +60,8 @@ class Store:
             raise StoreUnavailable(f"the store folder cannot be made ({err.strerror}): check TORCHLOOP_STORE") from err
         with self.write() as connection:
             config = Config()
-            config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+            scripts = str(Path(__file__).parent / "migrations").replace("%", "%%")  # ConfigParser interpolates %
+            config.set_main_option("script_location", scripts)
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
