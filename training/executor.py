@@ -97,7 +97,10 @@ class Executor:
     def _recipe(self, order: messages.Fit | messages.Evaluate) -> tuple[Recipe[Any], Hyperparameters]:
         recipe = self._recipes().get(order.model)
         if recipe is None:
-            raise TrainingError(f"this worker has no recipe for {order.model}: add training/{order.model}.py")
+            raise TrainingError(
+                f"this worker has no recipe for {order.model}: add training/{order.model}.py, or see in the log why it "
+                "was left aside"
+            )
         try:
             return recipe, recipe.config.model_validate(order.config)
         except ValidationError as err:

@@ -1,5 +1,6 @@
 """Recipe: the interface between a trainable model and the command line or worker."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -9,11 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.catalog import discover
+from models.catalog import Found, discover, specs
 from models.networks import Activation
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import, and only plots need it
     from matplotlib.axes import Axes
+
+log = logging.getLogger(__name__)
 
 # The hyperparameters whose defaults recipes restate: `lr: LearningRate = 0.5`
 Epochs = Annotated[int, Field(ge=1, le=10_000, description="passes over the training data")]
@@ -136,6 +139,16 @@ class Recipe(Generic[C]):
 
 
 @cache
+def discovered() -> Found[Recipe[Any]]:
+    """Find the recipes, for each training/<name>.py that has a RECIPE and each models/<name>.py that has a SPEC."""
+    found = discover("training", "RECIPE", Recipe)
+    for name in found.usable.keys() - specs().keys():
+        log.error("training/%s.py left aside: models/%s.py is missing or was left aside", name, name)
+        found.left_aside[f"{name}.py"] = "it has no model"
+        del found.usable[name]
+    return found
+
+
 def recipes() -> dict[str, Recipe[Any]]:
-    """Map model names to recipes, for each training/<name>.py that has a RECIPE."""
-    return discover("training", "RECIPE", Recipe)
+    """Map model names to recipes."""
+    return discovered().usable

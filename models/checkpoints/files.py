@@ -1,5 +1,6 @@
 """Atomic writes of files, and the digest of sources."""
 
+import contextlib
 import hashlib
 import os
 import tempfile
@@ -21,7 +22,7 @@ def write_whole(content: bytes, path: Path) -> None:
         Path(temporary).chmod(0o644)
         Path(temporary).replace(path)
     except BaseException:
-        Path(temporary).unlink()
+        Path(temporary).unlink(missing_ok=True)  # renamed already, if a signal came then
         raise
     sync_folder(path.parent)
 
@@ -46,10 +47,22 @@ def sources_digest(*packages: str) -> str:
     return digest_of_sources(_ROOT, *packages)
 
 
+def sources(folder: Path) -> list[Path]:
+    """Return the .py files below a folder, without hidden files and folders.
+
+    Those are lock files of editors, often links to nowhere, metadata of macOS, and checkpoints of notebooks.
+    """
+
+    def hidden(path: Path) -> bool:
+        return any(part.startswith(".") for part in path.relative_to(folder).parts)
+
+    return sorted(path for path in folder.rglob("*.py") if not hidden(path) and not path.is_dir())
+
+
 def digest_of_sources(root: Path, *packages: str) -> str:
     """Return the digest of names and contents of all .py files in the folders `packages` of `root`."""
     digest = hashlib.sha256()
-    for package in packages:
-        for path in sorted((root / package).rglob("*.py")):
+    for path in (path for package in packages for path in sources(root / package)):
+        with contextlib.suppress(OSError):  # it cannot be imported either
             digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()

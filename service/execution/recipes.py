@@ -46,6 +46,7 @@ async def ask_training() -> bytes:
         "--schemas",
         cwd=_ROOT,
         stdout=asyncio.subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C in a terminal is for the parent alone
     )
     try:
         output, _ = await process.communicate()
@@ -62,7 +63,8 @@ async def ask_training() -> bytes:
 async def read_recipes(store: Path, ask: Callable[[], Awaitable[bytes]] = ask_training) -> Mapping[str, RecipeSchema]:
     """Return model name -> recipe. Empty, with an error in the log, if training cannot be imported.
 
-    The result is cached in the store under a digest of the code, because the subprocess takes seconds.
+    The result is cached in the store under a digest of the code, because the subprocess takes seconds. It is not cached
+    if a recipe cannot be imported: the reason may be outside the code, for example a package that is not installed.
     """
     kept = Storage(store).recipes()
     try:
@@ -70,14 +72,14 @@ async def read_recipes(store: Path, ask: Callable[[], Awaitable[bytes]] = ask_tr
     except (OSError, ValueError, TypeError, AttributeError):  # missing, or not written by this code
         pass
     output = await ask()
-    if output:
+    if output and None not in orjson.loads(output).values():
         with contextlib.suppress(OSError):  # read again at the next start
             await asyncio.to_thread(write_whole, output, kept)
     return _parsed(output or b"{}")
 
 
 def _parsed(output: bytes) -> Mapping[str, RecipeSchema]:
-    return {name: RecipeSchema(**fields) for name, fields in orjson.loads(output).items()}
+    return {name: RecipeSchema(**fields) for name, fields in orjson.loads(output).items() if fields is not None}
 
 
 class Recipes:
@@ -101,7 +103,10 @@ class Recipes:
 def complete_config(model: str, recipes: Mapping[str, RecipeSchema], config: Mapping[str, Any]) -> dict[str, Any]:
     """Return `config` completed with the recipe's defaults. Raises Invalid, naming each bad hyperparameter."""
     if model not in recipes:
-        raise Invalid(f"{model} has no recipe: it can be served, not trained")
+        raise Invalid(
+            f"{model} cannot be trained: it has no recipe, or training/{model}.py cannot be imported and the service's "
+            "log says why"
+        )
     schema = recipes[model].hyperparameters
     known = schema["properties"]
     faults = [f"{name}: unknown hyperparameter; known are {', '.join(known)}" for name in config if name not in known]
