@@ -1,6 +1,8 @@
 """Datasets: their splits are the same for ever, apart from each other, and raw."""
 
+import gzip
 import os
+import re
 import struct
 from collections.abc import Callable
 from pathlib import Path
@@ -67,10 +69,144 @@ def test_without_files_and_without_network_both_ways_out_are_named(
     assert str(tmp_path) not in str(refused.value)
 
 
-def test_a_damaged_file_of_mnist_is_reported_like_a_missing_one(small_mnist: Path) -> None:
-    file = small_mnist / "MNIST" / "raw" / "train-images-idx3-ubyte"
-    os.truncate(file, 1_000)
-    with pytest.raises(TrainingError, match="readable"):
+STANDARD = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
+
+
+def dotted(name: str) -> str:
+    """train-images.idx3-ubyte, as unpackers and dataset sites write it."""
+    return name.replace("-idx", ".idx")
+
+
+NAMINGS: dict[str, Callable[[str], str]] = {
+    "dotted": dotted,
+    "dotted twice": lambda name: dotted(name).replace("-ubyte", ".ubyte"),
+    "underscores": lambda name: name.replace("-idx", "_idx").replace("-ubyte", "_ubyte"),
+    "capitals": str.upper,
+    "in folders of their names": lambda name: f"{name}/{name}",
+    "in folders of other names": lambda name: f"archive/{dotted(name)}",
+}
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", "packed without .gz", "unpacked with .gz"])
+@pytest.mark.parametrize("naming", ["standard", *NAMINGS])
+def test_mnist_is_found_under_its_other_names(naming: str, packed: str, small_mnist: Path) -> None:
+    expected = data.mnist(small_mnist)
+    raw = small_mnist / "MNIST" / "raw"
+    content = {name: (raw / name).read_bytes() for name in STANDARD}
+    for name in STANDARD:
+        (raw / name).unlink()
+    for name in STANDARD:
+        path = raw / (NAMINGS.get(naming, str)(name) + (".gz" if packed.endswith(".gz") else ""))
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(gzip.compress(content[name], 1) if packed in {".gz", "packed without .gz"} else content[name])
+    dataset = data.mnist(small_mnist)
+    for split in ("train", "validation", "test"):
+        assert torch.equal(getattr(dataset, split).samples, getattr(expected, split).samples)
+        assert torch.equal(getattr(dataset, split).targets, getattr(expected, split).targets)
+
+
+def test_the_standard_names_win(small_mnist: Path) -> None:
+    for name in STANDARD:
+        (small_mnist / "MNIST" / "raw" / dotted(name)).write_bytes(b"other")
+        (small_mnist / "MNIST" / "raw" / f"{name}.gz").write_bytes(b"other")
+    assert len(data.mnist(small_mnist).test) == 30
+
+
+def idx_file(magic: int, *sizes: int, values: bytes) -> bytes:
+    return struct.pack(f">{1 + len(sizes)}I", magic, *sizes) + values
+
+
+LABELS, PICTURES = bytes(5_100), bytes(5_100 * 784)
+PAGE = b"<!DOCTYPE html><title>404</title>"
+WRONG: list[tuple[str, bytes, str]] = [
+    ("train-images-idx3-ubyte", b"", "not an IDX file of pictures: it begins with the bytes none"),
+    ("train-images-idx3-ubyte", b"\0\0", "not an IDX file of pictures: it begins with the bytes 0000"),
+    ("train-images-idx3-ubyte", PAGE, "not an IDX file of pictures: it begins with the bytes 3c21444f"),
+    ("train-labels-idx1-ubyte", PAGE, "not an IDX file of labels: it begins with the bytes 3c21444f"),
+    ("train-images-idx3-ubyte", idx_file(0x801, 5_100, values=LABELS), "not an IDX file of pictures: it holds labels"),
+    ("train-labels-idx1-ubyte", idx_file(0x803, 1, 28, 28, values=LABELS), "not an IDX file of labels: it holds pict"),
+    ("train-images-idx3-ubyte", idx_file(0xD03, 5_100, 28, 28, values=PICTURES), "begins with the bytes 00000d03"),
+    ("train-images-idx3-ubyte", idx_file(0x804, 5_100, 1, 28, 28, values=PICTURES), "begins with the bytes 00000804"),
+    ("train-images-idx3-ubyte", idx_file(0x803, 5_100, 28, 28, values=b"")[:12], "cut short: 12 of 16 bytes"),
+    (
+        "train-images-idx3-ubyte",
+        idx_file(0x803, 5_100, 28, 28, values=PICTURES[1:]),
+        "cut short: 3,998,415 of 3,998,416",
+    ),
+    ("train-images-idx3-ubyte", idx_file(0x803, 2**31, 28, 28, values=PICTURES), "cut short: 3,998,416 of"),
+    ("train-images-idx3-ubyte", idx_file(0x803, 2**32 - 1, 2**32 - 1, 2**32 - 1, values=PICTURES), "cut short: "),
+    ("train-labels-idx1-ubyte", idx_file(0x801, 5_100, values=LABELS[1:]), "cut short: 5,107 of 5,108 bytes"),
+    (
+        "train-images-idx3-ubyte",
+        idx_file(0x803, 5_100, 28, 28, values=PICTURES + b"x"),
+        "3,998,417 bytes, but 3,998,416",
+    ),
+    ("train-images-idx3-ubyte", idx_file(0x803, 5_100, 32, 32, values=bytes(5_100 * 1024)), "pictures of 32x32 pixels"),
+    ("train-images-idx3-ubyte", idx_file(0x803, 5_100, 784, 1, values=PICTURES), "pictures of 784x1 pixels"),
+    ("train-labels-idx1-ubyte", idx_file(0x801, 5_099, values=LABELS[1:]), "5,099 labels; they belong together"),
+    ("train-labels-idx1-ubyte", idx_file(0x801, 6_000, values=bytes(6_000)), "6,000 labels; they belong together"),
+    ("train-labels-idx1-ubyte", idx_file(0x801, 0, values=b""), "0 labels; they belong together"),
+    (
+        "train-labels-idx1-ubyte",
+        idx_file(0x801, 5_100, values=LABELS[1:] + b"\n"),
+        "holds the label 10; MNIST has 0 to 9",
+    ),
+    ("train-images-idx3-ubyte", gzip.compress(PICTURES, 1)[:-9], "damaged or cut short: it cannot be unpacked"),
+    (
+        "train-images-idx3-ubyte",
+        gzip.compress(PICTURES, 1)[:-4] + b"1234",
+        "damaged or cut short: it cannot be unpacked",
+    ),
+    ("train-images-idx3-ubyte", b"\x1f\x8b\x08", "damaged or cut short: it cannot be unpacked"),
+    ("train-images-idx3-ubyte", b"\x1f\x8bnonsense" * 9, "damaged or cut short: it cannot be unpacked"),
+    ("t10k-images-idx3-ubyte", PAGE, "not an IDX file of pictures"),
+    ("t10k-images-idx3-ubyte", idx_file(0x803, 0, 28, 28, values=b""), "holds 0 pictures, but"),
+    ("t10k-labels-idx1-ubyte", idx_file(0x801, 29, values=bytes(29)), "29 labels; they belong together"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "words"), WRONG)
+def test_a_wrong_file_of_mnist_is_named_with_its_fault(
+    name: str, content: bytes, words: str, small_mnist: Path
+) -> None:
+    (small_mnist / "MNIST" / "raw" / name).write_bytes(content)
+    with pytest.raises(TrainingError, match=re.escape(words)) as refused:
+        data.mnist(small_mnist)
+    assert name in str(refused.value)
+    assert str(small_mnist) not in str(refused.value)
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize("length", [*range(20), 1_000, 3_998_415])
+def test_a_file_of_mnist_that_is_cut_short_is_named(length: int, small_mnist: Path) -> None:
+    os.truncate(small_mnist / "MNIST" / "raw" / "train-images-idx3-ubyte", length)
+    with pytest.raises(TrainingError, match=r"^train-images-idx3-ubyte (is cut short|is not an IDX file)"):
+        data.mnist(small_mnist)
+
+
+@pytest.mark.parametrize("count", [0, 1, 10, 4_999, 5_000])
+def test_too_few_training_pictures_are_refused(count: int, small_mnist: Path) -> None:
+    raw = small_mnist / "MNIST" / "raw"
+    (raw / "train-images-idx3-ubyte").write_bytes(idx_file(0x803, count, 28, 28, values=bytes(784 * count)))
+    (raw / "train-labels-idx1-ubyte").write_bytes(idx_file(0x801, count, values=bytes(count)))
+    with pytest.raises(TrainingError, match=rf"^train-images-idx3-ubyte holds {count:,} pictures only; at least 5,001"):
+        data.mnist(small_mnist)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file")
+def test_a_file_of_mnist_that_may_not_be_read_is_named(small_mnist: Path) -> None:
+    (small_mnist / "MNIST" / "raw" / "train-images-idx3-ubyte").chmod(0)
+    with pytest.raises(TrainingError, match=r"^train-images-idx3-ubyte cannot be read \(Permission denied\)"):
+        data.mnist(small_mnist)
+
+
+@pytest.mark.parametrize("missing", STANDARD)
+def test_a_missing_file_of_mnist_is_named(missing: str, small_mnist: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(import_torchvision("torchvision.datasets").MNIST, "mirrors", [])
+    (small_mnist / "MNIST" / "raw" / missing).unlink()
+    with pytest.raises(
+        TrainingError, match=f"^the MNIST files are not readable: {missing} not found in the data folder"
+    ):
         data.mnist(small_mnist)
 
 

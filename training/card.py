@@ -40,7 +40,7 @@ def main() -> int:
     """Write all cards. The exit status is 1 if the dataset of a checkpoint is missing."""
     parser = argparse.ArgumentParser(prog="python -m training.card", description=__doc__)
     folder = os.environ.get("TORCHLOOP_DATA") or "data"
-    parser.add_argument("--data", type=Path, default=Path(folder), help="folder of datasets")
+    parser.add_argument("--data", type=Path, default=Path(folder).expanduser(), help="folder of datasets")
     parser.add_argument("--folder", type=Path, default=_FOLDER, help="where the cards are written")
     options = parser.parse_args()
     options.folder.mkdir(parents=True, exist_ok=True)

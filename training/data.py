@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from training import idx
 from training.recipe import Dataset, Split, TrainingError
 from training.torchvision_shim import import_torchvision
 
@@ -20,9 +21,9 @@ def mnist(folder: Path) -> Dataset:
     """MNIST, uint8 (N, 1, 28, 28) and int64 (N,): 55,000 to train, 5,000 to choose by, 10,000 to test.
 
     Reads `folder`/MNIST/raw, which may be read-only; torchvision downloads the files if they are missing.
-    Raises TrainingError if that fails.
+    Raises TrainingError if that fails, or if a file is damaged.
     """
-    fitted, test = _read_mnist(folder, train=True), _read_mnist(folder, train=False)
+    fitted, test = _read_mnist(folder, "train", least=_VALIDATION + 1), _read_mnist(folder, "t10k", least=1)
     return Dataset(
         name="mnist",
         train=Split(fitted.samples[:-_VALIDATION], fitted.targets[:-_VALIDATION]),
@@ -83,14 +84,20 @@ def limited(dataset: Dataset, limit: int | None) -> Dataset:
     return replace(dataset, train=Split(train.samples[:limit], train.targets[:limit]))
 
 
-def _read_mnist(folder: Path, *, train: bool) -> Split:
+def _read_mnist(folder: Path, part: str, *, least: int) -> Split:
+    pictures, labels = idx.find(folder, part)
+    if pictures and labels:
+        return idx.read(pictures, labels, least)
     source = import_torchvision("torchvision.datasets").MNIST
     try:
-        images = source(folder, train=train, download=True)  # skips files that exist
+        images = source(folder, train=part == "train", download=True)
     except (RuntimeError, OSError, ValueError, AssertionError) as err:
+        names = zip(idx.standard_names(part), (pictures, labels), strict=True)
+        missing = " and ".join(name for name, path in names if path is None)
         raise TrainingError(
-            "the MNIST files are not readable in the data folder and could not be downloaded: put the four "
-            "train-*-ubyte and t10k-*-ubyte files into MNIST/raw of the data folder (TORCHLOOP_DATA or --data), "
+            f"the MNIST files are not readable: {missing} not found in the data folder and not downloaded; put the "
+            "four train-*-ubyte and t10k-*-ubyte files (or .gz) into MNIST/raw of the data folder (TORCHLOOP_DATA or "
+            "--data), "
             'or train on the digits that come with scikit-learn (--dataset digits; in a job, "dataset": "digits")',
         ) from err
     return Split(images.data[:, None].contiguous(), images.targets)
