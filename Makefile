@@ -8,6 +8,7 @@ PYTHON ?= $(or $(shell for name in $(BIN)/python python3.11 python3.12 python3.1
   "$$name" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$name" && break; \
   done),$(error Torchloop needs Python 3.11 or newer with its venv module, and finds none: install it (Debian, Ubuntu: \
   apt install python3 python3-venv; macOS: brew install python) or name one: make PYTHON=/path/to/python3.12 ...))
+unexport PYTHONSAFEPATH  # the packages are imported from this folder
 unexport TORCHLOOP_TORCH  # for the set-up only; the service refuses settings that it does not know
 MODEL ?= mnist
 ARGS ?=
@@ -28,8 +29,8 @@ development:
 	@TORCHLOOP_TORCH=$(TORCHLOOP_TORCH) $(SET_UP) --dev
 
 serve: serving  ## start the service on http://127.0.0.1:8000, with a web process for each core, at most 4
-	@export TORCHLOOP_WEB_PROCESSES=$${TORCHLOOP_WEB_PROCESSES:-$$($(BIN)/python -c \
-	  'import os; print(min(4, os.cpu_count() or 1))')}; exec $(BIN)/python -m service
+	@cores=$$(getconf _NPROCESSORS_ONLN || echo 1); \
+	  export TORCHLOOP_WEB_PROCESSES=$${TORCHLOOP_WEB_PROCESSES:-$$((cores < 4 ? cores : 4))}; exec $(BIN)/python -m service
 
 test: development  ## run the whole test suite, in a process per core
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)

@@ -4,13 +4,31 @@ Needs Python 3.11 or newer and nothing else; `make` calls it before each target.
 date, updates a stale one, and rebuilds one that does not run or belongs to another interpreter.
 """
 
+import os
+import signal
+import sys
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_INTERRUPTED = 130
+
+
+def exit_at_signals() -> None:
+    """Have SIGINT and SIGTERM end the process at once: if there is nothing to clean up."""
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: os._exit(_INTERRUPTED))
+
+
+if __name__ == "__main__":
+    exit_at_signals()
+    if sys.version_info < (3, 11):  # noqa: UP036 - the imports below would fail
+        found = ".".join(map(str, sys.version_info[:2]))
+        sys.exit(f"Torchloop needs Python 3.11 or newer, and {sys.executable} is {found}: make PYTHON=/path/to/another")
+
 import argparse
 import hashlib
-import os
 import platform
 import re
 import subprocess
-import sys
 import threading
 import time
 import tomllib
@@ -45,14 +63,30 @@ def main(words: Sequence[str] | None = None, environ: Mapping[str, str] = os.env
     if asked not in {"", *_BUILDS}:
         parser.error(f"TORCHLOOP_TORCH={asked}: it is {' or '.join(_BUILDS)}, or not set")
     try:
+        _interrupt_once()
         Environment(ROOT, asked).set_up(DEVELOPMENT if options.dev else SERVING, command=not options.no_command)
+        exit_at_signals()
     except SetUpError as err:
         sys.stderr.write(f"{err}\n")
         return 1
     except KeyboardInterrupt:
         sys.stderr.write("interrupted: the next call goes on from here\n")
-        return 130
+        return _INTERRUPTED
     return 0
+
+
+def _interrupt_once() -> None:
+    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM only, so that later ones do not interrupt the cleanup."""
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
+
+    for number in _SIGNALS:
+        signal.signal(number, interrupt)
 
 
 class Environment:
@@ -168,7 +202,12 @@ class Environment:
             [*command, "--progress-bar", "off"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as process:
             assert process.stdout is not None
-            output = self._progress.follow(process.stdout)
+            try:
+                output = self._progress.follow(process.stdout)
+            except KeyboardInterrupt:
+                process.kill()
+                process.wait()
+                raise
         return failed(output) if process.returncode else ""
 
     def _stamp(self, name: str) -> Path:

@@ -1,6 +1,12 @@
 """python -m service: the service. Settings come from the environment; --help lists them."""
 
+if __name__ == "__main__":  # the imports below take time
+    from models.signals import exit_at_signals
+
+    exit_at_signals(0)
+
 import argparse
+import errno
 import os
 import socket
 import sys
@@ -9,11 +15,13 @@ from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 
 from models import device
+from models.signals import ignore_signals
 from service.execution.stop import Stop
 from service.execution.supervisor import BROKEN, SILENT_S, Kept
 from service.logs import configure_logging
 from service.serve import serve
-from service.settings import PREFIX, Settings, SettingsError, from_environment, refuse
+from service.settings import PREFIX, Settings, SettingsError, from_environment, log_service_variables, refuse
+from service.store.url import locate
 from service.web.server import listen
 
 _WORKER = ["service.worker", "--embedded"]
@@ -26,6 +34,7 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service")
     _parser(prog).parse_args(words)
     try:
         settings = from_environment(os.environ)
+        locate(settings.database_url, settings.store)
         device.resolve(settings.device)
     except (SettingsError, ValueError) as err:
         return refuse(str(err), 2)
@@ -33,30 +42,42 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service")
     stop = Stop()
     stop.at_signals()
     stop.exit_after(settings.request_timeout_s + _LAST_RESORT_S)
+    log_service_variables(os.environ)
+    try:  # first of all: if the port is in use, nothing is started
+        bound = _bound(settings)
+    except (OSError, UnicodeError) as err:
+        return refuse(_not_listening(settings, err), 1)
     worker = Kept(_WORKER, stop.set)
     try:
-        with _bound(settings) as bound:  # first of all: if the port is in use, nothing is started
+        with bound:
             if settings.worker == "embedded":
                 worker.start()
             if settings.web_processes == 1:
                 return 0 if serve(settings, bound, stop) else BROKEN
             return _several_processes(settings, bound.getsockname()[1], stop)
-    except OSError as err:
-        return refuse(f"cannot listen on {settings.host}, port {settings.port} ({err.strerror}): set {PREFIX}PORT", 1)
     finally:
         worker.ask_to_stop()
         worker.wait(_WORKER_STOP_S)
+        ignore_signals()
 
 
 def _bound(settings: Settings) -> socket.socket:
     """Return a socket bound to the port, shared if there are several web processes.
 
-    Raises OSError if another service uses the port.
+    Raises OSError if another service uses the port or the host is unknown, UnicodeError if it cannot be a name.
     """
     several = settings.web_processes > 1
     if several:  # a shared port can be bound although another service shares it, too
         listen(settings.host, settings.port, shared=False).close()
     return listen(settings.host, settings.port, shared=several)
+
+
+def _not_listening(settings: Settings, err: OSError | UnicodeError) -> str:
+    """Return the message of a failed `_bound`, with the setting to change."""
+    if isinstance(err, UnicodeError):
+        return f"{PREFIX}HOST={settings.host} cannot be a host name: write a name or an address, as in 127.0.0.1"
+    cause = "PORT" if err.errno in {errno.EADDRINUSE, errno.EACCES} else "HOST"
+    return f"cannot listen on {settings.host}, port {settings.port} ({err.strerror}): set {PREFIX}{cause}"
 
 
 def _several_processes(settings: Settings, port: int, stop: Stop) -> int:

@@ -6,7 +6,8 @@ Each verb imports its own part only, so that `torchloop predict` loads neither F
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from importlib.metadata import version
+
+from models.signals import INTERRUPTED, exit_at_signals
 
 VERBS = {
     "Serving": {
@@ -42,6 +43,12 @@ _OWN: dict[str, tuple[str, tuple[str, ...], str]] = {
 }
 
 
+def run() -> int:
+    """Entry point of the installed command. Until a verb installs its own handlers, signals end it at once."""
+    exit_at_signals(0 if sys.argv[1:2] in (["serve"], ["worker"]) else INTERRUPTED)
+    return main()
+
+
 def main(words: Sequence[str] | None = None) -> int:
     """Run the verb that `words` (default: the command line) begins with. Returns the exit status, 2 for a bad verb."""
     verb, *rest = list(sys.argv[1:] if words is None else words) or ["--help"]
@@ -49,6 +56,8 @@ def main(words: Sequence[str] | None = None) -> int:
         sys.stdout.write(_help())
         return 0
     if verb == "--version":
+        from importlib.metadata import version  # noqa: PLC0415 - half of the start-up time of this module
+
         sys.stdout.write(f"torchloop {version('torchloop')}\n")
         return 0
     if not any(verb in verbs for verbs in VERBS.values()):
@@ -66,4 +75,4 @@ def _help() -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run())

@@ -4,6 +4,11 @@
 promotes nothing.
 """
 
+if __name__ == "__main__":  # the imports below take time
+    from models.signals import exit_at_signals
+
+    exit_at_signals()
+
 import argparse
 import os
 import sys
@@ -14,10 +19,13 @@ from models.catalog import specs
 from models.checkpoints import state_dict
 from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
+from models.signals import INTERRUPTED, Interruption
 from service.delivery.registry import Registry
 from service.errors import ServiceError
 from service.settings import SettingsError, from_environment, refuse
 from service.store.database import Store
+
+_LAST_RESORT_S = 10.0
 
 
 def register(store: Store, model: str, path: Path) -> int:
@@ -39,14 +47,17 @@ def main() -> int:
     parser.add_argument("file", type=Path, help="a .pt file, with its record beside it or a bare state_dict")
     options = parser.parse_args()
     try:
-        settings = from_environment(os.environ)
-        store = Store(settings.store, settings.database_url)
-        version = register(store, options.model, options.file)
-        store.close()
+        with Interruption(_LAST_RESORT_S):
+            settings = from_environment(os.environ)
+            store = Store(settings.store, settings.database_url)
+            version = register(store, options.model, options.file)
+            store.close()
     except SettingsError as err:
         return refuse(str(err), 2)
     except (CheckpointError, ServiceError) as err:
         return refuse(str(err), 1)
+    except KeyboardInterrupt:
+        return refuse("interrupted before the version was confirmed", INTERRUPTED)
     sys.stdout.write(f"registered version {version} of {options.model}: POST /models/{options.model}/promote it\n")
     return 0
 

@@ -1,5 +1,10 @@
 """Run one web process: uvicorn's server with the application."""
 
+if __name__ == "__main__":  # the imports below take time
+    from models.signals import exit_at_signals
+
+    exit_at_signals(0)
+
 import asyncio
 import ctypes
 import os
@@ -9,6 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
+from models.signals import ignore_signals
 from service.execution.stop import Stop
 from service.execution.supervisor import BROKEN, beat
 from service.logs import configure_logging
@@ -81,7 +87,9 @@ def main() -> int:
     stop.at_end_of_input()
     port, shared, heartbeat = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     os.set_inheritable(heartbeat, False)
-    return 0 if serve(settings, listen(settings.host, port, shared=True), stop, shared, heartbeat) else BROKEN
+    served = serve(settings, listen(settings.host, port, shared=True), stop, shared, heartbeat)
+    ignore_signals()
+    return 0 if served else BROKEN
 
 
 if __name__ == "__main__":

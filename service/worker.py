@@ -4,16 +4,22 @@ Any number may run, on any machine that sees the database and the store folder. 
 the child's, so that a crash or an out-of-memory kill of the fit never takes the worker along.
 """
 
+if __name__ == "__main__":  # the imports below take time
+    from models.signals import exit_at_signals
+
+    exit_at_signals(0)
+
 import argparse
 import os
 import platform
 import sys
 from collections.abc import Sequence
 
+from models.signals import ignore_signals
 from service.execution.stop import Stop
 from service.jobs.worker import LEASE_S, Worker
 from service.logs import configure_logging
-from service.settings import SettingsError, from_environment, refuse
+from service.settings import SettingsError, from_environment, log_service_variables, refuse
 from service.store.database import Store
 
 _LAST_RESORT_S = 20.0
@@ -38,16 +44,19 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.w
     stop.at_signals()
     try:
         settings = from_environment(os.environ)
+        store = Store(settings.store, settings.database_url)
     except SettingsError as err:
         return refuse(str(err), 2)
     configure_logging(settings.log_format)
     stop.exit_after(_LAST_RESORT_S)
     if options.embedded:
         stop.at_end_of_input()
+    else:
+        log_service_variables(os.environ)
     name = f"{platform.node()}-{os.getpid()}"
-    store = Store(settings.store, settings.database_url)
     Worker(store, settings.data, name, device=settings.device, lease_s=options.lease_s, stopping=stop).run()
     store.close()
+    ignore_signals()
     return 0
 
 

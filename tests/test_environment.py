@@ -1,7 +1,11 @@
 """environment.py and the Makefile set up .venv from the lock files. No package index is used."""
 
+import contextlib
 import os
+import random
+import re
 import shutil
+import signal
 import subprocess
 import sys
 import zipfile
@@ -170,3 +174,60 @@ def test_make_says_what_to_install_if_no_interpreter_will_do(tmp_path: Path) -> 
     done = _make(str(tmp_path))
     assert done.returncode == 2
     assert "Torchloop needs Python 3.11 or newer with its venv module, and finds none: install it" in done.stderr
+
+
+@pytest.mark.parametrize("older", [(3, 6, 9), (3, 9, 18), (3, 10, 13)])
+def test_an_older_python_is_refused_with_the_way_out(older: tuple[int, int, int]) -> None:
+    code = f"import runpy, sys; sys.version_info = {older}; runpy.run_path('environment.py', run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"Torchloop needs Python 3\.11 .* is 3\.{older[1]}: make PYTHON=.*\n", done.stderr)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_signals_during_the_set_up_end_it_and_pip(seed: int, root: Path) -> None:
+    slow = root / "slow"
+    slow.mkdir()
+    waits = "import sys, time; print('waits', flush=True); time.sleep(600)"
+    (slow / "setup.py").write_text(waits)
+    (root / "requirements.lock").write_text(f"{_LOCK}{slow}\n")
+    words: list[str | Path] = [sys.executable, root / "environment.py", "--no-command"]
+    own = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": f"{root}/wheels"}
+    environ = {**os.environ, **own, "PIP_NO_BUILD_ISOLATION": "0", "TORCHLOOP_TORCH": ""}
+    with subprocess.Popen(words, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("Installing requirements.lock")
+        generator = random.Random(seed)  # noqa: S311
+        for _ in range(generator.randint(1, 20)):
+            process.send_signal(generator.choice((signal.SIGINT, signal.SIGTERM)))
+        _, errors = process.communicate(timeout=60)  # returns when pip has ended, too
+    assert (process.returncode, errors) == (130, "interrupted: the next call goes on from here\n")
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_signals_to_make_serve_and_all_its_processes_end_them(seed: int, tmp_path: Path) -> None:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TORCHLOOP_", "MAKE"))}
+    words = ["make", "serve", "SET_UP=true", f"BIN={Path(sys.executable).parent}"]
+    settings = {"TORCHLOOP_STORE": str(tmp_path), "TORCHLOOP_PORT": "0", "TORCHLOOP_WEB_PROCESSES": str(1 + seed)}
+    with subprocess.Popen(
+        words, cwd=ROOT, env=inherited | settings, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        assert process.stderr is not None
+        assert any("running on" in line for line in process.stderr)
+        generator = random.Random(seed)  # noqa: S311
+        for _ in range(generator.randint(2, 20)):
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, generator.choice((signal.SIGINT, signal.SIGTERM)))
+        _, log = process.communicate(timeout=120)  # returns when all processes have ended; the bound is for a failure
+    assert "Traceback" not in log
+    assert "Shutting down" in log
+
+
+@pytest.mark.parametrize("target", ["serve", "train", "bench"])
+def test_make_imports_from_the_checkout_also_with_pythonsafepath(target: str, tmp_path: Path) -> None:
+    _python(tmp_path, "python", 'echo "$* safe=$PYTHONSAFEPATH"')
+    words = ["make", target, "SET_UP=true", f"BIN={tmp_path}"]
+    environ = {**os.environ, "PYTHONSAFEPATH": "1"}
+    done = subprocess.run(words, cwd=ROOT, env=environ, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("-m ")
+    assert done.stdout.endswith(" safe=\n")

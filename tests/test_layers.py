@@ -73,6 +73,11 @@ def test_there_are_no_circles() -> None:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
+        ("service.settings", {"sqlalchemy", "service.logs", "models", "numpy"}),
+        ("service.logs", {"pydantic", "sqlalchemy", "service.settings"}),
+        ("service.store.database", {"fastapi", "service.logs", "service.web"}),
+        ("service.client.command", {"httpx", "rich"}),
+        ("service.command", {"pydantic", "importlib.metadata", "httpx"}),
         ("models.catalog", {"torch", "training", "service", "fastapi", "matplotlib", "sklearn", "scipy"}),
         ("service.app", {"torch", "onnx", "training", "matplotlib", "sklearn", "scipy"}),
         ("service.__main__", {"torch", "fastapi", "onnxruntime"}),

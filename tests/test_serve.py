@@ -49,3 +49,49 @@ def test_a_port_that_is_taken_stops_the_start_before_the_worker(tmp_path: Path) 
     assert process.returncode == 1
     [line] = said.splitlines()
     assert f"cannot listen on 127.0.0.1, port {port}" in line
+    assert line.endswith("set TORCHLOOP_PORT")
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("nosuchhost.invalid", "cannot listen on nosuchhost.invalid, port 0 "),
+        ("-", "cannot listen on -, port 0 "),
+        ("192.0.2.1", "cannot listen on 192.0.2.1, port 0 "),  # an address for documentation, of no machine
+        ("2001:db8::1", "cannot listen on 2001:db8::1, port 0 "),
+        ("fe80::1%nosuchlink", "cannot listen on fe80::1%nosuchlink, port 0 "),
+        ("x..y", "TORCHLOOP_HOST=x..y cannot be a host name"),
+        ("x" * 64, f"TORCHLOOP_HOST={'x' * 64} cannot be a host name"),
+    ],
+)
+@pytest.mark.parametrize("processes", ["1", "2"])
+def test_a_host_that_cannot_be_listened_on_is_named_by_its_setting(
+    host: str, words: str, processes: str, tmp_path: Path
+) -> None:
+    settings = {"TORCHLOOP_HOST": host, "TORCHLOOP_API_KEYS": "admin:x", "TORCHLOOP_WEB_PROCESSES": processes}
+    with _started(tmp_path, **settings) as process:
+        assert process.stderr is not None
+        said = process.stderr.read()
+    assert process.returncode == 1
+    [line] = said.splitlines()
+    assert line.startswith(f"torchloop: {words}")
+    assert "TORCHLOOP_HOST" in line
+    assert "TORCHLOOP_PORT" not in line
+
+
+def test_it_listens_on_an_address_in_brackets_among_the_variables_of_a_kubernetes_service(tmp_path: Path) -> None:
+    variables = {"TORCHLOOP_SERVICE_HOST": "10.0.0.7", "TORCHLOOP_PORT_8000_TCP": "tcp://10.0.0.7:8000"}
+    settings = {"TORCHLOOP_WORKER": "external", "TORCHLOOP_DATABASE_URL": "", "TORCHLOOP_LOG_FORMAT": "", **variables}
+    with _started(tmp_path, TORCHLOOP_HOST="[::1]", **settings) as process:
+        assert process.stderr is not None
+        seen = ""
+        for line in process.stderr:
+            seen += line
+            if "running on" in seen:
+                break
+        process.terminate()
+        seen += process.stderr.read()
+    if "Cannot assign" in seen or "not supported" in seen:
+        pytest.skip("this machine has no IPv6")
+    assert "running on http://[::1]:" in seen
+    assert seen.count("variables=TORCHLOOP_PORT_8000_TCP, TORCHLOOP_SERVICE_HOST") == 1

@@ -3,10 +3,8 @@
 import contextlib
 import json
 import os
-import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,7 @@ from training import __main__ as command
 from training.flags import command_line, read_config
 from training.recipe import Progress, recipes
 from training.report import plots
-from training.report.console import heeding_ctrl_c, lines, shown_progress
+from training.report.console import lines, shown_progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 NAMES = list(recipes())
@@ -226,27 +224,6 @@ def test_asking_for_the_schemas_loads_nothing_heavy(package: str) -> None:
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.DEVNULL, check=True)
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
-def test_ctrl_c_ends_with_130_and_leaves_no_file(tmp_path: Path) -> None:
-    words = ["mnist", "--dataset", "digits", "--epochs", "10000", "--store", str(tmp_path)]
-    environ = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "training", *words],
-        cwd=ROOT,
-        env=environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("epoch ")
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert errors == "python -m training: interrupted: nothing more is saved\n"
-    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
 def test_lines_come_for_each_tenth_and_every_five_seconds_of_a_slow_run() -> None:
     clock = [0.0]
     written: list[str] = []
@@ -259,40 +236,6 @@ def test_lines_come_for_each_tenth_and_every_five_seconds_of_a_slow_run() -> Non
     clock[0] = 5.0
     report(Progress(epoch=1, epochs=1, step=1_001, steps=10_000, loss=0.5))
     assert len(written) == 11
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGINT to send")
-def test_ctrl_c_ends_the_run_even_where_a_destructor_swallows_it() -> None:
-    class Swallowing:
-        def __del__(self) -> None:
-            os.kill(os.getpid(), signal.SIGINT)
-            for _ in range(1000):  # the handler runs in here
-                pass
-
-    reported: list[Progress] = []
-    before = signal.getsignal(signal.SIGINT)
-    step = Progress(epoch=1, epochs=1, step=1, steps=2, loss=0.5)
-    with heeding_ctrl_c(reported.append) as report:
-        report(step)
-        with catch_unraisable() as dropped:
-            Swallowing()
-        with pytest.raises(KeyboardInterrupt):
-            report(step)
-    assert dropped == [KeyboardInterrupt]
-    assert len(reported) == 2
-    assert signal.getsignal(signal.SIGINT) is before
-
-
-@contextlib.contextmanager
-def catch_unraisable() -> Iterator[list[type[BaseException]]]:
-    """What Python only prints, since nobody can catch it."""
-    caught: list[type[BaseException]] = []
-    before = sys.unraisablehook
-    sys.unraisablehook = lambda dropped: caught.append(dropped.exc_type)
-    try:
-        yield caught
-    finally:
-        sys.unraisablehook = before
 
 
 def all_of(terminal: int) -> str:

@@ -5,6 +5,11 @@ python -m training evaluate mnist models/pretrained/mnist.pt
 Train a model, write its checkpoint, and print its path and metrics. `--help` lists all options.
 """
 
+if __name__ == "__main__":  # the imports below take time
+    from models.signals import exit_at_signals
+
+    exit_at_signals()
+
 import json
 import os
 import subprocess
@@ -15,23 +20,25 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from models.catalog import specs
+from models.catalog import NAME, specs
 from models.checkpoints.storage import Storage
 from models.device import resolve
+from models.signals import INTERRUPTED, Interruption
 from training.compare import Trial, compare, table, variants
 from training.flags import Parser, add_flags, add_presets, command_line, read_config
-from training.recipe import Progress, TrainingError, recipes
+from training.recipe import Progress, TrainingError, discovered, recipes
 from training.report import plots
-from training.report.console import confusions, figures, heeding_ctrl_c, say, shown_progress
+from training.report.console import checked, confusions, figures, say, shown_progress
 from training.report.tensorboard import EventFile
 from training.run import held_out_figures, reopened, run
 
 _PROG = "python -m training"
+_LAST_RESORT_S = 10.0  # from the first signal
 _DATA_HELP = "folder of datasets (TORCHLOOP_DATA, else data)"
 
 
 def main(words: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
-    """Run the command. Exit status: 0 for success, 1 if the run failed, 2 for wrong arguments, 130 after Ctrl-C."""
+    """Run the command. Exit status: 0, 1 if the run failed, 2 for wrong arguments, 130 after SIGINT or SIGTERM."""
     parser = _parser(prog)
     options = parser.parse_args(words)
     if options.schemas:
@@ -40,11 +47,12 @@ def main(words: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
     if options.model is None:
         parser.error(f"name a model: {', '.join(recipes())}")
     try:
-        options.act(options)
+        with Interruption(_LAST_RESORT_S) as interruption:
+            options.act(options, interruption.check)
     except TrainingError as err:
         return _stopped(str(err), status=1)
     except KeyboardInterrupt:
-        return _stopped("interrupted: nothing more is saved", status=130)
+        return _stopped("interrupted: nothing more is saved", status=INTERRUPTED)
     return 0
 
 
@@ -96,35 +104,43 @@ def _add_evaluation(parser: Parser) -> None:
         metavar="FILE",
         help="a state_dict, e.g. one in the store",
     )
-    parser.add_argument("--data", type=Path, default=_data_folder(), help=_DATA_HELP)
+    parser.add_argument("--data", type=_path, default=_setting("DATA", "data"), help=_DATA_HELP)
     parser.set_defaults(act=_evaluate)
 
 
 def _add_paths(group: _ArgumentGroup) -> None:
-    store = os.environ.get("TORCHLOOP_STORE") or "store"
     _add_data(group)
     group.add_argument(
         "--store",
-        type=Path,
-        default=Path(store),
+        type=_path,
+        default=_setting("STORE", "store"),
         help="folder in which checkpoints/MODEL/DIGEST.pt is written (TORCHLOOP_STORE, else store)",
     )
     group.add_argument("--output", type=_path_with(".pt"), help="write the checkpoint to this .pt file instead")
     group.add_argument(
         "--register", action="store_true", help="register the checkpoint as a version that can be promoted"
     )
-    group.add_argument("--tensorboard", type=Path, metavar="DIR", help="write TensorBoard event files to this folder")
+    group.add_argument("--tensorboard", type=_path, metavar="DIR", help="write TensorBoard event files to this folder")
     group.add_argument("--plot", type=_path_with(".png"), help="plot the run and its fit into this .png file")
 
 
 def _add_data(group: _ArgumentGroup) -> None:
-    device = os.environ.get("TORCHLOOP_DEVICE") or "auto"
+    device = _setting("DEVICE", "auto")
     group.add_argument("--device", type=_device, default=device, help="auto, cpu, cuda, cuda:N, mps (TORCHLOOP_DEVICE)")
-    group.add_argument("--data", type=Path, default=_data_folder(), help=_DATA_HELP)
+    group.add_argument("--data", type=_path, default=_setting("DATA", "data"), help=_DATA_HELP)
 
 
-def _data_folder() -> Path:
-    return Path(os.environ.get("TORCHLOOP_DATA") or "data")
+def _setting(name: str, default: str) -> str:
+    """Return a setting of the service. An empty one counts as unset."""
+    value = os.environ.get(f"TORCHLOOP_{name}", "")
+    return value if value.strip() else default
+
+
+def _path(word: str) -> Path:
+    try:
+        return Path(word).expanduser()
+    except RuntimeError as err:
+        raise ArgumentTypeError(f"{word}: the home folder is unknown: write the path without ~") from err
 
 
 def _device(word: str) -> str:
@@ -138,7 +154,7 @@ def _path_with(suffix: str) -> Callable[[str], Path]:
     def path(word: str) -> Path:
         if Path(word).suffix != suffix:
             raise ArgumentTypeError(f"{word} must end in {suffix}")
-        return Path(word)
+        return _path(word)
 
     return path
 
@@ -149,7 +165,7 @@ def _preset(options: Namespace) -> tuple[str | None, Mapping[str, Any]]:
     return chosen, recipes()[options.name].presets[chosen] if chosen else {}
 
 
-def _train(options: Namespace) -> None:
+def _train(options: Namespace, check: Callable[[], None]) -> None:
     name, recipe = options.name, recipes()[options.name]
     chosen, preset = _preset(options)
     try:
@@ -170,7 +186,7 @@ def _train(options: Namespace) -> None:
                 event_file.add(progress)
             show(progress)
 
-        with heeding_ctrl_c(report) as stoppable, closing(event_file) if event_file else nullcontext():
+        with closing(event_file) if event_file else nullcontext():
             outcome = run(
                 name,
                 recipe,
@@ -178,7 +194,7 @@ def _train(options: Namespace) -> None:
                 data=options.data,
                 folder=folder,
                 file=file,
-                report=stoppable,
+                report=checked(report, check),
                 command=command,
                 device=options.device,
             )
@@ -193,7 +209,7 @@ def _train(options: Namespace) -> None:
         say(f"plot {options.plot}")
 
 
-def _compare(options: Namespace) -> None:
+def _compare(options: Namespace, check: Callable[[], None]) -> None:
     name, recipe = options.name, recipes()[options.name]
     values = {key: value for key, value in vars(options).items() if key in recipe.config.model_fields}
     try:
@@ -204,14 +220,14 @@ def _compare(options: Namespace) -> None:
     def tell(trial: Trial) -> None:
         sys.stderr.write(f"{varied} {trial.label}: {trial.seconds:.1f} s\n")
 
-    trials = compare(name, recipe, configs, options.data, tell, device=options.device)
+    trials = compare(name, recipe, configs, options.data, tell, device=options.device, check=check)
     say(table(varied, trials))
     if options.plot:
         plots.save(plots.draw_comparison(f"{name}: {varied} compared", trials, recipe), options.plot)
         say(f"plot {options.plot}")
 
 
-def _evaluate(options: Namespace) -> None:
+def _evaluate(options: Namespace, _check: Callable[[], None]) -> None:
     recipe = recipes()[options.name]
     network, _, dataset = reopened(options.name, recipe, options.checkpoint, options.data)
     weights = sum(parameters.numel() for parameters in network.parameters())
@@ -234,17 +250,21 @@ def _register(name: str, path: Path, store: Path) -> None:
 
 
 def _schemas() -> str:
-    """Describe all recipes as JSON. The web process, which must not import training, runs this in a subprocess."""
-    return json.dumps(
-        {
-            name: {
-                "hyperparameters": recipe.config.model_json_schema(),
-                "metric": recipe.metric,
-                "higher_is_better": recipe.higher_is_better,
-            }
-            for name, recipe in recipes().items()
-        },
-    )
+    """Describe all recipes as JSON, null for a file that was left aside.
+
+    The web process, which must not import training, runs this in a subprocess.
+    """
+    found = discovered()
+    described = {
+        name: {
+            "hyperparameters": recipe.config.model_json_schema(),
+            "metric": recipe.metric,
+            "higher_is_better": recipe.higher_is_better,
+        }
+        for name, recipe in found.usable.items()
+    }
+    left_aside = {stem for stem in (Path(name).stem for name in found.left_aside) if NAME.fullmatch(stem)}
+    return json.dumps(dict.fromkeys(sorted(left_aside)) | described)
 
 
 def _stopped(reason: str, *, status: int) -> int:

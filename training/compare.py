@@ -17,6 +17,7 @@ from training.fitting.optimizers import make_optimizer
 from training.fitting.randomness import own_random_numbers
 from training.flags import properties, read_config, shown
 from training.recipe import Hyperparameters, Progress, Recipe, TrainingError
+from training.report.console import checked
 
 C = TypeVar("C", bound=Hyperparameters)
 
@@ -83,15 +84,16 @@ def compare(
     tell: Callable[[Trial], None],
     *,
     device: str,
+    check: Callable[[], None] = lambda: None,
 ) -> list[Trial]:
-    """Run all configs in turn; call `tell` after each run.
+    """Run all configs in turn; call `check` after each report and `tell` after each run.
 
     Raises TrainingError if the dataset is missing or every run fails.
     """
     make_optimizer(nn.Linear(1, 1), Hyperparameters())  # the first optimizer of a process takes seconds to import
     trials = []
     for label, config in configs.items():
-        trial = _tried(name, recipe, config, data, label, device)
+        trial = _tried(name, recipe, config, data, label, device, check)
         trials.append(trial)
         tell(trial)
     if all(trial.failure for trial in trials):
@@ -99,14 +101,16 @@ def compare(
     return trials
 
 
-def _tried(name: str, recipe: Recipe[C], config: C, data: Path, label: str, device: str) -> Trial:
+def _tried(
+    name: str, recipe: Recipe[C], config: C, data: Path, label: str, device: str, check: Callable[[], None]
+) -> Trial:
     dataset = recipe.load(config, data).to(device)
     trial = Trial(label=label)
     with own_random_numbers(config.seed):
         network = specs()[name].network(**recipe.arguments(config)).to(device)
         began = time.perf_counter()
         try:
-            recipe.fit(network, dataset, config, trial.history.append)
+            recipe.fit(network, dataset, config, checked(trial.history.append, check))
         except TrainingError as err:
             trial.failure = str(err)
         trial.seconds = time.perf_counter() - began

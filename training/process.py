@@ -5,6 +5,13 @@ standard output. It ends when its input does, because its parent has ended. SIGT
 half-written files.
 """
 
+_TERMINATED = 143  # exit status after SIGINT or SIGTERM
+
+if __name__ == "__main__":  # the imports below take seconds
+    from models.signals import exit_at_signals
+
+    exit_at_signals(_TERMINATED)
+
 import contextlib
 import os
 import queue
@@ -18,19 +25,22 @@ import torch
 
 from models.catalog import specs
 from models.messages import AnyOrder, Message, decode_order, encode_message
+from models.signals import Interruption
 from training.executor import Executor
 
-_TERMINATED = 128 + signal.SIGTERM
 _NICENESS = 10  # serving goes first
 _WAKE_S = 0.2  # a signal just before a blocking call is handled only after that call
+_LAST_RESORT_S = 5.0  # from the first signal; the parent sends SIGKILL before that
 _LAST_BREATH_S = 2.0  # from the end of the input to the forced end of this process
 
 
 def main() -> int:
     """Execute orders until the input ends. Output of a recipe goes to standard error."""
+    interruption = Interruption(_LAST_RESORT_S)
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as out:
 
         def tell(message: Message) -> None:
+            interruption.check()
             # A line of its own, even after output of user code that has no line end.
             out.write(b"\n" + encode_message(message) + b"\n")
             out.flush()
@@ -38,28 +48,14 @@ def main() -> int:
         os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
         os.nice(_NICENESS)
         torch.set_num_threads(max(1, (os.cpu_count() or 2) // 2))
-        _end_at_first_signal()
-        executor = Executor(tell, specs())
         try:
-            for order in _orders():
-                executor.do(order)
-        except SystemExit:  # all is cleaned up by now; the interpreter's own shutdown would take a second
+            with interruption:
+                executor = Executor(tell, specs())
+                for order in _orders():
+                    executor.do(order)
+        except KeyboardInterrupt:  # all is cleaned up by now; the interpreter's own shutdown would take a second
             os._exit(_TERMINATED)
     return 0
-
-
-def _end_at_first_signal() -> None:
-    """Raise SystemExit at the first SIGINT or SIGTERM only: later ones would interrupt the cleaning up."""
-    ending = False
-
-    def end(*_: object) -> None:
-        nonlocal ending
-        if not ending:
-            ending = True
-            sys.exit(_TERMINATED)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
 
 
 def _orders() -> Iterator[AnyOrder]:

@@ -7,26 +7,30 @@
 It needs neither torch nor FastAPI, and Pillow and NumPy only for pictures and arrays of these libraries.
 """
 
-from service.client.calls import Call
-from service.client.clients import AsyncClient, Client
-from service.client.errors import (
-    Conflict,
-    Forbidden,
-    Invalid,
-    Late,
-    Malformed,
-    NotFound,
-    Overloaded,
-    Refused,
-    ServiceFailed,
-    TooLarge,
-    TorchloopError,
-    Unauthorized,
-    Unavailable,
-    Unreachable,
-    UnsupportedMediaType,
-)
-from service.client.events import Event
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from service.client.calls import Call
+    from service.client.clients import AsyncClient, Client
+    from service.client.errors import (
+        Conflict,
+        Forbidden,
+        Invalid,
+        Late,
+        Malformed,
+        NotFound,
+        Overloaded,
+        Refused,
+        ServiceFailed,
+        TooLarge,
+        TorchloopError,
+        Unauthorized,
+        Unavailable,
+        Unreachable,
+        UnsupportedMediaType,
+    )
+    from service.client.events import Event
 
 __all__ = [
     "AsyncClient",
@@ -49,3 +53,14 @@ __all__ = [
     "Unreachable",
     "UnsupportedMediaType",
 ]
+
+if not TYPE_CHECKING:
+    # Imported when first used, as httpx takes time: the command line first prepares for signals.
+
+    def __getattr__(name):
+        if name in __all__:
+            for module in ("clients", "calls", "errors", "events"):
+                found = vars(import_module(f"service.client.{module}"))
+                if name in found:
+                    return found[name]
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

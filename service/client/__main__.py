@@ -7,10 +7,14 @@
 The exit status is 0; 1 if the service refused, a job failed or no answer came; 2 for wrong arguments.
 """
 
+if __name__ == "__main__":  # the imports below take time
+    from service.client.interruption import exit_at_signals
+
+    exit_at_signals()
+
 import argparse
 import json
 import os
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +25,7 @@ import httpx
 from service.client import answers, hyperparameters, tables
 from service.client.clients import URL, Client
 from service.client.errors import Forbidden, TorchloopError, Unauthorized
+from service.client.interruption import INTERRUPTED, interrupted_once
 from service.client.show import bar
 
 T = TypeVar("T")
@@ -47,7 +52,7 @@ def main(
     if rest and options.run is not _train:
         options.fail(f"unknown option {rest[0]}")
     try:
-        with Client(url, key=key) as client:
+        with interrupted_once(), Client(url, key=key) as client:
             return int(options.run(client, options, rest))
     except BrokenPipeError:  # the reader closed the pipe, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python reports it at exit
@@ -55,7 +60,7 @@ def main(
     except (TorchloopError, OSError, httpx.InvalidURL) as err:
         return _failed(_in_words(err, url), 2 if isinstance(err, hyperparameters.BadOption | httpx.InvalidURL) else 1)
     except KeyboardInterrupt:
-        return _failed("interrupted: a job that was queued goes on", 130)
+        return _failed("interrupted: a job that was queued goes on", INTERRUPTED)
 
 
 def _in_words(err: Exception, url: str) -> str:
@@ -216,20 +221,5 @@ def _failed(reason: str, status: int) -> int:
     return status
 
 
-def _interrupt_once() -> None:
-    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM only: later ones would interrupt the tidying up."""
-    interrupted = False
-
-    def interrupt(*_: object) -> None:
-        nonlocal interrupted
-        if not interrupted:
-            interrupted = True
-            raise KeyboardInterrupt
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, interrupt)
-
-
 if __name__ == "__main__":
-    _interrupt_once()
     sys.exit(main())

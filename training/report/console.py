@@ -1,6 +1,5 @@
 """Progress output: a progress bar on a terminal, plain lines otherwise."""
 
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -43,26 +42,14 @@ def shown_progress() -> Iterator[Report]:
         yield lines(say)
 
 
-@contextmanager
-def heeding_ctrl_c(report: Report) -> Iterator[Report]:
-    """Make `report` end the run after Ctrl-C: a KeyboardInterrupt raised during a destructor would be lost."""
-    pressed = False
+def checked(report: Report, check: Callable[[], None]) -> Report:
+    """Call `check` after each report (see Interruption.check)."""
 
-    def press(*_: object) -> None:
-        nonlocal pressed
-        pressed = True
-        raise KeyboardInterrupt
-
-    def heeding(progress: Progress) -> None:
+    def report_and_check(progress: Progress) -> None:
         report(progress)
-        if pressed:
-            raise KeyboardInterrupt
+        check()
 
-    before = signal.signal(signal.SIGINT, press)
-    try:
-        yield heeding
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return report_and_check
 
 
 def lines(write: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> Report:

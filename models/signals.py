@@ -1,0 +1,65 @@
+"""SIGINT and SIGTERM for the commands of training, and of all commands while they import their modules."""
+
+import faulthandler
+import os
+import signal
+import threading
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = 130  # exit status after SIGINT or SIGTERM, as shells use it for SIGINT
+_STDERR = 2
+
+
+def exit_at_signals(status: int = INTERRUPTED) -> None:
+    """Have SIGINT and SIGTERM end the process at once, without a traceback.
+
+    For the first lines of a command: until its own handlers are installed there is nothing to clean up.
+    """
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: os._exit(status))
+
+
+def ignore_signals() -> None:
+    """Ignore SIGINT and SIGTERM, for a command that is about to end: Python resets other handlers before it exits."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+class Interruption:
+    """Context in which the first SIGINT or SIGTERM raises KeyboardInterrupt. Later ones are ignored, also afterwards.
+
+    So nothing interrupts the cleanup. Last resort: if the process still runs `limit_s` after the first signal, it ends
+    with status 1 and the tracebacks of its threads. Does nothing outside the main thread.
+    """
+
+    def __init__(self, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._interrupted = False
+        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def __enter__(self) -> "Interruption":
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                signal.signal(number, self._interrupt)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if self._interrupted:
+            ignore_signals()
+        else:
+            for number, handler in self._before.items():
+                signal.signal(number, handler or signal.SIG_DFL)  # None: not set by Python
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if there was a signal: one that is raised in a destructor is lost."""
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        if not self._interrupted:
+            self._interrupted = True
+            faulthandler.dump_traceback_later(self._limit_s, exit=True, file=_STDERR)
+            raise KeyboardInterrupt

@@ -1,0 +1,45 @@
+"""SIGINT and SIGTERM in the command-line client. It imports nothing of models/, so not models/signals.py either."""
+
+import faulthandler
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+INTERRUPTED = 130  # exit status
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_LAST_RESORT_S = 5.0  # from the first signal
+_STDERR = 2
+
+
+def exit_at_signals() -> None:
+    """Have SIGINT and SIGTERM end the process at once, without a traceback: while modules are imported."""
+    for number in _SIGNALS:
+        signal.signal(number, lambda *_: os._exit(INTERRUPTED))
+
+
+@contextmanager
+def interrupted_once(limit_s: float = _LAST_RESORT_S) -> Iterator[None]:
+    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM; later ones are ignored, also after the context.
+
+    Last resort: a process that still runs `limit_s` later ends with status 1. Does nothing outside the main thread.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupted = False
+
+    def interrupt(*_: object) -> None:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            faulthandler.dump_traceback_later(limit_s, exit=True, file=_STDERR)
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, signal.SIG_IGN if interrupted else handler or signal.SIG_DFL)
