@@ -1,5 +1,6 @@
 """ModelSpec: the interface between a model and the service."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -9,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from models.errors import InvalidInput
+from models.errors import CheckpointError, InvalidInput
 
 if TYPE_CHECKING:  # importing torch takes two seconds and 200 MB: only code that builds a network does
     from torch import nn
@@ -34,14 +35,36 @@ PictureReader = Callable[[Image], Array]
 
 
 def by_name(network: str) -> Callable[..., "nn.Module"]:
-    """Lazily import the class `module:Class`, when the first network is built: the spec itself needs no torch."""
-    module, _, name = network.partition(":")
+    """Lazily import the class `module:Class`, when the first network is built: the spec itself needs no torch.
 
-    def build(**arguments: Any) -> "nn.Module":
-        built: nn.Module = getattr(import_module(module), name)(**arguments)
+    The function that is returned has the signature of the class. It raises CheckpointError if there is no such class.
+    """
+    module, _, name = network.partition(":")
+    return _ByName(module, name)
+
+
+@dataclass(frozen=True, slots=True)
+class _ByName:
+    module: str
+    name: str
+
+    def __call__(self, **arguments: Any) -> "nn.Module":
+        built: nn.Module = self._imported()(**arguments)
         return built
 
-    return build
+    @property
+    def __signature__(self) -> inspect.Signature:  # read by inspect.signature
+        return inspect.signature(self._imported())
+
+    def _imported(self) -> Callable[..., "nn.Module"]:
+        try:
+            found: Callable[..., nn.Module] = getattr(import_module(self.module), self.name)
+        except (ImportError, AttributeError, SyntaxError, NameError, TypeError, ValueError, RuntimeError) as err:
+            raise CheckpointError(
+                f"the network of this model cannot be imported ({type(err).__name__}): "
+                f'correct by_name("{self.module}:{self.name}"), or the module that it names',
+            ) from err
+        return found
 
 
 def same(entries: Array) -> Array:

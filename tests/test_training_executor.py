@@ -1,5 +1,6 @@
 """Failures of orders: each names its kind and the action that failed."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 
 from models.checkpoints.record import Record
 from models.messages import Adopt, AnyOrder, Evaluate, Explain, Export, Failed, FailureKind, Fit, Message
+from models.spec import by_name
 from tests.fakes import LINE, save_line
 from training.executor import Executor
 from training.recipe import Recipe, recipes
@@ -67,3 +69,25 @@ def test_a_failure_has_a_kind_that_tells_its_cause(tmp_path: Path) -> None:
     assert failure(replace(FIT, config={"epochs": 0})).kind is FailureKind.HYPERPARAMETERS
     (tmp_path / "checkpoints").write_text("in the way")
     assert failure(Adopt(model="line", path=path, arguments={}, store=tmp_path)).kind is FailureKind.STORE
+
+
+@pytest.mark.parametrize(
+    "name", ["models.networks:Perceptorn", "models.netwroks:Perceptron", "models.networks", ":", "models.networks:"]
+)
+def test_a_network_that_the_spec_names_wrongly_is_named_and_no_recipe(name: str, tmp_path: Path) -> None:
+    path = save_line(tmp_path, "regressor")
+    specs = {"regressor": replace(LINE, network=by_name(name))}
+    told: list[Message] = []
+    executor = Executor(told.append, specs, recipes)
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    record = Record(model="regressor", sha256=sha256)
+    executor.do(Adopt(model="regressor", path=path, arguments={}, store=tmp_path))
+    executor.do(Evaluate(model="regressor", config={}, data=tmp_path, path=path, record=record))
+    executor.do(Export(model="regressor", path=path, record=record, to=tmp_path / "x"))
+    executor.do(Explain(model="regressor", path=path, record=record, samples=np.ones((1, 1)), method="gradient"))
+    assert len(told) == 4
+    for failed in told:
+        assert isinstance(failed, Failed)
+        assert failed.kind is FailureKind.CHECKPOINT
+        assert f'correct by_name("{name if ":" in name else name + ":"}")' in failed.detail
+        assert "recipe" not in failed.title + failed.detail

@@ -4,12 +4,12 @@ The command line and the training worker both call `run`.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import torch
@@ -19,7 +19,7 @@ from torch import nn
 from models.catalog import specs
 from models.checkpoints.files import sync_folder
 from models.checkpoints.record import Record, record_path
-from models.checkpoints.state_dict import load, save_record, save_weights
+from models.checkpoints.state_dict import build, load, save_record, save_weights
 from models.checkpoints.storage import content_name
 from models.errors import CheckpointError
 from training.fitting.randomness import own_random_numbers
@@ -62,7 +62,7 @@ def run(
     dataset = recipe.load(config, data)
     arguments = recipe.arguments(config)
     with own_random_numbers(config.seed):
-        network = specs()[name].network(**arguments).to(device)
+        network = _new(name, arguments).to(device)
         recipe.fit(network, dataset.to(device), config, report)
     with _draft(folder) as draft:
         bare = Record(model=name, sha256=save_weights(network.state_dict(), draft), arguments=arguments)
@@ -79,6 +79,13 @@ def run(
         save_record(record, draft)
         _rename(draft, path)
     return Outcome(path=path, record=record, network=saved, dataset=dataset)
+
+
+def _new(name: str, arguments: Mapping[str, Any]) -> nn.Module:
+    try:
+        return build(specs()[name], arguments)
+    except CheckpointError as err:
+        raise TrainingError(str(err)) from err
 
 
 def _reloaded(record: Record, path: Path) -> nn.Module:
