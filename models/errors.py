@@ -2,6 +2,8 @@
 
 from typing import Self
 
+_SHOWN = 120  # characters of a text from outside in an error message
+
 
 class InvalidInput(ValueError):
     """Error: the model does not accept this body, or one sample of it.
@@ -36,3 +38,9 @@ class TooManySamples(InvalidInput):
 
 class CheckpointError(Exception):
     """Error: a checkpoint is missing, damaged, or does not fit the network. The message names no folder."""
+
+
+def shown(text: str) -> str:
+    """Prepare a text from outside for an error message: escape lone surrogates and control characters, and cut it."""
+    start = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:_SHOWN])
+    return start if len(text) <= _SHOWN else f"{start}..."

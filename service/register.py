@@ -17,6 +17,8 @@ from pathlib import Path
 
 from models.catalog import specs
 from models.checkpoints import state_dict
+from models.checkpoints.files import unwritable
+from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from models.signals import INTERRUPTED, Interruption
@@ -28,8 +30,8 @@ from service.store.database import Store
 _LAST_RESORT_S = 10.0
 
 
-def register(store: Store, model: str, path: Path) -> int:
-    """Register the file at `path`, whose bytes are copied to the store. Returns the number of the new version.
+def register(store: Store, model: str, path: Path) -> tuple[int, Record]:
+    """Register the file at `path`, whose bytes are copied to the store. Returns the new version's number and record.
 
     Raises CheckpointError if the file cannot be served, StoreUnavailable.
     """
@@ -37,7 +39,7 @@ def register(store: Store, model: str, path: Path) -> int:
     kept = Storage(store.folder).keep(model, path.read_bytes())
     store.migrate()
     with store.write() as connection:
-        return Registry(store).add(connection, model, kept, record, job=None, now=time.time())
+        return Registry(store).add(connection, model, kept, record, job=None, now=time.time()), record
 
 
 def main() -> int:
@@ -50,14 +52,18 @@ def main() -> int:
         with Interruption(_LAST_RESORT_S):
             settings = from_environment(os.environ)
             store = Store(settings.store, settings.database_url)
-            version = register(store, options.model, options.file)
+            version, record = register(store, options.model, options.file)
             store.close()
     except SettingsError as err:
         return refuse(str(err), 2)
     except (CheckpointError, ServiceError) as err:
         return refuse(str(err), 1)
+    except OSError as err:
+        return refuse(unwritable(err), 1)
     except KeyboardInterrupt:
         return refuse("interrupted before the version was confirmed", INTERRUPTED)
+    for note in record.notes:
+        sys.stdout.write(f"{note}\n")
     sys.stdout.write(f"registered version {version} of {options.model}: POST /models/{options.model}/promote it\n")
     return 0
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from service.delivery.registry import Registry
 from service.store.database import Store
@@ -59,6 +60,24 @@ def test_a_checkpoint_of_another_model_is_refused(tmp_path: Path, model: str, wo
     assert done.returncode == 1
     assert words in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_conversions_are_said_and_kept_in_the_record(tmp_path: Path) -> None:
+    state = torch.load(ROOT / "models" / "pretrained" / "regressor.pt", weights_only=True)
+    torch.save({f"module.{key}": tensor.half() for key, tensor in state.items()}, tmp_path / "half.pt")
+    done = run(tmp_path / "store", "service.register", "regressor", str(tmp_path / "half.pt"))
+    assert done.returncode == 0, done.stderr
+    notes = ["prefix module. removed from the keys", "float16 cast to float32: 4 tensors"]
+    assert done.stdout.splitlines()[:2] == notes
+    (record,) = versions(tmp_path / "store", "regressor")
+    assert record["notes"] == notes
+
+
+def test_a_store_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a file where a folder should be")
+    done = run(tmp_path / "store", "service.register", "mnist", str(ROOT / "models" / "pretrained" / "mnist.pt"))
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "the store folder cannot be written" in done.stderr
 
 
 def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:

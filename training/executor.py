@@ -92,6 +92,8 @@ class Executor:
                 return self._explain(order)
 
     def _fail(self, kind: FailureKind, title: str, detail: str) -> None:
+        # detail may have text from a file; lone surrogates are no valid JSON for the reader
+        detail = detail.encode("utf-8", "backslashreplace").decode()
         self._tell(messages.Failed(kind=kind, title=title, detail=detail))
 
     def _recipe(self, order: messages.Fit | messages.Evaluate) -> tuple[Recipe[Any], Hyperparameters]:
@@ -153,8 +155,8 @@ class Executor:
         return messages.Evaluated(metrics=held_out_figures(recipe, network, dataset), dataset=dataset.name)
 
     def _adopt(self, order: messages.Adopt) -> messages.Adopted:
-        network = state_dict.build(self._specs[order.model], order.arguments)
-        state_dict.adopt(network, state_dict.read_state(order.path.read_bytes(), "the upload"))
+        spec, content = self._specs[order.model], order.path.read_bytes()
+        network, notes = state_dict.restore(spec, order.arguments, content, "the upload")
         content = state_dict.to_bytes(network.state_dict())
         try:
             Storage(order.store).keep(order.model, content)
@@ -166,6 +168,7 @@ class Executor:
             arguments=order.arguments,
             torch=torch.__version__,
             command="uploaded",
+            notes=notes,
         )
         return messages.Adopted(record=record)
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ class Record:
     config     every hyperparameter of the run
     metrics    metrics on the held-out splits, measured on the reloaded file
     command    the command line that reproduces the file
+    notes      what was converted when the weights were read: dtypes, names of tensors
     """
 
     model: str
@@ -28,6 +29,7 @@ class Record:
     dataset: str = ""
     torch: str = ""
     command: str = ""
+    notes: Sequence[str] = field(default_factory=list)
 
 
 def record_path(path: Path) -> Path:

@@ -8,10 +8,11 @@ import hashlib
 import io
 import json
 import pickle
-import re
 import struct
-from collections.abc import Mapping
-from dataclasses import asdict
+import warnings
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,18 +20,32 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.modules.module import (
+    register_module_buffer_registration_hook,
+    register_module_parameter_registration_hook,
+)
 
+from models.checkpoints import archive, forms
+from models.checkpoints.arguments import hint
 from models.checkpoints.files import write_whole
+from models.checkpoints.matching import Misfit, converted, match
 from models.checkpoints.record import Record, read_verified, record_path
-from models.errors import CheckpointError
+from models.errors import CheckpointError, shown
 from models.spec import ModelSpec
 
-# Errors of torch.load for damaged or forged files. UnpicklingError also means: it has objects other than tensors.
-_UNREADABLE = (
-    pickle.UnpicklingError, RuntimeError, EOFError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError,
-    AssertionError, struct.error,
+# Errors of torch.load and safetensors for damaged or forged files, and of networks for arguments that they reject.
+_ERRORS = (
+    RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, ImportError,
+    MemoryError, EOFError, NameError, struct.error, pickle.UnpicklingError, SafetensorError,
 )  # fmt: skip
-_ZIP = b"PK\x03\x04"
+_SAFETENSORS = {"BOOL", "U8", "I8", "U16", "I16", "F16", "BF16", "U32", "I32", "F32", "U64", "I64", "F64", "C64"}
+_SAFETENSORS |= {"F8_E4M3", "F8_E5M2"}
+_SAVE = "Write it with torch.save(network.state_dict(), ...)"
+_WRAPPED = {"state_dict", "model_state_dict", "model", "network", "net", "module", "weights", "params"}
+_DEPTH = 3  # of dictionaries in which the tensors of a checkpoint are looked for
+_ANY_SIZE = 64 * 2**20  # bytes of a network that are allocated whatever the size of the file
+_FREE = 2**20  # bytes that a file may unpack to, whatever the network
+_TIMES_FILE = 8  # a larger network has at most as many times the file's bytes: half precision, shared tensors
 _FLOOR = (2, 10)  # of PyTorch: before, a crafted file could run code despite weights_only (CVE-2026-24747)
 
 
@@ -57,21 +72,81 @@ def save_record(record: Record, path: Path) -> None:
 def load(name: str, spec: ModelSpec, path: Path, record: Record | None = None) -> tuple[nn.Module, Record]:
     """Load the network with the weights at `path`, on the CPU and in eval mode, and its record.
 
-    The weights must match `record`, or else the record file next to them. Only tensors are unpickled.
-    Raises CheckpointError, with the file and the reason.
+    The weights must match `record`, or else the record file next to them. Only tensors are unpickled. Notes on
+    conversions are added to the record. Raises CheckpointError, with the file and the reason.
     """
+    registered = record is not None
     content, record = read_verified(name, path, record)
-    network = build(spec, record.arguments)
-    adopt(network, read_state(content, path.name))
-    return network.eval(), record
+    network, notes = restore(spec, record.arguments, content, path.name, sizes_first=not registered)
+    return network.eval(), replace(record, notes=list(dict.fromkeys([*record.notes, *notes])))
+
+
+def restore(
+    spec: ModelSpec, arguments: Mapping[str, Any], content: bytes, name: str, *, sizes_first: bool = True
+) -> tuple[nn.Module, list[str]]:
+    """Build the network with the weights of a file; `name` is used in error messages. Also returns notes.
+
+    With `sizes_first`, a network with arguments is compared on the meta device before its weights are allocated.
+    Raises CheckpointError.
+    """
+    unpacked = _check(content, name)
+    first = sizes_first and bool(arguments)
+    outline = _outline(spec, arguments, content, name) if first else build(spec, arguments)
+    if unpacked > max(len(content), sum(tensor.nbytes for tensor in outline.state_dict().values()) + _FREE):
+        raise CheckpointError(
+            f"{name} is not a state_dict file: it unpacks to {unpacked:,} bytes, more than the network needs. "
+            "Write it with torch.save, which does not compress",
+        )
+    state, notes = _parsed(content, name)
+    try:
+        match(outline, state)
+    except Misfit as err:
+        raise CheckpointError(f"{err}{hint(spec, arguments, state) if err.related else ''}") from err
+    network = build(spec, arguments) if first else outline
+    return network, [*notes, *adopt(network, state)]
+
+
+def _outline(spec: ModelSpec, arguments: Mapping[str, Any], content: bytes, name: str) -> nn.Module:
+    """Build the network on the meta device, without memory for weights, or as usual if its constructor fails there.
+
+    Raises CheckpointError as soon as its parameters and buffers are too large for the file.
+    """
+    most = max(_ANY_SIZE, _TIMES_FILE * len(content))
+    total = 0
+
+    def count(_module: nn.Module, _name: str, tensor: Tensor | None) -> None:
+        nonlocal total
+        total += tensor.nbytes if tensor is not None else 0
+        if total > most:
+            raise CheckpointError(
+                f"the network that the constructor arguments {shown(str(dict(arguments)))} build has more than "
+                f"{most:,} bytes of weights, {name} only {len(content):,}: send the arguments of the saved network",
+            )
+
+    with ExitStack() as hooks:
+        for register in (register_module_parameter_registration_hook, register_module_buffer_registration_hook):
+            hooks.callback(register(count).remove)
+        try:
+            with torch.device("meta"):
+                return build(spec, arguments)
+        except CheckpointError:
+            if total > most:
+                raise
+        total = 0
+        return build(spec, arguments)
 
 
 def build(spec: ModelSpec, arguments: Mapping[str, Any]) -> nn.Module:
     """Build a network. Raises CheckpointError if the constructor rejects these arguments."""
     try:
-        return spec.network(**arguments)
-    except (TypeError, ValueError, RuntimeError) as err:
-        raise CheckpointError(f"the network rejects the constructor arguments {dict(arguments)}: {err}") from err
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "Initializing zero-element tensors is a no-op"
+            return spec.network(**arguments)
+    except _ERRORS as err:
+        given, reason = shown(str(dict(arguments))), shown(str(err).partition("\n")[0])
+        raise CheckpointError(
+            f"the network rejects the constructor arguments {given}: {type(err).__name__}: {reason}",
+        ) from err
 
 
 def read_state(content: bytes, name: str) -> dict[str, Tensor]:
@@ -79,61 +154,119 @@ def read_state(content: bytes, name: str) -> dict[str, Tensor]:
 
     Raises CheckpointError.
     """
-    if content[8:9] == b"{" and not content.startswith(_ZIP):  # eight bytes of length, then a JSON header
-        return _read_safetensors(content, name)
+    _check(content, name)
+    return _parsed(content, name)[0]
+
+
+def _check(content: bytes, name: str) -> int:
+    """Check the format, and return the size that it declares to have unpacked. Raises CheckpointError."""
+    if content.startswith(archive.START):
+        return archive.check(content, name)
+    if not _is_safetensors(content):
+        raise CheckpointError(f"{name} is not a state_dict file: {forms.of_content(content)}")
+    (header,) = struct.unpack_from("<Q", content)
+    if header > len(content) - 8:
+        raise CheckpointError(f"{name} is a damaged safetensors file: its header has {header:,} bytes, the file fewer")
+    return len(content)
+
+
+def _is_safetensors(content: bytes) -> bool:
+    return content[8:9] == b"{" and content[:1] != b"{"  # eight bytes of length, then a JSON header
+
+
+def _parsed(content: bytes, name: str) -> tuple[dict[str, Tensor], list[str]]:
+    if not content.startswith(archive.START):
+        return _read_safetensors(content, name), []
     if tuple(map(int, torch.__version__.split(".")[:2])) < _FLOOR:
         floor = ".".join(map(str, _FLOOR))
         raise CheckpointError(f"PyTorch {torch.__version__} reads {name} unsafely: install {floor} or newer")
     try:
-        if not content.startswith(_ZIP):
-            raise ValueError("not the zip format that torch.save has written since PyTorch 1.6")
-        state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
-    except _UNREADABLE as err:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # sparse layouts and old storages warn; they are refused or read below
+            loaded = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
+    except _ERRORS as err:
         raise CheckpointError(
-            f"{name} is not a state_dict file: it is damaged, or has objects other than tensors. "
-            "Write it with torch.save(network.state_dict(), ...)",
+            f"{name} is not a state_dict file: it is damaged, or has objects other than tensors. {_SAVE}"
         ) from err
-    if not isinstance(state, dict) or not all(isinstance(key, str) for key in state):
-        raise CheckpointError(f"{name} has no state_dict: write it with torch.save(network.state_dict(), ...)")
-    others = [key for key, value in state.items() if not isinstance(value, Tensor)]
+    return _tensors(loaded, name)
+
+
+def _tensors(loaded: object, name: str) -> tuple[dict[str, Tensor], list[str]]:
+    """Return the state_dict in a loaded object, which may be the only entry of a dictionary, and a note on that."""
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{name} has no state_dict but an object of type {type(loaded).__name__}. {_SAVE}")
+    if _is_state(loaded):
+        return dict(loaded), []
+    places = list(_places(loaded))
+    if len(loaded) == 1 and len(places) == 1:
+        (key,) = loaded
+        if key in _WRAPPED and _is_state(loaded[key]):
+            return dict(loaded[key]), [f"weights read from the entry {key}"]
+    if places:
+        words = " or ".join(".".join(map(shown, place)) for place in places[:5])
+        line = "".join(f"[{key!r}]" for key in map(shown, places[0]))
+        raise CheckpointError(
+            f"{name} is a checkpoint whose weights are under {words}: save only them, with "
+            f"torch.save(torch.load(FILE, weights_only=True){line}, FILE)",
+        )
+    others = [
+        f"{_text(key)} ({type(value).__name__})" for key, value in loaded.items() if not isinstance(value, Tensor)
+    ]
     if others:
-        raise CheckpointError(f"{name} has values that are not tensors: {', '.join(others[:5])}")
-    return state
+        raise CheckpointError(f"{name} has values that are not tensors: {', '.join(others[:5])}. {_SAVE}")
+    others = [f"{_text(key)} ({type(key).__name__})" for key in loaded if not isinstance(key, str)]
+    raise CheckpointError(f"{name} has no state_dict, but keys that are not text: {', '.join(others[:5])}. {_SAVE}")
+
+
+def _is_state(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(key, str) and isinstance(tensor, Tensor) for key, tensor in value.items()
+    )
+
+
+def _places(loaded: Mapping[Any, Any], above: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Yield the paths of the state_dicts in nested dictionaries."""
+    for key, value in loaded.items():
+        if isinstance(key, str) and isinstance(value, dict) and value:
+            if _is_state(value):
+                yield (*above, key)
+            elif len(above) < _DEPTH - 1:
+                yield from _places(value, (*above, key))
+
+
+def _text(key: object) -> str:
+    return shown(key if isinstance(key, str) else repr(key) if isinstance(key, int | float | bytes) else "a key")
 
 
 def _read_safetensors(content: bytes, name: str) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(content)
-    except (SafetensorError, ValueError, KeyError, RuntimeError) as err:
-        raise CheckpointError(f"{name} is a damaged safetensors file") from err
+    except _ERRORS as err:
+        unknown = _unknown_dtypes(content)
+        raise CheckpointError(
+            f"{name} has tensors of dtypes that cannot be read: {', '.join(unknown[:5])}. Save tensor.float()"
+            if unknown
+            else f"{name} is a damaged safetensors file: write it again with safetensors.torch.save_file",
+        ) from err
 
 
-def adopt(network: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy a state_dict into `network`. Keys of an equivalent nn.Sequential (`0.weight`, ...) are matched by position.
+def _unknown_dtypes(content: bytes) -> list[str]:
+    """Return the tensors of a safetensors file whose dtypes its reader does not know, with these dtypes."""
+    (length,) = struct.unpack_from("<Q", content)
+    try:
+        header = json.loads(content[8 : 8 + length])
+        dtypes = {str(key): str(value["dtype"]) for key, value in header.items() if key != "__metadata__"}
+    except _ERRORS:
+        return []
+    return [f"{shown(key)} ({shown(dtype)})" for key, dtype in dtypes.items() if dtype not in _SAFETENSORS]
 
-    Raises CheckpointError with every missing, unexpected or mis-shaped key, and leaves the network unchanged.
+
+def adopt(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
+    """Copy a state_dict into `network`, and return notes on renamed keys and converted dtypes. See `match`.
+
+    Raises CheckpointError, and leaves the network unchanged, if it does not fit or has numbers that are not finite.
     """
-    state = _named_as(network, state)
-    own = network.state_dict()
-    faults = [f"missing {key}" for key in own if key not in state]
-    faults += [f"unexpected {key}" for key in state if key not in own]
-    faults += [
-        f"{key} has shape {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
-        for key, tensor in own.items()
-        if key in state and state[key].shape != tensor.shape
-    ]
-    if faults:
-        raise CheckpointError("the state_dict does not fit the network: " + "; ".join(faults))
-    damaged = [key for key, tensor in state.items() if tensor.is_floating_point() and not tensor.isfinite().all()]
-    if damaged:
-        raise CheckpointError(f"the state_dict has numbers that are not finite: {', '.join(damaged)}")
-    network.load_state_dict(dict(state))
-
-
-def _named_as(network: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Rename the keys of an nn.Sequential to the network's, in order. Missing buffers keep their initial values."""
-    names = [name for name, _ in network.named_parameters()]
-    if not all(re.fullmatch(r"\d+\.\w+", key) for key in state) or len(state) != len(names):
-        return state
-    renamed = dict(zip(names, state.values(), strict=True))
-    return {**dict(network.named_buffers()), **renamed}
+    matched, notes = match(network, state)
+    tensors, casts = converted(network.state_dict(), matched)
+    network.load_state_dict(tensors, strict=False)  # `match` compared the keys
+    return [*notes, *casts]

@@ -82,6 +82,7 @@ class VersionInfo(BaseModel):
     dataset: str
     torch: str
     command: str
+    notes: list[str] = Field(description="what was converted when the weights were read: dtypes, names of tensors")
     live: bool
 
 

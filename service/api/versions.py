@@ -118,6 +118,7 @@ def _info(version: Version, live: int | None) -> VersionInfo:
         created_at=version.created_at,
         job=version.job,
         live=version.version == live,
+        notes=version.record.get("notes", []),
         **{
             key: version.record[key]
             for key in ("metrics", "config", "arguments", "sha256", "dataset", "torch", "command")

@@ -54,6 +54,7 @@ class Version(TypedDict):
     dataset: str
     torch: str
     command: str
+    notes: list[str]
     live: bool
 
 

@@ -17,11 +17,15 @@ from models.messages import Adopt, Adopted, Evaluate, Evaluated, Export, Failed,
 from service.delivery.registry import Registry, Version
 from service.errors import Invalid, ServiceError, StoreUnavailable
 from service.execution.process import Child, StartChild
-from service.execution.recipes import ReadRecipes, RecipeSchema, complete_config
+from service.execution.recipes import ReadRecipes, RecipeSchema, complete_config, faults_of
 from service.store.database import Store
 
 log = logging.getLogger(__name__)
 _ANSWER_S = 120.0
+_NO_ANSWER = (
+    f"the upload was not checked in {_ANSWER_S:.0f} seconds, or its check ran out of memory: "
+    "the network of these arguments is too large for this machine"
+)
 
 
 class Importer:
@@ -39,10 +43,13 @@ class Importer:
     async def register(self, model: str, content: bytes, arguments: str) -> Version:
         """Return the new version of `model`. `arguments` is a JSON object of the network's constructor arguments.
 
-        Raises Invalid, listing every key of the state_dict that does not fit, and StoreUnavailable.
+        Arguments with the name of a hyperparameter must be within its bounds. Raises Invalid, listing every key of the
+        state_dict that does not fit, and StoreUnavailable.
         """
         named = _json_object(arguments)
         recipe = (await self._recipes()).get(model)
+        if recipe is not None and (faults := faults_of(recipe, named)):
+            raise Invalid(f"arguments: {'; '.join(sorted(faults))}")
         async with self._turn:
             record, path = await asyncio.to_thread(self._made_ready, model, content, named, recipe)
             return await asyncio.to_thread(self._add, model, record, path)
@@ -80,8 +87,10 @@ class Importer:
                 raise Invalid(detail)
             case Failed(kind=FailureKind.STORE, detail=detail):
                 raise StoreUnavailable(detail)
+            case None:
+                raise Invalid(_NO_ANSWER)
             case _:
-                raise ServiceError(f"the upload could not be checked: {_reason(answer)}")
+                raise ServiceError(f"the upload could not be checked: {answer.detail}")
 
     def _evaluated(self, child: Child, model: str, record: Record, path: Path, recipe: RecipeSchema) -> Record:
         """Return the record with figures on the recipe's default dataset; without them if it is not available."""
@@ -101,7 +110,8 @@ class Importer:
     def _add(self, model: str, record: Record, path: Path) -> Version:
         with self._store.write() as connection:
             number = self._registry.add(connection, model, path, record, job=None, now=time.time())
-        log.info("version registered", extra={"model": model, "version": number, "sha256": record.sha256[:12]})
+        fields = {"model": model, "version": number, "sha256": record.sha256[:12], "notes": list(record.notes)}
+        log.info("version registered", extra=fields)
         return self._registry.version(model, number)
 
 

@@ -7,6 +7,7 @@ is not held by the web process.
 import asyncio
 import contextlib
 import logging
+import math
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -19,10 +20,12 @@ from jsonschema import Draft202012Validator
 import models
 from models.checkpoints.files import write_whole
 from models.checkpoints.storage import Storage
+from models.errors import shown
 from service.errors import Invalid
 
 log = logging.getLogger(__name__)
 _ROOT = Path(models.__file__).parents[1]
+_DEPTH = 16  # of brackets in a hyperparameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,12 +110,43 @@ def complete_config(model: str, recipes: Mapping[str, RecipeSchema], config: Map
             f"{model} cannot be trained: it has no recipe, or training/{model}.py cannot be imported and the service's "
             "log says why"
         )
-    schema = recipes[model].hyperparameters
-    known = schema["properties"]
-    faults = [f"{name}: unknown hyperparameter; known are {', '.join(known)}" for name in config if name not in known]
-    for name in known.keys() & config.keys():
-        errors = Draft202012Validator(known[name]).iter_errors(config[name])
-        faults += [f"{name}: {error.message[:200]}" for error in errors]
+    known = recipes[model].hyperparameters["properties"]
+    faults = [f"{shown(name)}: unknown hyperparameter; known are {', '.join(known)}" for name in config.keys() - known]
+    faults += faults_of(recipes[model], config)
     if faults:
         raise Invalid("; ".join(sorted(faults)))
     return {name: config.get(name, field.get("default")) for name, field in known.items()}
+
+
+def faults_of(recipe: RecipeSchema, values: Mapping[str, Any]) -> list[str]:
+    """Check the values that are hyperparameters of the recipe, and return one message for each fault."""
+    known = recipe.hyperparameters["properties"]
+    faults = []
+    for name in known.keys() & values.keys():
+        if fault := _unstorable(values[name]):
+            faults.append(f"{name}: {fault}")
+        else:
+            errors = Draft202012Validator(known[name]).iter_errors(values[name])
+            faults += [f"{name}: {error.message[:200]}" for error in errors]
+    return faults
+
+
+def _unstorable(value: object) -> str:
+    """Say why a value cannot be kept in the database and sent as JSON; empty if it can."""
+    rest = [(value, 0)]
+    while rest:
+        item, depth = rest.pop()
+        match item:
+            case float() if not math.isfinite(item):
+                return f"{item} is not a finite number"
+            case int() if abs(item) >= 2**63:
+                return "a whole number must fit 64 bits"
+            case str() if any("\ud800" <= letter <= "\udfff" for letter in item):
+                return "the text has a lone surrogate"
+            case list() | dict() if depth == _DEPTH:
+                return "too many levels of brackets"
+            case list():
+                rest += [(inner, depth + 1) for inner in item]
+            case dict():
+                rest += [(inner, depth + 1) for inner in [*item, *item.values()]]
+    return ""
