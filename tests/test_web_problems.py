@@ -12,12 +12,13 @@ from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
 from models.errors import InvalidInput, MalformedInput, TooManySamples
+from models.mnist import drawn_seven
 from service.app import create_app
 from service.errors import Conflict, QueueFull, ServiceError, Unauthorized
 from service.settings import Settings
 from service.web import problems
 from tests.fakes import LINE, save_line
-from tests.serving import BASE_URL, line_recipes
+from tests.serving import BASE_URL, line_recipes, png, serving
 
 MISSING = {"type": "missing", "loc": ("body", "model"), "msg": "Field required"}
 ERRORS: list[tuple[Exception, int, str]] = [
@@ -30,6 +31,9 @@ ERRORS: list[tuple[Exception, int, str]] = [
     (RequestValidationError([MISSING]), 422, "Invalid request"),
     (RequestValidationError([{**MISSING, "type": "json_invalid"}]), 400, "Invalid request"),
     (ClientDisconnect(), 400, "Client disconnected"),
+    (Conflict("a lone \ud800 of a client"), 409, "Conflict"),
+    (InvalidInput("No digit", "\udfff"), 422, "No digit"),
+    (RequestValidationError([{**MISSING, "loc": ("body", "\ud800")}]), 422, "Invalid request"),
     (LookupError("a secret place"), 500, "Internal error"),
 ]
 
@@ -87,3 +91,50 @@ def test_unexpected_errors_of_predict_and_v2_are_500_and_counted(tmp_path: Path,
         assert answers[1].json() == {"error": "Internal error: the service failed on this request; its log says why"}
         assert not any("secret" in answer.text for answer in answers)
         assert 'torchloop_requests_total{model="line",status="500"} 2.0' in client.get("/metrics").text
+
+
+SURROGATES = [
+    ("POST", "/train", '{"\\ud800": 1, "model": "line"}'),
+    ("POST", "/train", '{"model": "\\ud800"}'),
+    ("POST", "/models/line/promote", '{"version": 1, "\\udfff": 2}'),
+    ("POST", "/models/line/promote", '{"version": "\\udfff"}'),
+    ("POST", "/models/%ED%A0%80/promote", '{"version": 1}'),
+    ("POST", "/predict/line", '{"inputs": ["\\ud800"]}'),
+    ("POST", "/predict/line", '{"\\ud800": [[1]]}'),
+    ("POST", "/predict/line?version=%ED%A0%80", '{"inputs": [[1]]}'),
+    ("POST", "/predict/%ED%A0%80", '{"inputs": [[1]]}'),
+    ("POST", "/explain/line", '{"\\ud800": [[1]]}'),
+    ("POST", "/explain/line?method=%ED%A0%80", '{"inputs": [[1]]}'),
+    (
+        "POST",
+        "/v2/models/line/infer",
+        '{"inputs": [{"name": "\\ud800", "datatype": "FP32", "shape": [1, 1], "data": [1]}]}',
+    ),
+    ("POST", "/v2/models/line/infer", '{"id": "\\ud800", "inputs": []}'),
+    ("POST", "/v2/repository/index", '{"ready": "\\ud800"}'),
+    ("GET", "/models/line/promotions?at=%ED%A0%80", ""),
+    ("GET", "/jobs?model=%ED%A0%80&state=%ED%A0%80", ""),
+    ("GET", "/jobs?cursor=%ED%A0%80", ""),
+    ("GET", "/models/%ED%A0%80", ""),
+    ("GET", "/%ED%A0%80", ""),
+]
+
+
+@pytest.mark.parametrize(("method", "address", "body"), SURROGATES, ids=ascii)
+def test_a_lone_surrogate_is_never_a_500(tmp_path: Path, method: str, address: str, body: str) -> None:
+    save_line(tmp_path)
+    with serving(tmp_path, {"line": LINE}) as client:
+        response = client.request(method, address, content=body, headers={"content-type": "application/json"})
+        assert 400 <= response.status_code < 500, response.text
+        assert response.json().keys() in [{"error"}, problems.SCHEMA["properties"].keys()]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", [b"\xed\xa0\x80.png", b"\xff\xfe.png", b"\\ud800.png", b"a\x00b.png"])
+def test_a_file_name_that_is_not_utf8_changes_nothing(name: bytes) -> None:
+    part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="' + name + b'"\r\n\r\n' + png(drawn_seven())
+    with serving() as client:
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        response = client.post("/predict/mnist", content=part + b"\r\n--x--\r\n", headers=headers)
+        assert response.status_code in {200, 400}
+        named = client.post("/train", content=b'{"model": "mnist"}', headers=[(b"idempotency-key", b"\xff"), (b"x", b"\xed")])
+        assert named.status_code < 500

@@ -32,7 +32,9 @@ def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | N
     """Return one problem document; `type` is about:blank.
 
     Under /v2 return the error object of the Open Inference Protocol instead, with 400 for 422, which it does not use.
+    Lone surrogates of a text that the client sent are escaped: they are not valid in UTF-8.
     """
+    detail = detail.encode("utf-8", "backslashreplace").decode()
     if path == "/v2" or path.startswith("/v2/"):
         error = orjson.dumps({"error": f"{title}: {detail}"})
         return Response(error, 400 if status == 422 else status, dict(headers or {}), JSON)
