@@ -38,3 +38,8 @@ def test_a_figure_that_is_missing_or_not_finite_never_wins(figures: dict[str, fl
     assert decide("if_better", "x", False, figures, {"validation_x": 0.5}).decision == "kept"
     assert decide("if_better", "x", False, figures, None).decision == "kept"
     assert decide("if_better", "x", False, {"validation_x": 0.5}, figures).decision == "promoted"
+
+
+def test_a_metric_that_the_recipe_does_not_compute_is_named_with_those_that_it_does() -> None:
+    reason = decide("if_better", "acuracy", True, {"validation_accuracy": 0.9, "validation_loss": 0.1}, None).reason
+    assert reason == "the recipe's metric is acuracy, but its evaluate returns accuracy, loss"

@@ -46,7 +46,7 @@ def decide(
     if policy == "always":
         return gate(True, "the job was queued with promote: always")
     if ours is None:
-        return gate(False, f"the candidate has no finite {metric}")
+        return gate(False, _no_figure(candidate, metric))
     if live is None:
         return gate(True, "nothing was live")
     if theirs is None:
@@ -58,3 +58,10 @@ def decide(
 def _figure(figures: Mapping[str, float], metric: str) -> float | None:
     value = figures.get(SPLIT + metric)
     return value if value is not None and math.isfinite(value) else None
+
+
+def _no_figure(figures: Mapping[str, float], metric: str) -> str:
+    if SPLIT + metric in figures:
+        return f"the candidate has no finite {metric}"
+    known = ", ".join(name.removeprefix(SPLIT) for name in figures if name.startswith(SPLIT))
+    return f"the recipe's metric is {metric}, but its evaluate returns {known or 'no figures'}"
