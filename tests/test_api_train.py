@@ -1,7 +1,7 @@
 """POST /train and the jobs' routes, in process; no worker runs, so that each state is reached by hand."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.delivery.gate import Gate
+from service.execution.recipes import RecipeSchema
 from service.jobs.queue import Job, Jobs
 from service.store.database import Store
 from tests.fakes import LINE, save_line
@@ -86,6 +87,52 @@ def test_a_bad_order_names_what_is_wrong(client: TestClient, body: dict[str, Any
     assert response.headers["content-type"] == "application/problem+json"
     assert words in response.json()["detail"]
     assert client.get("/jobs").json()["jobs"] == []
+
+
+FLOATS = RecipeSchema(
+    hyperparameters={
+        "properties": {
+            "lr": {"type": "number", "exclusiveMinimum": 0, "maximum": 100, "default": 0.1},
+            "weight_decay": {"type": "number", "default": 0.0},
+            "betas": {"type": "array", "items": {"type": "number"}, "default": [0.9]},
+        }
+    },
+    metric="mse",
+    higher_is_better=False,
+)
+
+
+async def floats() -> Mapping[str, RecipeSchema]:
+    return {"line": FLOATS}
+
+
+def on(folder: Path, database_url: str) -> dict[str, Any]:
+    """The settings of an empty store on this database."""
+    return {"store": folder / "store"} | ({"database_url": database_url} if database_url else {})
+
+
+def test_no_number_outside_json_and_no_lone_surrogate_becomes_a_job(tmp_path: Path, database_url: str) -> None:
+    """Raw JSON, as Python's json module and JavaScript's write it; PostgreSQL refuses what SQLite would take."""
+    numbers = ("NaN", "Infinity", "-Infinity", "1e400", "-1e400", "1" + "0" * 400, "true", "[NaN]", '"\\ud800"')
+    configs = [f'{{"{name}": {number}}}' for name in ("lr", "weight_decay") for number in numbers]
+    configs += ['{"betas": [NaN]}', '{"betas": [0.5, 1e999]}', '{"\\ud800": 1}', '{"betas": {"\\udfff": 1}}']
+    bodies = [f'{{"model": "line", "config": {config}}}' for config in configs]
+    bodies += [
+        '{"model": "\\ud800"}',
+        '{"model": "line", "\\ud800": 1}',
+        '{"model": "line", "promote": "\\ud800"}',
+        "NaN",
+    ]
+    bodies += ['{"model": NaN}', '{"model": "line", "tensorboard": NaN}', '{"model": "line", "config": NaN}']
+    save_line(tmp_path)
+    with serving(tmp_path, {"line": LINE}, floats, **on(tmp_path, database_url)) as client:
+        for body in bodies:
+            response = client.post("/train", content=body, headers={"content-type": "application/json"})
+            assert response.status_code in {400, 404, 422}, (body, response.text)
+            assert response.headers["content-type"] == "application/problem+json", body
+            assert "detail" in response.json()
+        assert client.get("/jobs").json()["jobs"] == []
+        assert client.post("/train", json={"model": "line", "config": {"lr": 0.5}}).status_code == 202
 
 
 def test_a_job_asks_for_event_files_or_does_not(client: TestClient) -> None:

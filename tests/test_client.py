@@ -65,6 +65,14 @@ def test_every_kind_of_input_gives_the_same_answer(tmp_path: Path) -> None:
         assert [entry.get("label") for entry in several["predictions"]] == [7, 7, 7, None]
 
 
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), [1.0, float("nan")], "\ud800", object(), {1, 2}], ids=ascii
+)
+def test_a_hyperparameter_that_json_does_not_have_is_an_error_that_names_it(line: Client, value: Any) -> None:
+    with pytest.raises(torchloop.TorchloopError, match="config: 'lr' cannot be sent as JSON"):
+        line.train("line", {"epochs": 1, "lr": value})
+
+
 def test_models_versions_promotion_and_rollback(line: Client) -> None:
     import torch  # noqa: PLC0415 - the client itself needs none
 

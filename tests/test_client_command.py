@@ -180,6 +180,8 @@ def test_words_become_hyperparameters_of_the_schemas_types() -> None:
         (["--lr"], "--lr takes a value"), (["--betas", "1"], "--betas takes 2 values"),
         (["5"], "5 is not a hyperparameter"),
         (["--no-lr", "1"], "--no-lr is no"), (["--lr", "fast"], "must be a number"), (["--limit", "x"], "an integer"),
+        (["--lr", "nan"], "--lr nan: must be a finite number"), (["--lr=-inf"], "must be a finite number"),
+        (["--lr", "1e400"], "--lr 1e400: must be a finite number"), (["--betas", "0.9", "nan"], "--betas nan: must be"),
     ],
 )  # fmt: skip
 def test_a_word_that_means_nothing_is_named(words: list[str], says: str) -> None:

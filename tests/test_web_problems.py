@@ -136,5 +136,7 @@ def test_a_file_name_that_is_not_utf8_changes_nothing(name: bytes) -> None:
         headers = {"content-type": "multipart/form-data; boundary=x"}
         response = client.post("/predict/mnist", content=part + b"\r\n--x--\r\n", headers=headers)
         assert response.status_code in {200, 400}
-        named = client.post("/train", content=b'{"model": "mnist"}', headers=[(b"idempotency-key", b"\xff"), (b"x", b"\xed")])
+        named = client.post(
+            "/train", content=b'{"model": "mnist"}', headers=[(b"idempotency-key", b"\xff"), (b"x", b"\xed")]
+        )
         assert named.status_code < 500

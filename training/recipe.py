@@ -36,7 +36,7 @@ Beta = Annotated[float, Field(ge=0, lt=1)]
 class Hyperparameters(BaseModel):
     """Hyperparameters of every recipe. A recipe's Config redefines fields with other defaults and adds more."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     epochs: Epochs = 1
     batch_size: BatchSize = 50

@@ -3,6 +3,7 @@
 Client and AsyncClient have each function below as a method; see `method` in clients.py.
 """
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
@@ -11,6 +12,7 @@ from uuid import uuid4
 import httpx
 
 from service.client import answers, inputs
+from service.client.errors import TorchloopError
 
 T = TypeVar("T")
 _UPLOAD_S = 180.0  # the service evaluates an upload before it answers
@@ -74,7 +76,7 @@ def submit(
     idempotency_key: str | None = None,
 ) -> Call[answers.Job]:
     """Queue a training job. It has an Idempotency-Key, generated unless given, so that a retry starts no second job."""
-    order: dict[str, Any] = {"model": model, "config": dict(config or {}), "promote": promote}
+    order: dict[str, Any] = {"model": model, "config": _as_json(config or {}), "promote": promote}
     if tensorboard:
         order["tensorboard"] = True
     headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
@@ -85,6 +87,16 @@ def submit(
         repeatable=True,
         arguments={"json": order, "headers": headers},
     )
+
+
+def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return hyperparameters that JSON has. Raises TorchloopError, e.g. for NaN."""
+    for name, value in config.items():
+        try:
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError, RecursionError) as err:
+            raise TorchloopError(f"config: {name!r} cannot be sent as JSON ({err})") from err
+    return dict(config)
 
 
 def job(job_id: str) -> Call[answers.Job]:

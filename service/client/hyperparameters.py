@@ -1,5 +1,6 @@
 """Parse command-line options into hyperparameters, by a recipe's JSON schema (GET /models)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -54,7 +55,15 @@ def _one(flag: str, schema: Mapping[str, Any], word: str) -> Any:
         if "integer" in kinds:
             return int(word)
         if "number" in kinds:
-            return float(word)
+            return _finite(flag, word)
     except ValueError as err:
         raise BadOption(f"{flag} {word}: must be {'an integer' if 'integer' in kinds else 'a number'}") from err
     return word
+
+
+def _finite(flag: str, word: str) -> float:
+    """Parse a number. Raises BadOption for NaN and infinity, which JSON does not have, and ValueError."""
+    number = float(word)
+    if not math.isfinite(number):
+        raise BadOption(f"{flag} {word}: must be a finite number")
+    return number
