@@ -96,10 +96,10 @@ async def _beside_the_loop(content: bytes) -> dict[str, float]:
     """Return time, additional memory, and the longest time for which the event loop was blocked."""
     decoder = Decoder(_MAX_PIXELS, threads := Threads())
     process, small = psutil.Process(), _encoded(Image.fromarray(drawn_seven()), format="png")
-    await decoder.pictures([("", small)], SPEC)  # imports are paid for
+    await decoder.pictures([small], SPEC)  # imports are paid for
     before, peak, wait = process.memory_info().rss, 0, 0.0
     began = time.perf_counter()
-    reading = asyncio.ensure_future(decoder.pictures([("", content)], SPEC))
+    reading = asyncio.ensure_future(decoder.pictures([content], SPEC))
     while not reading.done():
         ticked = time.perf_counter()
         await asyncio.sleep(0.001)

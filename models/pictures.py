@@ -2,9 +2,12 @@
 
 import io
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from models.errors import InvalidInput
+from models.picture_files import bmp, gif, jpeg, png, webp
+from models.picture_files.completed import completed
+from models.picture_files.stripped import Stripped, damaged_picture, ends_too_early
 
 PICTURE_FORMATS = {
     "image/png": "PNG",
@@ -15,21 +18,50 @@ PICTURE_FORMATS = {
 }
 
 
-def open_picture(content: bytes, media_type: str, max_pixels: int) -> Image.Image:
+def open_picture(content: bytes, max_pixels: int) -> Image.Image:
     """Open the picture in `content`: read its header, do not decode its pixels yet.
 
-    If the media type is one of PICTURE_FORMATS, the picture must have that format; otherwise the format is detected.
-    Raises InvalidInput if the format does not match or the picture has more than `max_pixels` pixels.
+    The format is detected from the bytes. Metadata is dropped before Pillow sees it; of EXIF and XMP the orientation is
+    kept. A truncated picture that lacks few of its pixels is decoded, and they are filled in.
+
+    Raises InvalidInput if the bytes are no picture, or one with more than `max_pixels` pixels or too few rows.
     """
-    formats = (PICTURE_FORMATS[media_type],) if media_type in PICTURE_FORMATS else tuple(PICTURE_FORMATS.values())
+    kind, stripped = _stripped(content, max_pixels)
+    if not stripped.files:
+        raise ends_too_early()
+    pictures = (_opened(file, kind, max_pixels) for file in stripped.files)
+    picture = next(pictures) if stripped.whole else completed(pictures)
+    if stripped.orientation != 1:
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = stripped.orientation
+        picture.info["exif"] = exif.tobytes()
+    return picture
+
+
+def _stripped(content: bytes, max_pixels: int) -> tuple[str, Stripped]:
+    """Return the format of the picture, and its file without metadata. Raises InvalidInput."""
+    if content.startswith(png.MAGIC):
+        return "PNG", png.strip(content, max_pixels)
+    if content.startswith(jpeg.MAGIC):
+        return "JPEG", jpeg.strip(content)
+    if webp.is_webp(content):
+        return "WEBP", webp.strip(content)
+    if content.startswith(gif.MAGICS):
+        return "GIF", gif.strip(content)
+    if content.startswith(bmp.MAGIC):
+        return "BMP", bmp.strip(content)
+    raise _no_picture()
+
+
+def _opened(content: bytes, kind: str, max_pixels: int) -> Image.Image:
+    """Open a file of the format with Pillow. Raises InvalidInput."""
     try:
-        picture = Image.open(io.BytesIO(content), formats=formats)
+        picture = Image.open(io.BytesIO(content), formats=[kind])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         raise InvalidInput("Picture too large", f"send a picture of at most {max_pixels} pixels in all") from err
     except UnidentifiedImageError as err:
-        known = " or ".join(formats)
-        raise InvalidInput("No picture", f"the file cannot be read as a picture; send {known}") from err
-    except (OSError, ValueError, SyntaxError, EOFError) as err:
+        raise _no_picture() from err
+    except Exception as err:  # Pillow's plugins raise KeyError, TypeError, struct.error and more for damaged headers
         raise damaged_picture() from err
     if picture.width * picture.height > max_pixels:
         size = f"{picture.width} x {picture.height}"
@@ -37,6 +69,6 @@ def open_picture(content: bytes, media_type: str, max_pixels: int) -> Image.Imag
     return picture
 
 
-def damaged_picture() -> InvalidInput:
-    """Build the error for a picture whose pixels cannot be decoded."""
-    return InvalidInput("Damaged picture", "the picture is truncated or damaged; send the whole file")
+def _no_picture() -> InvalidInput:
+    *most, last = PICTURE_FORMATS.values()
+    return InvalidInput("No picture", f"the file cannot be read as a picture; send {', '.join(most)} or {last}")

@@ -140,9 +140,8 @@ FORM = {"content-type": "multipart/form-data; boundary=x"}
     ("request_", "status", "words"),
     [
         ({"content": BROKEN}, 422, "Damaged picture"),
-        ({"content": b"hello"}, 422, "No picture.*PNG"),
+        ({"content": b"hello"}, 422, "No picture.*send PNG"),
         ({"content": b""}, 422, "No picture"),
-        ({"content": png(drawn_seven(), "GIF"), "headers": {"content-type": "image/png"}}, 422, "send PNG"),
         ({"content": png(np.zeros((1001, 1000), np.uint8))}, 422, "at most 1000000"),
         ({"content": png(np.full((90, 90), 255, np.uint8))}, 422, "No ink"),
         ({"content": b"x" * 300_001}, 413, "300000 bytes"),

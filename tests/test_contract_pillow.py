@@ -14,13 +14,13 @@ PIXELS = bytes([0, 50, 100, 150, 200, 250])
 ROWS = zlib.compress(b"\0" + PIXELS[:3] + b"\0" + PIXELS[3:])  # each row begins with its PNG filter, 0: none
 
 
-@pytest.mark.parametrize("name", ["new", "zip_decoder", "raw_encoder"])
+@pytest.mark.parametrize("name", ["fill", "zip_decoder", "raw_encoder"])
 def test_imaging_has_the_functions_that_png_uses(name: str) -> None:
     assert callable(getattr(core, name, None)), f"PIL._imaging.{name} is gone or no longer a function"
 
 
 def test_zip_decoder_reads_grey_rows_into_an_image_and_raw_encoder_writes_them() -> None:
-    picture = core.new("L", SIZE)
+    picture = core.fill("L", SIZE, 1)
     decoder = core.zip_decoder("L", "L", 0)
     decoder.setimage(picture, BOX)
     unfinished, fault = decoder.decode(ROWS)

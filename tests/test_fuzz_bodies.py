@@ -108,10 +108,10 @@ def test_any_npy_is_entries_or_invalid(content: bytes, entry: Entry) -> None:
     check(from_npy, content, entry)
 
 
-@given(st.binary() | st.sampled_from(PICTURES).flatmap(mutated), st.sampled_from([*PICTURE_FORMATS, "", "text/plain"]))
-def test_any_picture_is_a_digit_or_invalid(content: bytes, media_type: str) -> None:
+@given(st.binary() | st.sampled_from(PICTURES).flatmap(mutated))
+def test_any_picture_is_a_digit_or_invalid(content: bytes) -> None:
     try:
-        digit = read_digit(open_picture(content, media_type, MAX_PIXELS))
+        digit = read_digit(open_picture(content, MAX_PIXELS))
     except InvalidInput:
         return
     assert digit.shape == (28, 28)
@@ -144,7 +144,7 @@ def test_a_picture_of_any_mode_and_size_is_a_digit_or_invalid(
     except (OSError, ValueError):  # the format has no such mode
         picture.convert("RGB").save(file, kind, exif=exif)
     with suppress(InvalidInput):
-        assert read_digit(open_picture(file.getvalue(), "", MAX_PIXELS)).shape == (28, 28)
+        assert read_digit(open_picture(file.getvalue(), MAX_PIXELS)).shape == (28, 28)
 
 
 def form(boundary: str, *parts: bytes) -> bytes:
@@ -192,4 +192,4 @@ def test_a_form_that_is_cut_off_is_not_taken_for_a_shorter_one(missing: int) -> 
 
 @pytest.mark.parametrize("content", PICTURES, ids=range(len(PICTURES)))
 def test_the_pictures_that_are_changed_are_good_ones(content: bytes) -> None:
-    assert read_digit(open_picture(content, "", MAX_PIXELS)).any()
+    assert read_digit(open_picture(content, MAX_PIXELS)).any()

@@ -148,7 +148,7 @@ def test_a_truncated_picture_is_damaged(kind: str) -> None:
     on_page(255, 0, 200).convert("RGB").save(file, kind)
     content = file.getvalue()[: len(file.getvalue()) // 2]
     with pytest.raises(InvalidInput, match="Damaged"):
-        read_digit(open_picture(content, "", 10**6))
+        read_digit(open_picture(content, 10**6))
 
 
 def test_a_line_of_one_pixel_is_read() -> None:
@@ -160,6 +160,6 @@ def test_a_line_of_one_pixel_is_read() -> None:
 def test_a_large_grey_jpeg_is_decoded_at_a_fraction_of_its_size() -> None:
     file = io.BytesIO()
     Image.fromarray(drawn_seven()).resize((1600, 1600)).save(file, "jpeg")
-    picture = open_picture(file.getvalue(), "image/jpeg", 1600 * 1600)
+    picture = open_picture(file.getvalue(), 1600 * 1600)
     assert read_digit(picture).any()
     assert max(picture.size) < 1600

@@ -164,30 +164,24 @@ def encoded(size: tuple[int, int], kind: str) -> bytes:
 
 @pytest.mark.parametrize("kind", ["png", "jpeg", "webp", "bmp", "gif"])
 def test_pictures_of_five_formats_are_opened(kind: str) -> None:
-    assert open_picture(encoded((5, 4), kind), f"image/{kind}", 100).size == (5, 4)
-    assert open_picture(encoded((5, 4), kind), "", 100).size == (5, 4)
-
-
-def test_a_mislabelled_picture_is_refused() -> None:
-    with pytest.raises(InvalidInput, match="PNG"):
-        open_picture(encoded((5, 4), "jpeg"), "image/png", 100)
+    assert open_picture(encoded((5, 4), kind), 100).size == (5, 4)
 
 
 def test_s30_pixels_are_counted_before_they_are_decoded() -> None:
     with pytest.raises(InvalidInput, match="at most 399"):
-        open_picture(encoded((20, 20), "png"), "image/png", 399)
+        open_picture(encoded((20, 20), "png"), 399)
 
 
 @pytest.mark.parametrize("kind", ["tiff", "ppm", "ico"])
 def test_s30_other_formats_are_never_decoded(kind: str) -> None:
     with pytest.raises(InvalidInput, match="No picture"):
-        open_picture(encoded((16, 16), kind), "", 1000)
+        open_picture(encoded((16, 16), kind), 1000)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x89PNG\r\n\x1a\n", b"GIF89a", b"\xff\xd8\xff"])
 def test_bytes_that_are_no_picture_say_so(content: bytes) -> None:
     with pytest.raises(InvalidInput, match=r"picture"):
-        open_picture(content, "", 1000)
+        open_picture(content, 1000)
 
 
 @pytest.mark.parametrize("inputs", [["x" * 200_000, *[1] * 16_000], [["x" * 200_000, *[1] * 16_000]]])

@@ -9,7 +9,7 @@ from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from models.errors import InvalidInput
 from models.handwriting.components import writing
-from models.pictures import damaged_picture
+from models.picture_files.stripped import damaged_picture
 from models.spec import Array
 
 FIELD = 28  # pixels, the whole picture

@@ -59,4 +59,5 @@ class RequestBodies:
         raise unsupported(media_type, spec)
 
     async def _form(self, headers: Headers, spec: ModelSpec, body: bytes) -> Samples:
-        return samples_of(spec, await self._decoder.pictures(await files(headers, body), spec))
+        contents = (content for _, content in await files(headers, body))
+        return samples_of(spec, await self._decoder.pictures(contents, spec))

@@ -1,5 +1,6 @@
 """Decode a request body into the samples of a model, by its media type. No HTTP in this module."""
 
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -15,10 +16,11 @@ from service.inference.arrays import Entries, from_json, from_npy, stacked
 from service.inference.png import read_plain_png
 from service.media_types import JSON, MULTIPART, NPY, OCTETS
 
+log = logging.getLogger(__name__)
+
 _ARRAYS = {JSON: (from_json, 1), NPY: (from_npy, 16)}  # parser, and its speed as a multiple of the JSON parser's
 _INLINE_PIXELS = 65_536  # a larger picture is decoded in a thread
 _PICTURES = {*PICTURE_FORMATS, OCTETS, ""}
-_MAYBE_PNG = {"image/png", OCTETS, ""}
 
 
 def media_types(spec: ModelSpec) -> list[str]:
@@ -43,9 +45,12 @@ class Samples:
 
 
 def samples_of(spec: ModelSpec, entries: Entries) -> Samples:
-    """Preprocess the good entries. Raises the first entry's InvalidInput if no entry is good."""
+    """Preprocess the good entries. Raises the first entry's InvalidInput if no entry is good, naming it if it is one
+    of several.
+    """
     if not len(entries.good):
-        raise next(iter(entries.errors.values()))
+        error = entries.errors[0]
+        raise error if len(entries) == 1 else InvalidInput(error.title, f"sample 0: {error.detail}")
     return Samples(spec.preprocess(entries.good), entries.errors, len(entries))
 
 
@@ -73,7 +78,7 @@ class Decoder:
         """
         if media_type in _ARRAYS:
             return samples_of(spec, _ARRAYS[media_type][0](body, spec.entry))
-        entry = self._entry(body, media_type, spec)
+        entry = self._entry(body, spec)
         return None if isinstance(entry, Image.Image) else samples_of(spec, Entries(entry[None]))
 
     async def decode(self, media_type: str, spec: ModelSpec, body: bytes) -> Samples:
@@ -85,37 +90,50 @@ class Decoder:
             parse, speed = _ARRAYS[media_type]
             entries = await self._threads.run_if_large(len(body) // speed, partial(parse, body, spec.entry))
         else:
-            entries = Entries((await self._picture(body, media_type, spec))[None])
+            entries = Entries((await self._picture(body, spec))[None])
         return samples_of(spec, entries)
 
-    async def pictures(self, parts: Iterable[tuple[str, bytes]], spec: ModelSpec) -> Entries:
-        """Decode several pictures, given as (media type, content). A bad picture is the error of its entry only."""
+    async def pictures(self, contents: Iterable[bytes], spec: ModelSpec) -> Entries:
+        """Decode several pictures. A bad picture is the error of its entry only."""
         good: list[Array] = []
         errors: dict[int, InvalidInput] = {}
-        for position, (media_type, content) in enumerate(parts):
+        for position, content in enumerate(contents):
             try:
-                good.append(await self._picture(content, media_type, spec))
+                good.append(await self._picture(content, spec))
             except InvalidInput as err:
                 errors[position] = err.alone()
         return stacked(good, errors, spec.entry)
 
-    async def _picture(self, content: bytes, media_type: str, spec: ModelSpec) -> Array:
+    async def _picture(self, content: bytes, spec: ModelSpec) -> Array:
         """Decode one picture into one entry. Raises InvalidInput."""
-        entry = self._entry(content, media_type, spec)
+        if len(content) > INLINE_BYTES:
+            return await self._threads.run(lambda: _read(spec, open_picture(content, self._max_pixels)))
+        entry = self._entry(content, spec)
         if isinstance(entry, Image.Image):
-            assert spec.picture
-            return await self._threads.run(partial(spec.picture, entry))
+            return await self._threads.run(partial(_read, spec, entry))
         return entry
 
-    def _entry(self, content: bytes, media_type: str, spec: ModelSpec) -> Array | Image.Image:
+    def _entry(self, content: bytes, spec: ModelSpec) -> Array | Image.Image:
         """Decode one picture into one entry, or return it opened but not decoded if it has too many pixels.
 
-        Raises InvalidInput.
+        The format is detected from the bytes: clients often declare another one. Raises InvalidInput.
         """
-        assert spec.picture
-        if spec.grey is not None and media_type in _MAYBE_PNG:
+        if spec.grey is not None:
             pixels = read_plain_png(content)
             if pixels is not None and pixels.size <= self._max_pixels and (entry := spec.grey(pixels)) is not None:
                 return entry
-        picture = open_picture(content, media_type, self._max_pixels)
-        return spec.picture(picture) if picture.width * picture.height <= _INLINE_PIXELS else picture
+        picture = open_picture(content, self._max_pixels)
+        return _read(spec, picture) if picture.width * picture.height <= _INLINE_PIXELS else picture
+
+
+def _read(spec: ModelSpec, picture: Image.Image) -> Array:
+    """Decode an opened picture into one entry. Raises InvalidInput, whatever the model's reader raises."""
+    assert spec.picture
+    try:
+        return spec.picture(picture)
+    except InvalidInput:
+        raise
+    except Exception as err:
+        log.warning("a picture could not be read", exc_info=True)
+        detail = "the picture cannot be decoded: it may be damaged. Save it again as PNG and send that"
+        raise InvalidInput("Unreadable picture", detail) from err

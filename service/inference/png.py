@@ -21,6 +21,7 @@ _NUMBER = struct.Struct(">I")
 _DATA = 41  # offset of the data of an IDAT chunk directly after IHDR
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 _MAX_PIXELS = 65_536
+_UNSET = 1  # grey level of each pixel before it is decoded: rarely that of a whole last row
 
 
 def read_plain_png(content: bytes) -> Array | None:
@@ -33,15 +34,16 @@ def read_plain_png(content: bytes) -> Array | None:
         return None
     if any(crc32(content[a:b]) != _NUMBER.unpack_from(content, b)[0] for a, b in ((12, 29), (37, end))):
         return None
-    picture, box = core.new("L", (width, height)), (0, 0, width, height)
+    picture, box = core.fill("L", (width, height), _UNSET), (0, 0, width, height)
     decoder, encoder = core.zip_decoder("L", "L", 0), core.raw_encoder("L", "L")
     try:
         decoder.setimage(picture, box)
         unfinished, fault = decoder.decode(content[_DATA:end])
     except (ValueError, OSError):
         return None
-    if unfinished >= 0 or fault:
-        return None
     encoder.setimage(picture, box)
     pixels: bytes = encoder.encode(width * height)[2]
+    lacks_rows = pixels.count(_UNSET, -width) == width  # maybe: the decoder does not report a stream that ends early
+    if unfinished >= 0 or fault or lacks_rows:
+        return None
     return np.frombuffer(pixels, np.uint8).reshape(height, width)

@@ -102,7 +102,7 @@ class InferRoute:
             raise TooManySamples(len(contents), MAX_FILES)
         if not tensor.binary:
             contents = [_from_base64(text, position) for position, text in enumerate(contents)]
-        return await self._pipeline.decoder.pictures(((OCTETS, content) for content in contents), spec)
+        return await self._pipeline.decoder.pictures(contents, spec)
 
 
 def _response(name: str, asked: Inference, answer: Answer, accept_encoding: str) -> Response:
