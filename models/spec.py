@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from models.errors import CheckpointError, InvalidInput
+from models.reference import Check, accept_all
 
 if TYPE_CHECKING:  # importing torch takes two seconds and 200 MB: only code that builds a network does
     from torch import nn
@@ -107,6 +108,8 @@ class ModelSpec:
     network      keyword arguments -> nn.Module: the class, or its name (see `by_name`). Scaling and statistics
                  that the weights depend on are part of the network.
     entry        shape, dtype and bounds of one entry of a JSON or .npy body.
+    check        entries of a JSON, .npy or /v2 body (N, *entry.shape) -> the error of each entry that does not look
+                 like the training data, by position; see `models.reference`. Pictures are not checked.
     preprocess   entries -> samples, the array that the network takes as a tensor.
     picture      an opened, not yet decoded picture -> one entry; None if the model takes no pictures.
                  Raises InvalidInput.
@@ -123,6 +126,7 @@ class ModelSpec:
     summary: str
     network: Callable[..., "nn.Module"]
     entry: Entry
+    check: Check = accept_all
     preprocess: Callable[[Array], Array] = same
     picture: PictureReader | None = None
     grey: Callable[[Array], Array | None] | None = None

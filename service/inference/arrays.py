@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 
 from models.errors import InvalidInput, MalformedInput, TooManySamples
+from models.reference import Check
 from models.spec import Array, Entry
 
 MAX_SAMPLES = 16_384  # in one body: bounds the size of the answer, which the size of the body does not
@@ -77,6 +78,18 @@ def from_array(array: Array, entry: Entry) -> Entries:
     if entry.dtype.kind == "u" or array.dtype.kind not in "fiu":
         raise InvalidInput("Wrong dtype", f"the array has dtype {array.dtype.name}; send a {wanted}")
     return _in_range(array, entry)
+
+
+def checked(entries: Entries, check: Check) -> Entries:
+    """Run the model's check on the good entries: those that it refuses become errors in their places."""
+    found = check(entries.good) if len(entries.good) else {}
+    if not found:
+        return entries
+    places = [place for place in range(len(entries)) if place not in entries.errors]
+    kept = np.ones(len(entries.good), bool)
+    kept[list(found)] = False
+    refused = {places[position]: error for position, error in found.items()}
+    return Entries(entries.good[kept], {**entries.errors, **refused})
 
 
 def _read_npy(content: bytes) -> Array:

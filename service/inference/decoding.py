@@ -12,7 +12,7 @@ from models.pictures import PICTURE_FORMATS, open_picture
 from models.spec import Array, ModelSpec
 from service.errors import UnsupportedMediaType
 from service.execution.threads import INLINE_BYTES, Threads
-from service.inference.arrays import Entries, from_json, from_npy, stacked
+from service.inference.arrays import Entries, checked, from_json, from_npy, stacked
 from service.inference.png import read_plain_png
 from service.media_types import JSON, MULTIPART, NPY, OCTETS
 
@@ -54,6 +54,11 @@ def samples_of(spec: ModelSpec, entries: Entries) -> Samples:
     return Samples(spec.preprocess(entries.good), entries.errors, len(entries))
 
 
+def _array_entries(media_type: str, spec: ModelSpec, body: bytes) -> Entries:
+    """Parse a body of numbers, and refuse the entries that do not look like the training data."""
+    return checked(_ARRAYS[media_type][0](body, spec.entry), spec.check)
+
+
 class Decoder:
     """Decodes bodies: small ones on the event loop, large ones in a thread."""
 
@@ -77,7 +82,7 @@ class Decoder:
         Raises MalformedInput, or the InvalidInput of a body without a good sample.
         """
         if media_type in _ARRAYS:
-            return samples_of(spec, _ARRAYS[media_type][0](body, spec.entry))
+            return samples_of(spec, _array_entries(media_type, spec, body))
         entry = self._entry(body, spec)
         return None if isinstance(entry, Image.Image) else samples_of(spec, Entries(entry[None]))
 
@@ -87,8 +92,8 @@ class Decoder:
         Raises MalformedInput, or the InvalidInput of a body without a good sample.
         """
         if media_type in _ARRAYS:
-            parse, speed = _ARRAYS[media_type]
-            entries = await self._threads.run_if_large(len(body) // speed, partial(parse, body, spec.entry))
+            size = len(body) // _ARRAYS[media_type][1]
+            entries = await self._threads.run_if_large(size, partial(_array_entries, media_type, spec, body))
         else:
             entries = Entries((await self._picture(body, spec))[None])
         return samples_of(spec, entries)

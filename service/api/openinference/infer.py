@@ -19,7 +19,7 @@ from service.api.openinference.signature import INPUT, OUTPUT, accepted
 from service.api.openinference.tensors import BYTES, classes
 from service.errors import ServiceError
 from service.execution.threads import Threads
-from service.inference.arrays import Entries, from_array
+from service.inference.arrays import Entries, checked, from_array
 from service.inference.batcher import Answer
 from service.inference.decoding import Samples
 from service.inference.pipeline import Lane, Pipeline, Stopwatch
@@ -93,7 +93,7 @@ class InferRoute:
         if tensor.type.datatype != BYTES or spec.picture is None:
             return await self._threads.run_if_large(
                 tensor.data.nbytes,
-                partial(from_array, tensor.data, spec.entry),
+                lambda: checked(from_array(tensor.data, spec.entry), spec.check),
             )
         contents: list[bytes] = tensor.data.tolist()
         if not contents:
