@@ -36,7 +36,7 @@ def train(client: TestClient, **body: Any) -> Any:
 
 
 def claimed(jobs: Jobs) -> Job:
-    job = jobs.claim("w", now=time.time(), lease_s=1000)
+    job = jobs.claim("w", now=time.time(), monotonic_s=0, lease_s=1000)
     assert job is not None
     return job
 
@@ -184,7 +184,7 @@ def test_cancel_ends_a_queued_job_and_asks_a_running_one(client: TestClient, job
     train(client)
     running = claimed(jobs)
     assert client.post(f"/jobs/{running.id}/cancel").json()["state"] == "running"
-    assert jobs.beat(running, [], now=time.time(), lease_s=9) is True
+    assert jobs.beat(running, [], now=time.time()) is True
     assert client.post("/jobs/nope/cancel").status_code == 404
 
 
@@ -197,7 +197,7 @@ KEPT = Gate(decision="kept", metric="validation_mse", candidate=1.0, live=0.5, r
 def done(client: TestClient, jobs: Jobs, tmp_path: Path) -> Job:
     train(client)
     job = claimed(jobs)
-    jobs.beat(job, POINTS, now=time.time(), lease_s=9)
+    jobs.beat(job, POINTS, now=time.time())
     store = Store(tmp_path)
     with store.write() as connection:
         jobs.finish(connection, job, 2, KEPT, now=time.time())

@@ -25,10 +25,20 @@ def enqueue(jobs: Jobs, now: float = 0.0, **options: Any) -> Job:
     return jobs.enqueue("m", {"epochs": 1}, "if_better", now=now, **options)
 
 
-def claim(jobs: Jobs, worker: str = "a", now: float = 0.0) -> Job:
-    job = jobs.claim(worker, now=now, lease_s=5)
+def claim(jobs: Jobs, worker: str = "a", now: float = 0.0, monotonic_s: float = 0.0) -> Job:
+    job = look(jobs, worker, monotonic_s, now)
     assert job is not None
     return job
+
+
+def look(jobs: Jobs, worker: str = "b", monotonic_s: float = 0.0, now: float = 0.0) -> Job | None:
+    return jobs.claim(worker, now=now, monotonic_s=monotonic_s, lease_s=5)
+
+
+def look_for(jobs: Jobs, seconds: float, worker: str = "b", now: float = 0.0) -> Job | None:
+    """Look twice a second, as an idle worker does, until a job is free."""
+    found = [look(jobs, worker, tick / 2, now) for tick in range(int(2 * seconds) + 1)]
+    return found[-1]
 
 
 def finish(store: Store, jobs: Jobs, job: Job, now: float = 0.0) -> None:
@@ -40,8 +50,8 @@ def test_a_job_goes_from_queued_through_running_to_succeeded(store: Store, jobs:
     job = enqueue(jobs, now=1)
     assert (job.state, job.attempt, job.created_at, job.started_at) == ("queued", 0, 1, None)
     job = claim(jobs, now=2)
-    assert (job.state, job.attempt, job.started_at, job.lease_until) == ("running", 1, 2, 7)
-    assert jobs.beat(job, [{"step": 1}, {"step": 2}], now=3, lease_s=5) is False
+    assert (job.state, job.attempt, job.started_at, job.lease_s) == ("running", 1, 2, 5)
+    assert jobs.beat(job, [{"step": 1}, {"step": 2}], now=3) is False
     finish(store, jobs, job, now=4)
     job = jobs.get(job.id)
     assert (job.state, job.version, job.finished_at, job.progress) == ("succeeded", 1, 4, {"step": 2})
@@ -54,7 +64,7 @@ def test_a_job_goes_from_queued_through_running_to_succeeded(store: Store, jobs:
 def test_jobs_are_claimed_in_the_order_they_came_and_each_once(jobs: Jobs) -> None:
     ids = [enqueue(jobs).id for _ in range(3)]
     assert [claim(jobs).id for _ in range(3)] == ids
-    assert jobs.claim("b", now=0, lease_s=5) is None
+    assert look(jobs) is None
 
 
 def test_a_repeated_idempotency_key_gives_the_first_job(jobs: Jobs) -> None:
@@ -76,20 +86,48 @@ def test_an_idempotency_key_of_another_order_is_refused(jobs: Jobs, change: dict
     assert jobs.page(limit=10) == [first]
 
 
-def test_a_job_whose_lease_ran_out_is_claimed_by_another_worker(jobs: Jobs) -> None:
+def test_a_job_without_heartbeats_for_its_lease_is_claimed_by_another_worker(jobs: Jobs) -> None:
     enqueue(jobs)
-    first = claim(jobs, "a", now=0)
-    assert jobs.claim("b", now=5, lease_s=5) is None
-    second = claim(jobs, "b", now=5.1)
+    first = claim(jobs, "a")
+    assert look_for(jobs, 5) is None
+    second = look(jobs, "b", 5.5)
+    assert second is not None
     assert (second.id, second.attempt, second.worker, second.started_at) == (first.id, 2, "b", 0)
+
+
+@pytest.mark.parametrize("ahead", [-3600, -20, -5, 0, 5, 20, 3600, 10**9])
+def test_the_clock_of_a_worker_neither_takes_a_live_job_nor_keeps_a_dead_one(
+    store: Store, jobs: Jobs, ahead: float
+) -> None:
+    """The holder's clock, or that of the worker that looks, is wrong; or the clock was set back after a crash."""
+    enqueue(jobs)
+    held = claim(Jobs(store), "a", now=1000 + ahead)
+    for tick in range(30):
+        Jobs(store).beat(held, [], now=1000 + ahead)
+        assert look(jobs, "b", tick / 2, now=1000) is None
+    other = Jobs(store)
+    assert look_for(other, 5, now=1000) is None
+    taken = look(other, "b", 5.5, now=1000)
+    assert taken is not None
+    assert (taken.id, taken.attempt) == (held.id, 2)
+
+
+def test_heartbeats_missed_while_the_database_was_away_lose_no_job(jobs: Jobs, store: Store) -> None:
+    enqueue(jobs)
+    held = claim(Jobs(store), "a")
+    assert look(jobs, "b", 0) is None
+    assert look(jobs, "b", 600) is None, "the first look after the outage took the job"
+    Jobs(store).beat(held, [], now=600)
+    assert look(jobs, "b", 600.5) is None
 
 
 def test_a_worker_that_woke_after_its_lease_can_write_nothing(store: Store, jobs: Jobs) -> None:
     enqueue(jobs)
     woken = claim(jobs, "a", now=0)
-    owner = claim(jobs, "b", now=6)
+    look_for(jobs, 5)
+    owner = claim(jobs, "b", monotonic_s=5.5)
     with pytest.raises(LeaseLost):
-        jobs.beat(woken, [{"step": 9}], now=7, lease_s=5)
+        jobs.beat(woken, [{"step": 9}], now=7)
     with pytest.raises(LeaseLost):
         finish(store, jobs, woken)
     with pytest.raises(LeaseLost):
@@ -111,7 +149,7 @@ def test_after_three_attempts_a_job_fails_with_the_reason(jobs: Jobs) -> None:
         job = claim(jobs)
         assert job.attempt == attempt
         jobs.requeue(job, now=0, reason=f"killed {attempt}")
-    assert jobs.claim("a", now=0, lease_s=5) is None
+    assert look(jobs) is None
     job = jobs.get(job.id)
     assert job.state == "failed"
     assert job.error is not None
@@ -119,12 +157,15 @@ def test_after_three_attempts_a_job_fails_with_the_reason(jobs: Jobs) -> None:
     assert "killed 3" in job.error["detail"]
 
 
-def test_three_silent_workers_fail_a_job_too(jobs: Jobs) -> None:
-    job = enqueue(jobs)
-    for attempt in range(MAX_ATTEMPTS):
-        claim(jobs, now=attempt * 10)
-    assert jobs.claim("a", now=100, lease_s=5) is None
-    assert "stopped answering" in str(jobs.get(job.id).error)
+def test_three_silent_workers_fail_a_job_too(store: Store) -> None:
+    job = enqueue(Jobs(store))
+    claim(Jobs(store))
+    for attempt in range(2, MAX_ATTEMPTS + 1):
+        taken = look_for(Jobs(store), 5.5)
+        assert taken is not None
+        assert taken.attempt == attempt
+    assert look_for(Jobs(store), 5.5) is None
+    assert "stopped answering" in str(Jobs(store).get(job.id).error)
 
 
 def test_attempts_given_back_in_good_order_do_not_count(jobs: Jobs) -> None:
@@ -140,7 +181,7 @@ def test_a_queued_job_is_cancelled_at_once_and_a_running_one_by_its_worker(jobs:
     enqueue(jobs)
     job = claim(jobs)
     assert jobs.cancel(job.id, now=1).state == "running"
-    assert jobs.beat(job, [], now=2, lease_s=5) is True
+    assert jobs.beat(job, [], now=2) is True
     jobs.cancelled(job, now=3)
     with pytest.raises(Conflict, match="cancelled already"):
         jobs.cancel(job.id, now=4)
@@ -150,7 +191,7 @@ def test_a_cancelled_job_whose_worker_died_is_not_taken_up_again(jobs: Jobs) -> 
     enqueue(jobs)
     job = claim(jobs, now=0)
     jobs.cancel(job.id, now=1)
-    assert jobs.claim("b", now=10, lease_s=5) is None
+    assert look_for(jobs, 5.5) is None
     assert jobs.get(job.id).state == "cancelled"
 
 
@@ -175,7 +216,7 @@ def test_pages_go_backwards_and_can_be_filtered(jobs: Jobs) -> None:
 def test_events_resume_after_the_last_one_seen(jobs: Jobs) -> None:
     enqueue(jobs)
     job = claim(jobs)
-    jobs.beat(job, [{"step": step} for step in range(5)], now=1, lease_s=5)
+    jobs.beat(job, [{"step": step} for step in range(5)], now=1)
     seen = jobs.events(job.id)
     assert jobs.events(job.id, after=seen[3].id) == seen[4:]
 
@@ -190,7 +231,7 @@ store = Store(Path(sys.argv[1]), sys.argv[2])
 jobs = Jobs(store)
 gate = Gate(decision="kept", metric="m", candidate=None, live=None, reason="")
 sys.stdin.readline()
-while job := jobs.claim(sys.argv[3], now=0, lease_s=1000):
+while job := jobs.claim(sys.argv[3], now=0, monotonic_s=0, lease_s=1000):
     with store.write() as connection:
         jobs.finish(connection, job, 1, gate, now=0)
     print(job.id, flush=True)

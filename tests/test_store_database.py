@@ -7,12 +7,16 @@ import threading
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, inspect, select
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import func, inspect, select, text
 
 from service.errors import StoreUnavailable
+from service.jobs.queue import Jobs
 from service.settings import SettingsError
 from service.store.database import Store
-from service.store.tables import jobs, metadata, promotions
+from service.store.tables import jobs as job_table
+from service.store.tables import metadata, promotions
 from service.store.url import locate
 from tests.fakes import ROOT
 from tests.postgres import Postgres
@@ -35,6 +39,32 @@ def test_migrating_again_changes_nothing(store: Store) -> None:
     store.migrate()
     with store.read() as connection:
         assert connection.scalar(select(func.count()).select_from(promotions)) == 1
+
+
+def test_a_store_of_the_second_schema_opens_and_its_running_job_is_freed(tmp_path: Path, database_url: str) -> None:
+    store = Store(tmp_path, database_url)
+    with store.write() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(ROOT / "service" / "store" / "migrations"))
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        for number, state, lease_until in ((1, "running", 4e9), (2, "queued", None), (3, "succeeded", None)):
+            connection.execute(
+                text(
+                    "INSERT INTO jobs (number, id, model, state, config, promote, attempt, released, worker,"
+                    " lease_until, cancel_requested, created_at, tensorboard) VALUES (:number, :id, 'm', :state,"
+                    " '{\"epochs\": 1}', 'never', 1, 0, 'w', :lease_until, false, 5.0, false)"
+                ),
+                {"number": number, "id": f"job-{number}", "state": state, "lease_until": lease_until},
+            )
+    store.migrate()
+    jobs = Jobs(store)
+    assert [(job.id, job.state, job.lease_s) for job in jobs.page(limit=9)] == [
+        ("job-3", "succeeded", 6), ("job-2", "queued", 6), ("job-1", "running", 6),
+    ]  # fmt: skip
+    claimed = [jobs.claim("w", now=9, monotonic_s=tick, lease_s=6) for tick in range(8)]
+    assert [job.id for job in claimed if job] == ["job-2", "job-1"]
+    store.close()
 
 
 def test_processes_that_start_together_migrate_once(tmp_path: Path, database_url: str) -> None:
@@ -105,7 +135,7 @@ def test_a_process_frozen_in_a_transaction_stops_nobody_else(postgres: Postgres,
         assert frozen.stdout is not None
         frozen.stdout.readline()
         with store.write() as connection:
-            connection.execute(select(jobs))
+            connection.execute(select(job_table))
         assert frozen.communicate("wake up\n", timeout=60)[0] == "lost it\n"
     store.close()
 
@@ -113,7 +143,7 @@ def test_a_process_frozen_in_a_transaction_stops_nobody_else(postgres: Postgres,
 def test_a_database_out_of_reach_is_said_so_without_its_address(tmp_path: Path) -> None:
     store = Store(tmp_path, f"postgresql+psycopg://user:s3cret@/x?host={tmp_path}/nowhere")
     with pytest.raises(StoreUnavailable) as raised, store.read() as connection:
-        connection.execute(select(jobs))
+        connection.execute(select(job_table))
     assert "nowhere" not in raised.value.detail
     assert "s3cret" not in raised.value.detail
 

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
 
 from service.delivery.gate import Gate, Policy
 from service.errors import Conflict, Invalid, NotFound
+from service.jobs.leases import Lease, Leases
 from service.store.database import Store
 from service.store.tables import events, jobs
 
@@ -40,7 +41,8 @@ class Job:
     attempt: int
     released: int
     worker: str | None
-    lease_until: float | None
+    beats: int
+    lease_s: float
     cancel_requested: bool
     progress: Mapping[str, Any] | None
     version: int | None
@@ -64,10 +66,11 @@ class Event:
 
 
 class Jobs:
-    """The tables of jobs and of their events."""
+    """The tables of jobs and of their events, and the leases that a worker has seen."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._leases = Leases()
 
     def enqueue(
         self,
@@ -148,13 +151,14 @@ class Jobs:
                 connection.execute(update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True))
             return _required(connection, job_id)
 
-    def claim(self, worker: str, *, now: float, lease_s: float) -> Job | None:
-        """Claim the oldest job that is queued or whose lease has expired.
+    def claim(self, worker: str, *, now: float, monotonic_s: float, lease_s: float) -> Job | None:
+        """Claim the oldest job that is queued or whose lease has expired, which takes several calls (see Leases).
 
         A job without attempts left fails instead, and one with a cancel request is cancelled.
         """
         with self._store.write() as connection:
-            while job := _next(connection, now):
+            expired = self._leases.expired(_running(connection), monotonic_s)
+            while job := _next(connection, expired):
                 if job.cancel_requested:
                     _end(connection, job, now, state="cancelled")
                 elif job.attempt - job.released >= MAX_ATTEMPTS:
@@ -163,10 +167,10 @@ class Jobs:
                     return _claimed(connection, job, worker, now, lease_s)
         return None
 
-    def beat(self, job: Job, points: Sequence[Mapping[str, Any]], *, now: float, lease_s: float) -> bool:
+    def beat(self, job: Job, points: Sequence[Mapping[str, Any]], *, now: float) -> bool:
         """Renew the lease and store progress events. Returns whether the job is to be cancelled. Raises LeaseLost."""
         with self._store.write() as connection:
-            values: dict[str, Any] = {"lease_until": now + lease_s}
+            values: dict[str, Any] = {"beats": jobs.c.beats + 1}
             if points:
                 values["progress"] = points[-1]
                 rows = [
@@ -198,13 +202,19 @@ class Jobs:
         with self._store.write() as connection:
             released = job.released + 1 if in_good_order else job.released
             error = None if in_good_order else {"title": f"Attempt {job.attempt} ended early", "detail": reason}
-            _change(connection, job, state="queued", lease_until=None, worker=None, released=released, error=error)
+            _change(connection, job, state="queued", worker=None, released=released, error=error)
             _tell_state(connection, job.id, job.attempt, now, {"state": "queued", "reason": reason})
 
 
-def _next(connection: Connection, now: float) -> Job | None:
+def _running(connection: Connection) -> list[Lease]:
+    """Return the leases on all running jobs."""
+    query = select(jobs.c.id.label("job"), jobs.c.attempt, jobs.c.beats, jobs.c.lease_s)
+    return [Lease(**row) for row in connection.execute(query.where(jobs.c.state == "running")).mappings()]
+
+
+def _next(connection: Connection, expired: Sequence[str]) -> Job | None:
     """Return the oldest job that no worker holds."""
-    left = and_(jobs.c.state == "running", jobs.c.lease_until < now)
+    left = and_(jobs.c.state == "running", jobs.c.id.in_(expired))
     query = select(jobs).where(or_(jobs.c.state == "queued", left)).order_by(jobs.c.number).limit(1)
     row = connection.execute(query).one_or_none()
     return None if row is None else _job(row)
@@ -218,7 +228,8 @@ def _claimed(connection: Connection, job: Job, worker: str, now: float, lease_s:
         state="running",
         attempt=attempt,
         worker=worker,
-        lease_until=now + lease_s,
+        beats=jobs.c.beats + 1,
+        lease_s=lease_s,
         started_at=now if job.started_at is None else job.started_at,
     )
     _tell_state(connection, job.id, attempt, now, {"state": "running", "attempt": attempt})
@@ -235,7 +246,7 @@ def _spent(job: Job) -> dict[str, str]:
 
 def _end(connection: Connection, job: Job, now: float, *, state: State, **values: Any) -> None:
     outcome = {"error": None, **values}
-    _change(connection, job, state=state, finished_at=now, lease_until=None, **outcome)
+    _change(connection, job, state=state, finished_at=now, **outcome)
     _tell_state(connection, job.id, job.attempt, now, {"state": state, **outcome})
 
 

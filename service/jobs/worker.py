@@ -85,12 +85,15 @@ class Worker:
             self._insist(self._sweep)
             log.info("worker started", extra={"worker": self._name})
             while not self._stopping.is_set():
-                job = self._insist(lambda: self._jobs.claim(self._name, now=self._now(), lease_s=self._lease_s))
+                job = self._insist(self._claim)
                 if job is None:
                     self._stopping.wait(_POLL_S)
                 else:
                     self.work(job)
         log.info("worker stopped", extra={"worker": self._name})
+
+    def _claim(self) -> Job | None:
+        return self._jobs.claim(self._name, now=self._now(), monotonic_s=time.monotonic(), lease_s=self._lease_s)
 
     def work(self, job: Job) -> None:
         """One attempt at a job that this worker has claimed."""
@@ -206,7 +209,7 @@ class Worker:
             due = time.monotonic() + _BEAT_EVERY_S
             with contextlib.suppress(StoreUnavailable):
                 told = [asdict(point) for point in points]
-                cancel = self._jobs.beat(job, told, now=self._now(), lease_s=self._lease_s)
+                cancel = self._jobs.beat(job, told, now=self._now())
                 points.clear()
                 if cancel:
                     raise _CancelRequested

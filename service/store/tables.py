@@ -31,7 +31,8 @@ jobs = Table(
     Column("attempt", Integer, nullable=False),  # fencing token: rises with every claim
     Column("released", Integer, nullable=False),  # attempts ended by a graceful stop; they do not count as failed
     Column("worker", String(200)),
-    Column("lease_until", Float),
+    Column("beats", Integer, nullable=False, server_default="0"),  # heartbeats of all attempts; see jobs/leases.py
+    Column("lease_s", Float, nullable=False, server_default="6"),
     Column("cancel_requested", Boolean, nullable=False),
     Column("progress", JSON),
     Column("version", Integer),
