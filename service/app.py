@@ -63,7 +63,7 @@ def create_app(
     """
     specs = catalog.specs() if specs is None else specs
     metrics = Metrics(shared)
-    store = Store(settings.store, settings.database_url)
+    store = Store(settings.store, settings.database_url, metrics.failed_write)
     exports = Exports(settings.store, start_child)
     where = device.resolve(settings.device)
     backend = choice.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
@@ -100,7 +100,7 @@ def create_app(
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
     app.include_router(versions.promotions_router(specs, Registry(store), rollout))
     app.include_router(job_routes.router(specs, Jobs(store), Storage(settings.store), recipes))
-    app.include_router(ops_routes.router(specs, rollout, metrics))
+    app.include_router(ops_routes.router(specs, rollout, metrics, store))
     problems.install(app)
     openapi.describe(app, specs, access.TABLE, locked=bool(settings.api_keys))
     return app

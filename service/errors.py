@@ -107,6 +107,9 @@ class StoreUnavailable(ServiceError):
 
     status, title = 503, "Store unavailable"
 
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, {"Retry-After": "2"})
+
 
 class DeadlineExceeded(ServiceError):
     """The answer would come after the deadline."""

@@ -67,7 +67,9 @@ def test_a_checkpoint_that_answers_nan_is_not_served(tmp_path: Path) -> None:
 
 def test_ready_and_live(line: TestClient) -> None:
     assert line.get("/health/live").status_code == 200
-    assert line.get("/health/ready").json() == {"status": "ready", "reasons": {}, "without_live_version": []}
+    assert line.get("/health/ready").json() == {
+        "status": "ready", "reasons": {}, "without_live_version": [], "store": {},
+    }  # fmt: skip
 
 
 def test_metrics_are_prometheus_text(line: TestClient) -> None:

@@ -34,6 +34,7 @@ def exposed() -> dict[str, set[str]]:
     metrics.waiting.set(0)
     metrics.loaded("mnist", 1, "eager")
     metrics.load_failures.labels("mnist").inc()
+    metrics.failed_write("full")
     samples = re.findall(r"^(\w+)(?:\{(.*)\})? ", metrics.exposition().decode(), re.MULTILINE)
     return {name: set(re.findall(r'(\w+)="', labels)) for name, labels in samples}
 

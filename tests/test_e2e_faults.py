@@ -4,8 +4,8 @@ import signal
 import sqlite3
 import subprocess
 import time
-from collections.abc import Mapping
-from contextlib import closing, suppress
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +189,27 @@ def test_jobs_outlive_a_stop_of_the_database(postgres: Postgres, tmp_path: Path)
         done = finished(store, job)
         assert done.state == "succeeded"
         assert done.version == 2
+    store.close()
+
+
+@pytest.mark.parametrize("fault", [Postgres.read_only, Postgres.frozen])
+def test_a_job_outlives_a_database_that_refuses_writes_or_freezes(
+    postgres: Postgres, tmp_path: Path, fault: Callable[[Postgres, str], AbstractContextManager[None]]
+) -> None:
+    url = postgres.create_database(fault.__name__)
+    store = Store(tmp_path, url)
+    store.migrate()
+    job = enqueue(store)
+    lease_s = 3 * LEASE_S
+    with worker(store, url, lease_s=lease_s) as first:
+        in_the_middle(store, job)
+        with worker(store, url, lease_s=lease_s) as second:
+            began = time.monotonic()
+            with fault(postgres, fault.__name__):
+                until(lambda: time.monotonic() > began + 1.5 * lease_s)
+            done = finished(store, job)
+            assert (first.poll(), second.poll()) == (None, None), "a worker ended"
+    assert (done.state, done.attempt) == ("succeeded", 1), "the job was taken from its worker"
     store.close()
 
 

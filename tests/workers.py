@@ -14,11 +14,13 @@ LEASE_S = 2
 
 
 @contextmanager
-def worker(store: Store, url: str, prefix: tuple[str, ...] = ()) -> Iterator["subprocess.Popen[bytes]"]:
+def worker(
+    store: Store, url: str, prefix: tuple[str, ...] = (), lease_s: float = LEASE_S
+) -> Iterator["subprocess.Popen[bytes]"]:
     """A training worker of its own, with a short lease."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
     environ |= {"TORCHLOOP_STORE": str(store.folder), "TORCHLOOP_DATABASE_URL": url}
-    command = [*prefix, sys.executable, "-m", "service.worker", "--lease-s", str(LEASE_S)]
+    command = [*prefix, sys.executable, "-m", "service.worker", "--lease-s", str(lease_s)]
     process = subprocess.Popen(command, cwd=ROOT, env={k: v for k, v in environ.items() if v})
     try:
         yield process

@@ -7,6 +7,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 
 from service.api.schemas import Health
 from service.delivery.rollout import Rollout
+from service.store.database import Store
 from service.telemetry.metrics import Metrics
 from service.web.auth import Access
 
@@ -17,7 +18,7 @@ ACCESS: Mapping[str, Access] = {
 }
 
 
-def router(models: Mapping[str, object], rollout: Rollout, metrics: Metrics) -> APIRouter:
+def router(models: Mapping[str, object], rollout: Rollout, metrics: Metrics, store: Store) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["operations"])
 
@@ -32,10 +33,10 @@ def router(models: Mapping[str, object], rollout: Rollout, metrics: Metrics) -> 
     )
     async def ready(response: Response) -> Health:
         waiting = [name for name in models if name not in {*rollout.live, *rollout.faults}]
-        if reasons := rollout.not_ready:
-            response.status_code = 503
-            return Health(status="not ready", reasons=reasons, without_live_version=waiting)
-        return Health(status="ready", without_live_version=waiting)
+        reasons, faults = rollout.not_ready, {str(part): fault for part, fault in store.faults.items()}
+        response.status_code = 503 if reasons else 200
+        status = "not ready" if reasons else "ready"
+        return Health(status=status, reasons=reasons, without_live_version=waiting, store=faults)
 
     @routes.get(
         "/metrics",

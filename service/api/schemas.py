@@ -174,8 +174,13 @@ class JobHistory(BaseModel):
 
 
 class Health(BaseModel):
-    """`reasons` says, by model, why the service is not ready."""
+    """`reasons` says, by model, why the service is not ready; `store`, what of the store does not work."""
 
     status: str
     reasons: dict[str, str] = Field(default_factory=dict)
     without_live_version: list[str] = Field(default_factory=list, description="models that wait for a first version")
+    store: dict[str, str] = Field(
+        default_factory=dict,
+        description="reads, writes, files: why they fail; predictions by loaded versions go on, so readiness does not "
+        "depend on it",
+    )

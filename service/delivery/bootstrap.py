@@ -48,7 +48,8 @@ def _register(store: Store, registry: Registry, name: str, path: Path, record: R
     with store.write() as connection:
         if registry.count(connection, name):
             return
-        kept = Storage(store.folder).keep(name, path.read_bytes())
+        with store.files():
+            kept = Storage(store.folder).keep(name, path.read_bytes())
         now = time.time()
         version = registry.add(connection, name, kept, record, job=None, now=now)
         registry.promote(connection, name, version, by="start", reason="shipped with the service", now=now)

@@ -1,11 +1,14 @@
 """Versions that the web processes of one service have loaded, kept separately from the metrics."""
 
+import logging
 import os
 from pathlib import Path
 
 import orjson
 
 from service.telemetry.multiprocess import is_running
+
+log = logging.getLogger(__name__)
 
 
 class Followers:
@@ -25,8 +28,11 @@ class Followers:
         if self._folder is None:
             return
         hidden = self._folder / f".{self._pid}.loaded"
-        hidden.write_bytes(orjson.dumps(self._loaded))
-        hidden.replace(self._folder / f"{self._pid}.loaded")
+        try:
+            hidden.write_bytes(orjson.dumps(self._loaded))
+            hidden.replace(self._folder / f"{self._pid}.loaded")
+        except OSError as err:  # a full disk: promotions wait for this process until their time limit
+            log.warning("loaded version not shared", extra={"model": model, "reason": err.strerror})
 
     def versions(self, model: str) -> set[int]:
         """Return the versions of a model that running processes have loaded: one, unless a swap is in progress."""

@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _POLL_S = 0.5
 _FOLLOW_S = 2.0  # how long a promotion waits for the other web processes
 _LOOK_S = 0.05
-_RETRY_S = 5.0  # after a version could not be loaded
+_RETRY_S = 5.0  # after a version could not be loaded, or the store not be written
 _PINNED = 4  # versions that are not live but were asked for by number, kept loaded
 
 
@@ -55,6 +55,7 @@ class Rollout:
         self._turn = asyncio.Lock()  # one promotion at a time, in this process
         self._prepared = False
         self._retry_at: dict[tuple[str, int], float] = {}
+        self._try_again_at = 0.0
         self._pinned: OrderedDict[tuple[str, int], Loaded] = OrderedDict()
         self.live: dict[str, int] = {}
         self.faults: dict[str, str] = {}
@@ -86,13 +87,17 @@ class Rollout:
                 self.live = {model: version for model, version in live.items() if model in self._specs}
                 await asyncio.gather(*(self._bring_up(*wanted) for wanted in self.live.items()))
         except StoreUnavailable as err:
-            if self.store_fault is None:
-                log.warning("store unavailable: loaded versions go on answering", extra={"reason": err.detail})
             self.store_fault = err.detail
         else:
-            if self.store_fault is not None:
-                log.info("store is back")
             self.store_fault = None
+            await self._try_again()
+
+    async def _try_again(self) -> None:
+        """Find out now and then whether a store that failed to be written works again."""
+        if self._store.faults and time.monotonic() >= self._try_again_at:
+            self._try_again_at = time.monotonic() + _RETRY_S
+            with contextlib.suppress(StoreUnavailable):
+                await asyncio.to_thread(self._store.try_again)
 
     async def promote(self, model: str, number: int, by: str) -> int | None:
         """Load and warm up a version, then make it live. Returns the previous one. Raises NotFound, Conflict."""

@@ -10,7 +10,6 @@ from typing import Any
 
 import orjson
 
-from models.checkpoints.files import unwritable
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
 from models.messages import Adopt, Adopted, Evaluate, Evaluated, Export, Failed, FailureKind
@@ -75,22 +74,19 @@ class Importer:
     def _adopted(self, child: Child, model: str, content: bytes, arguments: Mapping[str, Any]) -> tuple[Record, Path]:
         """Check the upload by building the network from it, and save it in the store as torch.save writes it."""
         store = self._storage.root.resolve()
-        try:
-            with self._storage.upload(content) as path:
-                answer = child.ask(Adopt(model=model, path=path, arguments=arguments, store=store), _ANSWER_S)
-        except OSError as err:
-            raise StoreUnavailable(unwritable(err)) from err
-        match answer:
-            case Adopted(record=record):
-                return record, self._storage.checkpoint(model, record.sha256)
-            case Failed(kind=FailureKind.CHECKPOINT, detail=detail):
-                raise Invalid(detail)
-            case Failed(kind=FailureKind.STORE, detail=detail):
-                raise StoreUnavailable(detail)
-            case None:
-                raise Invalid(_NO_ANSWER)
-            case _:
-                raise ServiceError(f"the upload could not be checked: {answer.detail}")
+        with self._store.files(), self._storage.upload(content) as path:
+            answer = child.ask(Adopt(model=model, path=path, arguments=arguments, store=store), _ANSWER_S)
+            match answer:
+                case Adopted(record=record):
+                    return record, self._storage.checkpoint(model, record.sha256)
+                case Failed(kind=FailureKind.CHECKPOINT, detail=detail):
+                    raise Invalid(detail)
+                case Failed(kind=FailureKind.STORE, detail=detail):
+                    raise StoreUnavailable(detail)
+                case None:
+                    raise Invalid(_NO_ANSWER)
+                case _:
+                    raise ServiceError(f"the upload could not be checked: {answer.detail}")
 
     def _evaluated(self, child: Child, model: str, record: Record, path: Path, recipe: RecipeSchema) -> Record:
         """Return the record with figures on the recipe's default dataset; without them if it is not available."""

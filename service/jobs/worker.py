@@ -244,9 +244,7 @@ class Worker:
         while True:
             try:
                 return action()
-            except StoreUnavailable as err:
-                if tries == 0:
-                    log.warning("store unavailable", extra={"reason": err.detail})
+            except StoreUnavailable:
                 tries += 1
             if self._stopping.wait(_POLL_S):
                 if not even_when_stopping or tries >= _LAST_TRIES:
@@ -264,8 +262,11 @@ class Worker:
                 self._tidy(job_id)
 
     def _tidy(self, job_id: str) -> None:
-        """Remove a finished job's resume points; its plot stays."""
-        self._storage.remove_resume_points(job_id)
+        """Remove a finished job's resume points; its plot stays. What cannot be removed now is removed at a start."""
+        try:
+            self._storage.remove_resume_points(job_id)
+        except OSError as err:
+            log.warning("resume points not removed", extra={"job": job_id, "reason": err.strerror})
 
 
 def _exit_in_words(status: int | None) -> str:

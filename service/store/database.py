@@ -1,27 +1,21 @@
 """The database: transactions and migrations. SQLite by default, PostgreSQL for several machines."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import (
-    Connection,
-    Engine,
-    create_engine,
-    event,
-    text,
-)
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, text
 
+from models.checkpoints.files import write_whole
 from service.errors import StoreUnavailable
+from service.store.faults import Condition, Part, classify
+from service.store.postgres import Limited, postgres_engine
 from service.store.url import locate
 
-_FROZEN_MS = 3_000
-_LOCK_MS = 15_000
-_CUT_OFF = "25P03"  # SQLSTATE of a session that PostgreSQL ended for an idle transaction
+_SQLITE_LOCK_S = 8
 _WRITER_LOCK = 0x746C6F6F70  # "tloop": the advisory lock that every writing transaction holds on PostgreSQL
 
 
@@ -32,25 +26,57 @@ class Store:
     unchanged when it writes. Raises SettingsError for a bad URL, StoreUnavailable if the database cannot be reached.
     """
 
-    def __init__(self, folder: Path, url: str = "") -> None:
+    def __init__(self, folder: Path, url: str = "", on_failed_write: Callable[[str], None] = lambda _: None) -> None:
+        """`on_failed_write` is called, in any thread, with the kind of fault of each write that failed."""
         self.folder = folder
         self._url = locate(url, folder)
         self._sqlite = self._url.get_backend_name() == "sqlite"
-        self._engine = _sqlite_engine(self._url) if self._sqlite else _postgres_engine(self._url)
+        self._engine = _sqlite_engine(self._url) if self._sqlite else postgres_engine(self._url)
+        event.listen(self._engine, "handle_error", _reopen_if_read_only)
+        self._condition = Condition(on_failed_write)
+
+    @property
+    def faults(self) -> Mapping[Part, str]:
+        """Return which parts of the store do not work at the moment, and why."""
+        return self._condition.faults
 
     @contextmanager
     def read(self) -> Iterator[Connection]:
         """Open a read-only transaction."""
-        with _translated(), self._engine.connect() as connection, connection.begin():
+        with self._condition.watched("reads"), self._engine.connect() as connection, connection.begin():
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[Connection]:
-        """Open the single writing transaction; it commits at the end, or rolls back."""
-        with _translated(), self._engine.connect().execution_options(writes=True) as connection, connection.begin():
+    def write(self, *, patient: bool = False, counts: bool = True) -> Iterator[Connection]:
+        """Open the single writing transaction; it commits at the end, or rolls back.
+
+        `patient`: without time limits on PostgreSQL, for migrations.
+        """
+        with self._condition.watched("writes", counts=counts), self._writing() as connection, connection.begin():
             if not self._sqlite:
-                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITER_LOCK})
-            yield connection
+                with _without_limits(connection, patient=patient):
+                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITER_LOCK})
+                    yield connection
+            else:
+                yield connection
+
+    def files(self) -> AbstractContextManager[None]:
+        """Watch writes to the store folder: OSError becomes StoreUnavailable, which is noted as a fault."""
+        return self._condition.watched("files")
+
+    def try_again(self) -> None:
+        """Write something to each part that failed to be written, to find out whether it works again.
+
+        Raises StoreUnavailable if it does not.
+        """
+        if "writes" in self.faults:
+            with self.write(counts=False) as connection:
+                connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+        if "files" in self.faults:
+            with self._condition.watched("files", counts=False):
+                path = self.folder / ".probe"
+                write_whole(b"written to find out whether the folder is writable", path)
+                path.unlink(missing_ok=True)
 
     def migrate(self) -> None:
         """Migrate the tables to the current schema. The first process does it; the others wait."""
@@ -58,7 +84,7 @@ class Store:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise StoreUnavailable(f"the store folder cannot be made ({err.strerror}): check TORCHLOOP_STORE") from err
-        with self.write() as connection:
+        with self.write(patient=True) as connection:
             config = Config()
             scripts = str(Path(__file__).parent / "migrations").replace("%", "%%")  # ConfigParser interpolates %
             config.set_main_option("script_location", scripts)
@@ -69,21 +95,35 @@ class Store:
         """Close all connections."""
         self._engine.dispose()
 
+    def _writing(self) -> Connection:
+        return self._engine.connect().execution_options(writes=True)
+
+
+def _reopen_if_read_only(context: ExceptionContext) -> None:
+    """Have the pool replace its connections: after a fail-over the address leads to another server."""
+    fault = None if context.sqlalchemy_exception is None else classify(context.sqlalchemy_exception)
+    if fault is not None and fault.kind == "read_only":
+        context.is_disconnect = True
+
 
 @contextmanager
-def _translated() -> Iterator[None]:
+def _without_limits(connection: Connection, *, patient: bool) -> Iterator[None]:
+    """If `patient`, lift the limits of this transaction on the wait for a lock and for an answer."""
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, Limited)
+    limit_s = driver.silent_s
+    if patient:
+        driver.silent_s = None
+        connection.execute(text("SET LOCAL lock_timeout = 0"))
     try:
         yield
-    except DBAPIError as err:
-        away = isinstance(err, OperationalError | InterfaceError) or err.connection_invalidated
-        if not away and getattr(err.orig, "sqlstate", None) != _CUT_OFF:
-            raise
-        raise StoreUnavailable("the database cannot be reached or written: it is tried again") from err
+    finally:
+        driver.silent_s = limit_s
 
 
-def _sqlite_engine(url: Any) -> Engine:
+def _sqlite_engine(url: URL) -> Engine:
     """Return a SQLite engine in WAL mode: readers never wait. Transactions take the write lock at their start."""
-    engine = create_engine(url, connect_args={"timeout": 30})
+    engine = create_engine(url, connect_args={"timeout": _SQLITE_LOCK_S})
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _: Any) -> None:
@@ -97,12 +137,3 @@ def _sqlite_engine(url: Any) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
-
-
-def _postgres_engine(url: Any) -> Engine:
-    """Return a PostgreSQL engine. The server ends a transaction that is idle for seconds, as it would block all
-    writers.
-    """
-    options = f"-c idle_in_transaction_session_timeout={_FROZEN_MS} -c lock_timeout={_LOCK_MS}"
-    arguments = {"connect_timeout": 3, "options": options}
-    return create_engine(url, pool_pre_ping=True, pool_size=4, connect_args=arguments)

@@ -10,10 +10,16 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.samples import Sample
 
 from service.telemetry.collectors import Answers, StageSeconds
-from service.telemetry.multiprocess import Combined
+from service.telemetry.multiprocess import Combined, Joined
 
 _PUBLISH_S = 0.5
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384)
+_GAUGES: dict[str, Joined] = {
+    "torchloop_waiting_requests": "sum",
+    "torchloop_loaded_version": "each",
+    "torchloop_backend": "highest",
+    "torchloop_last_batch_timestamp_seconds": "highest",
+}
 
 
 class Metrics:
@@ -24,15 +30,7 @@ class Metrics:
 
     def __init__(self, folder: Path | None = None) -> None:
         registry = self._registry = CollectorRegistry()
-        self._combined = Combined(
-            folder,
-            {
-                "torchloop_waiting_requests": "sum",
-                "torchloop_loaded_version": "each",
-                "torchloop_backend": "highest",
-                "torchloop_last_batch_timestamp_seconds": "highest",
-            },
-        )
+        self._combined = Combined(folder, _GAUGES)
         self._answers = Answers()
         registry.register(self._answers)
         self._stages = StageSeconds()
@@ -50,11 +48,7 @@ class Metrics:
             ["model"],
             registry=registry,
         )
-        self.waiting = Gauge(
-            "torchloop_waiting_requests",
-            "Requests waiting for the device",
-            registry=registry,
-        )
+        self.waiting = Gauge("torchloop_waiting_requests", "Requests waiting for the device", registry=registry)
         self._loaded_version = Gauge(
             "torchloop_loaded_version",
             "Version that answers in a process",
@@ -73,7 +67,7 @@ class Metrics:
             ["model"],
             registry=registry,
         )
-        self._explanations, self._refused = _rare_requests(registry)
+        self._explanations, self._refused, self._failed_writes = _rare_events(registry)
         self._batches: dict[str, tuple[Histogram, Gauge]] = {}
 
     def request(self, model: str, status: int) -> None:
@@ -87,6 +81,10 @@ class Metrics:
     def refused(self, status: int) -> None:
         """Count one request that was refused because of its key, host or origin."""
         self._refused.labels(str(status)).inc()
+
+    def failed_write(self, fault: str) -> None:
+        """Count one write to the store that failed. Thread-safe."""
+        self._failed_writes.labels(fault).inc()
 
     def batch(self, model: str, samples: int) -> None:
         """Count one forward pass and set its time."""
@@ -134,8 +132,8 @@ class Metrics:
         self._combined.publish(self._registry.collect())
 
 
-def _rare_requests(registry: CollectorRegistry) -> tuple[Counter, Counter]:
-    """Return the counters of explanations and of refused requests."""
+def _rare_events(registry: CollectorRegistry) -> tuple[Counter, Counter, Counter]:
+    """Return the counters of explanations, of refused requests, and of failed writes."""
     explanations = Counter(
         "torchloop_explanations",
         "Requests for explanations, by their answer's status",
@@ -148,4 +146,10 @@ def _rare_requests(registry: CollectorRegistry) -> tuple[Counter, Counter]:
         ["status"],
         registry=registry,
     )
-    return explanations, refused
+    failed_writes = Counter(
+        "torchloop_store_failed_writes",
+        "Writes to the database or the store folder that failed, by the kind of fault",
+        ["fault"],
+        registry=registry,
+    )
+    return explanations, refused, failed_writes

@@ -4,6 +4,7 @@ The library's own way keeps every number in a shared file, which makes counting 
 counts in memory and writes twice a second; what another process reads is at most that old.
 """
 
+import logging
 import os
 import threading
 from collections.abc import Iterable
@@ -14,6 +15,7 @@ import orjson
 from prometheus_client import Metric
 from prometheus_client.samples import Sample
 
+log = logging.getLogger(__name__)
 Joined = Literal["sum", "highest", "each"]
 _PARTS = ("name", "documentation", "type")
 
@@ -29,6 +31,7 @@ class Combined:
         self._folder = folder
         self._gauges = gauges
         self._publishing = threading.Lock()
+        self._stale = False
 
     def publish(self, families: Iterable[Metric]) -> None:
         """Write the counts of this process, for the others to read. Thread-safe: the last writer also counted last if
@@ -42,8 +45,15 @@ class Combined:
                 for family in families
             ]
             hidden = self._folder / f".{os.getpid()}"
-            hidden.write_bytes(orjson.dumps(told))
-            hidden.replace(self._folder / f"{os.getpid()}.json")
+            try:
+                hidden.write_bytes(orjson.dumps(told))
+                hidden.replace(self._folder / f"{os.getpid()}.json")
+            except OSError as err:
+                if not self._stale:
+                    log.warning("metrics not shared: /metrics is out of date", extra={"reason": err.strerror})
+                self._stale = True
+            else:
+                self._stale = False
 
     def families(self, own: Iterable[Metric]) -> list[Metric]:
         """Return the counts of all processes."""
