@@ -37,6 +37,7 @@ from service.inference.decoding import Decoder
 from service.inference.engine import Engine
 from service.inference.explainer import Explainer
 from service.inference.pipeline import Pipeline, compute_with
+from service.jobs.feed import Feed
 from service.jobs.queue import Jobs
 from service.settings import Settings
 from service.store.database import Store
@@ -73,10 +74,12 @@ def create_app(
     pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads))
     bodies = RequestBodies(settings.max_body_bytes, pipeline.decoder, threads)
     recipes = Recipes(read or partial(read_recipes, settings.store))
+    jobs = Jobs(store)
+    feed = Feed(jobs, settings.max_event_streams)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AtHead]]:
-        async with metrics.published(), recipes, rollout:
+        async with metrics.published(), recipes, rollout, feed:
             yield {AT_HEAD: FastPath(specs, pipeline, keys, settings.max_body_bytes).at_head}
             await pipeline.batcher.drain()
         for part in (engine, exports, explainer, threads, store):
@@ -99,7 +102,7 @@ def create_app(
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
     app.include_router(versions.promotions_router(specs, Registry(store), rollout))
-    app.include_router(job_routes.router(specs, Jobs(store), Storage(settings.store), recipes))
+    app.include_router(job_routes.router(specs, jobs, feed, Storage(settings.store), recipes))
     app.include_router(ops_routes.router(specs, rollout, metrics, store))
     problems.install(app)
     openapi.describe(app, specs, access.TABLE, locked=bool(settings.api_keys))

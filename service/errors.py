@@ -5,9 +5,10 @@ ServiceError 500
 ├── Unauthorized 401           ├── Misdirected 421
 ├── Forbidden 403              ├── Invalid 422
 ├── CrossSite 403              ├── QueueFull 429
-├── NotFound 404               ├── NothingLive 503
-├── Conflict 409               ├── StoreUnavailable 503
-├── TooLarge 413               └── DeadlineExceeded 504
+├── NotFound 404               ├── LimitReached 429
+├── Conflict 409               ├── NothingLive 503
+├── TooLarge 413               ├── StoreUnavailable 503
+└── DeadlineExceeded 504
 
 A message names the problem and the way out. Clients see it, so it contains no path and no trace.
 """
@@ -94,6 +95,15 @@ class QueueFull(ServiceError):
 
     def __init__(self) -> None:
         super().__init__("too many requests are waiting already: try again in a second", {"Retry-After": "1"})
+
+
+class LimitReached(ServiceError):
+    """As many streams or queued jobs as the service allows."""
+
+    status, title = 429, "Limit reached"
+
+    def __init__(self, detail: str, *, retry_after_s: int) -> None:
+        super().__init__(detail, {"Retry-After": str(retry_after_s)})
 
 
 class NothingLive(ServiceError):

@@ -103,6 +103,9 @@ class Settings(BaseModel):
     queue_limit: int = Field(
         1024, ge=1, le=1_000_000, description="requests that may wait, over all models; more get 429"
     )
+    max_event_streams: int = Field(
+        512, ge=1, le=1_000_000, description="open event streams of a web process; more get 429"
+    )
     request_timeout_s: float = Field(10, gt=0, le=3600, description="deadline of a prediction; later answers are 504")
     max_body_bytes: int = Field(16_777_216, ge=1, le=2**40, description="largest request body")
     max_pixels: int = Field(25_000_000, ge=1, le=2**31, description="largest picture, width times height")

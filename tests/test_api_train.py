@@ -2,19 +2,26 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
 import orjson
 import pytest
 from starlette.testclient import TestClient
 
+from service.app import create_app
 from service.delivery.gate import Gate
 from service.execution.recipes import RecipeSchema
 from service.jobs.queue import Job, Jobs
+from service.settings import Settings
 from service.store.database import Store
-from tests.fakes import LINE, save_line
-from tests.serving import serving
+from tests.fakes import LINE, InProcess, save_line
+from tests.serving import line_recipes, serving
+from tests.sockets import listening
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -250,3 +257,25 @@ def test_a_job_without_a_point_has_no_plot_yet(client: TestClient, tmp_path: Pat
     (tmp_path / "jobs" / job / "plot.png").write_bytes(b"\x89PNG...")
     response = client.get(f"/jobs/{job}/plot.png")
     assert (response.headers["content-type"], response.content) == ("image/png", b"\x89PNG...")
+
+
+def test_event_streams_beyond_the_limit_get_429_until_one_is_closed(tmp_path: Path) -> None:
+    save_line(tmp_path / "shipped")
+    settings = Settings(store=tmp_path, max_event_streams=2)
+    app = create_app(settings, {"line": LINE}, tmp_path / "shipped", line_recipes, partial(InProcess, {"line": LINE}))
+    with listening(app) as ((host, port), _), httpx.Client(base_url=f"http://{host}:{port}") as http:
+        path = f"/jobs/{http.post('/train', json={'model': 'line'}).json()['id']}/events"
+
+        def status() -> int:
+            with http.stream("GET", path) as response:
+                return response.status_code
+
+        with http.stream("GET", path) as first, ExitStack() as stack:
+            second = stack.enter_context(http.stream("GET", path))
+            lines = [stream.iter_lines() for stream in (first, second)]  # kept: a stream ends with its iterator
+            assert [next(sent) for sent in lines] == ["id: 1", "id: 1"]
+            refused = http.get(path)
+            assert (refused.status_code, refused.headers["retry-after"]) == (429, "5")
+            assert "2 event streams are open" in refused.json()["detail"]
+            stack.close()
+            until(lambda: status() == 200)

@@ -9,13 +9,15 @@ from typing import Annotated, Any
 import orjson
 from fastapi import APIRouter, Header, Query, Response
 from fastapi.responses import FileResponse, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from models.checkpoints.storage import Storage
 from models.spec import ModelSpec
 from service.api.schemas import JobHistory, JobInfo, JobPage, TrainRequest
 from service.errors import NotFound, require_model
 from service.execution.recipes import ReadRecipes, complete_config
-from service.jobs.queue import FINAL, Event, Job, Jobs, State
+from service.jobs.feed import Feed
+from service.jobs.queue import Event, Job, Jobs, State
 from service.web.auth import Access
 from service.web.json_limit import Bounded
 
@@ -23,14 +25,11 @@ ACCESS: Mapping[str, Access] = {
     "GET /jobs": Access("predict", 503),
     "GET /jobs/{job_id}": Access("predict", 404, 503),
     "GET /jobs/{job_id}/history": Access("predict", 404, 503),
-    "GET /jobs/{job_id}/events": Access("predict", 404, 503),
+    "GET /jobs/{job_id}/events": Access("predict", 404, 429, 503),
     "GET /jobs/{job_id}/plot.png": Access("predict", 404, 503),
     "POST /train": Access("train", 400, 403, 404, 413, 415, 422, 503),
     "POST /jobs/{job_id}/cancel": Access("train", 403, 404, 409, 503),
 }
-
-_POLL_S = 0.25
-_KEEP_ALIVE_S = 15.0
 
 _NUMBER = r"^[0-9]{0,17}$"  # in the range of both databases; empty means not given
 JobsPage = Annotated[int, Query(ge=1, le=200, description="jobs a page")]
@@ -41,12 +40,12 @@ LastEvent = Annotated[
 ModelName = Annotated[str | None, Query(pattern=r"^[^\x00]*$", description="jobs of this model only")]
 
 
-def router(specs: Mapping[str, ModelSpec], jobs: Jobs, storage: Storage, recipes: ReadRecipes) -> APIRouter:
+def router(specs: Mapping[str, ModelSpec], jobs: Jobs, feed: Feed, storage: Storage, recipes: ReadRecipes) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["jobs"])
     routes.include_router(_commands(specs, jobs, recipes))
     routes.include_router(_lists(jobs))
-    routes.include_router(_reports(jobs, storage))
+    routes.include_router(_reports(jobs, feed, storage))
     return routes
 
 
@@ -106,7 +105,7 @@ def _lists(jobs: Jobs) -> APIRouter:
     return routes
 
 
-def _reports(jobs: Jobs, storage: Storage) -> APIRouter:
+def _reports(jobs: Jobs, feed: Feed, storage: Storage) -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/jobs/{job_id}/history", summary="Every reported point")
@@ -127,11 +126,7 @@ def _reports(jobs: Jobs, storage: Storage) -> APIRouter:
         """
         await asyncio.to_thread(jobs.get, job_id)
         after = _number(last_event_id) or 0
-        return StreamingResponse(
-            _stream(jobs, job_id, after),
-            media_type="text/event-stream",
-            headers={"Cache-Control": "no-store"},
-        )
+        return _EventStream(feed, job_id, after)
 
     @routes.get(
         "/jobs/{job_id}/plot.png",
@@ -149,22 +144,26 @@ def _reports(jobs: Jobs, storage: Storage) -> APIRouter:
     return routes
 
 
-async def _stream(jobs: Jobs, job_id: str, after: int) -> AsyncIterator[bytes]:
-    """Yield events until the job ends, and a comment now and then as keep-alive for proxies."""
-    quiet_since = time.monotonic()
-    while True:
-        # read before the events: no event follows the final state
-        over = (await asyncio.to_thread(jobs.get, job_id)).state in FINAL
-        for event in await asyncio.to_thread(jobs.events, job_id, after):
-            after = event.id
-            quiet_since = time.monotonic()
-            yield _encoded(event)
-        if over:
-            return
-        if time.monotonic() - quiet_since > _KEEP_ALIVE_S:
-            quiet_since = time.monotonic()
-            yield b": still here\n\n"
-        await asyncio.sleep(_POLL_S)
+class _EventStream(StreamingResponse):
+    """Server-sent events of a job, while the connection is open. Raises LimitReached before anything is sent."""
+
+    def __init__(self, feed: Feed, job: str, after: int) -> None:
+        super().__init__((), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+        self._feed = feed
+        self._job = job
+        self._after = after
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the events."""
+        with self._feed.opened(self._job, self._after) as events:
+            self.body_iterator = _lines(events)
+            await super().__call__(scope, receive, send)
+
+
+async def _lines(events: AsyncIterator[Event | None]) -> AsyncIterator[bytes]:
+    """Yield events as they are sent, and comments that keep the connection open through proxies."""
+    async for event in events:
+        yield b": still here\n\n" if event is None else _encoded(event)
 
 
 def _encoded(event: Event) -> bytes:

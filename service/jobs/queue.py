@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from service.delivery.gate import Gate, Policy
 from service.errors import Conflict, Invalid, NotFound
@@ -136,6 +136,17 @@ class Jobs:
         """Return the events of a job after event `after`, oldest first."""
         query = select(events).where(events.c.job == job_id, events.c.id > after).order_by(events.c.id)
         query = query.where(events.c.kind == kind) if kind is not None else query
+        with self._store.read() as connection:
+            return [Event(**row) for row in connection.execute(query).mappings()]
+
+    def last_event(self) -> int:
+        """Return the id of the last event of all jobs; 0 if there is none."""
+        with self._store.read() as connection:
+            return connection.scalar(select(func.max(events.c.id))) or 0
+
+    def new_events(self, after: int, limit: int) -> Sequence[Event]:
+        """Return events of all jobs after event `after`, oldest first. Writers take turns, so none comes in between."""
+        query = select(events).where(events.c.id > after).order_by(events.c.id).limit(limit)
         with self._store.read() as connection:
             return [Event(**row) for row in connection.execute(query).mappings()]
 
