@@ -66,7 +66,9 @@ def test_every_kind_of_input_gives_the_same_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), [1.0, float("nan")], "\ud800", object(), {1, 2}], ids=ascii
+    "value",
+    [float("nan"), float("inf"), [1.0, float("nan")], "\ud800", object(), {1, 2}],
+    ids=lambda value: type(value).__name__,
 )
 def test_a_hyperparameter_that_json_does_not_have_is_an_error_that_names_it(line: Client, value: Any) -> None:
     with pytest.raises(torchloop.TorchloopError, match="config: 'lr' cannot be sent as JSON"):
