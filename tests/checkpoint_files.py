@@ -1,4 +1,4 @@
-"""Checkpoint files of every kind that users send, and archives as nobody but an attacker writes them."""
+"""Checkpoint files of every kind that users send, and crafted archives."""
 
 import io
 import json
@@ -112,6 +112,6 @@ def _replaced(
 
 
 def safetensors_of(header: Mapping[str, Any] | bytes, data: bytes = b"", length: int | None = None) -> bytes:
-    """A safetensors file with this header, whatever it says."""
+    """A safetensors file with this header."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if length is None else length) + text + data

@@ -52,7 +52,7 @@ for path in map(Path, sys.argv[3:]):
 
 
 @pytest.mark.slow
-def test_bombs_are_refused_by_their_declared_size_and_take_no_memory(tmp_path: Path) -> None:
+def test_s18_bombs_are_refused_by_their_declared_size_and_take_no_memory(tmp_path: Path) -> None:
     contents = [
         bomb(512), bomb(512, "data.pkl"), bomb(512, "version"),
         with_pickle(b"\x80\x02cbuiltins\nbytearray\n\x8a\x05\0\0\0\x80\0\x85R."),
@@ -97,7 +97,7 @@ def fields(content: bytes, header: bytes, offset: int, form: str, value: int) ->
     return bytes(changed)
 
 
-LIES = {
+WRONG = {
     "a packed size of 4 GB": fields(GOOD, b"PK\x01\x02", 20, "<L", 2**32 - 2),
     "an unpacked size of 4 GB": fields(GOOD, b"PK\x01\x02", 24, "<L", 2**32 - 2),
     "both sizes of 4 GB": fields(fields(GOOD, b"PK\x01\x02", 20, "<L", 2**32 - 2), b"PK\x01\x02", 24, "<L", 2**32 - 2),
@@ -114,10 +114,10 @@ LIES = {
 }
 
 
-@pytest.mark.parametrize("lie", LIES)
-def test_a_directory_that_lies_is_refused(lie: str) -> None:
+@pytest.mark.parametrize("wrong", WRONG)
+def test_a_directory_with_wrong_sizes_is_refused(wrong: str) -> None:
     with pytest.raises(CheckpointError, match="the file is not a state_dict file"):
-        restored(LIES[lie])
+        restored(WRONG[wrong])
 
 
 def with_member(name: str, content: bytes) -> bytes:
@@ -189,7 +189,7 @@ def test_every_damaged_byte_of_the_pickle_is_an_error_or_read() -> None:
         ("<script>\nalert", "an object of another class"),
     ],
 )
-def test_an_object_of_a_class_is_named_with_its_key(found: str, words: str) -> None:
+def test_s05_an_object_of_a_class_is_named_with_its_key(found: str, words: str) -> None:
     pickled = b"\x80\x02}X\x05\0\0\0slopec" + found.encode() + b"\n)Rs."
     with pytest.raises(CheckpointError, match="not a state_dict file: slope is ") as raised:
         restored(with_pickle(pickled))
@@ -319,7 +319,7 @@ HEADERS: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("header", HEADERS)
-def test_a_safetensors_header_that_lies_is_refused(header: str) -> None:
+def test_a_damaged_safetensors_header_is_refused(header: str) -> None:
     with pytest.raises(CheckpointError, match=r"the file|does not fit"):
         restored(HEADERS[header])
 
