@@ -164,6 +164,33 @@ def test_other_contents_are_named_by_key_and_type(value: object, words: str) -> 
         restored(saved(value))
 
 
+class Subclass(torch.Tensor):
+    """A tensor of another class, as quantisation and other libraries make them."""
+
+
+def with_attribute() -> torch.Tensor:
+    tensor = torch.ones(1)
+    tensor.note = "x"  # type: ignore[attr-defined]
+    return tensor
+
+
+@pytest.mark.parametrize(
+    ("tensor", "words"),
+    [
+        (torch.ones(1).as_subclass(Subclass), "a tensor subclass"),
+        (nn.Buffer(torch.ones(1)), "a tensor subclass"),
+        (with_attribute(), "or a tensor with attributes"),
+        (nn.parameter.UninitializedParameter(), "a parameter without numbers"),
+        (nn.parameter.UninitializedBuffer(), "a buffer without numbers"),
+    ],
+    ids=["subclass", "buffer", "attribute", "lazy parameter", "lazy buffer"],
+)
+def test_a_tensor_of_another_class_is_named_by_its_key(tensor: torch.Tensor, words: str) -> None:
+    with pytest.raises(CheckpointError, match="slope is a ") as raised:
+        restored(saved({**STATE, "slope": tensor}))
+    assert words in str(raised.value)
+
+
 def test_a_dictionary_that_holds_itself_is_no_endless_loop() -> None:
     itself: dict[str, Any] = {}
     itself["itself"] = itself

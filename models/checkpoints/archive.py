@@ -26,7 +26,7 @@ _TENSORS = re.compile(
     r"collections\.OrderedDict"
     r"|torch\._utils\._rebuild_(tensor_v2|tensor_v3|parameter|parameter_with_state|sparse_tensor)"
     r"|torch\._utils\._rebuild_meta_tensor_no_storage"
-    r"|torch\.nn\.parameter\.(Parameter|Buffer)"
+    r"|torch\.nn\.parameter\.Parameter"
     r"|torch\.serialization\._get_layout"
     r"|torch\.(Size|device)"
     r"|torch(\.storage)?\.[A-Z][A-Za-z0-9]*Storage"
@@ -35,7 +35,12 @@ _TENSORS = re.compile(
 _KINDS = {
     "torch._utils._rebuild_qtensor": "a quantised tensor{dtype}: save its dequantize()",
     "torch._utils._rebuild_nested_tensor": "a nested tensor: save dense tensors",
-    "torch._utils._rebuild_wrapper_subclass": "a tensor subclass: save a plain torch.Tensor",
+    "torch._utils._rebuild_wrapper_subclass": "a tensor subclass: save plain tensors",
+    "torch._tensor._rebuild_from_type_v2": (
+        "a tensor subclass, or a tensor with attributes: save tensor.detach().as_subclass(torch.Tensor)"
+    ),
+    "torch.nn.parameter.UninitializedParameter": "a parameter without numbers: call the network once before saving",
+    "torch.nn.parameter.UninitializedBuffer": "a buffer without numbers: call the network once before saving",
     "torch.distributed.tensor.DTensor": "a DTensor: save its full_tensor()",
 }
 _QUANTISED = re.compile(rb"ctorch\n(QU?Int\d+(?:x\d)?)Storage\n")
