@@ -126,7 +126,7 @@ def test_an_answer_is_explained_where_the_reader_wants_it(page: Page, url: str) 
 
     page.goto(f"{url}/#predict/classifier")
     wanted.check()
-    expect(words).to_contain_text(re.compile(r"the logit of label 0 changes by \+\d.* across, \+\d.* up"))
+    expect(words).to_contain_text(re.compile(r"the logit of label 0 changes by \+\d.* x, \+\d.* y"))
 
     page.goto(f"{url}/#predict/mnist")
     expect(wanted).to_be_hidden()  # there is no answer yet
@@ -182,7 +182,7 @@ def test_a_job_is_watched_goes_live_and_is_rolled_back(page: Page, url: str) -> 
     page.get_by_role("button", name="Roll back").click()
     page.get_by_role("dialog").get_by_role("button", name="Roll back").click()
     expect(page.get_by_role("tab", name="regressor")).to_contain_text("v1")
-    expect(page.locator(".history")).to_contain_text("Back to version 1")
+    expect(page.locator(".history")).to_contain_text("Rolled back to version 1")
 
 
 def test_a_job_is_cancelled_and_one_that_fails_says_why(page: Page, url: str) -> None:
@@ -228,7 +228,7 @@ def test_a_narrow_screen_is_never_scrolled_sideways(page: Page, url: str) -> Non
 def test_a_wrong_key_is_asked_for_again_and_a_weak_one_told(page: Page) -> None:
     with running_server(KEYED) as url:
         page.goto(f"{url}/#versions/regressor")
-        for key, said in (("wrong", "not one of this service"), ("p", "")):
+        for key, said in (("wrong", "not valid for this service"), ("p", "")):
             page.get_by_label("Key", exact=True).fill(key)
             page.get_by_role("button", name="Use this key").click()
             if said:
@@ -249,9 +249,9 @@ def test_a_service_that_goes_is_missed_and_found_again(page: Page, tmp_path: Pat
     with running_server(settings) as url:
         page.goto(url)
         expect(page.locator("#state")).to_have_text("Ready")
-    expect(page.locator("#gone")).to_contain_text("does not answer")
+    expect(page.locator("#offline")).to_contain_text("does not answer")
     with running_server({**settings, "TORCHLOOP_PORT": str(urlsplit(url).port)}):
-        expect(page.locator("#gone")).to_be_hidden()
+        expect(page.locator("#offline")).to_be_hidden()
         expect(page.locator("#state")).to_have_text("Ready")
         draw(page, SEVEN)
         expect(page.locator("#label")).to_have_text("7")

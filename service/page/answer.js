@@ -3,7 +3,7 @@
 import { h } from "./dom.js";
 import { figure, percent } from "./format.js";
 
-/** `show(prediction, answer)`, `fail(error)`, `clear(words)`. */
+/** Create a panel with `show(prediction, answer)`, `fail(error)` and `clear(text)`. `waiting`: the text without an answer. */
 export function answerPanel(waiting) {
   const headline = h("p", { class: "headline", "aria-live": "polite" });
   const bars = h("ol", { class: "bars" });
@@ -11,8 +11,8 @@ export function answerPanel(waiting) {
   const trouble = h("p", { class: "trouble", role: "alert" });
   const element = h("section", { class: "answer", "aria-label": "Answer" }, headline, trouble, bars, meta);
 
-  function clear(words = waiting) {
-    headline.replaceChildren(h("span", { class: "waiting" }, words));
+  function clear(text = waiting) {
+    headline.replaceChildren(h("span", { class: "waiting" }, text));
     trouble.textContent = "";
     meta.textContent = "";
     bars.replaceChildren();
@@ -42,7 +42,7 @@ export function answerPanel(waiting) {
 
 function headlineOf({ label, probability, value }) {
   if (label !== undefined) {
-    return [h("strong", { id: "label" }, String(label)), h("span", {}, `${percent(probability)} sure`)];
+    return [h("strong", { id: "label" }, String(label)), h("span", {}, `${percent(probability)} probability`)];
   }
   return value === undefined ? [] : [h("strong", {}, figure(value))];
 }
@@ -64,5 +64,5 @@ function drawBars(bars, { probabilities = [], label }) {
 
 function metaOf({ version, serverMs, roundMs }) {
   const inside = serverMs === null ? "" : `${serverMs.toFixed(2)} ms in the service · `;
-  return [h("span", { class: "badge" }, `version ${version}`), ` ${inside}${roundMs.toFixed(0)} ms in all`];
+  return [h("span", { class: "badge" }, `version ${version}`), ` ${inside}${roundMs.toFixed(0)} ms in total`];
 }

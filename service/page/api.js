@@ -13,14 +13,14 @@ export class Problem extends Error {
   }
 }
 
-/** No response: the service cannot be reached. */
-export class Gone extends Error {
+/** Network error: the service cannot be reached. */
+export class Unreachable extends Error {
   constructor() {
     super("The service does not answer.");
   }
 }
 
-/** Dispatches the events "gone" and "back". */
+/** Dispatches the events "lost" and "restored". */
 export const connection = new EventTarget();
 
 let lost = false;
@@ -30,7 +30,7 @@ let askForKey = async () => false;
 export function onKeyNeeded(ask) {
   let asking = null;
   askForKey = (problem, sent) => {
-    if (savedKey() !== sent) return Promise.resolve(true); // entered while this request was running
+    if (savedKey() !== sent) return Promise.resolve(true); // a key was entered while this request was running
     asking ??= ask(problem).finally(() => (asking = null));
     return asking;
   };
@@ -45,12 +45,12 @@ export function saveKey(key) {
   else sessionStorage.removeItem(KEY);
 }
 
-/** Send a request and return the response if it succeeded. Throws Problem, Gone or AbortError. `quiet`: do not ask for a key. */
+/** Send a request and return the response if it succeeded. Throws Problem, Unreachable or AbortError. `quiet`: do not ask for a key. */
 export async function send(path, { quiet = false, headers = {}, ...options } = {}) {
   for (;;) {
     const key = savedKey();
     const sent = key ? { ...headers, Authorization: `Bearer ${key}` } : headers;
-    const response = await reach(path, { ...options, headers: sent });
+    const response = await fetchOnce(path, { ...options, headers: sent });
     if (response.ok) return response;
     const problem = await problemOf(response);
     const locked = problem.status === 401 || problem.status === 403;
@@ -58,15 +58,15 @@ export async function send(path, { quiet = false, headers = {}, ...options } = {
   }
 }
 
-async function reach(path, options) {
+async function fetchOnce(path, options) {
   try {
     const response = await fetch(path, { cache: "no-store", ...options });
-    if (lost && response.ok) found();
+    if (lost && response.ok) markRestored();
     return response;
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    lose();
-    throw new Gone();
+    markLost();
+    throw new Unreachable();
   }
 }
 
@@ -86,7 +86,7 @@ export async function postJson(path, body, options = {}) {
   return (await send(path, { ...options, method: "POST", headers, body: JSON.stringify(body) })).json();
 }
 
-/** POST a body of any media type. Returns the parsed JSON, or a Blob for any other response. */
+/** POST a body of any media type. Returns the parsed JSON. */
 export async function postBody(path, body, mediaType = "application/json") {
   return (await sendBody(path, body, mediaType)).json();
 }
@@ -115,46 +115,46 @@ export async function asUrl(path) {
   return URL.createObjectURL(await (await send(path)).blob());
 }
 
-/** Debounce `work`: it runs with the latest arguments, after a short pause, and never concurrently with itself. */
-export function newest(work, quietMs = 60) {
+/** Debounce `work`: run it with the latest arguments, after a short pause, and never concurrently with itself. */
+export function debounced(work, quietMs = 60) {
   let waiting = null;
   let busy = false;
   let timer = 0;
   async function run() {
     timer = 0;
     if (busy || waiting === null) return;
-    const given = waiting;
+    const latest = waiting;
     waiting = null;
     busy = true;
     try {
-      await work(...given);
+      await work(...latest);
     } finally {
       busy = false;
       if (waiting !== null && !timer) run();
     }
   }
-  return (...given) => {
-    waiting = given;
+  return (...args) => {
+    waiting = args;
     timer ||= setTimeout(run, quietMs);
   };
 }
 
-function lose() {
+function markLost() {
   if (lost) return;
   lost = true;
-  connection.dispatchEvent(new Event("gone"));
+  connection.dispatchEvent(new Event("lost"));
   setTimeout(probe, PROBE_MS);
 }
 
-function found() {
+function markRestored() {
   if (!lost) return;
   lost = false;
-  connection.dispatchEvent(new Event("back"));
+  connection.dispatchEvent(new Event("restored"));
 }
 
 async function probe() {
   try {
-    if ((await fetch("health/live", { cache: "no-store" })).ok) found();
+    if ((await fetch("health/live", { cache: "no-store" })).ok) markRestored();
   } catch {
     // still no response: try again
   }

@@ -15,10 +15,10 @@ export async function comparison(model, pair) {
   metric.update(runs.map((points, at) => ({ name: names[at],
     points: points.filter((one) => model.metric in (one.metrics ?? {})).map((one) => [one.epoch, one.metrics[model.metric]]) })));
   const without = names.filter((_, at) => !runs[at].length);
-  const note = without.length ? h("p", { class: "help" }, `${without.join(" and ")} came from a file, so there is no curve.`) : null;
+  const note = without.length ? h("p", { class: "help" }, `No training curve for ${without.join(" and ")}: not trained by a job of this service.`) : null;
   const element = h("section", { class: "card compare", "aria-label": "Comparison" }, h("h2", {}, `${names[0]} and ${names[1]}`),
     h("div", { class: "plots" }, loss.element, metric.element), note,
-    h("div", { class: "scroll" }, side("Figures", pair.map((one) => one.metrics), names), differing(pair, names)));
+    h("div", { class: "scroll" }, side("Metrics", pair.map((one) => one.metrics), names), differing(pair, names)));
   return {
     element,
     stop() {

@@ -1,18 +1,18 @@
-// Input of a model with one number in and one number out: its curve, and a slider for the input.
+// Input for a model that maps one number to one number: its curve, and a slider for the input.
 
-import { newest, predict } from "./api.js";
+import { debounced, predict } from "./api.js";
 import { answerPanel } from "./answer.js";
 import { h } from "./dom.js";
 import { explainPanel } from "./explain.js";
 import { figure } from "./format.js";
 import { linePlot } from "./plot.js";
-import { reach } from "./reach.js";
+import { inputRange } from "./range.js";
 
 const POINTS = 201;
-const TANGENT = 0.1; // of the range, to each side of the point
+const TANGENT = 0.1; // half the length of the tangent, as a fraction of the range
 
 export function curveInput(model) {
-  const half = reach(model.example.inputs);
+  const half = inputRange(model.example.inputs);
   const slider = h("input", { id: "x", type: "range", min: -half, max: half, step: half / 100, value: model.example.inputs[0][0] });
   const from = h("input", { id: "from", type: "number", step: "any", value: -half });
   const to = h("input", { id: "to", type: "number", step: "any", value: half });
@@ -26,7 +26,7 @@ export function curveInput(model) {
   let mark = null; // [input, answer]
   const why = explainPanel(model, { names: ["the input"], explained: drawTangent });
 
-  const askCurve = newest(async () => {
+  const askCurve = debounced(async () => {
     const [low, high] = [Number(from.value), Number(to.value)];
     if (!(high > low)) return;
     Object.assign(slider, { min: low, max: high, step: Number(((high - low) / 300).toPrecision(12)) });
@@ -40,7 +40,7 @@ export function curveInput(model) {
     }
   });
 
-  const ask = newest(async () => {
+  const ask = debounced(async () => {
     const x = Number(slider.value);
     shown.textContent = figure(x);
     try {

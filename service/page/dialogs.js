@@ -5,8 +5,8 @@ import { h } from "./dom.js";
 
 const NOTICE_MS = 9000;
 
-/** Show a notification for a while; for an error, the service's own message. */
-export function say(message) {
+/** Show a notification for NOTICE_MS; for an error, its message. */
+export function notify(message) {
   const text = message instanceof Error ? message.message : message;
   const close = h("button", { type: "button", class: "quiet", "aria-label": "Dismiss" }, "×");
   const notice = h("div", { class: message instanceof Error ? "notice bad" : "notice" }, h("span", {}, text), close);
@@ -20,46 +20,46 @@ export async function trying(work) {
   try {
     return await work();
   } catch (error) {
-    if (error.name !== "AbortError") say(error);
+    if (error.name !== "AbortError") notify(error);
     return undefined;
   }
 }
 
-/** Ask for confirmation. Returns whether the user agrees. */
+/** Ask for confirmation. Returns true if the user confirms. */
 export function confirmed(title, text, action) {
-  return asked(title, [h("p", {}, text)], action, () => true).then((answer) => answer === true);
+  return openDialog(title, [h("p", {}, text)], action, () => true).then((answer) => answer === true);
 }
 
-/** Ask for an API key because of `problem`. Returns whether one was entered. It is kept for this tab only. */
+/** Ask for an API key because of `problem`. Returns true if one was entered. It is stored for this tab only. */
 export async function askKey(problem) {
   const field = h("input", { id: "key-field", type: "password", autocomplete: "off", required: true, spellcheck: "false",
-    pattern: "[!-~]+", title: "a key has no spaces and no accents" });
+    pattern: "[!-~]+", title: "only visible ASCII characters, without spaces" });
   const body = [
     h("p", {}, savedKey() && problem.status === 401 ? "The key in use is not valid for this service." : `${problem.title}: ${problem.detail}.`),
     h("label", { for: "key-field" }, "Key"),
     field,
     h("p", { class: "help" }, "It is stored for this tab only and sent with each request."),
   ];
-  const key = await asked("This service needs an API key", body, "Use this key", () => field.value.trim());
+  const key = await openDialog("This service needs an API key", body, "Use this key", () => field.value.trim());
   if (key) saveKey(key);
   return Boolean(key);
 }
 
-/** Show a picture as wide as the screen; a click, a tap or Enter shows it in full size, with scrolling. */
+/** Show a picture as wide as the screen; a click, a tap or Enter switches to full size, with scroll bars. */
 export function showPicture(title, url) {
   const zoom = h("button", { type: "button", class: "zoom", "aria-pressed": "false", "aria-label": `${title}: full size` },
     h("img", { src: url, alt: title }));
   const frame = h("div", { class: "frame" }, zoom);
   zoom.addEventListener("click", () => zoom.setAttribute("aria-pressed", String(frame.classList.toggle("full"))));
-  return asked(title, [frame, h("p", { class: "help" }, "Click or tap the picture for full size.")], null, () => true, "wide");
+  return openDialog(title, [frame, h("p", { class: "help" }, "Click or tap the picture for full size.")], null, () => true, "wide");
 }
 
 /** Open a modal dialog. Returns the value of its action, or null. */
-function asked(title, body, action, value, size = "") {
+function openDialog(title, body, action, value, size = "") {
   const cancel = h("button", { type: "button" }, action ? "Cancel" : "Close");
-  const form = h("form", { method: "dialog" }, h("h2", { id: "asked" }, title), body,
+  const form = h("form", { method: "dialog" }, h("h2", { id: "dialog-title" }, title), body,
     h("p", { class: "actions" }, cancel, action && h("button", { class: "main" }, action)));
-  const dialog = h("dialog", { "aria-labelledby": "asked", class: size }, form);
+  const dialog = h("dialog", { "aria-labelledby": "dialog-title", class: size }, form);
   document.body.append(dialog);
   dialog.showModal();
   return new Promise((resolve) => {

@@ -1,16 +1,16 @@
-// Server-sent events by fetch: EventSource cannot send a key.
+// Server-sent events read with fetch, because EventSource cannot send an Authorization header.
 
 import { Problem, send } from "./api.js";
 
-const AGAIN_MS = 1000;
+const RECONNECT_MS = 1000;
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
 export function isFinal(state) {
   return FINAL.has(state);
 }
 
-/** Call `tell(kind, data)` for each event of a job until it ends; after a lost connection, resume with Last-Event-ID. */
-export async function follow(job, tell, signal) {
+/** Call `onEvent(kind, data)` for each event of a job until it ends; after a lost connection, resume with Last-Event-ID. */
+export async function follow(job, onEvent, signal) {
   let last = "";
   while (!signal.aborted) {
     try {
@@ -19,14 +19,14 @@ export async function follow(job, tell, signal) {
       for await (const event of parsed(response.body)) {
         last = event.id || last;
         const data = JSON.parse(event.data);
-        tell(event.event, data);
+        onEvent(event.event, data);
         if (event.event === "state" && FINAL.has(data.state)) return;
       }
     } catch (error) {
       if (signal.aborted) return;
       if (error instanceof Problem && error.status < 500) throw error;
     }
-    await new Promise((resolve) => setTimeout(resolve, AGAIN_MS));
+    await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
   }
 }
 

@@ -1,12 +1,12 @@
 // Explanation panel: feature attributions of an answer, requested when the user switches it on.
 
-import { newest, postBody } from "./api.js";
+import { debounced, postBody } from "./api.js";
 import { h } from "./dom.js";
 import { figure } from "./format.js";
 import { drawGrid, heat } from "./grid.js";
 
 const METHODS = [["gradient", "gradient"], ["integrated_gradients", "integrated gradients"]];
-const MOST_NUMBERS = 8; // described in the text
+const MOST_NUMBERS = 8; // most numbers described in the text
 
 /**
  * Create a panel with `about(body, type)`, called for each answered body, and `clear()`.
@@ -23,32 +23,32 @@ export function explainPanel(model, { names = [], first = "gradient", explained 
     h("p", { class: "choose" }, wanted, h("label", { for: "explain" }, "Explain the answer"), method), shown);
   let asked = null; // [body, type] of the displayed answer
 
-  const ask = newest(async () => {
+  const ask = debounced(async () => {
     const about = asked;
     if (!about || !wanted.checked) return;
-    if (!words.textContent) words.textContent = "Loading; the first explanation takes some seconds …";
+    if (!words.textContent) words.textContent = "Loading; the first explanation takes a few seconds …";
     try {
       const { explanations } = await postBody(`explain/${model.name}?method=${method.value}`, ...about);
       if (asked === about && wanted.checked) show(explanations[0]);
     } catch (error) {
-      if (asked === about) tell(error.message);
+      if (asked === about) showText(error.message);
     }
   });
 
   function show(explanation) {
     if (explanation.error) {
-      tell(`${explanation.error.title}: ${explanation.error.detail}`);
+      showText(`${explanation.error.title}: ${explanation.error.detail}`);
       return;
     }
     const rows = explanation.saliency?.length === 1 ? explanation.saliency[0] : explanation.saliency;
-    tell(rows ? `Influence of each pixel on the answer ${explanation.label}: brighter is more.` : inWords(explanation, names));
+    showText(rows ? `Influence of each pixel on the answer ${explanation.label}: brighter means more.` : inWords(explanation, names));
     grid.hidden = !rows;
     if (rows) drawGrid(grid, rows, heat);
     explained(explanation);
   }
 
   /** Show text instead of an explanation. */
-  function tell(text) {
+  function showText(text) {
     grid.hidden = true;
     words.textContent = text;
     explained(null);
@@ -57,7 +57,7 @@ export function explainPanel(model, { names = [], first = "gradient", explained 
   function choose() {
     method.hidden = !wanted.checked;
     shown.hidden = !wanted.checked;
-    tell("");
+    showText("");
     ask();
   }
 
@@ -74,7 +74,7 @@ export function explainPanel(model, { names = [], first = "gradient", explained 
     clear() {
       asked = null;
       element.hidden = true;
-      tell("");
+      showText("");
     },
   };
 }
@@ -84,10 +84,10 @@ function inWords({ label, value, gradient, attribution }, names) {
   const what = value === undefined ? `the logit of label ${label}` : "the answer";
   const each = strongest((gradient ?? attribution).flat(Infinity))
     .map(([amount, at]) => `${signed(amount)} ${gradient ? "per unit of" : "from"} ${names[at] ?? `number ${at + 1}`}`);
-  return gradient ? `Here ${what} changes by ${each.join(", ")}.` : `Against an input of zeros, ${what} gains ${each.join(", ")}.`;
+  return gradient ? `At this point, ${what} changes by ${each.join(", ")}.` : `Relative to an input of zeros, ${what} gains ${each.join(", ")}.`;
 }
 
-/** Return amounts with their positions, in order; if there are many, only the largest. */
+/** Return [amount, index] pairs in order; of more than MOST_NUMBERS, only the largest. */
 function strongest(amounts) {
   const all = amounts.map((amount, at) => [amount, at]);
   const least = amounts.map(Math.abs).sort((a, b) => b - a)[MOST_NUMBERS - 1] ?? 0;

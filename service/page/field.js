@@ -1,29 +1,29 @@
-// Input of a classifier of two numbers: its decision field in colours, and a point that can be moved.
+// Input for a classifier of two numbers: its decision regions in colour, and a point that the user can move.
 
-import { newest, predict } from "./api.js";
+import { debounced, predict } from "./api.js";
 import { answerPanel } from "./answer.js";
 import { colour, h, onScheme } from "./dom.js";
 import { explainPanel } from "./explain.js";
 import { figure } from "./format.js";
-import { reach } from "./reach.js";
+import { inputRange } from "./range.js";
 
 const CELLS = 80; // per side: one request of 6,400 points
-const NAMES = ["across", "up"];
+const NAMES = ["x", "y"];
 const CLASSES = 6; // colours --class-0 ... --class-5
 
 export function fieldInput(model) {
-  const half = reach(model.example.inputs);
+  const half = inputRange(model.example.inputs);
   const point = [...model.example.inputs[0]];
   const canvas = h("canvas", { id: "field", width: CELLS, height: CELLS, tabindex: "0", role: "application",
-    "aria-label": "Decision field: the arrow keys move the point" });
+    "aria-label": "Decision regions: the arrow keys move the point" });
   const pin = h("span", { class: "pin" });
   const numbers = ["first", "second"].map((name) => h("input", { id: `${name}-number`, type: "number", step: "any" }));
   const legend = h("p", { class: "legend" });
   const answer = answerPanel("Click a point");
-  const why = explainPanel(model, { names: NAMES.map((name) => `the number ${name}`) });
+  const why = explainPanel(model, { names: NAMES });
   let rows = [];
 
-  const askField = newest(async () => {
+  const askField = debounced(async () => {
     const centre = (at) => half * ((2 * (at + 0.5)) / CELLS - 1);
     const inputs = Array.from({ length: CELLS * CELLS }, (_, at) => [centre(at % CELLS), -centre(Math.floor(at / CELLS))]);
     try {
@@ -35,7 +35,7 @@ export function fieldInput(model) {
     }
   });
 
-  const ask = newest(async () => {
+  const ask = debounced(async () => {
     try {
       const body = { inputs: [[...point]] };
       const given = await predict(model.name, body);
@@ -49,10 +49,10 @@ export function fieldInput(model) {
 
   function draw() {
     if (!rows.length) return;
-    const paper = parts(colour("--field"));
-    const classes = Array.from({ length: CLASSES }, (_, at) => parts(colour(`--class-${at}`)));
+    const paper = rgb(colour("--field"));
+    const classes = Array.from({ length: CLASSES }, (_, at) => rgb(colour(`--class-${at}`)));
     const image = new ImageData(CELLS, CELLS);
-    rows.forEach((row, at) => image.data.set([...mixed(row, classes, paper), 255], at * 4));
+    rows.forEach((row, at) => image.data.set([...blended(row, classes, paper), 255], at * 4));
     canvas.getContext("2d").putImageData(image, 0, 0);
     legend.replaceChildren(...rows[0].map((_, at) => h("span", { class: `key class-${at % CLASSES}` }, `label ${at}`)));
   }
@@ -96,12 +96,12 @@ export function fieldInput(model) {
 }
 
 /** Return the colour of the most probable class; lower probabilities are closer to the background. */
-function mixed(row, classes, paper) {
+function blended(row, classes, paper) {
   const best = row.indexOf(Math.max(...row));
-  const sure = row.length > 1 ? (row[best] - 1 / row.length) / (1 - 1 / row.length) : 1;
-  return paper.map((level, at) => level + (classes[best % classes.length][at] - level) * (0.12 + 0.78 * sure));
+  const confidence = row.length > 1 ? (row[best] - 1 / row.length) / (1 - 1 / row.length) : 1;
+  return paper.map((level, at) => level + (classes[best % classes.length][at] - level) * (0.12 + 0.78 * confidence));
 }
 
-function parts(hex) {
+function rgb(hex) {
   return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 }

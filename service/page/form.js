@@ -22,8 +22,8 @@ function fieldOf(id, name, given) {
   const kind = controlFor(schema);
   const standard = given.default;
   const control = kind(id, schema, nullable);
-  const said = [given.description, boundsOf(schema)].filter(Boolean).join("; ");
-  const help = said ? h("small", { id: `${id}-help`, class: "help" }, said) : null;
+  const text = [given.description, boundsOf(schema)].filter(Boolean).join("; ");
+  const help = text ? h("small", { id: `${id}-help`, class: "help" }, text) : null;
   if (help) control.first.setAttribute("aria-describedby", help.id);
   const label = h("label", { for: id }, words(name));
   const check = control.first.type === "checkbox";
@@ -88,7 +88,7 @@ function number(id, schema, nullable) {
     step: schema.type === "integer" ? 1 : "any", required: !nullable, placeholder: nullable ? "none" : null,
     min: schema.minimum ?? schema.exclusiveMinimum, max: schema.maximum ?? schema.exclusiveMaximum });
   const check = () => {
-    const value = first.valueAsNumber; // HTML's min and max are inclusive
+    const value = first.valueAsNumber; // HTML's min and max attributes are inclusive
     const low = schema.exclusiveMinimum !== undefined && value <= schema.exclusiveMinimum;
     const high = schema.exclusiveMaximum !== undefined && value >= schema.exclusiveMaximum;
     first.setCustomValidity(low ? `must be more than ${schema.exclusiveMinimum}` : high ? `must be less than ${schema.exclusiveMaximum}` : "");

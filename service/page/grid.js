@@ -20,7 +20,7 @@ function grey(level) {
   return [level, level, level];
 }
 
-/** Colour of 0..1, from black over purple and orange to light yellow: lightness increases monotonically. */
+/** Colour of 0..1, from black through purple and orange to light yellow, with increasing lightness. */
 export function heat(share) {
   const at = Math.min(HEAT.length - 2, Math.floor(share * (HEAT.length - 1)));
   const within = share * (HEAT.length - 1) - at;

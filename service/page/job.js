@@ -1,4 +1,4 @@
-// One job: its state, live curves, and the gate's decision with its reason.
+// Card of one job: its state, live curves, and the gate's decision with its reason.
 
 import { asUrl, getJson, send } from "./api.js";
 import { showPicture, trying } from "./dialogs.js";
@@ -7,7 +7,7 @@ import { follow, isFinal } from "./events.js";
 import { duration, figure, when, words } from "./format.js";
 import { linePlot } from "./plot.js";
 
-/** Create a card with `update(job)`, `fold()` and `stop()`; `ended()` is called when the job has ended. */
+/** Create a card with `update(job)`, `fold()` and `stop()`; it calls `ended()` when the job has finished. */
 export function jobCard(first, { open = false, ended = () => {} }) {
   let job = first;
   let points = [];
@@ -43,7 +43,7 @@ export function jobCard(first, { open = false, ended = () => {} }) {
     bar.hidden = over;
     bar.value = progress?.steps ? progress.step / progress.steps : 0;
     facts.replaceChildren(...factsOf(job));
-    loss.element.hidden = over && points.length === 0; // it ended before its first step
+    loss.element.hidden = over && points.length === 0; // the job finished before its first step
     loss.update([{ name: "loss", points: points.map((point) => [point.step * (point.epochs / point.steps || 1), point.loss]) }]);
     const names = [...new Set(points.flatMap((point) => Object.keys(point.metrics ?? {})))];
     metric.element.hidden = names.length === 0;
@@ -60,7 +60,7 @@ export function jobCard(first, { open = false, ended = () => {} }) {
     });
   };
 
-  function tell(kind, data) {
+  function onEvent(kind, data) {
     const { job: _, attempt, ...point } = data;
     if (kind === "progress") {
       points = [...points.filter((one) => one.step < point.step), point]; // a resumed job repeats some steps
@@ -75,7 +75,7 @@ export function jobCard(first, { open = false, ended = () => {} }) {
   async function watch() {
     if (watching) return;
     watching = true;
-    await trying(() => follow(job.id, tell, ending.signal));
+    await trying(() => follow(job.id, onEvent, ending.signal));
     if (ending.signal.aborted) return;
     job = (await trying(() => getJson(`jobs/${job.id}`))) ?? job;
     draw();
@@ -121,7 +121,7 @@ function headline(job) {
 function factsOf(job) {
   const facts = [];
   if (job.gate) {
-    const decision = job.gate.decision === "promoted" ? "Promoted" : "Kept, not promoted";
+    const decision = job.gate.decision === "promoted" ? "Promoted" : "Not promoted";
     const values = `${words(job.gate.metric)}: ${figure(job.gate.candidate)}, live ${figure(job.gate.live)}`;
     facts.push(h("p", { class: `gate ${job.gate.decision}` }, h("strong", {}, decision), `: ${job.gate.reason}. `, h("span", { class: "help" }, `(${values})`)));
   }

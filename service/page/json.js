@@ -1,4 +1,4 @@
-// Input of any other model: a JSON body to edit, and the response.
+// Input for any other model: an editable JSON body, and the response.
 
 import { predict } from "./api.js";
 import { answerPanel } from "./answer.js";
@@ -8,7 +8,7 @@ import { explainPanel } from "./explain.js";
 export function jsonInput(model) {
   const box = h("textarea", { id: "body", rows: 12, spellcheck: "false" });
   const output = h("pre", { tabindex: "0", "aria-label": "Predictions" });
-  const answer = answerPanel("Send the example, or change it");
+  const answer = answerPanel("Send the example, or edit it first");
   const why = explainPanel(model);
   const samples = model.example.inputs.map((one) => JSON.stringify(one)); // one line each
   box.value = `{"inputs": [\n  ${samples.join(",\n  ")}\n]}`;

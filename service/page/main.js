@@ -1,56 +1,56 @@
 // Navigation between models and sections, the service's status, and the API key.
 
-import { Gone, connection, getJson, onKeyNeeded, savedKey } from "./api.js";
-import { askKey, say } from "./dialogs.js";
+import { Unreachable, connection, getJson, onKeyNeeded, savedKey } from "./api.js";
+import { askKey, notify } from "./dialogs.js";
 import { h } from "./dom.js";
 import { predictView } from "./predict.js";
 import { trainView } from "./train.js";
 import { versionsView } from "./versions.js";
 
 const SECTIONS = { predict: ["Predict", predictView], train: ["Train", trainView], versions: ["Versions", versionsView] };
-const LOOK_MS = 4000; // interval between requests for the live versions
+const POLL_MS = 4000; // interval between requests for the live versions
 const main = document.getElementById("main");
 const tabs = document.getElementById("models");
 const state = document.getElementById("state");
-const banner = document.getElementById("gone");
+const banner = document.getElementById("offline");
 const keyButton = document.getElementById("key");
 
 let models = [];
 let shown = { address: "", view: null };
-let away = false;
+let offline = false;
 
 onKeyNeeded(async (problem) => {
   const given = await askKey(problem);
   showState(given ? "" : "locked");
   return given;
 });
-connection.addEventListener("gone", () => {
-  away = true;
+connection.addEventListener("lost", () => {
+  offline = true;
   banner.hidden = false;
   banner.textContent = "The service does not answer. Retrying …";
-  showState("gone");
+  showState("offline");
 });
-connection.addEventListener("back", () => {
-  away = false;
+connection.addEventListener("restored", () => {
+  offline = false;
   banner.hidden = true;
-  say("The service responds again.");
-  look().then(() => shown.view?.refresh?.());
+  notify("The service responds again.");
+  refreshModels().then(() => shown.view?.refresh?.());
 });
 addEventListener("hashchange", show);
 tabs.addEventListener("keydown", moveAmongTabs);
 keyButton.addEventListener("click", async () => {
-  const words = { title: savedKey() ? "A key is in use" : "No key yet", detail: "a new key replaces it" };
-  if (await askKey(words)) await look();
+  const reason = savedKey() ? { title: "A key is in use", detail: "a new key replaces it" } : { title: "No key is in use", detail: "some requests need one" };
+  if (await askKey(reason)) await refreshModels();
 });
 start();
 
 async function start() {
-  await look({ quiet: false });
-  setInterval(() => document.hidden || away || look(), LOOK_MS);
+  await refreshModels({ quiet: false });
+  setInterval(() => document.hidden || offline || refreshModels(), POLL_MS);
 }
 
 /** Load the models and their live versions. Only the first call may ask for a key. */
-async function look({ quiet = true } = {}) {
+async function refreshModels({ quiet = true } = {}) {
   try {
     const before = models;
     ({ models } = await getJson("models", { quiet }));
@@ -59,9 +59,9 @@ async function look({ quiet = true } = {}) {
     if (shown.view === null) show();
     else if (changed(before)) shown.view.refresh?.();
   } catch (error) {
-    if (error instanceof Gone) return;
+    if (error instanceof Unreachable) return;
     showState(error.status === 401 || error.status === 403 ? "locked" : "trouble");
-    if (!quiet && error.status !== 401) say(error);
+    if (!quiet && error.status !== 401) notify(error);
   }
 }
 
@@ -70,10 +70,10 @@ function changed(before) {
   return old && (old.loaded !== current().model.loaded || old.live !== current().model.live);
 }
 
-function showState(what = "") {
+function showState(given = "") {
   const faults = models.filter((one) => one.fault);
-  const kind = what || (faults.length ? "trouble" : models.length ? "ready" : "wait");
-  const texts = { gone: "No answer", locked: "Key needed", trouble: "Trouble", ready: "Ready", wait: "Connecting" };
+  const kind = given || (faults.length ? "trouble" : models.length ? "ready" : "wait");
+  const texts = { offline: "Offline", locked: "API key required", trouble: "Error", ready: "Ready", wait: "Connecting" };
   state.textContent = texts[kind];
   state.dataset.kind = kind;
   state.title = faults.map((one) => `${one.name}: ${one.fault}`).join("; ");
@@ -81,7 +81,7 @@ function showState(what = "") {
   keyButton.textContent = savedKey() ? "Change key" : "Enter key";
 }
 
-/** Parse the address #section/model; a missing part means the first one. */
+/** Parse the URL fragment #section/model; without them: Predict, and the first model that takes pictures. */
 function current() {
   const [section, name] = decodeURIComponent(location.hash.slice(1)).split("/");
   return {
@@ -95,7 +95,7 @@ function drawTabs() {
   const focused = tabs.contains(document.activeElement);
   tabs.replaceChildren(...models.map((one) => {
     const chosen = one.name === model.name;
-    const version = one.loaded === null ? "none live" : `v${one.loaded}`;
+    const version = one.loaded === null ? "not live" : `v${one.loaded}`;
     return h("a", { role: "tab", id: `tab-${one.name}`, href: `#${section}/${one.name}`, title: one.summary,
       "aria-selected": String(chosen), "aria-controls": "main", tabindex: chosen ? "0" : "-1" },
     one.name, " ", h("span", { class: "version" }, version));
@@ -111,7 +111,7 @@ function show() {
   const address = `${section}/${model?.name}`;
   if (!model || address === shown.address) return;
   shown.view?.stop?.();
-  const view = SECTIONS[section][1]({ model, now: () => models.find((one) => one.name === model.name) ?? model, look });
+  const view = SECTIONS[section][1]({ model, now: () => models.find((one) => one.name === model.name) ?? model, refreshModels });
   shown = { address, view };
   drawTabs();
   main.setAttribute("aria-labelledby", `tab-${model.name}`);

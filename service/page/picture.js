@@ -1,6 +1,6 @@
-// Picture input: drawn with a mouse or a finger, or a file.
+// Picture input: a drawing made with a mouse or a finger, or a file.
 
-import { newest, postBody, predict } from "./api.js";
+import { debounced, postBody, predict } from "./api.js";
 import { answerPanel } from "./answer.js";
 import { colour, h, onScheme } from "./dom.js";
 import { explainPanel } from "./explain.js";
@@ -8,7 +8,7 @@ import { drawGrid, imageOf } from "./grid.js";
 
 const SIZE = 448; // pixels of the drawing pad; CSS scales it
 const SENT = 112; // pixels of the picture that is sent: enough for 28x28, and fast to normalise
-const PEN = 0.075; // of the pad's side
+const PEN = 0.075; // line width, as a fraction of the pad's side
 
 export function pictureInput(model) {
   const canvas = h("canvas", { id: "pad", width: SIZE, height: SIZE, role: "img", "aria-label": "Drawing pad" });
@@ -21,17 +21,17 @@ export function pictureInput(model) {
   const answer = answerPanel("Draw something");
   const why = explainPanel(model, { first: "integrated_gradients" }); // a plain gradient of a picture looks like noise
   let strokes = [];
-  let picture = null; // {file, bitmap} if there is a file instead of strokes
-  let current = null; // the last request, to repeat it
+  let picture = null; // {bitmap} of a file or the example, shown instead of strokes
+  let current = null; // function that makes the last request, to repeat it
 
-  const ask = newest(async (makeBody) => {
+  const ask = debounced(async (makeBody) => {
     current = makeBody;
     try {
       const { body, type } = await makeBody();
-      const [given, sawn] = await Promise.all([predict(model.name, body, type), preview(model.name, body, type)]);
+      const [given, sample] = await Promise.all([predict(model.name, body, type), preview(model.name, body, type)]);
       if (current !== makeBody || pad.classList.contains("blank")) return; // cleared meanwhile
       answer.show(given.predictions[0], given);
-      drawSeen(sawn);
+      drawSeen(sample);
       why.about(body, type);
     } catch (error) {
       if (!pad.classList.contains("blank")) fail(error);
@@ -115,7 +115,7 @@ export function pictureInput(model) {
   return { element, stop: endScheme, refresh: () => current && !pad.classList.contains("blank") && ask(current) };
 }
 
-/** Show the network's input for the body; hide it if the preview fails. */
+/** Return the network's input for the first sample of the body. Throws Problem. */
 async function preview(model, body, type) {
   return (await postBody(`preview/${model}`, body, type)).samples[0];
 }
@@ -139,7 +139,7 @@ function paint(context, size, strokes, ink, paper) {
   }
 }
 
-/** Return the pointer's positions, as fractions of the canvas. */
+/** Call `begin(point)` and `go(points)` while the pointer is down, with positions as fractions of the canvas. */
 function listen(canvas, { begin, go }) {
   const place = (event) => {
     const box = canvas.getBoundingClientRect();

@@ -7,7 +7,7 @@ const MARGIN = { left: 52, right: 14, top: 12, bottom: 34 };
 const HEIGHT = 220;
 const LOG_FROM = 30; // ratio of largest to smallest value above which a logarithmic axis is used
 const MOST_POWERS = 7; // most labels on a logarithmic axis
-const MOST_POINTS = 500; // most points of a line; more are not visible
+const MOST_POINTS = 500; // most points of a line: more would not be visible
 
 /**
  * Create a plot; `update(series)` draws [{name, points: [[x, y], ...]}].
@@ -63,8 +63,8 @@ function scales({ series, mark }, width, height, log) {
   const points = [...series.flatMap((one) => one.points), ...(mark ? [mark] : [])];
   const [x0, x1] = range(points.map(([x]) => x), 0);
   const values = points.map(([, y]) => y);
-  const bent = log && values.length > 1 && Math.min(...values) > 0 && Math.max(...values) > LOG_FROM * Math.min(...values);
-  const level = bent ? Math.log10 : Number;
+  const isLog = log && values.length > 1 && Math.min(...values) > 0 && Math.max(...values) > LOG_FROM * Math.min(...values);
+  const level = isLog ? Math.log10 : Number;
   const [y0, y1] = range(values.map(level), 0.06);
   const across = width - MARGIN.left - MARGIN.right;
   const down = height - MARGIN.top - MARGIN.bottom;
@@ -74,7 +74,7 @@ function scales({ series, mark }, width, height, log) {
     y: (value) => MARGIN.top + (1 - (level(value) - y0) / (y1 - y0)) * down,
     xOf: (pixel) => Math.min(x1, Math.max(x0, x0 + ((pixel - MARGIN.left) / across) * (x1 - x0))),
     xTicks: ticks(x0, x1, Math.max(2, Math.floor(across / 90))),
-    yTicks: bent ? powers(y0, y1) : ticks(y0, y1, 4),
+    yTicks: isLog ? powers(y0, y1) : ticks(y0, y1, 4),
   };
 }
 
@@ -96,7 +96,7 @@ function ticks(low, high, count) {
   return Array.from({ length: last - first + 1 }, (_, at) => Number(((first + at) * step).toPrecision(10)));
 }
 
-/** Return powers of ten between two logarithms: with 2 and 5 if there are few, not all if there are many. */
+/** Return powers of ten between two logarithms: with multiples of 2 and 5 if few fit, every nth if too many do. */
 function powers(low, high) {
   const steps = high - low > 2.5 ? [1] : [1, 2, 5];
   const stride = Math.ceil((high - low) / MOST_POWERS);
@@ -106,10 +106,10 @@ function powers(low, high) {
 
 function picture({ series, mark }, scale, { label, xLabel, width, height }) {
   const bottom = height - MARGIN.bottom;
-  const last = series.map((one) => one.points.at(-1)).map((point) => (point ? figure(point[1]) : "nothing yet"));
+  const last = series.map((one) => one.points.at(-1)).map((point) => (point ? figure(point[1]) : "no data"));
   const title = `${label}: ${series.map((one, at) => `${one.name} ends at ${last[at]}`).join(", ")}`;
   if (scale.empty) {
-    const text = svg("text", { class: "empty", x: width / 2, y: height / 2 }, "nothing to draw yet");
+    const text = svg("text", { class: "empty", x: width / 2, y: height / 2 }, "No data yet");
     return svg("svg", { width, height, role: "img", "aria-label": title }, text);
   }
   return svg(

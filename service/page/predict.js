@@ -24,6 +24,6 @@ function vectorWidth(schema) {
 
 export function predictView({ model }) {
   const input = inputFor(model)(model);
-  const heading = h("div", { class: "heading" }, h("h1", {}, `Ask ${model.name}`), h("p", {}, model.summary));
+  const heading = h("div", { class: "heading" }, h("h1", {}, `Predict with ${model.name}`), h("p", {}, model.summary));
   return { ...input, element: h("section", {}, heading, input.element) };
 }

@@ -1,28 +1,28 @@
 // The Train section: a form for the recipe's hyperparameters, and the list of jobs.
 
 import { getJson, postJson } from "./api.js";
-import { say } from "./dialogs.js";
+import { notify } from "./dialogs.js";
 import { h } from "./dom.js";
 import { schemaForm } from "./form.js";
 import { words } from "./format.js";
 import { jobCard } from "./job.js";
 
-const LOOK_MS = 4000; // jobs may be started elsewhere
+const POLL_MS = 4000; // other clients may start jobs
 const MOST = 20; // most jobs in the list
 const POLICIES = [
-  ["if_better", "if it is better than the live one"],
+  ["if_better", "if it is better than the live version"],
   ["always", "always"],
-  ["never", "never: only register it"],
+  ["never", "never, only register it"],
 ];
 
-export function trainView({ model, look }) {
+export function trainView({ model, refreshModels }) {
   const cards = new Map();
   const list = h("div", { class: "jobs" });
-  const none = h("p", { class: "nothing-yet" }, "No jobs yet. Jobs that you start appear here, with their curves.");
+  const none = h("p", { class: "nothing-yet" }, "No jobs yet. Jobs appear here with their curves.");
   let stopped = false;
 
   function add(job, open = false) {
-    if (!cards.has(job.id)) cards.set(job.id, jobCard(job, { open, ended: look }));
+    if (!cards.has(job.id)) cards.set(job.id, jobCard(job, { open, ended: refreshModels }));
     else cards.get(job.id).update(job);
     return cards.get(job.id).element;
   }
@@ -46,8 +46,8 @@ export function trainView({ model, look }) {
     none.hidden = true;
   }
 
-  const timer = setInterval(() => document.hidden || refresh(), LOOK_MS);
-  const form = model.hyperparameters ? trainForm(model, started) : h("p", { class: "card" }, `${model.name} has no recipe: it can be served, not trained.`);
+  const timer = setInterval(() => document.hidden || refresh(), POLL_MS);
+  const form = model.hyperparameters ? trainForm(model, started) : h("p", { class: "card" }, `${model.name} has no recipe: it can be served, but not trained.`);
   const heading = h("div", { class: "heading" }, h("h1", {}, `Train ${model.name}`),
     h("p", {}, model.metric ? `The gate compares ${words(model.metric)}: ${model.higher_is_better ? "higher" : "lower"} is better.` : ""));
   const element = h("section", {}, heading, h("div", { class: "train" }, form,
@@ -79,7 +79,7 @@ function trainForm(model, started) {
       const headers = { "Idempotency-Key": Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-") };
       const job = await postJson("train", { model: model.name, config: fields.read(), promote: promote.value }, { headers });
       started(job);
-      say(`${model.name} is queued for training.`);
+      notify(`${model.name} is queued for training.`);
     } catch (error) {
       trouble.textContent = error.message;
     } finally {

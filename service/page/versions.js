@@ -2,11 +2,11 @@
 
 import { asUrl, getJson, postJson, send } from "./api.js";
 import { comparison } from "./compare.js";
-import { confirmed, say, showPicture, trying } from "./dialogs.js";
+import { confirmed, notify, showPicture, trying } from "./dialogs.js";
 import { h } from "./dom.js";
 import { figure, when, words } from "./format.js";
 
-export function versionsView({ model, now, look }) {
+export function versionsView({ model, now, refreshModels }) {
   const table = h("div", { class: "scroll card" });
   const history = h("ol", { class: "history", reversed: true });
   const compared = h("div", {});
@@ -30,7 +30,7 @@ export function versionsView({ model, now, look }) {
     const newestFirst = [...versions].reverse();
     const figures = figuresOf(model, versions);
     table.replaceChildren(h("table", {},
-      h("thead", {}, h("tr", {}, ["Compare", "Version", ...figures.map(words), "Made", "Origin", "Actions"].map((name) => h("th", { scope: "col" }, name)))),
+      h("thead", {}, h("tr", {}, ["Compare", "Version", ...figures.map(words), "Created", "Origin", "Actions"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, newestFirst.map((version) => row(version, figures)))));
   }
 
@@ -65,7 +65,7 @@ export function versionsView({ model, now, look }) {
   }
 
   async function makeLive(number) {
-    const text = `It is loaded and warmed up, then replaces version ${now().live ?? "none"}. No request is lost.`;
+    const text = `It is loaded and warmed up, then replaces the live version (${now().live ?? "none"}). No request fails.`;
     if (!(await confirmed(`Make version ${number} live?`, text, "Promote"))) return;
     await change(() => postJson(`models/${model.name}/promote`, { version: number }));
   }
@@ -78,8 +78,8 @@ export function versionsView({ model, now, look }) {
 
   async function change(work) {
     const done = await trying(work);
-    if (done) say(`Version ${done.live} of ${model.name} is live; before, ${done.previous ?? "none"} was.`);
-    await Promise.all([look(), refresh()]);
+    if (done) notify(`Version ${done.live} of ${model.name} is live (before: ${done.previous ?? "none"}).`);
+    await Promise.all([refreshModels(), refresh()]);
   }
 
   const download = (number) => trying(async () => {
@@ -118,7 +118,7 @@ function figuresOf(model, versions) {
   return [...first, ...known.filter((key) => key.startsWith("validation_") && !first.includes(key))].slice(0, 3);
 }
 
-/** Return the versions that rollbacks return to, in order. `newestFirst`: the promotion history. */
+/** Return the live version and the versions that rollbacks would restore, oldest first. `newestFirst`: the promotion history. */
 function stackOf(newestFirst) {
   const stack = [];
   for (const one of [...newestFirst].reverse()) {
@@ -130,6 +130,6 @@ function stackOf(newestFirst) {
 
 function entry(promotion) {
   const by = /^[0-9a-f]{32}$/.test(promotion.by) ? `job ${promotion.by.slice(0, 8)}` : promotion.by;
-  return h("li", {}, h("strong", {}, promotion.action === "rollback" ? `Back to version ${promotion.version}` : `Version ${promotion.version} went live`),
+  return h("li", {}, h("strong", {}, promotion.action === "rollback" ? `Rolled back to version ${promotion.version}` : `Version ${promotion.version} went live`),
     h("span", { class: "help" }, ` ${when(promotion.at)}, by ${by}: ${promotion.reason}`));
 }
