@@ -1,8 +1,8 @@
-"""Measurements, each a ratio within one run: every benchmarks/<name>.py with a function `main` is one.
+"""Benchmarks that compare measurements of one run. Each benchmarks/<name>.py that defines `main` is a benchmark:
 
     main(options: Options) -> str
 
-returns a table. The other modules are shared by them.
+It returns a table. The other modules are shared code.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """The folder of datasets, how often to repeat each measurement, and how long one takes under load, in s."""
+    """Folder of datasets, number of repetitions of each measurement, and duration of one under load, in s."""
 
     data: Path = Path("data")
     rounds: int = 5

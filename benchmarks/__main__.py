@@ -1,4 +1,4 @@
-"""python -m benchmarks [NAME...]: run these benchmarks, or all, and print their tables."""
+"""python -m benchmarks [NAME...]: run the named benchmarks (default: all) and print their tables."""
 
 import argparse
 import ast
@@ -14,7 +14,7 @@ from benchmarks import Options, report
 
 
 def main(words: Sequence[str] | None = None) -> None:
-    """Tables go to the standard output, one after the other; with --write, all of them into one page as well."""
+    """Print each table to stdout; with --write, also write all of them to one Markdown file."""
     names = discover(Path(__file__).parent)
     parser = _parser(names)
     given = parser.parse_args(words)
@@ -37,7 +37,7 @@ def main(words: Sequence[str] | None = None) -> None:
 
 
 def discover(folder: Path) -> list[str]:
-    """The modules in `folder` that define `main`, found without loading them."""
+    """Return the modules in `folder` that define `main`, without importing them."""
 
     def has_main(path: Path) -> bool:
         return any(
@@ -51,19 +51,19 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     defaults = Options()
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
-        description="Measure speed, as ratios within one run.",
+        description="Run benchmarks and print their tables. Ratios are taken within one run.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which to run, of {', '.join(names)} (default all)")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"benchmark to run: {', '.join(names)} (default: all)")
     words = "repetitions of each measurement (default %(default)s)"
     parser.add_argument("--rounds", type=int, default=defaults.rounds, help=words)
-    words = "how long one measurement under load takes (default %(default)s)"
+    words = "duration of one measurement under load, in seconds (default %(default)s)"
     parser.add_argument("--seconds", type=int, default=defaults.seconds, help=words)
     data = Path(os.environ.get("TORCHLOOP_DATA") or defaults.data)
-    parser.add_argument("--data", type=Path, default=data, help="folder of datasets (TORCHLOOP_DATA, else data)")
-    parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables to this Markdown file, too")
+    parser.add_argument("--data", type=Path, default=data, help="folder of datasets (default TORCHLOOP_DATA or data)")
+    parser.add_argument("--write", type=Path, metavar="FILE", help="also write the tables to this Markdown file")
     return parser
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as by Ctrl-C: the servers are stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # raise, as Ctrl-C does, so that the servers are stopped
     main()

@@ -1,4 +1,4 @@
-"""256 pictures in one request: through the service, through LitServe, and through ONNX Runtime without any server."""
+"""Throughput of requests with 256 pictures: this service, LitServe, and ONNX Runtime without a server."""
 
 import base64
 import json
@@ -27,12 +27,12 @@ NPY = "application/x-npy"
 SIZE = 256
 THREADS = sorted({1, os.cpu_count() or 1})
 _SERVICE, _SERVICE_NPY = "torchloop, JSON answer", "torchloop, .npy answer"
-_SURE = 0.9  # so that rounding in another runtime turns no label
+_SURE = 0.9  # minimum probability, so that rounding in another runtime changes no label
 
 
 @cache
 def drawings(count: int) -> tuple[Array, tuple[int, ...]]:
-    """Pictures uint8 (N, 28, 28) of three random strokes, and the label of each as the reference network sees it."""
+    """Return pictures uint8 (N, 28, 28) of three random strokes, and the labels that the reference network predicts."""
     network = MnistCNN().eval()
     network.load_state_dict(torch.load(PRETRAINED / "mnist.pt", weights_only=True))
     rng = np.random.default_rng(0)
@@ -55,7 +55,7 @@ def _strokes(rng: np.random.Generator) -> Array:
 
 
 def npy_body(count: int, accept: str = "application/json") -> Body:
-    """Drawings as one .npy file."""
+    """Return a body with `count` drawings as one .npy file."""
     pictures, labels = drawings(count)
     file = BytesIO()
     np.save(file, pictures, allow_pickle=False)
@@ -63,7 +63,7 @@ def npy_body(count: int, accept: str = "application/json") -> Body:
 
 
 def through(server: Server, seconds: int) -> dict[str, float]:
-    """Pictures a second through a server, one request at a time. Raises LoadError if an answer is wrong."""
+    """Measure pictures per second of a server, one request at a time. Raises LoadError if a response is wrong."""
     if server.name == "litserve":
         pictures, labels = drawings(SIZE)
         content = json.dumps({"samples": base64.b64encode(pictures.tobytes()).decode()}).encode()
@@ -83,7 +83,7 @@ def through(server: Server, seconds: int) -> dict[str, float]:
 
 
 def bare(seconds: int) -> dict[str, float]:
-    """Pictures a second in ONNX Runtime, on one thread and on all cores."""
+    """Measure pictures per second of ONNX Runtime, on one thread and on all cores."""
     samples = drawings(SIZE)[0][:, None]
     found = {}
     for threads in THREADS:
@@ -98,17 +98,17 @@ def bare(seconds: int) -> dict[str, float]:
 
 
 def to_bare(found: Mapping[str, float], threads: int) -> float:
-    """Ratio with .npy bodies to ONNX Runtime on `threads` threads. Raises KeyError if a rate is missing."""
+    """Return the rate with .npy bodies / the rate of ONNX Runtime on `threads` threads. Raises KeyError."""
     return found[_SERVICE_NPY] / found[_bare(threads)]
 
 
 def to_litserve(found: Mapping[str, float]) -> float:
-    """Ratio with JSON bodies to LitServe, two processes each. Raises KeyError if a rate is missing."""
+    """Return the rate with JSON bodies / the rate of LitServe, two processes each. Raises KeyError."""
     return found[_SERVICE] / found["litserve"]
 
 
 def table_of(rounds: Sequence[Mapping[str, float]], faults: Mapping[str, str]) -> str:
-    """Medians, each with its ratios to ONNX Runtime."""
+    """Return the table of medians, each with its ratios to ONNX Runtime."""
     names = list(dict.fromkeys(name for found in rounds for name in found))
     rows = []
     for name in names:

@@ -1,7 +1,7 @@
-"""Cancel a running job: seconds from POST /jobs/ID/cancel until GET /jobs/ID says cancelled.
+"""Time to cancel a running job: seconds from POST /jobs/ID/cancel until GET /jobs/ID returns the state cancelled.
 
-A really started `python -m service` with its worker trains a job that would take minutes. It is cancelled as soon as it
-has reported progress. The promise of docs/api.md is two seconds.
+A `python -m service` subprocess with its worker trains a job that would take minutes. The job is cancelled after its
+first progress report. docs/api.md promises two seconds.
 """
 
 import time
@@ -18,7 +18,7 @@ _ORDER = {"model": "regressor", "config": {"epochs": 10_000, "hidden": 50}}
 
 
 def main(options: Options) -> str:
-    """The table: the slowest of the rounds, and whether it is within the aim."""
+    """Return the table: the slowest round, and whether it meets the aim."""
     with (
         running_service({"TORCHLOOP_WORKER": "embedded"}) as (url, _),
         httpx.Client(base_url=url, timeout=60) as client,

@@ -1,10 +1,10 @@
-"""One epoch of MNIST at batch 50: training/loop.py against the classic recipe.
+"""Time of one MNIST epoch at batch size 50: training/loop.py compared with the classic recipe.
 
 The classic recipe is torch.utils.data.DataLoader over torchvision's MNIST with ToTensor, two worker processes and Adam.
-Both fit the same network to the same 55,000 images. This project's loop also reports the accuracy on validation images,
-as in every run, and computes in bfloat16 if the processor has instructions for it; with `--mixed off` it computes in
-float32, as the classic recipe does. Each epoch runs in a separate process. Only the epoch is timed, without start-up
-and reading the files. Rounds alternate, so that other load on the machine affects both.
+Both fit the same network to the same 55,000 images. This project's loop also computes the accuracy on validation
+images, as in every run, and uses bfloat16 if the processor has instructions for it; with `--mixed off` it uses float32,
+as the classic recipe does. Each epoch runs in a separate process. Only the epoch is timed, without start-up and reading
+the files. The recipes alternate, so that other load on the machine affects both.
 """
 
 import json
@@ -32,7 +32,7 @@ from training.torchvision_shim import import_torchvision
 
 
 class Epoch(NamedTuple):
-    """What one epoch took, and the accuracy it gave on the 10,000 test images."""
+    """Duration of one epoch, and the resulting accuracy on the 10,000 test images."""
 
     seconds: float
     accuracy: float
@@ -58,7 +58,7 @@ def main(options: Options) -> str:
 
 
 def classic(data: Path, seed: int) -> Epoch:
-    """As in the tutorials: the network without its own scaling, since ToTensor has done that."""
+    """Train as in PyTorch tutorials: without the network's own scaling, since ToTensor has scaled the images."""
     transforms = import_torchvision("torchvision.transforms")
     source = import_torchvision("torchvision.datasets").MNIST(data, transform=transforms.ToTensor())
     images = Subset(source, range(55_000))
@@ -75,7 +75,7 @@ def classic(data: Path, seed: int) -> Epoch:
 
 
 def torchloop(data: Path, seed: int, *, mixed: Mixed = "auto") -> Epoch:
-    """As `python -m training mnist`."""
+    """Train as `python -m training mnist` does."""
     dataset = mnist_data(data)
     torch.manual_seed(seed)
     network = MnistCNN()
@@ -90,7 +90,7 @@ def _finished(network: nn.Module, data: Path, began: float) -> Epoch:
 
 
 def _alone(name: str, data: Path, seed: int) -> Epoch:
-    """That epoch, run by this file in a fresh process."""
+    """Run this module in a subprocess for one epoch."""
     command = [sys.executable, "-m", "benchmarks.epoch", name, str(data), str(seed)]
     return Epoch(*json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout))
 

@@ -1,7 +1,7 @@
 """python -m benchmarks.flame FILE: write a flame graph (SVG) of one web process under load.
 
-wrk sends requests over 64 connections; py-spy, in a separate environment, samples the process 200 times a second. Only
-CPU time counts. On Linux it needs root or the permission to trace processes.
+wrk sends requests over 64 connections; py-spy, installed in a separate environment, samples the process 200 times per
+second. Only CPU time counts. On Linux, py-spy needs root or the permission to trace processes.
 """
 
 import argparse
@@ -21,11 +21,11 @@ _CONNECTIONS, _SECONDS, _RATE = 64, 15, 200
 
 
 def main_of(words: Sequence[str] | None = None) -> int:
-    """The exit status."""
+    """Run the command. Returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.flame", description=__doc__.partition(":")[2].strip())
     parser.add_argument("file", type=Path, help="output file (SVG)")
     file = parser.parse_args(words).file
-    if not load.is_there():
+    if not load.is_installed():
         sys.stderr.write(f"{load.MISSING.strip()}\n")
         return 1
     spy = Path(python("py-spy", ["py-spy==0.4.3"])).with_name("py-spy")
@@ -61,7 +61,7 @@ def main_of(words: Sequence[str] | None = None) -> int:
 
 
 def titled(svg: str) -> str:
-    """Set the title of the graph, which is py-spy's command by default."""
+    """Return the SVG with another title than py-spy's default, its command line."""
     shown = f"one web process, {_CONNECTIONS} connections, POST of a 28x28 PNG"
     return re.sub(r'(<text id="title"[^>]*>)[^<]*', rf"\g<1>{shown}", svg)
 

@@ -1,4 +1,4 @@
-"""Requests that are harmful by their size: many parts, many fields, long headers, large uploads."""
+"""Requests that attack by their size: many parts, many fields, long headers, large uploads."""
 
 import json
 import re
@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 from benchmarks.servers import SEVEN
 
 JSON, FORM = "application/json", "multipart/form-data; boundary=x"
-LIMIT = 10**8  # of a body, in bytes, for the service that is sent them
+LIMIT = 10**8  # TORCHLOOP_MAX_BODY_BYTES of the service under test
 
 
 class Hostile(NamedTuple):
-    """`head` lines and `body` go out as they are; a body of several pieces goes out in chunks."""
+    """A request. `head` and `body` are sent unchanged; an iterable body is sent with chunked transfer encoding."""
 
     name: str
     path: str
@@ -47,7 +47,7 @@ FLOODS = [
 
 
 def outputs() -> Iterator[Hostile]:
-    """Requests in the Open Inference Protocol for a hundred thousand outputs."""
+    """Yield Open Inference Protocol requests that ask for 100,000 outputs."""
     size = 4 + len(SEVEN.content)
     pixels = {"name": "input", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": size}}
     for names in (["output"] * 100_000, [f"o{number}" for number in range(100_000)]):
@@ -79,7 +79,7 @@ def connected(url: str) -> socket.socket:
 
 
 def send(connection: socket.socket, hostile: Hostile) -> None:
-    """All of it, or as much as is taken."""
+    """Send the request, or as much of it as the server accepts."""
     chunked = not isinstance(hostile.body, bytes)
     framing = [b"Transfer-Encoding: chunked"] if chunked else []
     lines = [
@@ -106,7 +106,7 @@ def send(connection: socket.socket, hostile: Hostile) -> None:
 
 
 def answer(connection: socket.socket) -> tuple[int, str, Any]:
-    """Status, media type and JSON of one answer."""
+    """Read a response. Returns its status, media type and parsed JSON."""
     received = b""
     try:
         while piece := connection.recv(2**16):

@@ -1,4 +1,4 @@
-"""Cost of each part of a prediction by itself, in one thread of this process: lower bounds."""
+"""Lower bounds: CPU time of each step of a prediction by itself, in one thread of this process."""
 
 import time
 import warnings
@@ -27,7 +27,7 @@ _DECODE, _JSON, _FORWARD = "decode a PNG with Pillow", "JSON of one answer with 
 
 
 def floors() -> dict[str, float]:
-    """µs of CPU for one request."""
+    """Measure the CPU time of each step, in µs per request."""
     rng = np.random.default_rng(0)
     answer = {"label": 7, "probability": 0.5, "probabilities": rng.random(10, dtype=np.float32)}
     body = {"model": "mnist", "version": 1, "predictions": [answer]}
@@ -43,13 +43,13 @@ def floors() -> dict[str, float]:
 
 
 def total(found: Mapping[str, float], bare_us: float) -> float:
-    """Server, decode, JSON, and the cheapest forward."""
+    """Return the sum of server, decode, JSON, and the cheapest forward pass, in µs."""
     forward = min(value for name, value in found.items() if name.startswith(_FORWARD))
     return bare_us + found[_DECODE] + found[_JSON] + forward
 
 
 def table_of(rounds: Sequence[Mapping[str, float]], bare_us: float) -> str:
-    """Medians, and their sum."""
+    """Return the table of medians, and their sum."""
     middle = {name: median(found[name] for found in rounds) for name in rounds[0]}
     rows = [["bare ASGI application on uvicorn, at 64 connections", f"{bare_us:.0f}"]]
     rows += [[name, f"{value:.1f}"] for name, value in middle.items()]
@@ -59,13 +59,13 @@ def table_of(rounds: Sequence[Mapping[str, float]], bare_us: float) -> str:
 
 @cache
 def session(threads: int) -> Any:
-    """The network in ONNX Runtime, with the weights that are served."""
+    """Return an ONNX Runtime session of the network with the shipped weights."""
     network = MnistCNN().eval()
     network.load_state_dict(torch.load(PRETRAINED / "mnist.pt", weights_only=True))
     example = torch.zeros(1, 1, 28, 28, dtype=torch.uint8)
     with TemporaryDirectory() as folder:
         path = f"{folder}/mnist.onnx"
-        with warnings.catch_warnings():  # of the exporter that needs no further packages
+        with warnings.catch_warnings():  # from the TorchScript exporter, which needs no further packages
             warnings.simplefilter("ignore", DeprecationWarning)
             torch.onnx.export(
                 network,
@@ -98,7 +98,7 @@ def _eager(rng: np.random.Generator, size: int) -> float:
 
 
 def _cpu_us(function: Callable[[], object]) -> float:
-    """CPU time of one call, all threads of this process included, in µs."""
+    """Measure the CPU time of one call over all threads of this process, in µs."""
     function()
     calls, began, clock = 0, time.process_time(), time.perf_counter()
     while time.perf_counter() - clock < _MEASURED_S:

@@ -1,6 +1,6 @@
-"""How the service grows: with connections, with samples a request, with models, and with the size of pictures.
+"""Scaling of the service with connections, samples per request, models, and picture sizes.
 
-This service alone, with two web processes, really started; wrk checks every answer. Figures are medians of the rounds.
+Measures a subprocess of this service with two web processes; wrk checks every response. Figures are medians.
 """
 
 import re
@@ -26,8 +26,8 @@ CONNECTIONS = (1, 4, 16, 64, 128, 256, 512)
 SAMPLES = (1, 4, 16, 64, 256, 1024, 4096)
 MODELS = (3, 10, 30)
 PICTURES = ((28, 28), (280, 280), (640, 480), (1600, 1200), (4000, 3000))
-_SMALL = 4  # connections that send small pictures while large ones are decoded
-_SPREAD = 64  # connections over all models
+_SMALL = 4  # connections with small pictures while large ones are decoded
+_SPREAD = 64  # connections in total, spread over all models
 Key = TypeVar("Key")
 Seen = TypeVar("Seen")
 _PATH = ("/predict/mnist",)
@@ -35,7 +35,7 @@ _PATH = ("/predict/mnist",)
 
 @dataclass(frozen=True, kw_only=True)
 class Grown:
-    """With one number of models, in one round."""
+    """Result of one round with one number of models."""
 
     seen: Load
     resident_mb: float
@@ -44,7 +44,7 @@ class Grown:
 
 def main(options: Options) -> str:
     """Return the tables, or a message if wrk is missing."""
-    if not load.is_there():
+    if not load.is_installed():
         return load.MISSING
     with TemporaryDirectory() as store:
         server = torchloop(Path(store))
@@ -59,12 +59,12 @@ def main(options: Options) -> str:
                 pictures_table(_repeat(options, _kinds(), lambda kind: _picture(running, kind, options))),
             ]
     tables.append(models_table(_models(options)))
-    head = f"  two web processes, medians of {options.rounds} rounds, every answer checked"
+    head = f"  two web processes, medians of {options.rounds} rounds, every response checked"
     return "\n\n".join([head, *tables])
 
 
 def _repeat(options: Options, keys: Sequence[Key], measure: Callable[[Key], Seen]) -> dict[Key, list[Seen]]:
-    """All keys in turn, again and again, so that a noisy neighbour hits none alone."""
+    """Measure all keys in turn in each round, so that other load on the machine affects all of them."""
     found: dict[Key, list[Seen]] = {key: [] for key in keys}
     for _ in range(options.rounds):
         for key in keys:
@@ -77,7 +77,7 @@ def _connections(running: Running, count: int, options: Options) -> Load:
 
 
 def connections_table(found: Mapping[int, Sequence[Load]]) -> str:
-    """One small picture a request."""
+    """Return the table for one small picture per request."""
     rows = [
         [f"{count}", _middle(seen, "rate", ".0f"), _middle(seen, "p50_ms"), _middle(seen, "p99_ms"), _bad(seen)]
         for count, seen in found.items()
@@ -90,7 +90,7 @@ def _samples(running: Running, count: int, options: Options) -> Load:
 
 
 def samples_table(found: Mapping[int, Sequence[Load]]) -> str:
-    """One request of many samples at a time."""
+    """Return the table for one connection with many samples per request."""
     rows = [
         [f"{count}", f"{median(load.rate for load in seen) * count:.0f}", _middle(seen, "p50_ms"), _bad(seen)]
         for count, seen in found.items()
@@ -99,12 +99,12 @@ def samples_table(found: Mapping[int, Sequence[Load]]) -> str:
 
 
 def _kinds() -> list[tuple[int, int, str]]:
-    """Width, height, format; and width 0 for no large picture at all."""
+    """Return width, height and format of the large pictures; width 0 means none."""
     return [(0, 0, ""), *((width, height, kind) for width, height in PICTURES for kind in ("PNG", "JPEG"))]
 
 
 def drawn(width: int, height: int, kind: str) -> Body:
-    """A seven as wide as a third of the page, dark on light; 28x28 as MNIST has it, light on dark."""
+    """Return a picture of a seven, dark on light; with 28x28 as in MNIST, light on dark."""
     if (width, height) == (28, 28):
         page = Image.open(BytesIO(SEVEN.content)).convert("L")
     else:
@@ -118,7 +118,7 @@ def drawn(width: int, height: int, kind: str) -> Body:
 
 
 def _picture(running: Running, kind: tuple[int, int, str], options: Options) -> tuple[Load, Load]:
-    """Measure one caller with large pictures and four with small ones, concurrently."""
+    """Measure one connection with large pictures and _SMALL with small ones, concurrently."""
 
     def small() -> Load:
         return load.send(running.url, SEVEN, _PATH, connections=_SMALL, seconds=options.seconds)
@@ -127,14 +127,14 @@ def _picture(running: Running, kind: tuple[int, int, str], options: Options) -> 
         alone = small()
         return alone, alone
     with ThreadPoolExecutor(1) as pool:
-        beside = pool.submit(small)
+        concurrent = pool.submit(small)
         body = drawn(*kind)
         large = load.send(running.url, body, _PATH, connections=1, seconds=options.seconds)
-        return large, beside.result()
+        return large, concurrent.result()
 
 
 def pictures_table(found: Mapping[tuple[int, int, str], Sequence[tuple[Load, Load]]]) -> str:
-    """Send large pictures one at a time, and small ones concurrently."""
+    """Return the table for large pictures, one at a time, and concurrent small ones."""
     rows = []
     for (width, height, kind), seen in found.items():
         large, small = ([pair[which] for pair in seen] for which in (0, 1))
@@ -146,7 +146,7 @@ def pictures_table(found: Mapping[tuple[int, int, str], Sequence[tuple[Load, Loa
 
 
 def _models(options: Options) -> dict[int, list[Grown]]:
-    """Make a checkout with that number of models, and a store."""
+    """Measure each number of models, each in its own checkout with its own store."""
     with TemporaryDirectory() as folder:
         for count in MODELS:
             copy_checkout(Path(folder) / f"{count}")
@@ -157,7 +157,7 @@ def _models(options: Options) -> dict[int, list[Grown]]:
 
 
 def add_models(checkout: Path, more: int) -> list[str]:
-    """Copy the picture model, its recipe and its weights `count` times. Returns the names."""
+    """Copy the picture model, its recipe and its weights `more` times. Returns the new names."""
     names = [f"mnist_{number:02}" for number in range(1, more + 1)]
     record = (ROOT / "models" / "pretrained" / "mnist.json").read_text()
     for name in names:
@@ -170,7 +170,7 @@ def add_models(checkout: Path, more: int) -> list[str]:
 
 
 def _with_models(folder: Path, count: int) -> Server:
-    """It has started when every model is loaded."""
+    """Return the server of a checkout; it counts as started once every model is loaded."""
     return replace(torchloop(folder / f"store{count}", cwd=folder / f"{count}"), ready="/health/ready")
 
 
@@ -185,7 +185,7 @@ def _grown(folder: Path, count: int, options: Options) -> Grown:
 
 
 def models_table(found: Mapping[int, Sequence[Grown]]) -> str:
-    """Small pictures, spread over all the models that take pictures."""
+    """Return the table for small pictures, spread over all models that accept pictures."""
     rows = []
     for count, grown in found.items():
         seen = [one.seen for one in grown]

@@ -1,4 +1,4 @@
-"""Load from wrk, every answer checked. wrk is one program in C: it leaves the cores to the servers."""
+"""Load generator: run wrk, with every response checked. wrk is written in C and leaves the cores to the servers."""
 
 import json
 import re
@@ -13,7 +13,7 @@ _SCRIPT = Path(__file__).with_name("wrk.lua")
 
 
 class LoadError(Exception):
-    """wrk did not do its work."""
+    """wrk failed, or responses to a batch were wrong."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Body:
 
 @dataclass(frozen=True, kw_only=True)
 class Load:
-    """What one run of wrk saw. `bad`: requests that failed or were answered wrongly."""
+    """Result of one wrk run. `bad`: requests that failed or got a wrong response."""
 
     requests: int
     seconds: float
@@ -38,26 +38,26 @@ class Load:
 
     @property
     def rate(self) -> float:
-        """Good answers a second."""
+        """Correct responses per second."""
         return max(0, self.requests - self.bad) / self.seconds
 
 
-def is_there() -> bool:
-    """Whether wrk is on the PATH."""
+def is_installed() -> bool:
+    """Return whether wrk is on the PATH."""
     return shutil.which("wrk") is not None
 
 
 def version() -> str | None:
-    """wrk's, as `wrk --version` says it; it ends with status 1."""
-    if not is_there():
+    """Return wrk's version from `wrk --version`, which exits with status 1; None if it is not installed."""
+    if not is_installed():
         return None
-    said = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False)  # noqa: S607 - the PATH's
-    found = re.search(r"wrk (?:debian/)?([\w.+-]+)", said.stdout + said.stderr)
-    return found[1] if found else "of unknown version"
+    done = subprocess.run(["wrk", "--version"], capture_output=True, text=True, check=False)  # noqa: S607 - the PATH's
+    found = re.search(r"wrk (?:debian/)?([\w.+-]+)", done.stdout + done.stderr)
+    return found[1] if found else "unknown version"
 
 
 def send(url: str, body: Body, paths: tuple[str, ...], *, connections: int, seconds: int) -> Load:
-    """POST `body` to the paths in turn, for `seconds`, over `connections`. Raises LoadError."""
+    """POST `body` to the paths in turn, for `seconds`, over `connections` connections. Raises LoadError."""
     with NamedTemporaryFile() as file:
         file.write(body.content)
         file.flush()
@@ -66,7 +66,7 @@ def send(url: str, body: Body, paths: tuple[str, ...], *, connections: int, seco
         arguments = [file.name, body.media_type, body.accept, labels, *paths]
         done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        raise LoadError(f"wrk ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-200:]}")
+        raise LoadError(f"wrk exited with status {done.returncode}: {(done.stderr or done.stdout).strip()[-200:]}")
     return parse(done.stdout)
 
 
@@ -80,7 +80,7 @@ def parse(output: str) -> Load:
             seconds=counts["duration_us"] / 1e6,
             p50_ms=counts["p50_us"] / 1e3,
             p99_ms=counts["p99_us"] / 1e3,
-            bad=counts["wrong"] + counts["socket"] + counts["timeout"],  # a status other than 200 is wrong, too
+            bad=counts["wrong"] + counts["socket"] + counts["timeout"],  # `wrong` includes statuses other than 200
         )
     except (IndexError, ValueError, TypeError, KeyError) as err:
         raise LoadError(f"wrk.lua wrote no result: {output[-200:]}") from err

@@ -30,16 +30,16 @@ from benchmarks.service_process import running_service
 from models.catalog import PRETRAINED
 from models.checkpoints import state_dict
 
-RATE = 100  # requests a second: client and service together then take about half of one core
+RATE = 100  # requests per second: client and service together take about half of one core
 _QUIET_S = 6.0  # in each round
-_SWAPS = 20  # in each round: whole turns of promote, promote, roll back, roll back
-_GAP_S = 0.2  # before each quiet stretch and each swap
-_EARLY, _LATE = 5, 50  # swaps after which the memory is read
-_FOLLOW_S = 2.0  # a promotion that a worker made is followed within this time
+_SWAPS = 20  # in each round: a multiple of promote, promote, roll back, roll back
+_GAP_S = 0.2  # pause before each quiet period and each swap
+_EARLY, _LATE = 5, 50  # numbers of swaps after which the memory is compared
+_FOLLOW_S = 2.0  # web processes follow a worker's promotion within this time
 
 
 class Answer(NamedTuple):
-    """One request: when it went out and when its answer was there, in s; the version, or the fault instead."""
+    """One request: when it was sent and answered, in s, and the version that answered, or the fault."""
 
     began: float
     ended: float
@@ -56,7 +56,7 @@ class Change(NamedTuple):
 
 
 class Window(NamedTuple):
-    """Seconds."""
+    """A period, in s."""
 
     began: float
     ended: float
@@ -64,10 +64,10 @@ class Window(NamedTuple):
 
 @dataclass
 class Seen:
-    """Recorded events. Times are seconds of time.perf_counter."""
+    """Recorded events. Times are of time.perf_counter, in s."""
 
     answers: list[Answer] = field(default_factory=list)
-    late_s: list[float] = field(default_factory=list)  # how late each request went out: the client's own weakness
+    late_s: list[float] = field(default_factory=list)  # delay of each request in the client itself
     changes: list[Change] = field(default_factory=list)
     phases: dict[str, list[Window]] = field(default_factory=lambda: {"quiet": [], "in a swap": [], "in the job": []})
     resident: list[int] = field(default_factory=list)  # bytes of the web process, after each swap
@@ -94,7 +94,7 @@ def percentile(values: Sequence[float], share: float) -> float:
 
 
 def within(answers: Sequence[Answer], windows: Sequence[Window]) -> list[Answer]:
-    """The answers to requests that were under way at some moment of a window: slow ones oftener than others."""
+    """Return the answers whose requests overlap a window; slow requests are more likely to."""
     return [answer for answer in answers if any(answer.began <= w.ended and w.began <= answer.ended for w in windows)]
 
 
@@ -114,21 +114,21 @@ def stale(answers: Sequence[Answer], changes: Sequence[Change]) -> list[Answer]:
 
 
 def _training(data: Path) -> dict[str, Any]:
-    """The job: an epoch of MNIST if its files are there, else digits for about as long."""
-    there = any((data / "MNIST" / "raw").glob("train-images*"))  # a failed download leaves the folder, empty
+    """Return the job: one epoch of MNIST if its files exist, else digits for about as long."""
+    there = any((data / "MNIST" / "raw").glob("train-images*"))  # a failed download leaves an empty folder
     dataset, epochs = ("mnist", 1) if there else ("digits", 40)
     return {"model": "mnist", "promote": "always", "config": {"dataset": dataset, "epochs": epochs}}
 
 
 async def _observe(url: str, web: psutil.Process, rounds: int, training: dict[str, Any]) -> Seen:
-    """All phases, under load from the first to the last."""
+    """Run all phases under continuous load."""
     seen = Seen()
     async with httpx.AsyncClient(base_url=url, timeout=600) as client:
         live = (await _call(client, "GET", "/models/mnist/promotions"))["live"]
         seen.changes.append(Change(live, -math.inf, -math.inf))
         others = [(await _register(client, seed))["version"] for seed in (1, 2)]
         async with _load(url, seen):
-            await asyncio.sleep(1)  # connections are made
+            await asyncio.sleep(1)  # until connections are open
             for _ in range(rounds):
                 await asyncio.sleep(_GAP_S)
                 began = time.perf_counter()
@@ -140,7 +140,7 @@ async def _observe(url: str, web: psutil.Process, rounds: int, training: dict[st
 
 
 async def _register(client: httpx.AsyncClient, seed: int) -> Any:
-    """Another version: the shipped weights, each a thousandth of a random number off."""
+    """Register a version: the shipped weights with Gaussian noise of 0.001."""
     generator = torch.Generator().manual_seed(seed)
     shipped = torch.load(PRETRAINED / "mnist.pt", weights_only=True)
     state = {key: value + 1e-3 * torch.randn(value.shape, generator=generator) for key, value in shipped.items()}
@@ -148,7 +148,7 @@ async def _register(client: httpx.AsyncClient, seed: int) -> Any:
 
 
 async def _swap(client: httpx.AsyncClient, seen: Seen, others: Sequence[int], web: psutil.Process) -> None:
-    """Promote each of the others, then roll back as often, again and again."""
+    """Promote each of `others`, then roll back as often; repeat until _SWAPS swaps are done."""
     turn: list[int | None] = [*others, *[None for _ in others]]
     for number in range(_SWAPS):
         version = turn[number % len(turn)]
@@ -170,7 +170,7 @@ async def _train(client: httpx.AsyncClient, seen: Seen, training: dict[str, Any]
         await asyncio.sleep(0.5)
         job = await _call(client, "GET", f"/jobs/{job['id']}")
     if job["state"] != "succeeded":
-        raise SystemExit(f"loop: the job ended as {job['state']}: {job['error']}")
+        raise SystemExit(f"loop: the job {job['state']}: {job['error']}")
     history = await _call(client, "GET", "/models/mnist/promotions")
     row = next(row for row in history["promotions"] if row["by"] == job["id"])
     at = datetime.fromisoformat(row["at"]).timestamp() - clock
@@ -180,16 +180,16 @@ async def _train(client: httpx.AsyncClient, seen: Seen, training: dict[str, Any]
 
 
 async def _call(client: httpx.AsyncClient, method: str, path: str, **body: Any) -> Any:
-    """The JSON of an answer that must be good."""
+    """Send a request and return its JSON. Raises SystemExit if it fails."""
     response = await client.request(method, path, **body)
     if response.is_error:
-        raise SystemExit(f"loop: {method} {path} gave {response.status_code}: {response.text}")
+        raise SystemExit(f"loop: {method} {path} returned {response.status_code}: {response.text}")
     return response.json()
 
 
 @asynccontextmanager
 async def _load(url: str, seen: Seen) -> AsyncIterator[None]:
-    """RATE requests a second while entered; every request that went out is waited for at the end."""
+    """Send RATE requests per second inside the context; wait for all responses on exit."""
     stop = asyncio.Event()
     pacing = asyncio.create_task(_pace(url, seen, stop))
     try:
@@ -201,7 +201,7 @@ async def _load(url: str, seen: Seen) -> AsyncIterator[None]:
 
 async def _pace(url: str, seen: Seen, stop: asyncio.Event) -> None:
     body = (PRETRAINED / "seven.png").read_bytes()
-    limits = httpx.Limits(keepalive_expiry=2)  # shorter than the service's 5 s, which would close them while in use
+    limits = httpx.Limits(keepalive_expiry=2)  # shorter than the service's 5 s, which could close a connection in use
     async with httpx.AsyncClient(base_url=url, timeout=15, limits=limits) as client, asyncio.TaskGroup() as group:
         due = time.perf_counter()
         while not stop.is_set():

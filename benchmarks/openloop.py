@@ -1,7 +1,7 @@
-"""Open-loop load: a request every 1 / rate seconds, whether or not earlier ones were answered.
+"""Open-loop load generator: a request every 1 / rate seconds, whether or not earlier ones were answered.
 
-One thread with epoll and keep-alive connections: 15 µs per request, so that the client is not the bottleneck. A request
-is timed from the moment it was due, so that waiting for a free connection counts, too.
+One thread with epoll and keep-alive connections: 15 µs per request, so that the client is not the bottleneck. Latency
+is measured from the time a request was due, so that it includes waiting for a free connection.
 """
 
 import gc
@@ -14,14 +14,14 @@ from collections import deque
 from typing import NamedTuple
 
 _CONNECTIONS = 2048  # most concurrent requests
-_AT_ONCE, _ACCEPTED_S = 128, 0.05  # connections opened at once, then a pause for the server to accept them
-_LOOK_S = 0.1  # at least so often it looks at the clock
-_GIVEN_UP_S = 15.0  # for the last answers, once nothing is due any more
-LOST = 0  # instead of a status: the connection broke, or no answer came
+_AT_ONCE, _ACCEPTED_S = 128, 0.05  # connections opened in a row, then a pause for the server to accept them
+_LOOK_S = 0.1  # longest wait in epoll, so that the clock is checked
+_GIVEN_UP_S = 15.0  # timeout for the last responses
+LOST = 0  # status of a request without a response: the connection broke or timed out
 
 
 class Answer(NamedTuple):
-    """One request: seconds since the phase began when it was due, seconds until it was answered, its status."""
+    """One request: when it was due, in s since the phase began; its latency in s; its status."""
 
     at: float
     took_s: float
@@ -29,7 +29,7 @@ class Answer(NamedTuple):
 
 
 class Client:
-    """POSTs one body to one path, again and again. `with` closes the connections."""
+    """Client that POSTs the same body to one path repeatedly. A context manager: it closes the connections."""
 
     def __init__(self, host: str, port: int, path: str, content: bytes, media_type: str) -> None:
         head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {media_type}\r\nContent-Length: {len(content)}"
@@ -50,16 +50,16 @@ class Client:
         self._poll.close()
 
     def closed_loop(self, callers: int, seconds: float, at_most: float = math.inf) -> list[Answer]:
-        """Closed loop: each of `callers` waits for its response before the next request."""
+        """Run a closed loop: each of `callers` waits for its response before the next request."""
         return self._run(math.inf, callers, seconds, at_most)
 
     def open_loop(self, rate: float, seconds: float, connections: int = _CONNECTIONS) -> list[Answer]:
-        """Open loop: `rate` requests a second."""
+        """Run an open loop: `rate` requests per second."""
         return self._run(rate, connections, seconds, round(rate * seconds))
 
     def _run(self, rate: float, connections: int, seconds: float, at_most: float) -> list[Answer]:
         gc.collect()
-        gc.disable()  # to look through all answers, again and again, would be a wait of the client's own
+        gc.disable()  # scanning all answers would delay the client
         try:
             return self._answers(rate, connections, seconds, at_most)
         finally:
@@ -87,7 +87,7 @@ class Client:
         return answers
 
     def _connect(self, connections: int) -> None:
-        """Ensure a number of idle connections: replace those that the server has closed."""
+        """Ensure that `connections` are open and idle: replace those that the server has closed."""
         for number, _ in self._poll.poll(0):
             self._drop(number)
         self._idle = deque(self._all.values())
@@ -128,7 +128,7 @@ class Client:
 
 
 def _whole(received: bytes) -> bool:
-    """Whether an answer with a Content-Length has come to its end."""
+    """Return whether a response with a Content-Length is complete."""
     head, end, body = received.partition(b"\r\n\r\n")
     if not end:
         return False

@@ -1,10 +1,10 @@
 """Overload: three times the sustainable load; rate and latency of admitted requests, and recovery.
 
 `python -m service` with one web process, TORCHLOOP_QUEUE_LIMIT as in the environment. First a closed-loop load measures
-the sustainable rate and its latency ("carried"). Then each round is an open-loop load: half of that rate (calm), three
-times that rate (flood), half again (after). A flood begins with a queue that fills up, as in a burst, and is then cut:
-"settled" leaves out the first second. It fails if a response is neither 200 nor 429; a broken connection counts as
-lost. Client and service share the machine.
+the sustainable rate and its latency ("sustained"). Then each round is an open-loop load: half of that rate (calm),
+three times that rate (flood), half again (after). A flood begins with a queue that fills up, as in a burst, and is then
+cut: "settled" leaves out the first second. The run fails if a response is neither 200 nor 429; a broken connection
+counts as lost. Client and service share the machine.
 """
 
 import os
@@ -33,28 +33,28 @@ def main(options: Options) -> str:
         assert where.port
         with Client(where.hostname, where.port, "/predict/mnist", SEVEN.content, SEVEN.media_type) as client:
             phases = _observe(client, options)
-    told = table_of(phases, options.seconds)
+    text = table_of(phases, options.seconds)
     odd = {answer.status for rounds in phases.values() for seen in rounds for answer in seen} - {200, 429, LOST}
     if odd:
-        raise SystemExit(f"overload\n{told}\n  also answered: {sorted(odd)}")
-    return told
+        raise SystemExit(f"overload\n{text}\n  other statuses: {sorted(odd)}")
+    return text
 
 
 def _observe(client: Client, options: Options) -> Phases:
-    client.closed_loop(_CALLERS, 1)  # warm
-    phases: Phases = {name: [] for name in ("carried", "calm", "flood", "settled", "after", "recovered")}
+    client.closed_loop(_CALLERS, 1)  # warm-up
+    phases: Phases = {name: [] for name in ("sustained", "calm", "flood", "settled", "after", "recovered")}
     for _ in range(options.rounds):
-        phases["carried"].append(client.closed_loop(_CALLERS, options.seconds))
-        carried = len(phases["carried"][-1]) / options.seconds
+        phases["sustained"].append(client.closed_loop(_CALLERS, options.seconds))
+        sustained = len(phases["sustained"][-1]) / options.seconds
         for name, factor, seconds in (("calm", 0.5, options.seconds), ("flood", 3.0, _FLOOD_S), ("after", 0.5, 4.0)):
-            phases[name].append(client.open_loop(carried * factor, seconds))
+            phases[name].append(client.open_loop(sustained * factor, seconds))
         phases["settled"].append([answer for answer in phases["flood"][-1] if answer.at > _SETTLED_S])
         phases["recovered"].append([answer for answer in phases["after"][-1] if answer.at > _RECOVERED_S])
     return phases
 
 
 def table_of(phases: Phases, seconds: int) -> str:
-    """A line a phase, medians over the rounds; and the aims."""
+    """Return one row per phase with medians over the rounds, and the aims."""
     rows = []
     for name, rounds in phases.items():
         counts = [median(_count(seen, status) for seen in rounds) for status in (200, 429)]
@@ -62,15 +62,16 @@ def table_of(phases: Phases, seconds: int) -> str:
         ends = [_over(rounds, 200, 0.5), _over(rounds, 200, 0.99), _over(rounds, 429, 0.99)]
         numbers = [*(f"{count:.0f}" for count in counts), f"{lost}", *(f"{end:.1f}" for end in ends)]
         rows.append([name, f"{median(len(seen) for seen in rounds):.0f}", *numbers])
-    carried = median(len(seen) for seen in phases["carried"]) / seconds
+    sustained = median(len(seen) for seen in phases["sustained"]) / seconds
     p99 = {name: _over(rounds, 200, 0.99) for name, rounds in phases.items()}
     aims = [
-        ["p99 of admitted requests in the flood / carried", f"{p99['flood'] / p99['carried']:.2f}"],
-        [f"the same from {_SETTLED_S:g} s on", f"{p99['settled'] / p99['carried']:.2f}"],
+        ["p99 of admitted requests in the flood / sustained", f"{p99['flood'] / p99['sustained']:.2f}"],
+        [f"the same from {_SETTLED_S:g} s on", f"{p99['settled'] / p99['sustained']:.2f}"],
         [f"p99 from {_RECOVERED_S:g} s after the flood on / calm", f"{p99['recovered'] / p99['calm']:.2f}"],
     ]
     head = ["phase", "requests", "200", "429", "lost", "p50 ms", "p99 ms", "429: p99 ms"]
-    title = f"  carried by {_CALLERS} callers: {carried:.0f} requests/s; medians of {len(phases['carried'])} rounds"
+    count = len(phases["sustained"])
+    title = f"  sustained with {_CALLERS} callers: {sustained:.0f} requests/s; medians of {count} rounds"
     return "\n".join([title, table(head, rows), "", table(["aim: at most 2", "reached"], aims)])
 
 
@@ -79,5 +80,5 @@ def _count(answers: Sequence[Answer], status: int) -> int:
 
 
 def _over(rounds: Sequence[Sequence[Answer]], status: int, share: float) -> float:
-    """The median over the rounds of one end of the latencies, in ms."""
+    """Return the median over the rounds of a latency percentile, in ms. `share`: 0 to 1."""
     return median(percentile([one.took_s * 1000 for one in seen if one.status == status], share) for seen in rounds)

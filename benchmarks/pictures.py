@@ -1,7 +1,7 @@
-"""Cost of turning a picture into a sample: 28x28 (compared with Pillow's decoder) and a photo of 12 megapixels.
+"""Time to decode and normalise a picture: 28x28 (compared with Pillow's decoder) and a photo of 12 megapixels.
 
-Each photo is read in a separate process, in a thread as in the service, while an event loop ticks every millisecond:
-the longest wait for a tick is the delay that other requests would have had.
+Each photo is decoded in a separate process, in a thread as in the service, while an event loop ticks every millisecond:
+the longest delay of a tick is the delay that other requests would have.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from service.execution.threads import Threads
 from service.inference.decoding import Decoder
 
 _MAX_PIXELS = 25_000_000
-_CALLS = 2_000  # of a small picture, in one measurement
+_CALLS = 2_000  # calls per measurement of a small picture
 _PHOTOS: dict[str, dict[str, Any]] = {
     "JPEG": {"format": "jpeg", "quality": 85},
     "progressive JPEG": {"format": "jpeg", "quality": 85, "progressive": True},
@@ -37,10 +37,10 @@ _PHOTOS: dict[str, dict[str, Any]] = {
 
 
 def main(options: Options) -> str:
-    """Two tables."""
+    """Return the tables for a small picture and for photos."""
     small = _small(options.rounds)
     photos = [_photo(name, options.rounds) for name in _PHOTOS]
-    head = ["photo of 3000 x 4000", "MB", "ms", "MB more at the peak", "longest wait of the loop, ms"]
+    head = ["photo of 3000 x 4000", "MB", "ms", "additional peak, MB", "longest event loop delay, ms"]
     return f"{small}\n\n{table(head, photos)}"
 
 
@@ -64,7 +64,7 @@ def _decoded(content: bytes) -> Array:
 
 
 def _photo(name: str, rounds: int) -> list[str]:
-    """A row of the table: medians over the rounds."""
+    """Return a row of the table: medians over the rounds."""
     command = [sys.executable, "-m", "benchmarks.pictures"]
     content = _photographed(name)
     runs = [
@@ -76,7 +76,7 @@ def _photo(name: str, rounds: int) -> list[str]:
 
 
 def _photographed(name: str) -> bytes:
-    """A digit on an unevenly lit, noisy page."""
+    """Return an encoded photo of a digit on an unevenly lit, noisy page."""
     page = Image.new("L", (750, 1000), 225)
     page.paste(40, (180, 300), Image.fromarray(drawn_seven()).resize((400, 400), Image.Resampling.BICUBIC))
     light = np.linspace(0.6, 1, 750)[None, :, None] * np.ones((1000, 1, 1))
@@ -92,11 +92,11 @@ def _encoded(picture: Image.Image, **options: Any) -> bytes:
     return file.getvalue()
 
 
-async def _beside_the_loop(content: bytes) -> dict[str, float]:
+async def _measured(content: bytes) -> dict[str, float]:
     """Return time, additional memory, and the longest time for which the event loop was blocked."""
     decoder = Decoder(_MAX_PIXELS, threads := Threads())
     process, small = psutil.Process(), _encoded(Image.fromarray(drawn_seven()), format="png")
-    await decoder.pictures([small], SPEC)  # imports are paid for
+    await decoder.pictures([small], SPEC)  # warm-up: imports
     before, peak, wait = process.memory_info().rss, 0, 0.0
     began = time.perf_counter()
     reading = asyncio.ensure_future(decoder.pictures([content], SPEC))
@@ -112,4 +112,4 @@ async def _beside_the_loop(content: bytes) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(json.dumps(asyncio.run(_beside_the_loop(sys.stdin.buffer.read()))))
+    sys.stdout.write(json.dumps(asyncio.run(_measured(sys.stdin.buffer.read()))))

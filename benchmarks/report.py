@@ -1,4 +1,4 @@
-"""Tables in plain text, and the page that holds them with the machine and the versions they were measured on."""
+"""Format tables as plain text, and the Markdown page with the machine and package versions."""
 
 import os
 import platform
@@ -36,7 +36,7 @@ def markdown(command: str, known: Mapping[str, str], tables: Mapping[str, str]) 
 
 
 def facts() -> dict[str, str]:
-    """Date, machine and versions."""
+    """Return date, machine and package versions."""
     memory = f"{psutil.virtual_memory().total / 2**30:.1f} GiB memory"
     return {
         "date": f"{datetime.now(UTC):%Y-%m-%d}",

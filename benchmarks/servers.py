@@ -1,4 +1,4 @@
-"""The servers that are measured: how each is installed, started, watched and stopped."""
+"""The measured servers: install, start, monitor and stop each of them."""
 
 import base64
 import json
@@ -22,7 +22,7 @@ import psutil
 from benchmarks.load import Body
 from benchmarks.service_process import ROOT, NotStarted
 
-PRETRAINED = ROOT / "models" / "pretrained"  # models.catalog has it, too, but loads PyTorch
+PRETRAINED = ROOT / "models" / "pretrained"  # as models.catalog.PRETRAINED, which would import PyTorch
 SEVEN = Body(content=(PRETRAINED / "seven.png").read_bytes(), media_type="image/png", labels=(7,))
 TOOLS = ROOT / ".bench"
 _HERE = Path(__file__).parent / "peers"
@@ -33,14 +33,14 @@ _STOP_S = 20
 
 
 class NotInstalled(Exception):
-    """The environment of a peer could not be made."""
+    """The virtual environment of a peer could not be created."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Server:
-    """How to start it and what to send. In `command`, {python} and {port} are filled in.
+    """How to start a server, and what to send. The placeholders {python} and {port} of `command` are replaced.
 
-    `needs` names the peer whose environment it runs in; by default this one. `ready`: what must answer 200, too.
+    `needs`: the peer whose environment it runs in (default: this one). `ready`: another path that must return 200.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Server:
 
 
 def torchloop(store: Path, *, cwd: Path = ROOT) -> Server:
-    """This service with two web processes and no worker."""
+    """Return this service with two web processes and no worker."""
     settings = {"STORE": str(store), "WORKER": "external", "WEB_PROCESSES": "2", "PORT": "{port}"}
     return Server(
         name="torchloop",
@@ -121,29 +121,29 @@ def _run(command: Sequence[str]) -> None:
     try:
         subprocess.run(command, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError) as err:
-        said = (getattr(err, "stderr", "") or str(err)).strip().splitlines()
-        reasons = [line for line in said if line.startswith("ERROR")] or said[-1:]
+        lines = (getattr(err, "stderr", "") or str(err)).strip().splitlines()
+        reasons = [line for line in lines if line.startswith("ERROR")] or lines[-1:]
         raise NotInstalled(re.sub(r"\s+", " ", reasons[-1] if reasons else "no reason given")[:120]) from err
 
 
 @dataclass(frozen=True)
 class Running:
-    """A server that answers. `start_s`: from its start to its first good answer."""
+    """A running server. `start_s`: time from its start to its first correct response."""
 
     url: str
     start_s: float
     parent: psutil.Process
 
     def cpu_s(self) -> float:
-        """CPU time of all its processes so far; of those that have ended, what their parents know."""
+        """Return the CPU time of its running processes so far, in s."""
         return sum(times.user + times.system for times in (process.cpu_times() for process in _tree(self.parent)))
 
     def resident_mb(self) -> list[float]:
-        """Resident memory of each process, largest first; pages that two share count in both."""
+        """Return the resident memory of each process, largest first; shared pages count in each."""
         return sorted((process.memory_info().rss / 1e6 for process in _tree(self.parent)), reverse=True)
 
     def settle(self) -> None:
-        """Wait until it takes less than half of a core: its other processes are up, too."""
+        """Wait until it uses less than half a core, when all of its processes have started."""
         for _ in range(40):
             before = self.cpu_s()
             time.sleep(0.5)
@@ -153,7 +153,7 @@ class Running:
 
 @contextmanager
 def started(server: Server) -> Iterator[Running]:
-    """The server on a free port of 127.0.0.1, until the end. Raises NotInstalled, NotStarted."""
+    """Run the server on a free port of 127.0.0.1 inside the context. Raises NotInstalled, NotStarted."""
     port, inherited = _free_port(), {k: v for k, v in os.environ.items() if not k.startswith("TORCHLOOP_")}
     filled = {"{python}": python(server.needs), "{port}": str(port)}
     environ = {name: filled.get(value, value) for name, value in server.environ.items()}
@@ -168,8 +168,8 @@ def started(server: Server) -> Iterator[Running]:
             yield Running(f"http://127.0.0.1:{port}", start_s, psutil.Process(process.pid))
         except NotStarted as err:
             log.seek(0)
-            said = log.read().decode(errors="replace").strip().splitlines()
-            raise NotStarted(f"{err}: {said[-1] if said else 'it said nothing'}"[:160]) from err
+            output = log.read().decode(errors="replace").strip().splitlines()
+            raise NotStarted(f"{err}: {output[-1] if output else 'no output'}"[:160]) from err
         finally:
             _stop(process)
 
@@ -187,13 +187,13 @@ def _wait(server: Server, url: str, process: "subprocess.Popen[bytes]", began: f
     with httpx.Client(timeout=10) as client:
         while time.perf_counter() - began < _START_S:
             if process.poll() is not None:
-                raise NotStarted(f"ended with {process.returncode}")
+                raise NotStarted(f"exited with status {process.returncode}")
             with suppress(httpx.TransportError):
                 answer = client.post(url + server.path, content=server.body.content, headers=headers)
                 if answer.status_code == httpx.codes.OK and good.search(answer.text) and _is_ready(client, url, server):
                     return
             time.sleep(0.02)
-    raise NotStarted(f"no good answer within {_START_S} s")
+    raise NotStarted(f"no correct response within {_START_S} s")
 
 
 def _is_ready(client: httpx.Client, url: str, server: Server) -> bool:
@@ -205,7 +205,7 @@ def _tree(parent: psutil.Process) -> tuple[psutil.Process, ...]:
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """Ask the parent to end; then end whatever it left behind."""
+    """Terminate the parent, then kill the child processes that remain."""
     family = _tree(psutil.Process(process.pid)) if process.poll() is None else ()
     process.terminate()
     with suppress(subprocess.TimeoutExpired):
@@ -217,6 +217,6 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 def copy_checkout(folder: Path) -> None:
-    """The folders that a service consists of, into a new folder."""
+    """Copy the packages of the service to a new folder."""
     for name in ("models", "training", "service"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))

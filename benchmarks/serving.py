@@ -1,10 +1,11 @@
-"""One 28x28 picture per request: this service, a hand-written FastAPI route, LitServe and mosec, and lower bounds.
+"""Throughput and latency with one 28x28 picture per request: this service, other servers, and lower bounds.
 
-wrk sends the same picture over 1, 16, 64 and 256 connections and checks every answer. In each round every server is
-started, measured at each number of connections, and stopped: LitServe takes a third of a core while idle, so only
-one runs at a time. All serve the same weights with two processes that compute. A figure is the median over the
-rounds; a ratio is taken within each round. CPU and memory are those of the server's whole process tree, wrk's excluded.
-mosec is measured with and without batches: the ratio to mosec is that to the better of the two.
+The other servers are a hand-written FastAPI route, LitServe and mosec. wrk sends the same picture over 1, 16, 64 and
+256 connections and checks every response. In each round every server is started, measured at each number of
+connections, and stopped: LitServe uses a third of a core while idle, so only one runs at a time. All serve the same
+weights with two processes. A figure is the median over the rounds; a ratio is taken within each round. CPU time and
+memory are of the server's process tree, without wrk. mosec is measured with and without batching; the ratio to mosec
+is that to the faster of the two.
 """
 
 import sys
@@ -33,10 +34,10 @@ from benchmarks.serving_tables import AT, CONNECTIONS, Round, Visit, tables
 
 def main(options: Options) -> str:
     """Return the tables, or a message if wrk is missing."""
-    if not load.is_there():
+    if not load.is_installed():
         return load.MISSING
     faults: dict[str, str] = {}
-    unbatched: dict[str, str] = {}  # what failed with batches only
+    unbatched: dict[str, str] = {}  # servers that failed only with batches, and why
     with TemporaryDirectory() as store:
         servers = [torchloop(Path(store)), HANDWRITTEN, *MOSEC, LITSERVE, BARE]
         for server in servers:  # the first start writes stores and bytecode
@@ -55,7 +56,7 @@ def _start(server: Server) -> None:
 
 
 def _visits(servers: Sequence[Server], faults: dict[str, str], seconds: int, turn: int) -> dict[str, Visit]:
-    """Each round begins with another server, so that none always comes after the same one."""
+    """Measure every server; each round starts with a different one, so that the order does not favour any."""
     first = turn % len(servers)
     visits: dict[str, Visit] = {}
 
@@ -68,7 +69,7 @@ def _visits(servers: Sequence[Server], faults: dict[str, str], seconds: int, tur
 
 
 def _batches(servers: Sequence[Server], faults: dict[str, str], seconds: int) -> dict[str, float]:
-    """Pictures a second, for each way to compute 256 at once; without a server, the mean of before and after."""
+    """Measure pictures per second with 256 per request: each server, and ONNX Runtime alone before and after them."""
     before, rates = batches.bare(seconds), {}
 
     def measure(server: Server) -> None:
@@ -107,7 +108,7 @@ def _visit(server: Server, seconds: int) -> Visit:
 
 
 def _measure(running: Running, server: Server, connections: int, seconds: int) -> tuple[Load, float]:
-    """What wrk saw, and the server's CPU time a request, in µs."""
+    """Return the result of wrk, and the server's CPU time per request, in µs."""
     before = running.cpu_s()
     seen = load.send(running.url, server.body, (server.path,), connections=connections, seconds=seconds)
     return seen, (running.cpu_s() - before) / max(1, seen.requests) * 1e6

@@ -16,7 +16,7 @@ AT = 64  # connections at which CPU time and latencies are measured
 
 @dataclass(frozen=True, kw_only=True)
 class Visit:
-    """One server in one round. `resident_mb`: each process's, largest first."""
+    """Result of one server in one round. `resident_mb`: memory of each process, largest first."""
 
     start_s: float
     loads: Mapping[int, Load]
@@ -26,7 +26,7 @@ class Visit:
 
 @dataclass(frozen=True, kw_only=True)
 class Round:
-    """What one round saw of each server, of the floors (µs), and of batches (pictures a second)."""
+    """Result of one round: each server, the floors (µs), and batches (pictures per second)."""
 
     visits: Mapping[str, Visit]
     floors: Mapping[str, float]
@@ -39,15 +39,15 @@ def tables(
     unbatched: Mapping[str, str],
     names: Sequence[str],
 ) -> str:
-    """Everything, as text. Faults are by server; `unbatched` are those with batches."""
+    """Return all tables. `faults`: why a server was not measured; `unbatched`: the same for batches."""
     parts = [
-        f"  POST of one 28x28 PNG, medians of {len(rounds)} rounds, every answer checked",
+        f"  POST of one 28x28 PNG, medians of {len(rounds)} rounds, every response checked",
         _throughput(rounds, faults, names),
-        f"  the server at {AT} connections, its memory after all, and its start",
+        f"  CPU time and latency at {AT} connections, memory at the end, and start time",
         _costs(rounds, faults, names),
-        "  floors, µs of CPU a request",
+        "  floors (lower bounds), µs of CPU per request",
         floors.table_of([seen.floors for seen in rounds], _over(rounds, lambda seen: seen.visits["bare"].cpu_us)),
-        "  one request of 256 pictures at a time, pictures a second",
+        "  one request of 256 pictures at a time, pictures per second",
         batches.table_of([seen.batches for seen in rounds], unbatched),
         "  aims",
         _aims(rounds),
@@ -71,7 +71,7 @@ def _rate(name: str, connections: int) -> Callable[[Round], float]:
 
 
 def _ratio(connections: int, others: Sequence[str]) -> Callable[[Round], float]:
-    """In one round: this service's rate over that of the best of the others."""
+    """Return a function of a round: this service's rate / the best rate of the others."""
 
     def ratio(seen: Round) -> float:
         best = max(seen.visits[other].loads[connections].rate for other in others if other in seen.visits)
@@ -148,7 +148,7 @@ def _aims(rounds: Sequence[Round]) -> str:
 
 
 def _aim(name: str, aim: float, reached: float, sign: int) -> list[str]:
-    """A row. `sign` 1: more is better; -1: less is."""
+    """Return a row. `sign`: 1 if higher is better, -1 if lower is better."""
     if math.isnan(reached):
         return [name, "not measured"]
     return [name, f"{reached:.3g}", "yes" if sign * reached >= sign * aim else "no"]
@@ -163,5 +163,5 @@ def _to_bare(seen: Round) -> float:
 
 
 def _to_floors(seen: Round) -> float:
-    """CPU of one request at 64 connections over the sum of the floors of the same round."""
+    """Return the CPU time per request at 64 connections / the sum of the floors of the same round."""
     return seen.visits["torchloop"].cpu_us / floors.total(seen.floors, seen.visits["bare"].cpu_us)

@@ -1,9 +1,9 @@
-"""python -m benchmarks.soak --minutes 10: load the service while versions change, jobs train and processes are killed.
+"""python -m benchmarks.soak --minutes 10: soak test with load, version changes, training jobs and killed processes.
 
-The service (two web processes, a worker, a temporary store) gets predictions for every model in every kind of body, and
-GET requests; meanwhile versions are registered, promoted and rolled back, jobs train, and web processes and the worker
-are killed with SIGKILL. Only requests that a killed process was answering may fail; no acknowledged job or version may
-be lost. The exit status is 1 if an aim is missed.
+The service (two web processes, a worker, a temporary store) gets predictions for every model with every media type,
+and GET requests; meanwhile versions are registered, promoted and rolled back, jobs train, and web processes and the
+worker are killed with SIGKILL. Only requests that a killed process was answering may fail; no acknowledged job or
+version may be lost. The exit status is 1 if an aim is missed.
 
 One web process is never killed, so that its memory is recorded over the whole run. A worker is not killed in a job's
 last attempt: after three attempts a job fails, as designed.
@@ -39,15 +39,15 @@ from models.checkpoints import state_dict
 
 LOG = ROOT / ".bench" / "soak.log"  # the service's log
 _CALLERS = 4
-_PAUSE_S = 0.04  # of a caller, between two requests, on the average
-_IDLE_S = 2.0  # a connection that was idle for longer is not used again: the service would close it after 5
-_REQUESTS = 100  # over one connection; then a new one, which may reach another process
-_TIMEOUT_S = 300.0  # an upload is checked and exported at low priority; what else is late is a 504 of the service
+_PAUSE_S = 0.04  # mean pause of a caller between two requests
+_IDLE_S = 2.0  # longest idle time of a reused connection; the service closes it after 5 s
+_REQUESTS = 100  # requests per connection; a new connection may reach another process
+_TIMEOUT_S = 300.0  # an upload is checked and exported at low priority; other late requests get 504
 _CHANGE_S = 2.0
 _REGISTER_S = 15.0
 _JOB_S = 8.0
 _KILL_S = (6.0, 14.0)
-_END_S = 600.0  # for the jobs to end, under the load of the machine
+_END_S = 600.0  # timeout for the jobs to finish
 JSON = {"Content-Type": "application/json"}
 MODELS = ["regressor", "classifier", "mnist"]
 JOBS: list[dict[str, Any]] = [
@@ -67,7 +67,7 @@ class Soak:
     stop: threading.Event = field(default_factory=threading.Event)
 
     def below(self, module: str) -> list[psutil.Process]:
-        """The service's processes that run `python -m module`, the oldest first."""
+        """Return the service's child processes that run `python -m module`, oldest first."""
         found = []
         for process in self.service.children(recursive=True):
             with suppress(psutil.Error):
@@ -77,7 +77,7 @@ class Soak:
 
 
 class Caller:
-    """One connection after the other; every request is noted."""
+    """HTTP client with one connection at a time; it records every request."""
 
     def __init__(self, soak: Soak) -> None:
         self._soak = soak
@@ -94,7 +94,7 @@ class Caller:
         headers: Mapping[str, str] | None = None,
         good: Collection[int] = (200,),
     ) -> tuple[int, bytes] | None:
-        """Status and body of the response; None if there was none."""
+        """Send a request. Returns status and body of the response; None if there was none."""
         began = time.monotonic()
         connection = self._open()
         try:
@@ -109,13 +109,13 @@ class Caller:
         self._note(began, None if response.status in good else f"{response.status} {method} {path}")
         self._left, self._used = self._left - 1, time.monotonic()
         if not self._pid:
-            self._pid = self._other_end(connection)
+            self._pid = self._server_pid(connection)
         if not self._left or response.will_close:
             self.close()
         return response.status, content
 
     def close(self) -> None:
-        """End the connection; the next request opens another."""
+        """Close the connection; the next request opens a new one."""
         if self._connection is not None:
             self._connection.close()
         self._connection = None
@@ -128,8 +128,8 @@ class Caller:
             self._pid, self._left = 0, _REQUESTS
         return self._connection
 
-    def _other_end(self, connection: http.client.HTTPConnection) -> int:
-        """Return the id of the web process that has this connection; 0 if there is none, for example after it died."""
+    def _server_pid(self, connection: http.client.HTTPConnection) -> int:
+        """Return the pid of the web process that has this connection; 0 if there is none, for example after it died."""
         if connection.sock is None:
             return 0
         port = connection.sock.getsockname()[1]
@@ -144,7 +144,7 @@ class Caller:
 
 
 def soak(minutes: float, data: Path) -> Seen:
-    """A whole run."""
+    """Run the soak test and return the recorded events."""
     settings = {
         "TORCHLOOP_WEB_PROCESSES": "2",
         "TORCHLOOP_WORKER": "embedded",
@@ -170,7 +170,7 @@ def soak(minutes: float, data: Path) -> Seen:
 
 
 def _while_running(run: Soak, activity: Callable[..., None], *words: Any) -> None:
-    """An activity that fails ends the run, not itself only."""
+    """Run an activity; if it fails, stop the whole run."""
     try:
         activity(run, *words)
     finally:
@@ -199,7 +199,7 @@ def requests() -> list[tuple[str, str, bytes | None, dict[str, str]]]:
 
 
 def predict(run: Soak, number: int) -> None:
-    """One caller's load."""
+    """Send random requests until the run stops."""
     chance, caller, choices = random.Random(number), Caller(run), requests()  # noqa: S311
     while not run.stop.wait(chance.uniform(0, 2 * _PAUSE_S)):
         caller.ask(*chance.choice(choices))
@@ -207,7 +207,7 @@ def predict(run: Soak, number: int) -> None:
 
 
 def change(run: Soak) -> None:
-    """Versions go live and are rolled back. A job may promote in the same moment: 409."""
+    """Promote and roll back versions. A job may promote at the same time: 409."""
     caller, chance = Caller(run), random.Random("change")  # noqa: S311
     while not run.stop.wait(_CHANGE_S):
         model = chance.choice(MODELS)
@@ -228,7 +228,7 @@ def _versions(caller: Caller, model: str) -> list[int]:
 
 
 def register(run: Soak) -> None:
-    """New versions of the regressor: the shipped weights, each a thousandth of a random number off."""
+    """Register versions of the regressor: the shipped weights with Gaussian noise of 0.001."""
     caller, generator = Caller(run), torch.Generator().manual_seed(1)
     shipped = torch.load(PRETRAINED / "regressor.pt", weights_only=True)
     while not run.stop.is_set():
@@ -242,7 +242,7 @@ def register(run: Soak) -> None:
 
 
 def train(run: Soak) -> None:
-    """Queue a job now and then, of each kind in turn; repeat it with its Idempotency-Key if there was no response."""
+    """Queue jobs of each kind in turn; retry with the same Idempotency-Key if there was no response."""
     caller, number = Caller(run), 0
     while not run.stop.is_set():
         headers = {**JSON, "Idempotency-Key": uuid4().hex}
@@ -265,7 +265,7 @@ def _listed(caller: Caller, state: str) -> list[dict[str, Any]]:
 
 
 def kill(run: Soak) -> None:
-    """SIGKILL to the worker or to the younger web process, once both web processes answer again."""
+    """Send SIGKILL to the worker or to the younger web process, once both web processes answer again."""
     caller, chance = Caller(run), random.Random("kill")  # noqa: S311
     while not run.stop.wait(chance.uniform(*_KILL_S)):
         module = chance.choice(["service.serve", "service.worker"])
@@ -286,7 +286,7 @@ def _listens(process: psutil.Process) -> bool:
 
 
 def watch(run: Soak) -> None:
-    """The web processes' memory, each second."""
+    """Record the memory of the web processes every second."""
     while not run.stop.wait(1):
         for process in run.below("service.serve"):
             with suppress(psutil.Error):
@@ -295,14 +295,14 @@ def watch(run: Soak) -> None:
 
 
 def follow_up(run: Soak) -> None:
-    """After the load: how each job ended, and whether each version is there with the bytes that were answered."""
+    """After the load, record how each job ended, and whether each version has the checksum that was returned."""
     caller, deadline = Caller(run), time.monotonic() + _END_S
     for job in run.seen.jobs:
         while run.seen.jobs[job] not in {"succeeded", "failed", "cancelled"} and time.monotonic() < deadline:
             answer = caller.ask("GET", f"/jobs/{job}", good=(200, 404))
             found = orjson.loads(answer[1]) if answer is not None and answer[0] == 200 else {"state": "lost"}
             run.seen.jobs[job] = found["state"]
-            _take(run, caller, found)
+            _add_version(run, caller, found)
             time.sleep(0.2)
     for (model, version), digest in run.seen.versions.items():
         answer = caller.ask("GET", f"/models/{model}/versions/{version}/checkpoint", good=(200, 404))
@@ -311,8 +311,8 @@ def follow_up(run: Soak) -> None:
     caller.close()
 
 
-def _take(run: Soak, caller: Caller, job: Mapping[str, Any]) -> None:
-    """The result of a job is a version, too."""
+def _add_version(run: Soak, caller: Caller, job: Mapping[str, Any]) -> None:
+    """Record the version of a succeeded job."""
     if job["state"] == "succeeded":
         answer = caller.ask("GET", f"/models/{job['model']}/versions/{job['version']}", good=(200, 404))
         content = orjson.loads(answer[1]) if answer is not None and answer[0] == 200 else {"sha256": "none"}
@@ -320,11 +320,11 @@ def _take(run: Soak, caller: Caller, job: Mapping[str, Any]) -> None:
 
 
 def run_for(words: Sequence[str] | None = None) -> int:
-    """The exit status."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description="Load, changes, training, kills.")
-    parser.add_argument("--minutes", type=float, default=10.0, help="how long (default %(default)s)")
+    """Run the command. Returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.soak", description="Run a soak test.")
+    parser.add_argument("--minutes", type=float, default=10.0, help="duration in minutes (default %(default)s)")
     data = Path(os.environ.get("TORCHLOOP_DATA") or "data")
-    parser.add_argument("--data", type=Path, default=data, help="folder of datasets (TORCHLOOP_DATA, else data)")
+    parser.add_argument("--data", type=Path, default=data, help="folder of datasets (default TORCHLOOP_DATA or data)")
     given = parser.parse_args(words)
     try:
         seen = soak(given.minutes, given.data)
@@ -333,10 +333,10 @@ def run_for(words: Sequence[str] | None = None) -> int:
     sys.stdout.write(f"soak\n{table(seen, given.minutes * 60)}\n")
     if not missed(seen):
         return 0
-    sys.stdout.write(f"  the service's log: {LOG.relative_to(ROOT)}\n")
+    sys.stdout.write(f"  log of the service: {LOG.relative_to(ROOT)}\n")
     return 1
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as by Ctrl-C: the service is stopped
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # raise, as Ctrl-C does, so that the service is stopped
     sys.exit(run_for())

@@ -1,4 +1,4 @@
-"""Evaluate a soak run: failures, losses, memory, and whether the aims are met. No I/O; times in s of one clock."""
+"""Evaluate a soak test: failures, losses, memory, and the aims. No I/O; times are in s of one clock."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,15 +7,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-_WINDOW_S = 2.0  # after a kill: connections that the dead process had not taken yet may break
-_SETTLING_S = 60.0  # of a process: it takes memory for its first requests
-_LEAST_S = 60.0  # a slope over less says nothing
+_WINDOW_S = 2.0  # after a kill: connections that the dead process had not accepted may break
+_SETTLING_S = 60.0  # warm-up of a process, during which its memory grows
+_LEAST_S = 60.0  # shortest period to fit a slope to
 
 
 class Asked(NamedTuple):
-    """One request: when it began and ended, and which process had the connection (0: it was not known yet).
+    """One request: its start, its end, and the pid of the process that had the connection (0: not known yet).
 
-    `fault` is None for a good answer; `broken` says that the connection ended without a whole answer.
+    `fault` is None for a correct response; `broken`: the connection ended without a complete response.
     """
 
     began: float
@@ -49,23 +49,23 @@ class Seen:
     kills: list[Kill] = field(default_factory=list)
     resident: list[Resident] = field(default_factory=list)
     ended: int | None = None  # exit status of the service, if it ended by itself
-    changes: int = 0  # promotions and rollbacks that were answered
-    versions: dict[tuple[str, int], str] = field(default_factory=dict)  # sha256 of each that was answered
+    changes: int = 0  # acknowledged promotions and rollbacks
+    versions: dict[tuple[str, int], str] = field(default_factory=dict)  # sha256 of each acknowledged version
     lost_versions: list[tuple[str, int]] = field(default_factory=list)
-    jobs: dict[str, str] = field(default_factory=dict)  # the last state of each that was answered; lost: it is nowhere
+    jobs: dict[str, str] = field(default_factory=dict)  # last state of each acknowledged job; "lost" if it is not found
 
 
 @dataclass(frozen=True)
 class Failures:
-    """Requests that failed, by their connection."""
+    """Failed requests, by their connection."""
 
-    own: list[Asked]  # on a connection of a process that was killed
+    own: list[Asked]  # on a connection of a killed process
     near: list[Asked]  # on a connection of no known process, within _WINDOW_S of a kill of a web process
     other: list[Asked]
 
 
 def failures(asked: Sequence[Asked], kills: Sequence[Kill]) -> Failures:
-    """Only what broke without an answer can be due to a kill; a wrong answer never is."""
+    """Sort failed requests by cause. A kill can explain a broken connection, but never a wrong response."""
     webs = [kill for kill in kills if kill.module == "service.serve"]
     died = {kill.pid: kill.at for kill in webs}
     sorted_out = Failures([], [], [])
@@ -74,19 +74,19 @@ def failures(asked: Sequence[Asked], kills: Sequence[Kill]) -> Failures:
             continue
         if request.broken and request.pid in died and request.ended >= died[request.pid]:
             sorted_out.own.append(request)
-        elif request.broken and not request.pid and any(_beside(request, kill) for kill in webs):
+        elif request.broken and not request.pid and any(_near(request, kill) for kill in webs):
             sorted_out.near.append(request)
         else:
             sorted_out.other.append(request)
     return sorted_out
 
 
-def _beside(request: Asked, kill: Kill) -> bool:
+def _near(request: Asked, kill: Kill) -> bool:
     return request.ended >= kill.at and request.began <= kill.at + _WINDOW_S
 
 
 def slopes(resident: Sequence[Resident], killed: set[int]) -> dict[int, float]:
-    """MiB an hour of each process that was not killed and lived long enough: a straight line through its memory."""
+    """Fit a line to the memory of each process that was not killed and ran long enough. Returns MiB per hour by pid."""
     found = {}
     for pid in sorted({sample.pid for sample in resident} - killed):
         own = [sample for sample in resident if sample.pid == pid]
@@ -98,21 +98,21 @@ def slopes(resident: Sequence[Resident], killed: set[int]) -> dict[int, float]:
 
 
 def missed(seen: Seen) -> list[str]:
-    """The aims that were not reached, in words."""
+    """Describe the aims that were missed."""
     other = failures(seen.asked, seen.kills).other
     unfinished = [job for job, state in seen.jobs.items() if state != "succeeded"]
     faults = {
-        "nothing was asked": not seen.asked,
-        f"the service ended, with status {seen.ended}": seen.ended is not None,
-        f"{len(other)} failures that no kill explains: {dict(_counted(other))}": other,
-        f"{len(unfinished)} jobs lost or not done: {[(job, seen.jobs[job]) for job in unfinished][:5]}": unfinished,
+        "no requests were sent": not seen.asked,
+        f"the service exited with status {seen.ended}": seen.ended is not None,
+        f"{len(other)} failures not explained by a kill: {dict(_counted(other))}": other,
+        f"{len(unfinished)} jobs lost or unfinished: {[(job, seen.jobs[job]) for job in unfinished][:5]}": unfinished,
         f"{len(seen.lost_versions)} versions lost: {seen.lost_versions[:5]}": seen.lost_versions,
     }
     return [text for text, missing in faults.items() if missing]
 
 
 def table(seen: Seen, seconds: float) -> str:
-    """The report."""
+    """Return the report as text."""
     found = failures(seen.asked, seen.kills)
     modules = Counter(kill.module for kill in seen.kills)
     killed = {kill.pid for kill in seen.kills}
@@ -120,16 +120,16 @@ def table(seen: Seen, seconds: float) -> str:
     last = {sample.pid: f"{sample.mib:.0f}" for sample in seen.resident if sample.pid not in killed}
     done = Counter(seen.jobs.values())
     lines = [
-        f"  {seconds / 60:.1f} minutes, {len(seen.asked)} requests, {len(seen.asked) / seconds:.0f} a second",
+        f"  {seconds / 60:.1f} minutes, {len(seen.asked)} requests, {len(seen.asked) / seconds:.0f} per second",
         f"  killed: {dict(modules)}",
-        f"  without an answer on connections of killed processes: {len(found.own)};"
-        f" on connections that no process had accepted yet, within {_WINDOW_S:g} s of a kill: {len(found.near)}",
+        f"  without a response on connections of killed processes: {len(found.own)};"
+        f" on connections not yet accepted, within {_WINDOW_S:g} s of a kill: {len(found.near)}",
         f"  other failures: {len(found.other)} {dict(_counted(found.other))} (aim 0)",
         f"  promotions and rollbacks: {seen.changes}",
-        f"  jobs: {len(seen.jobs)} {dict(done)}; lost or not done: {len(seen.jobs) - done['succeeded']} (aim 0)",
+        f"  jobs: {len(seen.jobs)} {dict(done)}; lost or unfinished: {len(seen.jobs) - done['succeeded']} (aim 0)",
         f"  versions: {len(seen.versions)}; lost: {len(seen.lost_versions)} (aim 0)",
-        f"  memory of the web processes that lived, MiB at the end: {', '.join(last.values())};"
-        f" MiB an hour: {', '.join(growth) or 'too short a run to say'}",
+        f"  memory of the web processes that were not killed, MiB at the end: {', '.join(last.values())};"
+        f" MiB per hour: {', '.join(growth) or 'not known, the run was too short'}",
         *(f"  MISSED: {text}" for text in missed(seen)),
     ]
     return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""Harmful requests: how long the event loop stands still while each is refused, and how long the refusal takes.
+"""Event loop lag caused by hostile requests, and the time until each is rejected.
 
-A really started `python -m service` is asked for /health/live, one request after the other, while it is sent each of
-the floods. A busy machine adds to a time, and nothing takes from it: the best of the rounds counts.
+A `python -m service` subprocess gets GET /health/live continuously, while each hostile request is sent. Other load on
+the machine can only increase a time, so the minimum over the rounds counts.
 """
 
 import threading
@@ -23,7 +23,7 @@ _AT_ONCE_S = 1.0
 
 
 def main(options: Options) -> str:
-    """The table: lag and duration of each request in ms, and whether they are within the aims."""
+    """Return the table: lag and duration of each request in ms, and whether they meet the aims."""
     with running_service({"TORCHLOOP_MAX_BODY_BYTES": str(LIMIT)}) as (url, _):
         tried: list[tuple[str, Callable[[], object], bool]] = [
             (flood.name, partial(asked, url, flood), True) for flood in [*FLOODS, *outputs()]
@@ -54,7 +54,7 @@ def _ranges(url: str, ranges: str) -> None:
 
 @contextmanager
 def _probed(url: str) -> Iterator[list[float]]:
-    """Meanwhile the service is asked whether it lives, one request after the other: the seconds that each took."""
+    """Send GET /health/live continuously inside the context. Yields the latencies, in s."""
     over, taken = threading.Event(), [0.0]
 
     def probe() -> None:

@@ -60,10 +60,10 @@ def test_a_connection_that_breaks_is_lost_and_replaced_for_the_next_run(client: 
 
 def test_the_overload_table_tells_who_was_answered_and_what_was_reached() -> None:
     fast, slow, refused = Answer(1, 0.01, 200), Answer(2, 0.03, 200), Answer(3, 0.001, 429)
-    phases = {name: [[fast, fast]] for name in ("carried", "calm", "after", "recovered")}
+    phases = {name: [[fast, fast]] for name in ("sustained", "calm", "after", "recovered")}
     phases |= {"flood": [[fast, slow, refused, Answer(0, 1, LOST)]], "settled": [[fast, refused]]}
     told = table_of(phases, 1)
-    assert "carried by 64 callers: 2 requests/s; medians of 1 rounds" in told
+    assert "sustained with 64 callers: 2 requests/s; medians of 1 rounds" in told
     flood = next(line for line in told.splitlines() if line.startswith("  flood"))
     assert flood.split() == ["flood", "4", "2", "1", "1", "10.0", "30.0", "1.0"]
     assert [line.split()[-1] for line in told.splitlines()[-3:]] == ["3.00", "1.00", "1.00"]

@@ -58,11 +58,11 @@ def test_a_run_in_which_all_went_well_misses_nothing_and_says_what_it_saw() -> N
 @pytest.mark.parametrize(
     ("seen", "words"),
     [
-        (Seen(), "nothing was asked"),
-        (Seen([Asked(0, 1, 7)], ended=3), "ended, with status 3"),
+        (Seen(), "no requests were sent"),
+        (Seen([Asked(0, 1, 7)], ended=3), "exited with status 3"),
         (Seen([Asked(0, 1, 7, "500 GET /models")]), "500 GET /models"),
-        (Seen([Asked(0, 1, 7)], jobs={"j": "running", "k": "succeeded"}), "1 jobs lost or not done"),
-        (Seen([Asked(0, 1, 7)], jobs={"j": "failed"}), "1 jobs lost or not done"),
+        (Seen([Asked(0, 1, 7)], jobs={"j": "running", "k": "succeeded"}), "1 jobs lost or unfinished"),
+        (Seen([Asked(0, 1, 7)], jobs={"j": "failed"}), "1 jobs lost or unfinished"),
         (Seen([Asked(0, 1, 7)], lost_versions=[("mnist", 2)]), r"1 versions lost: \[\('mnist', 2\)\]"),
     ],
 )

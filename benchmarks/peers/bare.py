@@ -1,4 +1,4 @@
-"""The least that uvicorn can do: read the body, answer 200 bytes. What serving costs without any work."""
+"""Minimal ASGI application: read the body, respond with 200 bytes. The lower bound of serving with uvicorn."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -14,7 +14,7 @@ async def app(
     receive: Callable[[], Awaitable[Message]],
     send: Callable[[Message], Awaitable[None]],
 ) -> None:
-    """An ASGI application without routes."""
+    """ASGI application without routes."""
     if scope["type"] != "http":
         return
     while (await receive()).get("more_body"):

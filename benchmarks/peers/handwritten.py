@@ -1,4 +1,4 @@
-"""A FastAPI route written by hand: the bytes of one picture in, JSON out; for uvicorn with two workers."""
+"""Hand-written FastAPI route: the bytes of one picture in, JSON out; for uvicorn with two workers."""
 
 import io
 import os
@@ -30,7 +30,7 @@ app = FastAPI()
 
 @app.post("/predict")
 async def predict(request: Request) -> dict[str, Any]:
-    """The digit in a 28x28 picture, and how probable each is."""
+    """Predict the digit in a 28x28 picture, and the probability of each digit."""
     picture = Image.open(io.BytesIO(await request.body())).convert("L")
     sample = torch.from_numpy(np.array(picture)).float().div(255)[None, None]
     with torch.inference_mode():

@@ -1,4 +1,4 @@
-"""LitServe with batching: JSON with the picture in base64, as in its own guide to speed; two inference workers."""
+"""LitServe with batching: JSON with the picture in base64, as in its performance guide; two inference workers."""
 
 import base64
 import io
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 
 class Digits(ls.LitAPI):  # type: ignore[misc] # litserve is not installed in the environment of mypy
-    """Either one picture, {"image_data": base64 of a PNG}, or many, {"samples": base64 of uint8 (N, 28, 28)}."""
+    """Predict one picture, {"image_data": base64 of a PNG}, or many, {"samples": base64 of uint8 (N, 28, 28)}."""
 
     def setup(self, device: str) -> None:
-        """Once in each worker."""
+        """Load the network, once in each worker."""
         torch.set_num_threads(1)
         self.network = nn.Sequential(
             nn.Conv2d(1, 16, 5, padding=2),
@@ -34,7 +34,7 @@ class Digits(ls.LitAPI):  # type: ignore[misc] # litserve is not installed in th
         self.network.eval()
 
     def decode_request(self, request: dict[str, Any]) -> Tensor:
-        """JSON -> uint8 (N, 1, 28, 28)."""
+        """Decode JSON to uint8 (N, 1, 28, 28)."""
         if "samples" in request:
             content = bytearray(base64.b64decode(request["samples"]))
             return torch.frombuffer(content, dtype=torch.uint8).view(-1, 1, 28, 28)
@@ -42,21 +42,21 @@ class Digits(ls.LitAPI):  # type: ignore[misc] # litserve is not installed in th
         return torch.from_numpy(np.array(picture))[None, None]
 
     def batch(self, inputs: list[Tensor]) -> list[Tensor]:
-        """As they are, since requests differ in how many samples they have."""
+        """Return the inputs unchanged, since requests have different numbers of samples."""
         return inputs
 
     def predict(self, requests: list[Tensor]) -> list[Tensor]:
-        """Probabilities (N, 10) of each request."""
+        """Return the probabilities (N, 10) of each request."""
         with torch.inference_mode():
             probabilities = self.network(torch.cat(requests).float().div(255)).softmax(dim=1)
         return list(probabilities.split([len(samples) for samples in requests]))
 
     def unbatch(self, output: list[Tensor]) -> list[Tensor]:
-        """One entry for each request already."""
+        """Return the output unchanged: it has one entry per request."""
         return output
 
     def encode_response(self, output: Tensor) -> dict[str, Any]:
-        """The answer, as JSON."""
+        """Build the JSON response."""
         return {
             "predictions": [
                 {"label": max(range(10), key=row.__getitem__), "probability": max(row), "probabilities": row}
