@@ -218,7 +218,7 @@ def test_a_late_explanation_is_a_504(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_started_service_explains_in_a_process_beside() -> None:
+def test_the_service_explains_in_a_separate_process() -> None:
     with running_server({}) as url:
         content = (ROOT / "models" / "pretrained" / "seven.png").read_bytes()
         answer = httpx.post(f"{url}/explain/mnist", content=content, timeout=100).json()

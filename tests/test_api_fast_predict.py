@@ -149,7 +149,7 @@ def test_npy_is_answered_where_it_is_asked_for(where: Address, taken: list[bool]
     ],
     ids=["many pixels", "many bytes", "a header twice", "a version"],
 )
-def test_what_is_large_or_rare_goes_the_way_of_all_others(
+def test_large_or_unusual_requests_fall_through_to_the_application(
     where: Address,
     body: bytes,
     more: dict[str, str],
@@ -230,7 +230,7 @@ def test_one_too_many_is_refused_and_all_are_counted(tmp_path: Path) -> None:
         assert "torchloop_waiting_requests 0.0" in metrics()
 
 
-def test_who_waits_too_long_is_told(tmp_path: Path) -> None:
+def test_a_request_that_times_out_gets_504(tmp_path: Path) -> None:
     save_line(tmp_path)
     over = threading.Event()
 
@@ -248,7 +248,7 @@ def test_who_waits_too_long_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["preprocess", "postprocess", "describe"])
-def test_what_nobody_foresaw_is_500_logged_and_counted(
+def test_an_unexpected_exception_is_500_logged_and_counted(
     tmp_path: Path,
     part: str,
     caplog: pytest.LogCaptureFixture,

@@ -26,7 +26,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         yield client
 
 
-def test_s31_the_page_needs_no_key_and_says_what_a_browser_may_do_with_it(line: TestClient) -> None:
+def test_s31_the_page_needs_no_key_and_has_a_content_security_policy(line: TestClient) -> None:
     for path in ("/", "/page/style.css"):
         response = line.get(path)
         assert response.status_code == 200
@@ -50,7 +50,7 @@ def test_each_file_has_its_media_type_and_is_not_sent_twice(line: TestClient, pa
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "../app.py", "%2e%2e/app.py", "..%2fapp.py", "%2e%2e%2fapp.py", ""])
-def test_nothing_else_can_be_had(line: TestClient, name: str) -> None:
+def test_other_paths_below_page_are_404(line: TestClient, name: str) -> None:
     response = line.get(f"/page/{name}", headers={"Authorization": "Bearer a"})
     assert response.status_code == 404
     assert response.headers["content-type"] == "application/problem+json"

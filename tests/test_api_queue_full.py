@@ -13,7 +13,7 @@ from tests.serving import serving
 from tests.waiting import until
 
 
-def test_who_comes_too_much_gets_429_on_every_route_and_who_waits_is_answered(tmp_path: Path) -> None:
+def test_a_full_queue_gives_429_on_every_route_and_answers_waiting_requests(tmp_path: Path) -> None:
     save_line(tmp_path)
     go_on = threading.Event()
     go_on.set()

@@ -174,7 +174,7 @@ class Failing(InProcess):
     ("child", "status", "words"),
     [(Dying, 422, "ran out of memory"), (Failing, 500, "the check of the upload raised X")],
 )
-def test_a_check_that_ends_without_an_answer_is_said_so(
+def test_an_upload_check_without_a_result_is_reported(
     tmp_path: Path, child: type[InProcess], status: int, words: str
 ) -> None:
     with serving(tmp_path, {"regressor": specs()["regressor"]}, recipes, child) as client:

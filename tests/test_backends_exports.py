@@ -156,7 +156,7 @@ class Silent(InProcess):
         return []
 
 
-def test_a_process_that_dies_is_told_as_such(tmp_path: Path, line: tuple[Path, Record]) -> None:
+def test_an_export_process_that_dies_is_reported(tmp_path: Path, line: tuple[Path, Record]) -> None:
     with pytest.raises(CheckpointError, match="gave no answer; it is tried again"):
         Exports(tmp_path, partial(Silent, {"line": LINE})).get("line", *line)
 

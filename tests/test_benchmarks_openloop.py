@@ -45,7 +45,7 @@ def client() -> Iterator[Client]:
         thread.join()
 
 
-def test_every_request_that_was_due_is_told_once(client: Client) -> None:
+def test_every_due_request_is_recorded_once(client: Client) -> None:
     answers = client.open_loop(rate=200, seconds=0.2, connections=50)
     assert [answer.status for answer in answers] == [200] * 40
     assert sorted(answer.at for answer in answers) == pytest.approx([number / 200 for number in range(40)])
@@ -58,7 +58,7 @@ def test_a_connection_that_breaks_is_lost_and_replaced_for_the_next_run(client: 
     assert [answer.status for answer in client.closed_loop(1, 60, at_most=1)] == [200]
 
 
-def test_the_overload_table_tells_who_was_answered_and_what_was_reached() -> None:
+def test_the_overload_table_shows_counts_and_aims() -> None:
     fast, slow, refused = Answer(1, 0.01, 200), Answer(2, 0.03, 200), Answer(3, 0.001, 429)
     phases = {name: [[fast, fast]] for name in ("sustained", "calm", "after", "recovered")}
     phases |= {"flood": [[fast, slow, refused, Answer(0, 1, LOST)]], "settled": [[fast, refused]]}

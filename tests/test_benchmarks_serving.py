@@ -115,7 +115,7 @@ ROUNDS = [
 NAMES = ["torchloop", "handwritten", "mosec", "mosec, no batches", "litserve", "bare"]
 
 
-def test_tables_tell_medians_ratios_bad_answers_and_who_is_missing() -> None:
+def test_tables_show_medians_ratios_bad_answers_and_missing_servers() -> None:
     lines = serving_tables.tables(ROUNDS, {"litserve": "not installed: no network"}, {}, NAMES).splitlines()
     cells = {line.split("  ")[1]: line.split() for line in reversed(lines) if line.strip()}
     rows = [line.split() for line in lines]
@@ -192,7 +192,7 @@ def test_drawings_are_the_same_each_time_and_not_all_of_one_digit() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG"])
-def test_a_large_picture_has_the_size_that_is_told(tmp_path: Path, kind: str) -> None:
+def test_a_large_picture_has_the_requested_size(tmp_path: Path, kind: str) -> None:
     body = growth.drawn(640, 480, kind)
     (tmp_path / "picture").write_bytes(body.content)
     with Image.open(tmp_path / "picture") as picture:
@@ -200,7 +200,7 @@ def test_a_large_picture_has_the_size_that_is_told(tmp_path: Path, kind: str) ->
     assert body.media_type == f"image/{kind.lower()}"
 
 
-def test_more_models_are_more_files_and_their_records_bear_their_names(tmp_path: Path) -> None:
+def test_added_models_have_files_and_records_with_their_names(tmp_path: Path) -> None:
     servers.copy_checkout(tmp_path)
     assert growth.add_models(tmp_path, 2) == ["mnist_01", "mnist_02"]
     record = json.loads((tmp_path / "models" / "pretrained" / "mnist_02.json").read_text())

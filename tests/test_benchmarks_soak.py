@@ -26,7 +26,7 @@ OWN = Asked(99.9, 100.1, 7, "RemoteDisconnected", broken=True)
         (OWN._replace(broken=False, fault="TimeoutError"), "other"),
     ],
 )
-def test_only_what_broke_on_a_killed_processs_connection_is_the_kills(request_: Asked, where: str | None) -> None:
+def test_only_a_broken_connection_of_a_killed_process_is_due_to_the_kill(request_: Asked, where: str | None) -> None:
     found = failures([request_], [WEB])
     assert {name: getattr(found, name) for name in ("own", "near", "other")} == {
         name: [request_] if name == where else [] for name in ("own", "near", "other")
@@ -48,7 +48,7 @@ def test_the_slope_is_that_of_processes_that_lived_once_they_had_settled() -> No
     assert slopes([*early, *settled, *killed, *young], {2}) == {1: pytest.approx(36)}
 
 
-def test_a_run_in_which_all_went_well_misses_nothing_and_says_what_it_saw() -> None:
+def test_a_successful_run_misses_no_aim() -> None:
     seen = Seen([Asked(0, 1, 7), OWN], [WEB], changes=3, versions={("mnist", 2): "ab"}, jobs={"j": "succeeded"})
     assert missed(seen) == []
     assert "2 requests" in table(seen, 60)
@@ -66,7 +66,7 @@ def test_a_run_in_which_all_went_well_misses_nothing_and_says_what_it_saw() -> N
         (Seen([Asked(0, 1, 7)], lost_versions=[("mnist", 2)]), r"1 versions lost: \[\('mnist', 2\)\]"),
     ],
 )
-def test_each_aim_that_is_missed_is_told(seen: Seen, words: str) -> None:
+def test_each_missed_aim_is_reported(seen: Seen, words: str) -> None:
     (text,) = missed(seen)
     assert re.search(words, text)
     assert f"MISSED: {text}" in table(seen, 60)

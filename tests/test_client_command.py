@@ -102,7 +102,7 @@ def test_an_error_is_one_line_that_names_the_way_out(run: Any, words: list[str],
 
 
 @pytest.mark.parametrize("words", [["models"], ["models", "--json"]])
-def test_a_reader_that_has_seen_enough_is_no_trouble(url: str, words: list[str]) -> None:
+def test_a_closed_stdout_is_no_traceback(url: str, words: list[str]) -> None:
     read, write = os.pipe()
     os.close(read)  # as `head` does
     with os.fdopen(write, "wb") as out:
@@ -120,7 +120,7 @@ def test_a_reader_that_has_seen_enough_is_no_trouble(url: str, words: list[str])
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_a_key_that_may_not_is_told_so(run: Any) -> None:
+def test_a_key_without_the_scope_fails(run: Any) -> None:
     assert run("rollback", "mnist", key="less")[0] == 1
 
 
@@ -184,7 +184,7 @@ def test_words_become_hyperparameters_of_the_schemas_types() -> None:
         (["--lr", "1e400"], "--lr 1e400: must be a finite number"), (["--betas", "0.9", "nan"], "--betas nan: must be"),
     ],
 )  # fmt: skip
-def test_a_word_that_means_nothing_is_named(words: list[str], says: str) -> None:
+def test_an_invalid_argument_is_named(words: list[str], says: str) -> None:
     with pytest.raises(BadOption, match=says):
         hyperparameters.read("m", SCHEMA, words)
 

@@ -61,7 +61,7 @@ def test_a_sample_has_the_same_answer_alone_and_in_company(name: str, spec: Mode
 
 
 @each_model
-def test_all_that_the_answer_depends_on_lies_in_the_state_dict(name: str, spec: ModelSpec, tmp_path: Any) -> None:
+def test_the_state_dict_determines_the_answer(name: str, spec: ModelSpec, tmp_path: Any) -> None:
     network = spec.network()
     path = tmp_path / f"{name}.pt"
     state_dict.save_weights(network.state_dict(), path)

@@ -17,7 +17,7 @@ from service.delivery.gate import decide
         ("never", True, 0.9, 0.1, "kept"),
     ],
 )
-def test_the_better_one_goes_live_unless_told_otherwise(
+def test_the_better_version_is_promoted_unless_configured_otherwise(
     policy: Any,
     higher: bool,
     candidate: float,

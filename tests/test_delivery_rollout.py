@@ -154,7 +154,7 @@ def test_versions_asked_for_by_number_are_kept_loaded_a_few_at_a_time(store: Sto
     run(go)
 
 
-def test_while_the_database_is_away_what_is_loaded_goes_on_answering(postgres: Postgres, tmp_path: Path) -> None:
+def test_loaded_versions_answer_while_the_database_is_unreachable(postgres: Postgres, tmp_path: Path) -> None:
     async def go() -> None:
         save_line(tmp_path)
         store = Store(tmp_path / "store", postgres.create_database("outage"))

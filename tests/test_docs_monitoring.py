@@ -79,7 +79,7 @@ def test_prometheus_scrapes_the_port_of_the_web_service_with_a_key() -> None:
     assert job["job_name"] == "torchloop"
 
 
-def test_what_prometheus_and_grafana_are_told_to_read_is_mounted() -> None:
+def test_the_files_that_prometheus_and_grafana_read_are_mounted() -> None:
     services = COMPOSE["services"]
     assert "./deploy/prometheus:/etc/prometheus:ro" in services["prometheus"]["volumes"]
     assert "--config.file=/etc/prometheus/prometheus.yml" in services["prometheus"]["command"]

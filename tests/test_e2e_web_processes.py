@@ -153,7 +153,7 @@ def test_web_processes_end_with_the_service_however_it_ends() -> None:
 
 
 @pytest.mark.parametrize("processes", ["1", "2"])
-def test_a_port_that_is_taken_is_told_in_one_line(processes: str) -> None:
+def test_a_port_in_use_is_reported_in_one_line(processes: str) -> None:
     with running_server({}) as url:
         second = subprocess.run(
             [sys.executable, "-m", "service"],

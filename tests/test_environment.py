@@ -120,7 +120,7 @@ def test_without_a_build_for_cpus_the_other_is_taken_and_said_unless_cpu_was_ask
     assert (root / ".venv" / "torch").read_text() == "cuda"
 
 
-def test_a_package_that_cannot_be_had_is_named(root: Path) -> None:
+def test_a_package_that_cannot_be_installed_is_named(root: Path) -> None:
     (root / "requirements.lock").write_text(f"{_LOCK}nosuchthing==1.0\n")
     done = _set_up(root)
     assert done.returncode == 1
@@ -128,7 +128,7 @@ def test_a_package_that_cannot_be_had_is_named(root: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_word_that_is_no_build_is_refused(root: Path) -> None:
+def test_an_unknown_torch_build_is_rejected(root: Path) -> None:
     done = _set_up(root, torch="gpu")
     assert done.returncode == 2
     assert "TORCHLOOP_TORCH=gpu: it is cpu or cuda, or not set" in done.stderr

@@ -21,7 +21,7 @@ def test_recipes_are_asked_for_once(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"mnist": 3}', b'{"mnist": {"metric": 1}}'])
-def test_what_is_kept_but_damaged_is_asked_for_again(
+def test_a_damaged_cache_of_recipes_is_replaced(
     content: bytes,
     tmp_path: Path,
 ) -> None:
@@ -37,7 +37,7 @@ def test_what_is_kept_but_damaged_is_asked_for_again(
     assert kept.read_bytes() == answer
 
 
-def test_where_training_cannot_be_asked_nothing_is_kept_and_a_full_store_stops_nobody(
+def test_recipes_are_not_cached_without_an_answer_or_a_writable_store(
     tmp_path: Path,
 ) -> None:
     answers = [b"", b"{}"]

@@ -25,11 +25,11 @@ FRAME = [(4, 6, 4, 156), (194, 196, 4, 156), (4, 196, 4, 6), (4, 196, 154, 156)]
     [TABLE, FRAME, TABLE[:1], TABLE[2:3], [(0, 30, 0, 40)], [(20, 22, 20, 22)], [(170, 174, 140, 144)]],
     ids=["table", "frame", "table above", "table on the left", "dark corner", "speck", "speck below"],
 )
-def test_what_lies_around_the_writing_goes(around: list[tuple[int, int, int, int]]) -> None:
+def test_marks_around_the_writing_are_removed(around: list[tuple[int, int, int, int]]) -> None:
     assert np.array_equal(writing(page(STROKE, *around)), page(STROKE))
 
 
-def test_a_part_of_the_table_goes_where_the_rest_of_the_table_is_taken_for_paper() -> None:
+def test_a_separate_part_of_the_table_is_removed_with_the_table() -> None:
     part = (0, 40, 100, 130)  # at the edge, in no corner, larger than the writing
     assert np.array_equal(writing(page(STROKE, part), page(STROKE, *TABLE, part)), page(STROKE))
 
@@ -48,7 +48,7 @@ def test_where_nothing_else_is_left_everything_is_writing(marks: Array) -> None:
     assert np.array_equal(writing(marks), marks)
 
 
-def test_a_second_stroke_and_a_dot_beside_the_writing_belong_to_it() -> None:
+def test_a_second_stroke_and_a_dot_belong_to_the_writing() -> None:
     marks = page(STROKE, (60, 120, 120, 130), (50, 54, 72, 76))
     assert np.array_equal(writing(marks), marks)
 

@@ -114,7 +114,7 @@ def test_any_other_picture_is_brought_into_that_form(kind: str) -> None:
     assert likeness(field) > 0.85
 
 
-def test_the_ink_fills_the_box_and_its_mass_lies_in_the_centre() -> None:
+def test_the_ink_fills_the_box_and_its_centre_of_mass_is_centred() -> None:
     field = read_digit(on_page(255, 0, 200)).astype(float)
     rows, columns = np.flatnonzero(field.max(axis=1) > 64), np.flatnonzero(field.max(axis=0) > 64)
     assert 18 <= max(np.ptp(rows), np.ptp(columns)) + 1 <= 20

@@ -65,13 +65,13 @@ def flood(admission: Admission, clock: Clock, a_second: int, seconds: float) -> 
         enter(admission, 100)
 
 
-def test_as_many_as_the_limit_come_in_at_once(admission: Admission, queue: Queue) -> None:
+def test_as_many_requests_as_the_limit_are_admitted_at_once(admission: Admission, queue: Queue) -> None:
     assert enter(admission, 1000) == 1000
     assert admission.waiting == 1000
     assert queue.cuts == []
 
 
-def test_who_is_being_computed_waits_no_longer(admission: Admission, queue: Queue) -> None:
+def test_requests_in_the_current_batch_do_not_count_as_waiting(admission: Admission, queue: Queue) -> None:
     assert enter(admission, 1000) == 1000
     queue.computing = 64
     assert enter(admission, 1000) == 64
@@ -90,12 +90,12 @@ def test_a_refusal_says_when_to_come_again(queue: Queue, clock: Clock) -> None:
     assert refused.value.headers == {"Retry-After": "1"}
 
 
-def test_a_short_queue_is_never_cut_below_what_it_may_hold(queue: Queue, clock: Clock) -> None:
+def test_a_short_queue_is_never_cut_below_its_limit(queue: Queue, clock: Clock) -> None:
     assert enter(Admission(queue, 2, clock), 5) == 2
     assert set(queue.cuts) == {2}
 
 
-def test_in_a_flood_only_so_many_wait_as_are_answered_in_a_moment(admission: Admission, clock: Clock) -> None:
+def test_overload_limits_the_queue_to_10_ms_of_requests(admission: Admission, clock: Clock) -> None:
     enter(admission, 1001)
     leave(admission, 992, QueueFull)  # those that the cut refused
     flood(admission, clock, 6000, 1)
@@ -123,7 +123,7 @@ def test_a_second_after_the_last_refusal_all_is_as_before(admission: Admission, 
     assert queue.cuts == [8]
 
 
-def test_who_fails_has_left(admission: Admission) -> None:
+def test_a_failed_request_leaves_the_queue(admission: Admission) -> None:
     with pytest.raises(RuntimeError), admission:
         raise RuntimeError
     assert admission.waiting == 0

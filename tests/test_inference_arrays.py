@@ -144,7 +144,7 @@ def header(text: str) -> bytes:
         b"\x80\x04\x95",
     ],
 )
-def test_an_npy_file_that_lies_is_malformed(content: bytes) -> None:
+def test_an_npy_file_with_a_false_header_is_malformed(content: bytes) -> None:
     with pytest.raises(MalformedInput):
         from_npy(content, POINT)
 

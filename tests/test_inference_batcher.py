@@ -128,7 +128,7 @@ def test_a_late_answer_is_a_deadline_and_harms_no_neighbour() -> None:
     run(go)
 
 
-def test_each_caller_has_a_deadline_of_its_own_in_the_queue_and_in_the_batch() -> None:
+def test_each_request_has_its_own_deadline_in_the_queue_and_in_the_batch() -> None:
     async def go(device: Device) -> None:
         batcher = Batcher(device.compute, max_batch=8, now=clock.now)
         late: list[tuple[float, float]] = []  # timeout, and when it was over
@@ -180,7 +180,7 @@ def test_lanes_take_turns_and_never_mix() -> None:
     run(go)
 
 
-def test_a_batch_waits_for_company_only_if_asked_to() -> None:
+def test_an_incomplete_batch_waits_only_for_max_wait_s() -> None:
     async def go(device: Device) -> None:
         batcher = Batcher(device.compute, max_batch=2, max_wait_s=60, now=clock.now)
         await asyncio.gather(batcher.submit("m", sample(1), 10), batcher.submit("m", sample(2), 10))

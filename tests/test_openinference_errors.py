@@ -138,5 +138,5 @@ def test_a_malformed_picture_is_a_clear_error(client: TestClient, request_: Any,
         ("DELETE", "/v2/models/line", 405),
     ],
 )
-def test_what_is_not_there_is_a_clear_error(line: TestClient, method: str, path: str, status: int) -> None:
+def test_unknown_names_and_paths_are_clear_errors(line: TestClient, method: str, path: str, status: int) -> None:
     assert is_error(line.request(method, path), status)

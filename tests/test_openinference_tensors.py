@@ -290,7 +290,7 @@ def test_what_is_no_json_object_is_a_clear_error(content: bytes) -> None:
         ("16", bytes(16), "whole number of bytes"),
     ],
 )
-def test_a_binary_length_that_lies_is_a_clear_error(size: Any, tail: bytes, words: str) -> None:
+def test_a_false_binary_length_is_a_clear_error(size: Any, tail: bytes, words: str) -> None:
     with pytest.raises(Malformed, match=words):
         binary(size, tail)
 
@@ -309,7 +309,7 @@ def test_a_shape_whose_size_overflows_is_a_mismatch() -> None:
 
 
 @pytest.mark.parametrize("header", ["-1", "+5", "x", "", "1.5", " 5", "99999", "99999999999999999999", "²", "0x10"])
-def test_a_header_length_that_lies_is_a_clear_error(header: str) -> None:
+def test_a_false_header_length_is_a_clear_error(header: str) -> None:
     with pytest.raises(Malformed, match="Inference-Header-Content-Length"):
         read({"inputs": [tensor()]}, header)
 
@@ -329,7 +329,7 @@ def test_a_header_length_in_the_middle_of_the_json_is_a_clear_error() -> None:
         ((struct.pack("<I", 1) + b"a") * 3, "more than the 2 elements"),
     ],
 )
-def test_bytes_framing_that_lies_is_a_clear_error(tail: bytes, words: str) -> None:
+def test_false_bytes_framing_is_a_clear_error(tail: bytes, words: str) -> None:
     with pytest.raises(Malformed, match=words):
         binary(len(tail), tail, datatype="BYTES", shape=[2])
 

@@ -113,7 +113,7 @@ def test_a_picture_and_the_keyboard_do_as_well(page: Page, url: str) -> None:
     expect(page.locator("#label")).to_have_text("0")
 
 
-def test_an_answer_is_explained_where_the_reader_wants_it(page: Page, url: str) -> None:
+def test_an_answer_is_explained_on_request(page: Page, url: str) -> None:
     page.goto(f"{url}/#predict/regressor")
     wanted, method, words = page.get_by_label("Explain the answer"), page.get_by_label("Method"), page.locator(".why")
     expect(method).to_be_hidden()
@@ -153,7 +153,7 @@ def test_the_form_says_what_a_hyperparameter_may_be(page: Page, url: str) -> Non
     expect(page.get_by_label("seed", exact=True)).to_have_accessible_description(re.compile("at least 0$"))
 
 
-def test_what_is_no_picture_is_told_in_words(page: Page, url: str, tmp_path: Path) -> None:
+def test_an_invalid_picture_shows_an_error(page: Page, url: str, tmp_path: Path) -> None:
     page.goto(url)
     (tmp_path / "letter.png").write_text("dear sir")
     page.locator("#file").set_input_files(tmp_path / "letter.png")
@@ -225,7 +225,7 @@ def test_a_narrow_screen_is_never_scrolled_sideways(page: Page, url: str) -> Non
             assert page.evaluate("document.documentElement.scrollWidth") <= 360, f"{section}/{model}"
 
 
-def test_a_wrong_key_is_asked_for_again_and_a_weak_one_told(page: Page) -> None:
+def test_a_wrong_key_and_a_missing_scope_ask_for_another_key(page: Page) -> None:
     with running_server(KEYED) as url:
         page.goto(f"{url}/#versions/regressor")
         for key, said in (("wrong", "not valid for this service"), ("p", "")):
@@ -244,7 +244,7 @@ def test_a_wrong_key_is_asked_for_again_and_a_weak_one_told(page: Page) -> None:
         expect(page.locator(".job .chip")).to_have_text("queued")
 
 
-def test_a_service_that_goes_is_missed_and_found_again(page: Page, tmp_path: Path) -> None:
+def test_a_lost_connection_is_shown_until_the_service_responds(page: Page, tmp_path: Path) -> None:
     settings = {"TORCHLOOP_STORE": str(tmp_path)}
     with running_server(settings) as url:
         page.goto(url)

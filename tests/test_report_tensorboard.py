@@ -68,7 +68,7 @@ def test_a_job_writes_them_into_its_folder_if_it_asks(wanted: bool, tmp_path: Pa
     assert not wanted or [step for step, _ in scalars(folder)["train/loss"]] == [1, 2, 3, 4]
 
 
-def test_a_resumed_run_replaces_the_steps_that_it_tells_again(tmp_path: Path) -> None:
+def test_a_resumed_run_replaces_repeated_steps(tmp_path: Path) -> None:
     def point(step: int, loss: float) -> Progress:
         return Progress(epoch=1, epochs=1, step=step, steps=4, loss=loss)
 
@@ -83,7 +83,7 @@ def test_a_resumed_run_replaces_the_steps_that_it_tells_again(tmp_path: Path) ->
     assert scalars(tmp_path)["train/loss"] == [(1, 1.0), (2, 1.0), (3, 2.0), (4, 2.0)]
 
 
-def test_a_failed_run_keeps_and_draws_all_that_it_told(tmp_path: Path) -> None:
+def test_a_failed_run_keeps_and_plots_all_its_progress(tmp_path: Path) -> None:
     config = {"epochs": 60, "lr": 100, "activation": "softplus"}
     *told, failure = fit(tmp_path, config, tensorboard=True, plot_every_s=math.inf)  # only its end draws the plot
     assert isinstance(failure, Failed)

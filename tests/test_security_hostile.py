@@ -101,7 +101,7 @@ def test_s14_a_million_chunks_take_no_memory(told: Told, url: str) -> None:
     assert web_process(url).memory_info().rss - before < 2**20
 
 
-def test_s17_sizes_that_lie_and_depths_without_end_are_refused(told: Told) -> None:
+def test_s17_false_sizes_and_endless_nesting_are_rejected(told: Told) -> None:
     told.refused(*(name for name in told.answers if "npy" in name or "levels" in name))
     told.refused("a declared terabyte", "a declared 10^30", "a huge chunk")
 
@@ -121,7 +121,7 @@ def test_s18_bombs_and_endless_heads_are_refused(told: Told) -> None:
     told.refused(*(name for name in told.answers if "bomb" in name or "header" in name or "png of" in name))
 
 
-def test_s20_what_is_too_large_is_cut_off_while_it_comes_in(told: Told) -> None:
+def test_s20_a_body_above_the_limit_is_rejected_while_it_arrives(told: Told) -> None:
     for name in ("endless chunks", "endless to train", "endless to upload", "a declared terabyte"):
         assert told.answers[name][0] == 413, name
 
@@ -135,7 +135,7 @@ def test_s28_framing_that_two_parsers_could_read_differently_is_refused(told: To
         assert told.answers[name][0] == 400, name
 
 
-def test_s30_pictures_that_lie_and_obscure_formats_are_refused(told: Told) -> None:
+def test_s30_false_picture_headers_and_rare_formats_are_rejected(told: Told) -> None:
     told.refused(*(hostile.name for hostile in pictures() if hostile.name != "half a GIF"))
 
 
@@ -168,7 +168,7 @@ def descriptors(url: str) -> int:
     return process.num_fds()
 
 
-def test_s17_clients_that_vanish_by_the_thousand_leave_nothing_behind(url: str) -> None:
+def test_s17_thousands_of_disconnected_clients_leave_nothing_behind(url: str) -> None:
     body = HEAD + b"Content-Length: %d\r\n\r\n" % len(SEVEN) + SEVEN
     halves = [body, body[:-1], body[: len(HEAD) + 10], HEAD, b"", body * 3 + HEAD]
     normal(url)

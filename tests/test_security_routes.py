@@ -207,7 +207,7 @@ def test_s15_no_error_of_any_route_shows_the_inside(client: TestClient) -> None:
                 assert response.status_code < 400 or not INSIDE.search(response.text), (rule, response.text)
 
 
-def test_s19_s28_what_a_caller_sends_begins_no_line_of_the_log(client: TestClient) -> None:
+def test_s19_s28_a_request_cannot_inject_lines_into_the_log(client: TestClient) -> None:
     root, stream = logging.getLogger(), io.StringIO()
     before = root.handlers[:], root.level
     configure_logging("text")

@@ -194,7 +194,7 @@ def test_s18_loading_and_unloading_under_load_breaks_nothing(url: str) -> None:
     assert httpx.post(f"{url}/v2/models/regressor/infer", json=body).status_code == 200
 
 
-def test_s24_a_large_upload_stalls_nobody(url: str, counted: Counted) -> None:
+def test_s24_a_large_upload_does_not_block_other_requests(url: str, counted: Counted) -> None:
     asked(url, UPLOAD)
     assert counted.calls(UPLOAD) < CALLS
 
@@ -208,7 +208,7 @@ def test_s24_ten_thousand_ranges_are_answered_at_once(url: str, counted: Counted
 
 
 @pytest.mark.parametrize("flood", FLOODS, ids=lambda flood: flood.name)
-def test_s27_s33_a_flood_of_form_parts_is_refused_at_once_and_stalls_nobody(
+def test_s27_s33_a_flood_of_form_parts_is_rejected_at_once_and_blocks_no_other_request(
     url: str, counted: Counted, flood: Hostile
 ) -> None:
     asked(url, flood)

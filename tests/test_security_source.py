@@ -41,7 +41,7 @@ def test_s04_no_archive_is_unpacked() -> None:
     assert not [path for path, node in nodes() if called(node).endswith((".extractall", ".unpack_archive"))]
 
 
-def test_s07_s32_nothing_is_unpickled_and_no_unpickler_is_at_hand() -> None:
+def test_s07_s32_nothing_is_unpickled_and_no_unpickler_is_imported() -> None:
     assert not imported(UNSAFE)
     for path, node in nodes():
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle":
@@ -50,7 +50,7 @@ def test_s07_s32_nothing_is_unpickled_and_no_unpickler_is_at_hand() -> None:
             assert ast.unparse(node.value) == "False", path
 
 
-def test_s07_every_load_says_weights_only_and_none_is_tried_again_without() -> None:
+def test_s07_every_load_sets_weights_only_and_has_no_fallback() -> None:
     loads = [(path, node) for path, node in nodes() if called(node) == "torch.load"]
     assert loads
     for path, node in loads:
@@ -83,7 +83,7 @@ def _is_number(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and isinstance(node.value, int | float)
 
 
-def test_s13_routes_make_no_path_of_what_a_request_says() -> None:
+def test_s13_routes_build_no_path_from_request_data() -> None:
     """The parts of a path are constants and what the database says of a job that is there."""
     joined = set()
     for path in sorted((ROOT / "service" / "api").rglob("*.py")):

@@ -82,7 +82,7 @@ def test_help_lists_the_models(capsys: pytest.CaptureFixture[str]) -> None:
         ([], "name a model: classifier, mnist, regressor"),
     ],
 )
-def test_a_word_that_cannot_be_taken_is_one_line_and_exit_2(
+def test_an_invalid_argument_prints_one_line_and_exits_with_2(
     words: list[str],
     reason: str,
     capsys: pytest.CaptureFixture[str],
@@ -114,7 +114,7 @@ def test_the_recorded_command_gives_the_same_config_again(name: str) -> None:
     assert read_config(recipes()[name].config, vars(options)) == config
 
 
-def test_a_preset_is_in_the_help_and_a_flag_beside_it_goes_first(capsys: pytest.CaptureFixture[str]) -> None:
+def test_presets_are_in_the_help_and_flags_override_them(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         command.main(["mnist", "--help"])
     assert "champion is --epochs" in " ".join(capsys.readouterr().out.split())
@@ -135,7 +135,7 @@ def test_a_classifier_run_prints_its_wrong_answers(tmp_path: Path, capsys: pytes
     assert "wrong answers on test data, a row for each true label" in capsys.readouterr().out
 
 
-def test_a_run_prints_where_the_checkpoint_lies_and_its_figures(
+def test_a_run_prints_the_checkpoint_path_and_metrics(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:

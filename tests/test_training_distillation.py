@@ -60,7 +60,7 @@ def same(first: MnistCNN, second: MnistCNN) -> bool:
     return all(torch.equal(one, other) for one, other in pairs)
 
 
-def test_both_fits_are_told_as_one_run() -> None:
+def test_both_fits_are_reported_as_one_run() -> None:
     report = Keeping()
     fitted(report)
     steps = [point.step for point in report.told]

@@ -110,7 +110,7 @@ def test_missing_data_are_named(
         (["regressor", "fit.onnx"], "fit.onnx must end in .pt"),
     ],
 )
-def test_a_word_that_cannot_be_taken_exits_with_2(
+def test_an_invalid_argument_exits_with_2(
     words: list[str],
     reason: str,
     capsys: pytest.CaptureFixture[str],

@@ -63,7 +63,7 @@ def test_the_order_is_the_seed_s_and_without_shuffle_that_of_the_data() -> None:
     assert values_of(epoch(1, shuffle=False)) == POINTS.samples.flatten().tolist()
 
 
-def test_each_epoch_has_an_order_of_its_own() -> None:
+def test_each_epoch_is_shuffled_differently() -> None:
     generator = torch.Generator().manual_seed(0)
     first, second = (
         values_of(list(batches(POINTS, batch_size=10, shuffle=True, generator=generator))) for _ in range(2)

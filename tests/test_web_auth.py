@@ -43,7 +43,7 @@ def line(tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
-def test_who_has_no_key_is_not_refused_by_the_head_and_takes_nobodys_place(tmp_path: Path) -> None:
+def test_requests_without_a_key_are_not_rejected_early_and_take_no_queue_slot(tmp_path: Path) -> None:
     save_line(tmp_path)
     with serving(tmp_path, {"line": LINE}, api_keys=KEYS, queue_limit=1) as client:
         at_head: AtHead = client.app_state[AT_HEAD]
@@ -107,7 +107,7 @@ def test_s11_a_route_is_opened_by_its_scope_and_those_above_and_by_no_other(lock
         ("GET", "/models/a/b"),
     ],
 )
-def test_s11_what_nobody_decided_takes_admin(locked: TestClient, method: str, path: str) -> None:
+def test_s11_a_route_missing_from_the_table_needs_an_admin_key(locked: TestClient, method: str, path: str) -> None:
     assert TABLE.scope(method, path) == "admin"
     assert locked.request(method, f"{BASE_URL}{path}").status_code == 401
 
@@ -148,7 +148,7 @@ def test_without_a_good_key_the_answer_is_a_challenge(locked: TestClient, header
 
 @pytest.mark.parametrize("host", ["a/?x=", "evil.example", "localhost/health/live", "x@localhost", "[", "", "\xff"])
 @pytest.mark.parametrize("path", ["/models", "/models/", "/metrics", "/docs"])
-def test_s25_the_host_header_opens_nothing_and_is_answered_nowhere(locked: TestClient, host: str, path: str) -> None:
+def test_s25_the_host_header_grants_no_access_and_is_never_echoed(locked: TestClient, host: str, path: str) -> None:
     headers = {"host": host.encode("latin-1")}
     assert locked.get(path, headers=headers).status_code == 401  # type: ignore[arg-type]
     opened = locked.get(path, headers={**headers, **bearer("admin")}, follow_redirects=False)  # type: ignore[arg-type]

@@ -18,7 +18,7 @@ def test_a_coding_is_undone_within_its_limit(coding: str) -> None:
             inflate(broken, coding, 10_000)
 
 
-def test_another_coding_is_refused_and_told_which_there_are() -> None:
+def test_an_unknown_content_coding_is_rejected_with_the_supported_ones() -> None:
     for coding in ("br", "zstd", "gzip, gzip", "x" * 1000):
         with pytest.raises(UnsupportedMediaType) as caught:
             inflate(b"", coding, 10)

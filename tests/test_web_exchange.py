@@ -100,7 +100,7 @@ def test_a_body_in_pieces_is_put_together(where: Address) -> None:
         assert caller.answer() == (200, b"directly " + BODY)
 
 
-def test_what_it_does_not_take_is_asked_of_the_application_with_its_whole_body(
+def test_a_request_declined_by_the_fast_path_reaches_the_application_whole(
     where: Address,
     counter: Counter,
 ) -> None:
@@ -140,7 +140,7 @@ def test_answers_keep_the_order_of_requests_that_were_sent_together(
         assert [caller.answer() for _ in range(2)] == [(200, b"got "), (200, b"got " + BODY)]
 
 
-def test_who_goes_away_is_told_of_and_nothing_is_written_to_him(
+def test_a_disconnected_client_is_reported_and_gets_no_response(
     started: tuple[Address, Server],
     counter: Counter,
 ) -> None:
@@ -154,14 +154,14 @@ def test_who_goes_away_is_told_of_and_nothing_is_written_to_him(
         assert caller.answer() == (200, b"got ")
 
 
-def test_who_goes_away_with_half_a_body_is_told_of(where: Address, counter: Counter) -> None:
+def test_a_disconnect_within_the_body_is_reported(where: Address, counter: Counter) -> None:
     with Connection(where) as caller:
         caller.send(HEAD + LENGTH + BODY[:3])
     assert counter.abandoned.wait(60)
     assert not counter.begun.acquire(blocking=False)
 
 
-def test_a_stopping_server_answers_what_is_under_way_and_hangs_up(
+def test_shutdown_answers_the_current_request_and_closes_the_connection(
     started: tuple[Address, Server],
     counter: Counter,
 ) -> None:
@@ -201,7 +201,7 @@ def test_half_a_body_is_not_waited_for_for_ever(
     until(lambda: not server.server_state.connections)
 
 
-def test_a_connection_that_nobody_uses_is_closed(started: tuple[Address, Server]) -> None:
+def test_an_idle_connection_is_closed(started: tuple[Address, Server]) -> None:
     where, server = started
     with Connection(where) as caller:
         caller.send(HEAD + LENGTH + BODY)

@@ -49,7 +49,7 @@ def test_the_refusal_comes_before_the_body_and_the_connection_stays_usable(where
 
 
 @pytest.mark.parametrize("more", [b"Connection: close\r\n", b"Expect: 100-continue\r\n", b""])
-def test_a_refused_caller_that_wants_to_be_hung_up_on_is(where: Address, door: Door, more: bytes) -> None:
+def test_connection_close_is_honoured_after_a_rejection(where: Address, door: Door, more: bytes) -> None:
     head = HEAD + more if more else HEAD.replace(b"1.1", b"1.0")
     with Connection(where) as caller:
         caller.send(head + LENGTH + BODY + HEAD.replace(b"/asked", b"/other") + LENGTH + BODY)
@@ -75,7 +75,7 @@ def test_answers_keep_the_order_of_requests_that_were_sent_together(where: Addre
         assert [caller.answer()[0] for _ in range(3)] == [200, 200, 200]
 
 
-def test_what_is_no_request_after_a_refusal_is_hung_up_on_without_a_second_answer(where: Address) -> None:
+def test_invalid_bytes_after_a_rejection_close_the_connection_without_a_response(where: Address) -> None:
     with Connection(where) as caller:
         caller.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
         assert caller.answer()[0] == 429
@@ -83,7 +83,7 @@ def test_what_is_no_request_after_a_refusal_is_hung_up_on_without_a_second_answe
         assert caller.read.read() == b""
 
 
-def test_a_caller_that_waits_to_be_told_to_go_on_is_told_the_refusal(where: Address) -> None:
+def test_a_client_with_expect_100_continue_gets_the_rejection(where: Address) -> None:
     with Connection(where) as caller:
         caller.send(HEAD + b"Expect: 100-continue\r\n" + LENGTH)
         assert caller.answer()[0] == 429

@@ -186,7 +186,7 @@ def test_s36_connect_is_refused_and_what_follows_is_not_read(started: tuple[Addr
     ],
     ids=["a folded Upgrade", "a folded Connection", "a space before the colon", "a bare line feed"],
 )
-def test_s36_an_upgrade_in_a_form_that_is_not_allowed_is_hung_up_on(
+def test_s36_a_malformed_upgrade_closes_the_connection(
     started: tuple[Address, Server],
     upgrade: bytes,
 ) -> None:
