@@ -18,7 +18,7 @@ class Loop(asyncio.SelectorEventLoop):
         return self._seconds
 
     def jump(self, seconds: float) -> None:
-        """Let so many virtual seconds pass."""
+        """Advance the virtual clock."""
         self._seconds += seconds
 
 

@@ -1,4 +1,4 @@
-"""The pages of the documentation: their blocks, and a way to do what they tell a reader to type.
+"""Parse the documentation pages and run the commands that they show.
 
 A page is read from top to bottom. Its `sh` blocks are commands; a `json` or `text` block that comes next is what the
 last of them answers, with "..." for what differs from run to run. Code under `<!-- file: PATH -->` is that file. What
@@ -44,7 +44,7 @@ class Block:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """Commands, and what the page says that they answer; None where it says nothing."""
+    """Commands, and the output that the page shows for them; None if it shows none."""
 
     commands: str
     answer: Block | None
@@ -63,7 +63,7 @@ def blocks(page: Path) -> tuple[Block, ...]:
 
 
 def copy_of_the_checkout(folder: Path, page: Path) -> Path:
-    """A copy of what the service is made of, with the files that the page has its readers write."""
+    """Copy the checkout to a folder, with the files that the page shows."""
     copy = folder / "copy"
     for name in ("models", "training", "service", "tests"):
         shutil.copytree(ROOT / name, copy / name, ignore=_LEFT_OUT)

@@ -1,4 +1,4 @@
-"""Requests that were made to do harm: what is sent, and what may be answered."""
+"""Hostile requests, each with the statuses that may answer it."""
 
 import io
 import re
@@ -71,7 +71,7 @@ def heads() -> list[Hostile]:
 
 
 def pictures() -> list[Hostile]:
-    """Bombs, lies and halves."""
+    """Yield decompression bombs, false headers and truncated pictures."""
     kinds = {kind: png(drawn_seven(), kind) for kind in ("PNG", "JPEG", "WEBP", "BMP", "GIF")}
     jpeg = bytearray(kinds["JPEG"])
     at = jpeg.index(b"\xff\xc0") + 5
@@ -108,7 +108,7 @@ def other(kind: str) -> bytes:
 
 
 def arrays() -> list[Hostile]:
-    """.npy files that lie."""
+    """Yield .npy files with false headers."""
     largest = 2**63 - 1
     shapes = [f"({largest},)", "(2147483648, 2147483648)", "(-1, 28, 28)", "(4294967296, 4294967296, 28)", "(1e9,)"]
     wrong = [post(f"npy of shape {shape}", NPY, npy_of(shape), 400) for shape in shapes]

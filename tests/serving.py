@@ -33,12 +33,12 @@ LINE_RECIPE = RecipeSchema(
 
 
 async def line_recipes() -> Mapping[str, RecipeSchema]:
-    """What `python -m training --schemas` would say of the fake model, without a process."""
+    """Return the output of `python -m training --schemas` for the fake model, without a process."""
     return {"line": LINE_RECIPE}
 
 
 async def no_recipes() -> Mapping[str, RecipeSchema]:
-    """As if there were no training: what is uploaded is not evaluated."""
+    """Return no recipes, so that uploads are not evaluated."""
     return {}
 
 

@@ -64,7 +64,7 @@ def listening(app: ASGIApp) -> Iterator[tuple[Address, Server]]:
 
 
 class Connection:
-    """A socket and what is read from it."""
+    """A client socket with a buffered reader."""
 
     def __init__(self, where: Address) -> None:
         self._socket = socket.create_connection(where, timeout=60)

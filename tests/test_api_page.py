@@ -1,4 +1,4 @@
-"""The page's files, as the service answers them; no browser needed."""
+"""The files of the web page as the service sends them; no browser needed."""
 
 import re
 from collections.abc import Iterator

@@ -44,7 +44,7 @@ class Moody(nn.Module):
 
 
 class Fresh(nn.Module):
-    """Does what no ONNX operator does."""
+    """Network with an operation that ONNX lacks."""
 
     def __init__(self) -> None:
         super().__init__()

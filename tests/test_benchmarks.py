@@ -1,4 +1,4 @@
-"""The benchmarks find each other, and say so where they cannot measure."""
+"""Discovery of benchmarks, the command, and skipped measurements."""
 
 import math
 from pathlib import Path

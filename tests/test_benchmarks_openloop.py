@@ -1,4 +1,4 @@
-"""The benchmark's client: what it sends is answered, timed from when it was due, and told as lost where it is not."""
+"""Open-loop client: latency counts from the due time, and requests without a response are lost."""
 
 import socketserver
 import threading

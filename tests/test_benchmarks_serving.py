@@ -1,4 +1,4 @@
-"""The serving benchmarks: what they read from wrk, make of it, and say where they cannot measure."""
+"""Serving benchmarks: parsing wrk's output, tables, and skipped measurements."""
 
 import json
 import math

@@ -1,4 +1,4 @@
-"""python -m service.client, against a service that really runs."""
+"""`python -m service.client` against a running service."""
 
 import json
 import os

@@ -20,7 +20,7 @@ HEAD = b"POST /predict?a=1 HTTP/1.1\r\nHost: x\r\nX-Name: Value\r\nContent-Lengt
 
 
 class Pipe(asyncio.Transport):
-    """A transport that keeps what is written."""
+    """Transport that records written bytes."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""The dashboard, the alerts and what scrapes for them speak of metrics and addresses that are really there."""
+"""The dashboard, alerts and scrape configuration use existing metrics and addresses."""
 
 import json
 import re

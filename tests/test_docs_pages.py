@@ -1,4 +1,4 @@
-"""What the pages under docs/ tell a reader to type is done here, page by page, and their links lead somewhere."""
+"""Run the commands of every page under docs/, and check the links."""
 
 import ast
 import re

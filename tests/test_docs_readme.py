@@ -1,4 +1,4 @@
-"""What the README tells a newcomer to type is run here, and what it says of settings and files is compared."""
+"""Run the commands of the README, and compare its settings and file tree with the code."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What can die, dies here: workers, fits, web processes, the database, the disk. Nothing is lost by it."""
+"""Fault injection: workers, fits, web processes, database and disk fail, and no job or version is lost."""
 
 import signal
 import sqlite3

@@ -93,7 +93,7 @@ def refused(url: str) -> bool:
 
 
 def answered_by(url: str, count: int) -> list[int]:
-    """The versions that answered so many requests, each over a connection of its own."""
+    """Return the versions that answered, each request on a new connection."""
     return [
         int(httpx.post(f"{url}/predict/regressor", content=BODY, headers=HEADERS).headers["X-Model-Version"])
         for _ in range(count)

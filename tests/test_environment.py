@@ -47,7 +47,7 @@ def root(made: tuple[Path, str], tmp_path: Path) -> Path:
 
 
 def _add_wheel(root: Path, name: str, version: str) -> None:
-    """A wheel with nothing in it, in the folder that pip is told to look into."""
+    """Add an empty wheel to the folder that pip installs from."""
     (root / "wheels").mkdir(exist_ok=True)
     info = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(root / "wheels" / f"{name}-{version}-py3-none-any.whl", "w") as wheel:

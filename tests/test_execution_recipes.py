@@ -1,4 +1,4 @@
-"""What can be trained is asked of a process once, and then read from the store."""
+"""Recipes are read from a subprocess once, then from the cache in the store."""
 
 import asyncio
 from pathlib import Path

@@ -57,7 +57,7 @@ def mutated(body: bytes) -> st.SearchStrategy[bytes]:
 
 
 def check(decode: Callable[[bytes, Entry], Entries], content: bytes, entry: Entry) -> None:
-    """What comes out is an entry of the declared form, or an error for its place."""
+    """Assert that each result is an entry of the declared shape and dtype, or an error."""
     try:
         entries = decode(content, entry)
     except InvalidInput:
@@ -156,7 +156,7 @@ def form(boundary: str, *parts: bytes) -> bytes:
 
 
 def read_form(content: bytes, boundary: str) -> Samples:
-    """What the service makes of a multipart body."""
+    """Parse a multipart body as the service does."""
     headers = [(b"content-type", b"multipart/form-data" + boundary.encode("latin-1"))]
 
     async def receive() -> dict[str, Any]:

@@ -53,7 +53,7 @@ there: dict[str, str | int] = {"version": 1}  # what a path may name that exists
 
 
 class Fresh:
-    """The application, made anew whenever it is started: schemathesis starts and stops it for each operation."""
+    """Application that is created again at each start: schemathesis starts and stops it for each operation."""
 
     def __init__(self, name: str, keys: tuple[Key, ...]) -> None:
         self._settings = Settings(store=HERE / name, backend="eager", api_keys=keys)

@@ -1,4 +1,4 @@
-"""What on a page is writing."""
+"""Selection of the connected components that are handwriting."""
 
 import numpy as np
 import pytest

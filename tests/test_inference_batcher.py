@@ -12,7 +12,7 @@ from tests import clock
 
 
 class Device:
-    """Computes 2x+1 when told to, and remembers its batches."""
+    """Fake device: computes 2x+1 on request and records its batches."""
 
     def __init__(self) -> None:
         self.batches: list[tuple[Hashable, list[float]]] = []

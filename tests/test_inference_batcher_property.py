@@ -1,4 +1,4 @@
-"""Whatever arrives, fails, is late or goes away: every caller gets its own rows, or its own error."""
+"""Property test: with any arrivals, failures, timeouts and cancellations, each caller gets its own rows or error."""
 
 import asyncio
 from collections.abc import Hashable
@@ -17,7 +17,7 @@ LANES = {"a": 1.0, "b": -1.0}  # what each lane's network multiplies by
 
 
 class OutOfMemoryError(Exception):
-    """What a batch fails with here."""
+    """Error that fails a batch in this test."""
 
 
 @dataclass(frozen=True)

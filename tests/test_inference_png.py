@@ -1,4 +1,4 @@
-"""The short way to the pixels of plain PNG files: what Pillow makes of them, and nothing of any other file."""
+"""Fast decoder of plain PNG files: equal to Pillow for these, None for all other files."""
 
 import io
 import zlib

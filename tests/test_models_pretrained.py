@@ -1,4 +1,4 @@
-"""The shipped checkpoints are what their records say, and good enough to ship."""
+"""The shipped checkpoints match their records and reach the required metrics."""
 
 from pathlib import Path
 

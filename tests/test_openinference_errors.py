@@ -1,4 +1,4 @@
-"""What the Open Inference Protocol's other servers refuse, and more: each a test with its status."""
+"""Error statuses of the Open Inference Protocol."""
 
 import gzip
 import struct

@@ -1,4 +1,4 @@
-"""The real tritonclient against the really started service: for every model that there is."""
+"""tritonclient against a running service, for every model."""
 
 import asyncio
 import io
@@ -60,7 +60,7 @@ def refused(client: triton.InferenceServerClient, inputs: list[Any], **arguments
 
 
 def predicted(url: str, name: str, spec: ModelSpec) -> Array:
-    """What /predict says to the model's example: its values (N, k)."""
+    """Return the values (N, k) that /predict gives for the model's example."""
     headers = {"accept": "application/x-npy"}
     answer = httpx.post(f"{url}/predict/{name}", json={"inputs": spec.example.tolist()}, headers=headers)
     values: Array = np.load(io.BytesIO(answer.content))

@@ -1,4 +1,4 @@
-"""The page, as a reader uses it: in a headless Chromium, against a really started service."""
+"""Browser tests of the web page: headless Chromium against a running service."""
 
 import re
 import shutil
@@ -56,7 +56,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A fresh tab; the test fails where the page itself failed."""
+    """Open a new tab; fail the test on a JavaScript error."""
     context = browser.new_context(viewport={"width": 1280, "height": 800})
     context.set_default_timeout(PATIENCE_MS)
     expect.set_options(timeout=PATIENCE_MS)

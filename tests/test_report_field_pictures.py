@@ -1,4 +1,4 @@
-"""Pictures as people send them are read as what they show."""
+"""Photos and drawings as users send them are classified correctly."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What docs/security.md promises and no other test holds."""
+"""Checks of docs/security.md itself, and of promises without another test."""
 
 import re
 from importlib.metadata import version

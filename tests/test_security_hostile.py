@@ -1,4 +1,4 @@
-"""A really started service and clients that mean harm: a clear answer each, and nothing left behind."""
+"""Hostile clients against a running service: each gets a defined response, and no resource is leaked."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def url() -> Iterator[str]:
 
 
 def slow(url: str, sent: bytes) -> tuple[int, str]:
-    """What a client that sends so much and no more gets to read in the end."""
+    """Return the response to a client that sends only these bytes."""
     with connected(url) as connection:
         connection.sendall(sent)
         received = connection.makefile("rb").read()
@@ -57,7 +57,7 @@ def ask(url: str, hostile: Hostile) -> tuple[int, Any]:
 
 @dataclass
 class Told:
-    """What the service said to the whole list, by name, and by how many bytes it had grown after each."""
+    """Responses to all hostile requests by name, and the memory growth after each."""
 
     answers: dict[str, tuple[int, Any]]
     growth: dict[str, int]
@@ -162,7 +162,7 @@ def test_clients_that_never_finish_are_hung_up_on(url: str) -> None:
 
 
 def descriptors(url: str) -> int:
-    """How many files and sockets the service has open when nobody is connected."""
+    """Count the open files and sockets of the idle service."""
     process = web_process(url)
     until(lambda: not [at for at in process.net_connections("tcp") if at.status != psutil.CONN_LISTEN])
     return process.num_fds()

@@ -1,4 +1,4 @@
-"""What docs/security.md promises of every route of the real application: asked in process, one after the other."""
+"""Promises of docs/security.md for every route, tested in process."""
 
 import io
 import logging

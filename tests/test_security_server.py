@@ -1,4 +1,4 @@
-"""What docs/security.md promises of the running service: one with all its processes, and a body limit of 100 MB."""
+"""Promises of docs/security.md for a running service with all its processes and a body limit of 100 MB."""
 
 import http.client
 import json
@@ -153,7 +153,7 @@ def test_s18_a_hundred_thousand_outputs_are_refused_at_once(url: str, counted: C
 
 
 def peak(url: str) -> int:
-    """The most memory, in bytes, that the web process has had since `reset`."""
+    """Return the peak memory of the web process since `reset`, in bytes."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{web_process(url).pid}/status").read_text())
     assert found
     return int(found[1]) * 1024

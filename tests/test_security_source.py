@@ -1,4 +1,4 @@
-"""What docs/security.md promises of the source: looked for in every file, so that it can come in nowhere."""
+"""Promises of docs/security.md for the source code, checked in every file."""
 
 import ast
 from functools import cache

@@ -1,4 +1,4 @@
-"""How the service starts: the port is taken first, and one line says where the page is."""
+"""Start of the service: the port is bound first, and one log line has the URL."""
 
 import os
 import re

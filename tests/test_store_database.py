@@ -1,4 +1,4 @@
-"""The tables, on both databases: migrations, transactions, what is out of reach."""
+"""The tables on SQLite and PostgreSQL: migrations, transactions, unreachable databases."""
 
 import shutil
 import subprocess

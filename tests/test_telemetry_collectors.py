@@ -1,4 +1,4 @@
-"""Our histograms say what the library's would say."""
+"""Our histograms equal those of prometheus_client."""
 
 import random
 

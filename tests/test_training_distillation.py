@@ -1,4 +1,4 @@
-"""Distillation: two fits that are told, resumed and saved as one run."""
+"""Distillation: two fits that are reported, resumed and saved as one run."""
 
 import copy
 from collections.abc import Callable

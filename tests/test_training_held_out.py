@@ -1,4 +1,4 @@
-"""What the default runs reach on data that was not trained on, for more than one lucky seed."""
+"""Metrics of the default runs on held-out data, for several seeds."""
 
 from pathlib import Path
 from typing import Any

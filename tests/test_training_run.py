@@ -1,4 +1,4 @@
-"""Where a run writes, and what it leaves when it cannot."""
+"""Files that a run writes, and what remains if writing fails."""
 
 import errno
 import math

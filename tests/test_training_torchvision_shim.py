@@ -1,4 +1,4 @@
-"""torchvision is imported as it is where it can be, and with its operators declared where it cannot."""
+"""torchvision is imported unchanged if possible, else with its operators declared."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Who may do what: every route of the real application, with every key; and browsers that were sent by others."""
+"""Authorisation of every route with every key, and CSRF checks."""
 
 import logging
 import re

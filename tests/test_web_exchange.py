@@ -16,7 +16,7 @@ OTHER = b"GET /other HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Counter:
-    """Answers at once with what it was sent, or when it is told to; or has the application answer."""
+    """Fake handler: answers at once or on request, or lets the application answer."""
 
     def __init__(self) -> None:
         self.takes = True

@@ -1,4 +1,4 @@
-"""The service as its users start it: a process of its own, over a socket."""
+"""The service in a subprocess, over a socket."""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -17,7 +17,7 @@ LEASE_S = 2
 def worker(
     store: Store, url: str, prefix: tuple[str, ...] = (), lease_s: float = LEASE_S
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A training worker of its own, with a short lease."""
+    """Start a training worker process with a short lease."""
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
     environ |= {"TORCHLOOP_STORE": str(store.folder), "TORCHLOOP_DATABASE_URL": url}
     command = [*prefix, sys.executable, "-m", "service.worker", "--lease-s", str(lease_s)]
