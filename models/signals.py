@@ -26,6 +26,10 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+class Interrupted(KeyboardInterrupt):
+    """A KeyboardInterrupt that was handled. Python ends by SIGINT if the class itself once passed through an exec()."""
+
+
 class Interruption:
     """Context in which the first SIGINT or SIGTERM raises KeyboardInterrupt. Later ones are ignored, also afterwards.
 
@@ -56,10 +60,10 @@ class Interruption:
     def check(self) -> None:
         """Raise KeyboardInterrupt if there was a signal: one that is raised in a destructor is lost."""
         if self._interrupted:
-            raise KeyboardInterrupt
+            raise Interrupted
 
     def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
         if not self._interrupted:
             self._interrupted = True
             faulthandler.dump_traceback_later(self._limit_s, exit=True, file=_STDERR)
-            raise KeyboardInterrupt
+            raise Interrupted

@@ -173,6 +173,24 @@ with {context}(0.1):
     assert "Timeout" in ended.stderr
 
 
+@pytest.mark.parametrize("context", ["models.signals.Interruption", "service.client.interruption.interrupted_once"])
+def test_a_signal_within_exec_does_not_change_the_exit_status(context: str, tmp_path: Path) -> None:
+    """Dataclasses and named tuples are made by exec(): a KeyboardInterrupt in it is remembered by `python -m`."""
+    (tmp_path / "command.py").write_text(f"""
+import os, signal, sys
+import models.signals, service.client.interruption
+try:
+    with {context}(60):
+        exec("os.kill(os.getpid(), signal.SIGINT)")
+except KeyboardInterrupt:
+    sys.exit(7)
+""")
+    words = [sys.executable, "-m", "command"]
+    path = {**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    ended = subprocess.run(words, cwd=tmp_path, env=path, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (7, "")
+
+
 def test_without_a_signal_the_handlers_are_as_before() -> None:
     ended = run("""
 import signal

@@ -13,6 +13,10 @@ _LAST_RESORT_S = 5.0  # from the first signal
 _STDERR = 2
 
 
+class Interrupted(KeyboardInterrupt):
+    """A KeyboardInterrupt that was handled. Python ends by SIGINT if the class itself once passed through an exec()."""
+
+
 def exit_at_signals() -> None:
     """Have SIGINT and SIGTERM end the process at once, without a traceback: while modules are imported."""
     for number in _SIGNALS:
@@ -35,7 +39,7 @@ def interrupted_once(limit_s: float = _LAST_RESORT_S) -> Iterator[None]:
         if not interrupted:
             interrupted = True
             faulthandler.dump_traceback_later(limit_s, exit=True, file=_STDERR)
-            raise KeyboardInterrupt
+            raise Interrupted
 
     before = {number: signal.signal(number, interrupt) for number in _SIGNALS}
     try:
