@@ -55,7 +55,7 @@ def discover(package: str, attribute: str, kind: type[T]) -> Found[T]:
         except (Exception, SystemExit) as err:  # noqa: BLE001 - a model author's code: it may raise anything
             reason = f"{_in_words(err, path)}; python -c 'import {package}.{path.stem}' prints the traceback"
         if reason:
-            log.error("%s/%s left aside: %s", package, path.name, reason)
+            log.error("left aside: %s/%s: %s", package, path.name, reason)
             found.left_aside[path.name] = reason
     return found
 

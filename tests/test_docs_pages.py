@@ -12,6 +12,7 @@ from service.delivery.registry import Registry
 from service.store.database import Store
 from tests.documents import PAGES, README, blocks, copy_of_the_checkout, do
 from tests.fakes import ROOT
+from tests.sources import FILES
 
 DOCS = ROOT / "docs"
 ALL = [README, *PAGES]
@@ -78,7 +79,7 @@ def test_the_route_of_the_page_for_newcomers_is_replaced_by_one_file(tmp_path: P
 def test_every_log_message_of_the_operating_page_is_logged() -> None:
     table = (DOCS / "operating.md").read_text().split("| message | meaning |")[1].split("\n\n")[0]
     named = [name for row in re.findall(r"^\| (`.*?) \|", table, re.MULTILINE) for name in re.findall(r"`(.+?)`", row)]
-    source = "".join(path.read_text() for path in (ROOT / "service").rglob("*.py"))
+    source = "".join(path.read_text() for path in FILES)
     assert len(named) > 5
     for message in named:
         assert re.search(rf'log\.\w+\(\s*"{re.escape(message.removesuffix("..."))}', source), message

@@ -56,7 +56,7 @@ def test_only_modules_with_the_attribute_count(package: Path) -> None:
 def test_an_attribute_of_another_kind_is_named(package: Path, caplog: pytest.LogCaptureFixture) -> None:
     (package / "odd.py").write_text("SPEC = 3\n")
     assert found(package).left_aside == {"odd.py": "SPEC is not a ModelSpec"}
-    assert caplog.messages == ["zoo/odd.py left aside: SPEC is not a ModelSpec"]
+    assert caplog.messages == ["left aside: zoo/odd.py: SPEC is not a ModelSpec"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,9 @@ def test_a_file_name_that_can_be_no_model_name_is_left_aside(
     (package / f"{name}.py").write_text(f"raise AssertionError\n{SPEC_LINE}")
     assert list(found(package).left_aside) == [f"{name}.py"]
     (message,) = caplog.messages
-    assert message.startswith(f"zoo/{name}.py left aside: {name!r} cannot be a model name; rename it to match [a-z0-9]")
+    assert message.startswith(
+        f"left aside: zoo/{name}.py: {name!r} cannot be a model name; rename it to match [a-z0-9]"
+    )
 
 
 @pytest.mark.parametrize("marker", ["__init__.py", "notes.txt"])
@@ -130,7 +132,7 @@ def test_a_file_that_cannot_be_imported_takes_no_other_down(
     (package / "broken.py").write_bytes(source.encode("latin-1"))
     assert list(found(package).left_aside) == ["broken.py"]
     (message,) = caplog.messages
-    assert message.startswith(f"zoo/broken.py left aside: {reason}")
+    assert message.startswith(f"left aside: zoo/broken.py: {reason}")
     assert message.endswith("; python -c 'import zoo.broken' prints the traceback")
     assert "\n" not in message
 
@@ -181,7 +183,7 @@ def test_a_recipe_without_a_model_is_left_aside_in_the_command_line_and_the_sche
     schemas = json.loads(done.stdout)
     assert schemas.keys() == {"classifier", "mnist", "regressor"}
     assert [name for name, schema in schemas.items() if schema] == ["regressor"]
-    assert sorted(line.split(" left aside: ")[0] for line in done.stderr.splitlines()) == [
+    assert sorted(line.split(": ")[1] for line in done.stderr.splitlines()) == [
         "models/mnist.py",
         "training/classifier.py",
         "training/mnist.py",

@@ -26,9 +26,9 @@ from models.device import resolve
 from models.signals import INTERRUPTED, Interruption
 from training.compare import Trial, compare, table, variants
 from training.flags import Parser, add_flags, add_presets, command_line, read_config
-from training.recipe import Progress, TrainingError, discovered, recipes
+from training.recipe import Progress, TrainingError, checked, discovered, recipes
 from training.report import plots
-from training.report.console import checked, confusions, figures, say, shown_progress
+from training.report.console import confusions, figures, say, shown_progress
 from training.report.tensorboard import EventFile
 from training.run import held_out_figures, reopened, run
 

@@ -16,8 +16,7 @@ from models.catalog import specs
 from training.fitting.optimizers import make_optimizer
 from training.fitting.randomness import own_random_numbers
 from training.flags import properties, read_config, shown
-from training.recipe import Hyperparameters, Progress, Recipe, TrainingError
-from training.report.console import checked
+from training.recipe import Hyperparameters, Progress, Recipe, TrainingError, checked
 
 C = TypeVar("C", bound=Hyperparameters)
 

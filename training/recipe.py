@@ -77,6 +77,16 @@ class Progress:
 Report = Callable[[Progress], None]
 
 
+def checked(report: Report, check: Callable[[], None]) -> Report:
+    """Call `check` after each report (see Interruption.check)."""
+
+    def report_and_check(progress: Progress) -> None:
+        report(progress)
+        check()
+
+    return report_and_check
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """Samples (N, ...) as the network takes them, and their targets (N, ...)."""
@@ -143,7 +153,7 @@ def discovered() -> Found[Recipe[Any]]:
     """Find the recipes, for each training/<name>.py that has a RECIPE and each models/<name>.py that has a SPEC."""
     found = discover("training", "RECIPE", Recipe)
     for name in found.usable.keys() - specs().keys():
-        log.error("training/%s.py left aside: models/%s.py is missing or was left aside", name, name)
+        log.error("left aside: training/%s.py: models/%s.py is missing or was left aside", name, name)
         found.left_aside[f"{name}.py"] = "it has no model"
         del found.usable[name]
     return found

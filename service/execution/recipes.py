@@ -107,8 +107,8 @@ def complete_config(model: str, recipes: Mapping[str, RecipeSchema], config: Map
     """Return `config` completed with the recipe's defaults. Raises Invalid, naming each bad hyperparameter."""
     if model not in recipes:
         raise Invalid(
-            f"{model} cannot be trained: it has no recipe, or training/{model}.py cannot be imported and the service's "
-            "log says why"
+            f"{model} has no recipe: it can be served, not trained; if training/{model}.py exists, the service's log "
+            "says why it was left aside"
         )
     known = recipes[model].hyperparameters["properties"]
     faults = [f"{shown(name)}: unknown hyperparameter; known are {', '.join(known)}" for name in config.keys() - known]

@@ -42,16 +42,6 @@ def shown_progress() -> Iterator[Report]:
         yield lines(say)
 
 
-def checked(report: Report, check: Callable[[], None]) -> Report:
-    """Call `check` after each report (see Interruption.check)."""
-
-    def report_and_check(progress: Progress) -> None:
-        report(progress)
-        check()
-
-    return report_and_check
-
-
 def lines(write: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> Report:
     """Report that writes a line for each tenth of the run, at least every five seconds."""
     tenth, last = 0, now()
