@@ -48,16 +48,24 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service")
     except (OSError, UnicodeError) as err:
         return refuse(_not_listening(settings, err), 1)
     worker = Kept(_WORKER, stop.set)
+
+    def stop_worker() -> None:
+        worker.ask_to_stop()
+        worker.wait(_WORKER_STOP_S)
+
+    def leave() -> None:
+        stop_worker()
+        os._exit(0)
+
     try:
         with bound:
             if settings.worker == "embedded":
                 worker.start()
             if settings.web_processes == 1:
-                return 0 if serve(settings, bound, stop) else BROKEN
+                return 0 if serve(settings, bound, stop, leave) else BROKEN
             return _several_processes(settings, bound.getsockname()[1], stop)
     finally:
-        worker.ask_to_stop()
-        worker.wait(_WORKER_STOP_S)
+        stop_worker()
         ignore_signals()
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from models.signals import INTERRUPTED, exit_at_signals
+from models.signals import INTERRUPTED, exit_at_signals, ignore_signals
 
 VERBS = {
     "Serving": {
@@ -46,7 +46,9 @@ _OWN: dict[str, tuple[str, tuple[str, ...], str]] = {
 def run() -> int:
     """Entry point of the installed command. Until a verb installs its own handlers, signals end it at once."""
     exit_at_signals(0 if sys.argv[1:2] in (["serve"], ["worker"]) else INTERRUPTED)
-    return main()
+    status = main()
+    ignore_signals()
+    return status
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -7,9 +7,12 @@ if __name__ == "__main__":  # the imports below take time
 
 import asyncio
 import ctypes
+import logging
 import os
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -21,6 +24,7 @@ from service.logs import configure_logging
 from service.settings import Settings, from_environment
 from service.web.server import Server, listen
 
+log = logging.getLogger(__name__)
 _BACKLOG = 2048
 _LAST_RESORT_S = 15.0  # after the deadline of the requests in progress
 
@@ -32,11 +36,14 @@ def serve(
     settings: Settings,
     bound: socket.socket,
     stop: Stop,
+    leave: Callable[[], None],
     shared: Path | None = None,
     heartbeat: int | None = None,
 ) -> bool:
     """Serve until the stop is requested. Returns False if it could not start.
 
+    `leave` ends the process: for a stop while the application starts. It has no connections then, and the threads that
+    load networks cannot be interrupted.
     `shared` is that of create_app, `heartbeat` the descriptor that the event loop writes to.
     """
     from service.app import create_app  # noqa: PLC0415 - the parent of several processes serves nothing itself
@@ -55,8 +62,14 @@ def serve(
     _give_back_large_blocks()
     server = Server(config, shared)
 
+    def begin_to_stop() -> None:
+        server.stop()
+        if not server.started:
+            log.info("stopped while it was starting")
+            leave()
+
     async def run() -> None:
-        stop.watched_by(asyncio.get_running_loop(), server.stop)
+        stop.watched_by(asyncio.get_running_loop(), begin_to_stop)
         beating = None if heartbeat is None else asyncio.create_task(beat(heartbeat))
         await server.serve(sockets=[bound])
         if beating is not None:
@@ -87,7 +100,7 @@ def main() -> int:
     stop.at_end_of_input()
     port, shared, heartbeat = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     os.set_inheritable(heartbeat, False)
-    served = serve(settings, listen(settings.host, port, shared=True), stop, shared, heartbeat)
+    served = serve(settings, listen(settings.host, port, shared=True), stop, partial(os._exit, 0), shared, heartbeat)
     ignore_signals()
     return 0 if served else BROKEN
 

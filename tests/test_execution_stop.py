@@ -137,6 +137,23 @@ def test_signals_while_it_loads_end_the_service(processes: int, tmp_path: Path) 
     assert "Traceback" not in log
 
 
+@pytest.mark.parametrize("seed", [8, 9, 10])
+def test_signals_while_the_load_hangs_end_the_service(seed: int, tmp_path: Path) -> None:
+    code = "import service.__main__ as it, sys, time; from service.store.database import Store\n"
+    code += "Store.migrate = lambda _: (sys.stderr.write('hangs\\n'), sys.stderr.flush(), time.sleep(600))\n"
+    code += "sys.argv = ['service']; sys.exit(it.main())"
+    environ = {**os.environ, "TORCHLOOP_STORE": str(tmp_path), "TORCHLOOP_PORT": "0"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True
+    ) as process:
+        seen(process, "hangs")
+        send_many(process, seed)
+        status, log = end(process)
+    assert status == 0
+    assert "Traceback" not in log
+    assert "Timeout" not in log
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_signals_while_it_stops_change_nothing(processes: int, tmp_path: Path) -> None:
     with started("service", tmp_path, processes) as process:

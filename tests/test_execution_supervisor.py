@@ -1,6 +1,7 @@
 """Heartbeats: a child that hangs is replaced as one that ends."""
 
 import itertools
+import os
 import signal
 import threading
 from pathlib import Path
@@ -59,8 +60,8 @@ def test_a_child_without_a_heartbeat_is_killed_and_started_again(
 def test_a_child_that_beats_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "beating.py").write_text(
         "import os, sys\n"
-        "for _ in range(5): os.write(int(sys.argv[1]), b'.')\n"
         "open('started', 'a').write('.')\n"
+        "for _ in range(5): os.write(int(sys.argv[1]), b'.')\n"
         "sys.stdin.read()"
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
@@ -78,3 +79,19 @@ def test_a_child_that_beats_runs_on(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     kept.ask_to_stop()
     kept.wait(60)
     assert (tmp_path / "started").read_text() == "."
+
+
+def test_a_child_that_is_still_importing_its_modules_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    os.mkfifo(tmp_path / "begun")
+    (tmp_path / "importing.py").write_text(
+        f"import time; open({str(tmp_path / 'begun')!r}, 'w').close(); time.sleep(600)"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    kept = Kept(["importing"], lambda: None)
+    kept.start()
+    (tmp_path / "begun").read_text()  # waits for it
+    kept.ask_to_stop()
+    kept.wait(60)
+    assert caplog.messages == []

@@ -23,7 +23,7 @@ from typing import Any
 from models.catalog import NAME, specs
 from models.checkpoints.storage import Storage
 from models.device import resolve
-from models.signals import INTERRUPTED, Interruption
+from models.signals import INTERRUPTED, Interruption, ignore_signals
 from training.compare import Trial, compare, table, variants
 from training.flags import Parser, add_flags, add_presets, command_line, read_config
 from training.recipe import Progress, TrainingError, checked, discovered, recipes
@@ -42,7 +42,10 @@ def main(words: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
     parser = _parser(prog)
     options = parser.parse_args(words)
     if options.schemas:
-        say(_schemas())
+        try:
+            say(_schemas())
+        except BrokenPipeError:  # the web process has ended; Python would report it again at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     if options.model is None:
         parser.error(f"name a model: {', '.join(recipes())}")
@@ -273,4 +276,6 @@ def _stopped(reason: str, *, status: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_status = main()
+    ignore_signals()
+    sys.exit(exit_status)

@@ -25,7 +25,7 @@ import httpx
 from service.client import answers, hyperparameters, tables
 from service.client.clients import URL, Client
 from service.client.errors import Forbidden, TorchloopError, Unauthorized
-from service.client.interruption import INTERRUPTED, interrupted_once
+from service.client.interruption import INTERRUPTED, ignore_signals, interrupted_once
 from service.client.show import bar
 
 T = TypeVar("T")
@@ -222,4 +222,6 @@ def _failed(reason: str, status: int) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    exit_status = main()
+    ignore_signals()
+    sys.exit(exit_status)

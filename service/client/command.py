@@ -1,6 +1,6 @@
 """Entry point of the installed command `torchloop-client`."""
 
-from service.client.interruption import exit_at_signals
+from service.client.interruption import exit_at_signals, ignore_signals
 
 
 def run() -> int:
@@ -8,4 +8,6 @@ def run() -> int:
     exit_at_signals()
     from service.client.__main__ import main  # noqa: PLC0415
 
-    return main(prog="torchloop-client")
+    status = main(prog="torchloop-client")
+    ignore_signals()
+    return status

@@ -23,6 +23,12 @@ def exit_at_signals() -> None:
         signal.signal(number, lambda *_: os._exit(INTERRUPTED))
 
 
+def ignore_signals() -> None:
+    """Ignore SIGINT and SIGTERM, for a command that is about to end."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def interrupted_once(limit_s: float = _LAST_RESORT_S) -> Iterator[None]:
     """Raise KeyboardInterrupt at the first SIGINT or SIGTERM; later ones are ignored, also after the context.

@@ -78,9 +78,11 @@ class Kept:
         self._thread.start()
 
     def ask_to_stop(self) -> None:
-        """Ask the child to stop gracefully."""
+        """Ask the child to stop gracefully, by SIGTERM and by the end of its input."""
         self._stopping.set()
         self._close_input()
+        if self._process is not None:
+            self._process.terminate()  # it reads its input only after its imports
 
     def wait(self, timeout_s: float) -> None:
         """Wait until the child has ended, if it was started. It is killed after the timeout."""
