@@ -102,7 +102,9 @@ def create_app(
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
     app.include_router(versions.promotions_router(specs, Registry(store), rollout))
-    app.include_router(job_routes.router(specs, jobs, feed, Storage(settings.store), recipes))
+    app.include_router(
+        job_routes.router(specs, jobs, feed, Storage(settings.store), recipes, keys, settings.max_queued_jobs)
+    )
     app.include_router(ops_routes.router(specs, rollout, metrics, store))
     problems.install(app)
     openapi.describe(app, specs, access.TABLE, locked=bool(settings.api_keys))

@@ -103,6 +103,9 @@ class Settings(BaseModel):
     queue_limit: int = Field(
         1024, ge=1, le=1_000_000, description="requests that may wait, over all models; more get 429"
     )
+    max_queued_jobs: int = Field(
+        1000, ge=1, le=1_000_000, description="training jobs that each API key may have in the queue; more get 429"
+    )
     max_event_streams: int = Field(
         512, ge=1, le=1_000_000, description="open event streams of a web process; more get 429"
     )

@@ -1,6 +1,7 @@
 """POST /train and the jobs' routes, in process; no worker runs, so that each state is reached by hand."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import partial
@@ -16,7 +17,7 @@ from service.app import create_app
 from service.delivery.gate import Gate
 from service.execution.recipes import RecipeSchema
 from service.jobs.queue import Job, Jobs
-from service.settings import Settings
+from service.settings import Key, Settings
 from service.store.database import Store
 from tests.fakes import LINE, InProcess, save_line
 from tests.serving import line_recipes, serving
@@ -193,6 +194,40 @@ def test_cancel_ends_a_queued_job_and_asks_a_running_one(client: TestClient, job
     assert client.post(f"/jobs/{running.id}/cancel").json()["state"] == "running"
     assert jobs.beat(running, [], now=time.time()) is True
     assert client.post("/jobs/nope/cancel").status_code == 404
+
+
+def test_each_key_has_its_share_of_the_queue(tmp_path: Path) -> None:
+    save_line(tmp_path / "shipped")
+    keys = [Key(scope="train", secret=secret) for secret in ("one", "two")]
+    options: dict[str, Any] = {"store": tmp_path, "api_keys": tuple(keys), "max_queued_jobs": 3}
+    with serving(tmp_path / "shipped", {"line": LINE}, **options) as client:
+
+        def ask(secret: str) -> Any:
+            return client.post("/train", json={"model": "line"}, headers={"Authorization": f"Bearer {secret}"})
+
+        assert [ask("one").status_code for _ in range(5)] == [202, 202, 202, 429, 429]
+        refused = ask("one")
+        assert (refused.json()["title"], refused.headers["retry-after"]) == ("Limit reached", "10")
+        assert [ask("two").status_code for _ in range(4)] == [202, 202, 202, 429]
+        store = Store(tmp_path)
+        assert [claimed(Jobs(store)).submitter for _ in range(4)] == ["train-1", "train-2", "train-1", "train-2"]
+        store.close()
+        assert ask("one").status_code == 202
+
+
+def test_queued_jobs_are_cancelled_with_one_request(client: TestClient, jobs: Jobs) -> None:
+    for _ in range(3):
+        train(client)
+    running = claimed(jobs)
+    assert client.delete("/jobs").status_code == 422
+    assert client.delete("/jobs", params={"state": "running"}).status_code == 422
+    response = client.delete("/jobs", params={"state": "queued", "model": "bare"})
+    assert (response.status_code, response.json()) == (200, {"cancelled": 0})
+    assert client.delete("/jobs", params={"state": "queued"}).json() == {"cancelled": 2}
+    states = Counter(job["state"] for job in client.get("/jobs").json()["jobs"])
+    assert states == {"cancelled": 2, "running": 1}
+    assert jobs.get(running.id).state == "running"
+    assert {"GET", "DELETE"} <= set(client.put("/jobs").headers["allow"].split(", "))
 
 
 POINTS: list[dict[str, Any]] = [

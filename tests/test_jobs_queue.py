@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from service.delivery.gate import Gate
-from service.errors import Conflict, Invalid, NotFound
+from service.errors import Conflict, Invalid, LimitReached, NotFound
 from service.jobs.queue import MAX_ATTEMPTS, Job, Jobs, LeaseLost
 from service.store.database import Store
 from tests.fakes import ROOT
@@ -219,6 +219,74 @@ def test_events_resume_after_the_last_one_seen(jobs: Jobs) -> None:
     jobs.beat(job, [{"step": step} for step in range(5)], now=1)
     seen = jobs.events(job.id)
     assert jobs.events(job.id, after=seen[3].id) == seen[4:]
+
+
+def claimed_submitters(jobs: Jobs, count: int) -> str:
+    """One letter for each claim."""
+    claimed = [claim(jobs) for _ in range(count)]
+    return "".join(job.submitter for job in claimed)
+
+
+@pytest.mark.parametrize(
+    ("queued", "served"),
+    [
+        ("aaaa", "aaaa"),
+        ("aaaab", "abaaa"),
+        ("aaaabbb", "abababa"),
+        ("aaabbbcc", "abcabcab"),
+        ("cbaabbcc", "cbacbacb"),
+        ("a" * 30 + "b", "ab" + "a" * 29),
+    ],
+)
+def test_workers_take_the_jobs_of_different_keys_in_turn(jobs: Jobs, queued: str, served: str) -> None:
+    for submitter in queued:
+        enqueue(jobs, submitter=submitter)
+    assert claimed_submitters(jobs, len(queued)) == served
+    assert look(jobs) is None
+
+
+def test_a_key_that_comes_late_waits_for_one_job_only(jobs: Jobs) -> None:
+    for _ in range(20):
+        enqueue(jobs, submitter="a")
+    assert claimed_submitters(jobs, 5) == "aaaaa"
+    for _ in range(2):
+        enqueue(jobs, submitter="b")
+    assert claimed_submitters(jobs, 4) == "baba"
+
+
+def test_a_job_that_was_begun_goes_before_those_that_were_not(jobs: Jobs) -> None:
+    for submitter in "aab":
+        enqueue(jobs, submitter=submitter)
+    begun = claim(jobs)
+    jobs.requeue(begun, now=0, reason="worker stopped", in_good_order=True)
+    assert [claim(jobs).number for _ in range(3)] == [begun.number, begun.number + 2, begun.number + 1]
+
+
+def test_a_key_fills_its_own_share_of_the_queue_only(jobs: Jobs) -> None:
+    ids = [enqueue(jobs, submitter="a", most=3, key=f"key {number}").id for number in range(3)]
+    with pytest.raises(LimitReached, match="DELETE /jobs") as raised:
+        enqueue(jobs, submitter="a", most=3)
+    assert (raised.value.status, raised.value.headers) == (429, {"Retry-After": "10"})
+    assert enqueue(jobs, submitter="a", most=3, key="key 0").id == ids[0], "a repeat takes no place"
+    assert enqueue(jobs, submitter="b", most=3).state == "queued"
+    claim(jobs)
+    assert enqueue(jobs, submitter="a", most=3).state == "queued", "a running job takes no place"
+
+
+@pytest.mark.parametrize("model", [None, "m", "other"])
+def test_all_queued_jobs_are_cancelled_at_once(jobs: Jobs, model: str | None) -> None:
+    for name in ("m", "m", "other", "other"):
+        jobs.enqueue(name, {}, "never", submitter=name, now=0)
+    running = claim(jobs)
+    chosen = [job for job in jobs.page(state="queued", limit=9) if model in {None, job.model}]
+    assert jobs.cancel_queued(model, now=7) == len(chosen)
+    assert jobs.get(running.id) == running
+    for job in chosen:
+        ended = jobs.get(job.id)
+        assert (ended.state, ended.finished_at) == ("cancelled", 7)
+        assert jobs.events(job.id)[-1].data == {"state": "cancelled", "error": None}
+    assert len(jobs.page(state="queued", limit=9)) == 3 - len(chosen)
+    assert jobs.cancel_queued(model, now=8) == 0
 
 
 RACER = """

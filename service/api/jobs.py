@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Header, Query, Response
@@ -13,12 +13,12 @@ from starlette.types import Receive, Scope, Send
 
 from models.checkpoints.storage import Storage
 from models.spec import ModelSpec
-from service.api.schemas import JobHistory, JobInfo, JobPage, TrainRequest
+from service.api.schemas import Cancelled, JobHistory, JobInfo, JobPage, TrainRequest
 from service.errors import NotFound, require_model
 from service.execution.recipes import ReadRecipes, complete_config
 from service.jobs.feed import Feed
 from service.jobs.queue import Event, Job, Jobs, State
-from service.web.auth import Access
+from service.web.auth import Access, Keyring
 from service.web.json_limit import Bounded
 
 ACCESS: Mapping[str, Access] = {
@@ -27,7 +27,8 @@ ACCESS: Mapping[str, Access] = {
     "GET /jobs/{job_id}/history": Access("predict", 404, 503),
     "GET /jobs/{job_id}/events": Access("predict", 404, 429, 503),
     "GET /jobs/{job_id}/plot.png": Access("predict", 404, 503),
-    "POST /train": Access("train", 400, 403, 404, 413, 415, 422, 503),
+    "POST /train": Access("train", 400, 403, 404, 413, 415, 422, 429, 503),
+    "DELETE /jobs": Access("train", 403, 422, 503),
     "POST /jobs/{job_id}/cancel": Access("train", 403, 404, 409, 503),
 }
 
@@ -40,16 +41,26 @@ LastEvent = Annotated[
 ModelName = Annotated[str | None, Query(pattern=r"^[^\x00]*$", description="jobs of this model only")]
 
 
-def router(specs: Mapping[str, ModelSpec], jobs: Jobs, feed: Feed, storage: Storage, recipes: ReadRecipes) -> APIRouter:
-    """Return the routes."""
+def router(
+    specs: Mapping[str, ModelSpec],
+    jobs: Jobs,
+    feed: Feed,
+    storage: Storage,
+    recipes: ReadRecipes,
+    keys: Keyring,
+    max_queued: int,
+) -> APIRouter:
+    """Return the routes. Each key may have `max_queued` jobs in the queue."""
     routes = APIRouter(tags=["jobs"])
-    routes.include_router(_commands(specs, jobs, recipes))
+    routes.include_router(_commands(specs, jobs, recipes, keys, max_queued))
     routes.include_router(_lists(jobs))
     routes.include_router(_reports(jobs, feed, storage))
     return routes
 
 
-def _commands(specs: Mapping[str, ModelSpec], jobs: Jobs, recipes: ReadRecipes) -> APIRouter:
+def _commands(
+    specs: Mapping[str, ModelSpec], jobs: Jobs, recipes: ReadRecipes, keys: Keyring, max_queued: int
+) -> APIRouter:
     routes = APIRouter(route_class=Bounded)
 
     @routes.post("/train", status_code=202, summary="Train a model")
@@ -57,8 +68,12 @@ def _commands(specs: Mapping[str, ModelSpec], jobs: Jobs, recipes: ReadRecipes) 
         body: TrainRequest,
         response: Response,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
+        authorization: Annotated[str, Header(include_in_schema=False)] = "",
     ) -> JobInfo:
-        """The job is queued until a worker claims it. A repeat with the same Idempotency-Key returns the first job."""
+        """The job is queued until a worker claims it. A repeat with the same Idempotency-Key returns the first job.
+
+        Workers take the jobs of different keys in turn.
+        """
         require_model(body.model, specs)
         config = complete_config(body.model, await recipes(), body.config)
         job = await asyncio.to_thread(
@@ -68,6 +83,8 @@ def _commands(specs: Mapping[str, ModelSpec], jobs: Jobs, recipes: ReadRecipes) 
             body.promote,
             tensorboard=body.tensorboard,
             key=idempotency_key,
+            submitter=keys.name(authorization.encode("latin-1")),
+            most=max_queued,
             now=time.time(),
         )
         response.headers["Location"] = f"/jobs/{job.id}"
@@ -77,6 +94,14 @@ def _commands(specs: Mapping[str, ModelSpec], jobs: Jobs, recipes: ReadRecipes) 
     async def cancel(job_id: str) -> JobInfo:
         """A queued job ends at once, a running job within two seconds. A finished job is a 409."""
         return _info(await asyncio.to_thread(jobs.cancel, job_id, now=time.time()))
+
+    @routes.delete("/jobs", summary="Cancel all queued jobs")
+    async def cancel_queued(
+        state: Annotated[Literal["queued"], Query(description="running jobs are cancelled one by one")],  # noqa: ARG001
+        model: ModelName = None,
+    ) -> Cancelled:
+        """Of all keys; with `model`, those of that model. Running jobs go on."""
+        return Cancelled(cancelled=await asyncio.to_thread(jobs.cancel_queued, model, now=time.time()))
 
     return routes
 

@@ -166,6 +166,12 @@ class JobPage(BaseModel):
     cursor: str | None
 
 
+class Cancelled(BaseModel):
+    """How many jobs were cancelled."""
+
+    cancelled: int
+
+
 class JobHistory(BaseModel):
     """Every progress point of a job, in order."""
 

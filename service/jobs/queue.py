@@ -12,7 +12,7 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from service.delivery.gate import Gate, Policy
-from service.errors import Conflict, Invalid, NotFound
+from service.errors import Conflict, Invalid, LimitReached, NotFound
 from service.jobs.leases import Lease, Leases
 from service.store.database import Store
 from service.store.tables import events, jobs
@@ -20,6 +20,7 @@ from service.store.tables import events, jobs
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 FINAL: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
 MAX_ATTEMPTS = 3
+MAX_QUEUED = 1000  # jobs of one submitter
 
 
 class LeaseLost(Exception):
@@ -43,6 +44,7 @@ class Job:
     worker: str | None
     beats: int
     lease_s: float
+    submitter: str
     cancel_requested: bool
     progress: Mapping[str, Any] | None
     version: int | None
@@ -80,10 +82,12 @@ class Jobs:
         *,
         tensorboard: bool = False,
         key: str | None = None,
+        submitter: str = "",
+        most: int = MAX_QUEUED,
         now: float,
     ) -> Job:
         """Add a job, or return the first job with the same idempotency key. Raises Invalid if that job had another
-        request body.
+        request body, and LimitReached if `most` jobs of this submitter are queued.
         """
         with self._store.write() as connection:
             first = None if key is None else _one(connection, jobs.c.idempotency_key == key)
@@ -92,6 +96,7 @@ class Jobs:
                 if (first.model, first.config, first.promote, first.tensorboard) != order:
                     raise Invalid(f"this Idempotency-Key was sent with another order, job {first.id}: send a new key")
                 return first
+            _check_room(connection, submitter, most)
             job_id = uuid4().hex
             connection.execute(
                 jobs.insert().values(
@@ -102,6 +107,7 @@ class Jobs:
                     promote=promote,
                     tensorboard=tensorboard,
                     idempotency_key=key,
+                    submitter=submitter,
                     attempt=0,
                     released=0,
                     cancel_requested=False,
@@ -162,10 +168,27 @@ class Jobs:
                 connection.execute(update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True))
             return _required(connection, job_id)
 
-    def claim(self, worker: str, *, now: float, monotonic_s: float, lease_s: float) -> Job | None:
-        """Claim the oldest job that is queued or whose lease has expired, which takes several calls (see Leases).
+    def cancel_queued(self, model: str | None = None, *, now: float) -> int:
+        """End all queued jobs, or those of one model. Returns how many."""
+        chosen = jobs.c.state == "queued"
+        if model is not None:
+            chosen = and_(chosen, jobs.c.model == model)
+        with self._store.write() as connection:
+            found = connection.execute(select(jobs.c.id, jobs.c.attempt).where(chosen)).all()
+            if found:
+                data = {"state": "cancelled", "error": None}
+                rows = [
+                    {"job": row.id, "attempt": row.attempt, "at": now, "kind": "state", "data": data} for row in found
+                ]
+                connection.execute(update(jobs).where(chosen).values(state="cancelled", error=None, finished_at=now))
+                connection.execute(events.insert(), rows)
+        return len(found)
 
-        A job without attempts left fails instead, and one with a cancel request is cancelled.
+    def claim(self, worker: str, *, now: float, monotonic_s: float, lease_s: float) -> Job | None:
+        """Claim a job: the oldest one that was begun and has no worker, else one of the submitter whose turn it is.
+
+        It takes several calls to find out that a lease has expired (see Leases). A job without attempts left fails
+        instead, and one with a cancel request is cancelled.
         """
         with self._store.write() as connection:
             expired = self._leases.expired(_running(connection), monotonic_s)
@@ -223,12 +246,35 @@ def _running(connection: Connection) -> list[Lease]:
     return [Lease(**row) for row in connection.execute(query.where(jobs.c.state == "running")).mappings()]
 
 
+def _check_room(connection: Connection, submitter: str, most: int) -> None:
+    """Raise LimitReached if the submitter has `most` queued jobs."""
+    query = select(func.count()).where(jobs.c.state == "queued", jobs.c.submitter == submitter)
+    if (connection.scalar(query) or 0) >= most:
+        raise LimitReached(
+            f"{most} jobs are queued already: wait, or cancel them all with DELETE /jobs?state=queued", retry_after_s=10
+        )
+
+
 def _next(connection: Connection, expired: Sequence[str]) -> Job | None:
-    """Return the oldest job that no worker holds."""
+    """Return the oldest job that was begun and has no worker; else the oldest of the submitter whose turn it is."""
     left = and_(jobs.c.state == "running", jobs.c.id.in_(expired))
-    query = select(jobs).where(or_(jobs.c.state == "queued", left)).order_by(jobs.c.number).limit(1)
-    row = connection.execute(query).one_or_none()
+    back = and_(jobs.c.state == "queued", jobs.c.attempt > 0)
+    query = select(jobs).where(or_(left, back)).order_by(jobs.c.number).limit(1)
+    row = connection.execute(query).one_or_none() or _next_in_turn(connection)
     return None if row is None else _job(row)
+
+
+def _next_in_turn(connection: Connection) -> Row[Any] | None:
+    """Return the oldest queued job of the submitter that was served least recently (round-robin)."""
+    oldest = func.min(jobs.c.number)
+    queued = select(jobs.c.submitter, oldest).where(jobs.c.state == "queued").group_by(jobs.c.submitter)
+    first: dict[str, int] = {row[0]: row[1] for row in connection.execute(queued)}
+    if not first:
+        return None
+    last = select(jobs.c.submitter, func.max(jobs.c.claim)).where(jobs.c.submitter.in_(first))
+    served: dict[str, int] = {row[0]: row[1] for row in connection.execute(last.group_by(jobs.c.submitter))}
+    chosen = min(first, key=lambda submitter: (served[submitter], first[submitter]))
+    return connection.execute(select(jobs).where(jobs.c.number == first[chosen])).one()
 
 
 def _claimed(connection: Connection, job: Job, worker: str, now: float, lease_s: float) -> Job:
@@ -239,6 +285,7 @@ def _claimed(connection: Connection, job: Job, worker: str, now: float, lease_s:
         state="running",
         attempt=attempt,
         worker=worker,
+        claim=select(func.max(jobs.c.claim) + 1).scalar_subquery(),
         beats=jobs.c.beats + 1,
         lease_s=lease_s,
         started_at=now if job.started_at is None else job.started_at,

@@ -33,6 +33,8 @@ jobs = Table(
     Column("worker", String(200)),
     Column("beats", Integer, nullable=False, server_default="0"),  # heartbeats of all attempts; see jobs/leases.py
     Column("lease_s", Float, nullable=False, server_default="6"),
+    Column("submitter", String(32), nullable=False, server_default=""),  # name of the API key
+    Column("claim", Integer, nullable=False, server_default="0"),  # number of the last claim, over all jobs
     Column("cancel_requested", Boolean, nullable=False),
     Column("progress", JSON),
     Column("version", Integer),
@@ -42,6 +44,7 @@ jobs = Table(
     Column("started_at", Float),
     Column("finished_at", Float),
     Index("jobs_by_state", "state", "number"),
+    Index("jobs_by_submitter", "submitter", "claim"),
 )
 
 

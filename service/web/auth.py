@@ -78,6 +78,14 @@ class Keyring:
             return None
         return max(matching, key=_RANK.__getitem__)
 
+    def name(self, authorization: bytes) -> str:
+        """Return a name for the key in an Authorization header: its scope and its position among the keys."""
+        given = sha256(authorization.partition(b" ")[2].strip()).digest()
+        for position, (scope, known) in enumerate(self._keys, 1):
+            if hmac.compare_digest(known, given):
+                return f"{scope}-{position}"
+        return "anyone"
+
     def check(self, request: Request, headers: Headers) -> None:
         """Raise the ServiceError that refuses a request: Unauthorized, Forbidden, CrossSite or Misdirected."""
         check_site(request, headers)

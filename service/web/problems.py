@@ -111,4 +111,4 @@ def _allowed(request: Request) -> list[str]:
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
-    return [method for method in ("GET", "HEAD", "POST") if supported(method)]
+    return [method for method in ("GET", "HEAD", "POST", "DELETE") if supported(method)]
