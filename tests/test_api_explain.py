@@ -1,10 +1,13 @@
 """POST /explain, and the attributions behind it."""
 
+import select
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import httpx2
@@ -17,15 +20,19 @@ from torch import Tensor, nn
 from models.attribution import NoGradient, attribute
 from models.catalog import PRETRAINED, specs
 from models.checkpoints import state_dict
-from models.messages import packed, unpacked
+from models.messages import Explain, Order, packed, unpacked
 from models.mnist import drawn_seven
 from models.outputs import saliency
 from models.spec import Array, Method, ModelSpec
 from service.api.explain import MAX_SAMPLES
+from service.app import create_app
 from service.inference.explainer import WAITING
+from service.settings import Settings
 from tests.fakes import LINE, ROOT, InProcess, running_server, save_line
 from tests.problems import is_problem
-from tests.serving import npy, png, serving
+from tests.serving import no_recipes, npy, png, serving
+from tests.sockets import Connection, listening
+from tests.waiting import until
 
 SEVEN = png(drawn_seven())
 
@@ -202,6 +209,52 @@ def test_one_more_than_may_wait_is_refused_and_the_others_are_answered(tmp_path:
         assert is_problem(next(asked).result(), 429)  # the only one that can be over
         Slow.go_on.set()
         assert [future.result().status_code for future in asked] == [200] * WAITING
+
+
+class Noted(Slow):
+    """As Slow; notes the samples of each order that reaches it."""
+
+    reached: ClassVar[list[Any]] = []
+
+    def send(self, order: Order[Any]) -> None:
+        if isinstance(order, Explain):
+            self.reached.append(order.samples.tolist())
+        super().send(order)
+
+
+def test_explanations_whose_clients_left_while_they_waited_are_not_computed(tmp_path: Path) -> None:
+    save_line(tmp_path)
+    Slow.go_on.clear()
+    Noted.reached.clear()
+    settings = Settings(store=tmp_path / "store", backend="eager", request_timeout_s=60)
+    app = create_app(settings, {"line": LINE}, tmp_path, no_recipes, partial(Noted, {"line": LINE}))
+    with listening(app) as (where, _), ExitStack() as stack:
+
+        def ask(value: int) -> Connection:
+            connection = stack.enter_context(Connection(where))
+            body = b'{"inputs": [[%d]]}' % value
+            head = b"POST /explain/line HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            connection.send(head + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            return connection
+
+        def admitted(value: int) -> list[Connection]:
+            """The connection, unless it is refused since too many wait."""
+            connection = ask(value)
+            return [] if select.select([connection.read], [], [], 0.2)[0] else [connection]
+
+        first = ask(1)
+        until(lambda: Noted.reached)
+        leaving = [ask(2) for _ in range(WAITING - 2)]
+        while more := admitted(2):
+            leaving += more
+        for connection in leaving:
+            connection.close()
+        staying: list[Connection] = []
+        while len(staying) < WAITING - 1:  # as many as had left have room
+            staying += admitted(3)
+        Slow.go_on.set()
+        assert [connection.answer()[0] for connection in (first, *staying)] == [200] * WAITING
+    assert Noted.reached == [[[1.0]], *([[[3.0]]] * (WAITING - 1))]
 
 
 def test_a_late_explanation_is_a_504(tmp_path: Path) -> None:

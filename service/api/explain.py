@@ -1,10 +1,10 @@
 """POST /explain/{model}: feature attributions of each answer. Bodies as for /predict."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 import orjson
@@ -29,6 +29,7 @@ ACCESS: Mapping[str, Access] = {
     "POST /explain/{model}": Access("predict", 400, 403, 404, 409, 413, 415, 422, 429, 503, 504),
 }
 
+T = TypeVar("T")
 MAX_SAMPLES = 256  # a gradient costs several forward passes, integrated gradients cost hundreds
 
 
@@ -67,7 +68,8 @@ def router(
         if samples.count > MAX_SAMPLES:
             raise TooManySamples(samples.count, MAX_SAMPLES)
         path = await asyncio.to_thread(checkpoint_of, loaded)
-        outputs, attributions = await explainer.attributions(model, path, loaded.record, samples.good, method)
+        computed = explainer.attributions(model, path, loaded.record, samples.good, method)
+        outputs, attributions = await while_connected(request, computed)
         entries = explanations(spec, outputs, attributions, method, samples.errors)
         content = orjson.dumps(
             {"model": model, "version": loaded.version, "explanations": entries},
@@ -89,6 +91,23 @@ def counted(metrics: Metrics, model: str) -> Iterator[None]:
         metrics.explanation(model, problems.of(err).status_code)
         raise
     metrics.explanation(model, 200)
+
+
+async def while_connected(request: Request, answer: Coroutine[Any, Any, T]) -> T:
+    """Return the result of `answer`; cancel it when the client disconnects. Raises ClientDisconnect.
+
+    The body of the request must have been read.
+    """
+    answering = asyncio.ensure_future(answer)
+    leaving = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if not answering.done():
+            raise ClientDisconnect
+        return answering.result()
+    finally:
+        answering.cancel()
+        leaving.cancel()
 
 
 def explanations(
