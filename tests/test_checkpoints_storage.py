@@ -1,6 +1,9 @@
 """Storage: one module knows the layout of the store folder."""
 
 import ast
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,6 +90,50 @@ def test_an_upload_is_removed_at_the_end(tmp_path: Path) -> None:
         assert path.parent == tmp_path.resolve()
         assert path.name.startswith(".upload-")
     assert list(tmp_path.iterdir()) == []
+
+
+NOW, HOUR = 1_000_000_000.0, 3600.0
+
+
+@pytest.mark.parametrize(
+    ("name", "age_s", "removed"),
+    [
+        (".upload-abc", 11, True),
+        (".upload-abc", 100 * HOUR, True),
+        (".upload-abc", 5, False),
+        (".upload-abc", -2 * HOUR, False),
+        ("checkpoints/line/.0123456789ab.pt.x1y2", 25 * HOUR, True),
+        ("exports/line/.key.safetensors.x1y2", 25 * HOUR, True),
+        ("jobs/j/.resume-1.pt.x1y2", 25 * HOUR, True),
+        ("recipes/.key.json.x1y2", 25 * HOUR, True),
+        ("checkpoints/line/.0123456789ab.pt.x1y2", 23 * HOUR, False),
+        ("checkpoints/line/0123456789ab.pt", 10_000 * HOUR, False),
+        ("jobs/j/plot.png", 10_000 * HOUR, False),
+        ("torchloop.db", 10_000 * HOUR, False),
+        (".hidden-by-the-user", 10_000 * HOUR, False),
+    ],
+)
+def test_temporary_files_of_killed_processes_are_removed(
+    tmp_path: Path, name: str, age_s: float, *, removed: bool
+) -> None:
+    path = tmp_path / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"half of a file")
+    os.utime(path, (NOW - age_s, NOW - age_s))
+    assert Storage(tmp_path).remove_abandoned(NOW) == removed
+    assert path.exists() is not removed
+
+
+@pytest.mark.parametrize("age_s", [0, 100, 1e9])
+def test_an_upload_in_progress_is_left_alone_by_another_service_of_the_store(tmp_path: Path, age_s: float) -> None:
+    with Storage(tmp_path).upload(b"weights") as path:
+        os.utime(path, (NOW - age_s, NOW - age_s))
+        code = (
+            "import sys; from pathlib import Path; from models.checkpoints.storage import Storage\n"
+            f"sys.exit(Storage(Path(sys.argv[1])).remove_abandoned({NOW}))"
+        )
+        assert subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=False).returncode == 0
+        assert path.read_bytes() == b"weights"
 
 
 def test_the_digest_of_sources_covers_subfolders(tmp_path: Path) -> None:

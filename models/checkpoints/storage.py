@@ -1,5 +1,6 @@
 """Storage: paths of artifacts in the store folder. No other module joins these folder names."""
 
+import fcntl
 import hashlib
 import json
 from collections.abc import Iterator
@@ -10,6 +11,27 @@ from tempfile import NamedTemporaryFile
 
 from models.checkpoints.files import sources_digest, write_whole
 from models.checkpoints.record import Record
+
+_UPLOAD = ".upload-"
+_UNLOCKED_S = 10.0  # between the creation of an upload's file and its lock
+_DAY_S = 86_400.0
+
+
+def _age_s(path: Path, now: float) -> float:
+    try:
+        return now - path.stat().st_mtime
+    except FileNotFoundError:  # removed by its process
+        return 0.0
+
+
+def _unlocked(path: Path) -> bool:
+    """Return whether no process holds the lock of this file."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
 
 
 def content_name(sha256: str) -> str:
@@ -84,10 +106,29 @@ class Storage:
     @contextmanager
     def upload(self, content: bytes) -> Iterator[Path]:
         """Write an upload to a temporary file, removed at the end. Raises OSError."""
-        with NamedTemporaryFile(dir=self.root.resolve(), prefix=".upload-") as file:
+        with NamedTemporaryFile(dir=self.root.resolve(), prefix=_UPLOAD) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)  # while this process lives
             file.write(content)
             file.flush()
             yield Path(file.name)
+
+    def remove_abandoned(self, now: float) -> int:
+        """Remove temporary files of processes that were killed. Returns how many. Raises OSError.
+
+        Other services may use the same store: files of uploads in progress are locked, and others are left for a day.
+        """
+        uploads = [
+            path for path in self.root.glob(f"{_UPLOAD}*") if _age_s(path, now) > _UNLOCKED_S and _unlocked(path)
+        ]
+        hidden = [path for folder in ("checkpoints", "exports", "recipes", "jobs") for path in self._hidden(folder)]
+        abandoned = [*uploads, *(path for path in hidden if _age_s(path, now) > _DAY_S)]
+        for path in abandoned:
+            path.unlink(missing_ok=True)
+        return len(abandoned)
+
+    def _hidden(self, folder: str) -> Iterator[Path]:
+        """Yield the files that write_whole has begun."""
+        return (path for path in (self.root / folder).rglob(".*") if path.is_file())
 
     def _job(self, job_id: str) -> Path:
         return self.root / "jobs" / job_id

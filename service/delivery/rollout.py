@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from models.checkpoints.record import Record
+from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from models.spec import ModelSpec
 from service.delivery.bootstrap import register_shipped
@@ -181,6 +182,8 @@ class Rollout:
 
     def _prepare(self) -> None:
         self._store.migrate()
+        with contextlib.suppress(OSError):  # a full or read-only disk: at the next start
+            Storage(self._store.folder).remove_abandoned(time.time())
         broken = register_shipped(self._store, self._specs, self._pretrained, self._engine.load)
         for model in broken:
             self._metrics.load_failures.labels(model).inc()
