@@ -204,6 +204,24 @@ def test_an_upload_to_a_store_that_cannot_be_written_is_a_503(tmp_path: Path, in
         assert not list(tmp_path.rglob(".*"))
 
 
+def test_versions_are_listed_in_pages(client: TestClient) -> None:
+    for slope in (3, 4, 5, 6):
+        upload(client, slope)
+
+    def page(**params: int) -> tuple[list[int], int | None]:
+        found = client.get("/models/line/versions", params=params).json()
+        return [version["version"] for version in found["versions"]], found["before"]
+
+    assert page() == ([1, 2, 3, 4, 5], None)
+    assert page(limit=2) == ([4, 5], 4)
+    assert page(limit=2, before=4) == ([2, 3], 2)
+    assert page(limit=2, before=2) == ([1], None)
+    assert page(limit=5) == ([1, 2, 3, 4, 5], None)
+    assert page(before=3) == ([1, 2], None)
+    for odd in ({"limit": 0}, {"limit": 1001}, {"before": 0}, {"before": 2**31}):
+        assert client.get("/models/line/versions", params=odd).status_code == 422
+
+
 def test_unknown_models_and_versions_are_404(client: TestClient) -> None:
     for method, path in [
         ("GET", "/models/x/versions"),

@@ -87,9 +87,10 @@ class VersionInfo(BaseModel):
 
 
 class VersionList(BaseModel):
-    """All versions of a model, oldest first."""
+    """Versions of a model, oldest first."""
 
     versions: list[VersionInfo]
+    before: int | None = Field(None, description="with `limit`: `before` of the page of older versions; null: none")
 
 
 class PromoteRequest(BaseModel):

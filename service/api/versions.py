@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 
 from models.spec import ModelSpec
@@ -20,7 +21,7 @@ from service.web.auth import Access, caller
 from service.web.json_limit import Bounded
 
 ACCESS: Mapping[str, Access] = {
-    "GET /models/{model}/versions": Access("predict", 404, 503),
+    "GET /models/{model}/versions": Access("predict", 404, 422, 503),
     "GET /models/{model}/versions/{version}": Access("predict", 404, 503),
     "GET /models/{model}/versions/{version}/checkpoint": Access("predict", 404, 503),
     "GET /models/{model}/promotions": Access("predict", 404, 503),
@@ -28,6 +29,9 @@ ACCESS: Mapping[str, Access] = {
     "POST /models/{model}/promote": Access("admin", 400, 403, 404, 409, 413, 415, 422, 503),
     "POST /models/{model}/rollback": Access("admin", 403, 404, 409, 503),
 }
+
+Limit = Annotated[int | None, Query(ge=1, le=1000, description="versions a page; by default all")]
+Before = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="only versions with a lower number")]
 
 
 def versions_router(
@@ -43,10 +47,16 @@ def versions_router(
         return await asyncio.to_thread(registry.version, _known(specs, model), number)
 
     @routes.get("/models/{model}/versions", summary="Its versions, the oldest first")
-    async def list_versions(model: str) -> VersionList:
-        found = await asyncio.to_thread(registry.versions, _known(specs, model))
+    async def list_versions(model: str, limit: Limit = None, before: Before = None) -> VersionList:
+        """All of them; with `limit`, the newest ones, or the newest of those before version `before`."""
+        most = None if limit is None else limit + 1
+        found = await asyncio.to_thread(registry.versions, _known(specs, model), before=before, limit=most)
         live = (await asyncio.to_thread(registry.live)).get(model)
-        return VersionList(versions=[_info(version, live) for version in found])
+        page = found if limit is None else found[-limit:]
+        more = len(page) < len(found)
+        return VersionList(
+            versions=[_info(version, live) for version in page], before=page[0].version if more else None
+        )
 
     @routes.get("/models/{model}/versions/{version}", summary="One version")
     async def get_version(model: str, version: int) -> VersionInfo:

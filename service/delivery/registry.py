@@ -80,11 +80,12 @@ class Registry:
         query = select(func.count()).select_from(versions).where(versions.c.model == model)
         return connection.scalar(query) or 0
 
-    def versions(self, model: str) -> Sequence[Version]:
-        """Return every version of a model, oldest first."""
-        query = select(versions).where(versions.c.model == model).order_by(versions.c.version)
+    def versions(self, model: str, *, before: int | None = None, limit: int | None = None) -> Sequence[Version]:
+        """Return the versions of a model, oldest first: all, or the newest `limit` of those older than `before`."""
+        query = select(versions).where(versions.c.model == model).order_by(versions.c.version.desc()).limit(limit)
+        query = query.where(versions.c.version < before) if before is not None else query
         with self._store.read() as connection:
-            return [Version(**row) for row in connection.execute(query).mappings()]
+            return [Version(**row) for row in connection.execute(query).mappings()][::-1]
 
     def version(self, model: str, number: int) -> Version:
         """Return one version. Raises NotFound, also for a number that is out of the database's range."""
