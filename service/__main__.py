@@ -18,9 +18,17 @@ from models import device
 from models.signals import ignore_signals
 from service.execution.stop import Stop
 from service.execution.supervisor import BROKEN, SILENT_S, Kept
-from service.logs import configure_logging
+from service.logs import configure_logging, log_uncaught
 from service.serve import serve
-from service.settings import PREFIX, Settings, SettingsError, from_environment, log_service_variables, refuse
+from service.settings import (
+    PREFIX,
+    Settings,
+    SettingsError,
+    for_worker,
+    from_environment,
+    log_service_variables,
+    refuse,
+)
 from service.store.url import locate
 from service.web.server import listen
 
@@ -39,6 +47,7 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service")
     except (SettingsError, ValueError) as err:
         return refuse(str(err), 2)
     configure_logging(settings.log_format)
+    log_uncaught()
     stop = Stop()
     stop.at_signals()
     stop.exit_after(settings.request_timeout_s + _LAST_RESORT_S)
@@ -47,7 +56,7 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service")
         bound = _bound(settings)
     except (OSError, UnicodeError) as err:
         return refuse(_not_listening(settings, err), 1)
-    worker = Kept(_WORKER, stop.set)
+    worker = Kept(_WORKER, stop.set, environ=for_worker(os.environ))
 
     def stop_worker() -> None:
         worker.ask_to_stop()

@@ -20,7 +20,7 @@ import uvicorn
 from models.signals import ignore_signals
 from service.execution.stop import Stop
 from service.execution.supervisor import BROKEN, beat
-from service.logs import configure_logging
+from service.logs import configure_logging, log_uncaught
 from service.settings import Settings, from_environment
 from service.web.server import Server, listen
 
@@ -96,6 +96,7 @@ def main() -> int:
     stop.at_signals()
     settings = from_environment(os.environ)
     configure_logging(settings.log_format)
+    log_uncaught()
     stop.exit_after(settings.request_timeout_s + _LAST_RESORT_S)
     stop.at_end_of_input()
     port, shared, heartbeat = int(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])

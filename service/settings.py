@@ -19,6 +19,8 @@ _OF_A_SERVICE = re.compile(
 )
 _PORT = re.compile(r"TORCHLOOP_(?:[A-Z0-9_]+_)?PORT")
 _PORT_URL = re.compile(r"(?:tcp|udp|sctp)://\S+")
+# Of no use to a training worker, and secret: the keys, and the settings that may not be without them.
+_OF_WEB_ONLY = {f"{PREFIX}{name}" for name in ("API_KEYS", "KEY", "HOST", "CORS_ORIGINS")}
 log = logging.getLogger(__name__)
 
 Scope = Literal["predict", "train", "admin"]
@@ -153,6 +155,16 @@ def log_service_variables(environ: Mapping[str, str]) -> None:
     if names := service_variables(environ):
         text = "variables of a Kubernetes service ignored (enableServiceLinks: false in the pod leaves them out)"
         log.info(text, extra={"variables": ", ".join(names)})
+
+
+def for_worker(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a training worker: without the API keys, and the settings that need them."""
+    return {name: value for name, value in environ.items() if name.upper() not in _OF_WEB_ONLY}
+
+
+def for_training(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment of a process that runs recipes: also without the database's address and password."""
+    return {name: value for name, value in for_worker(environ).items() if name.upper() != f"{PREFIX}DATABASE_URL"}
 
 
 def refuse(reason: str, status: int) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from models.signals import ignore_signals
 from service.execution.stop import Stop
 from service.jobs.worker import LEASE_S, Worker
-from service.logs import configure_logging
+from service.logs import configure_logging, log_uncaught
 from service.settings import SettingsError, from_environment, log_service_variables, refuse
 from service.store.database import Store
 
@@ -48,6 +48,7 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.w
     except SettingsError as err:
         return refuse(str(err), 2)
     configure_logging(settings.log_format)
+    log_uncaught()
     stop.exit_after(_LAST_RESORT_S)
     if options.embedded:
         stop.at_end_of_input()

@@ -296,3 +296,20 @@ def test_a_web_process_that_dies_takes_no_job_with_it(tmp_path: Path, stop: sign
         done = [finished(store, Jobs(store).get(job_id)) for job_id in ids]
     assert [job.state for job in done] == ["succeeded", "succeeded"]
     store.close()
+
+
+def test_the_worker_inherits_no_api_key(tmp_path: Path) -> None:
+    settings = {
+        "TORCHLOOP_STORE": str(tmp_path),
+        "TORCHLOOP_WORKER": "embedded",
+        "TORCHLOOP_API_KEYS": "train:SECRET",
+    }
+    with running_server(settings) as url:
+        worker_process: psutil.Process = until(lambda: one_below_us("service.worker"))
+        assert "SECRET" not in str(worker_process.environ())
+        key = {"Authorization": "Bearer SECRET"}
+        order = {"model": "regressor", "config": {"epochs": 2}}
+        job = httpx.post(f"{url}/train", json=order, headers=key, timeout=30).json()["id"]
+        store = Store(tmp_path)
+        assert finished(store, Jobs(store).get(job)).state == "succeeded"
+        store.close()

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import pytest
 
 from models.catalog import PRETRAINED
@@ -104,3 +105,17 @@ def test_lines_that_are_no_messages_are_logged_and_ignored(caplog: pytest.LogCap
     with caplog.at_level(logging.WARNING):
         assert list(read_messages(stream)) == [ExportDone()]
     assert len(caplog.records) == 8
+
+
+def test_the_subprocess_inherits_no_key_and_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHLOOP_API_KEYS", "admin:SECRET")
+    monkeypatch.setenv("TORCHLOOP_KEY", "SECRET")
+    monkeypatch.setenv("TORCHLOOP_DATABASE_URL", "postgresql+psycopg://u:SECRET@h/d")
+    monkeypatch.setenv("TORCHLOOP_DATA", "kept")
+    before = set(psutil.Process().children())
+    child = Child()
+    (process,) = set(psutil.Process().children()) - before
+    environ = process.environ()
+    child.stop()
+    assert "SECRET" not in str(environ)
+    assert environ["TORCHLOOP_DATA"] == "kept"

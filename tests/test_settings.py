@@ -8,7 +8,15 @@ import pytest
 from pydantic import ValidationError
 
 from service.logs import configure_logging
-from service.settings import Settings, SettingsError, from_environment, log_service_variables, service_variables
+from service.settings import (
+    Settings,
+    SettingsError,
+    for_training,
+    for_worker,
+    from_environment,
+    log_service_variables,
+    service_variables,
+)
 from tests.fakes import ROOT
 
 
@@ -183,3 +191,19 @@ def test_json_logs_are_one_object_a_line(capsys: pytest.CaptureFixture[str]) -> 
     logging.getLogger("x").info("version live", extra={"model": "mnist", "version": 3})
     entry = json.loads(capsys.readouterr().err)
     assert (entry["message"], entry["model"], entry["version"], entry["level"]) == ("version live", "mnist", 3, "info")
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::"])
+def test_a_worker_needs_no_keys_whatever_address_the_service_listens_on(host: str) -> None:
+    environ = {
+        "TORCHLOOP_HOST": host,
+        "TORCHLOOP_API_KEYS": "train:SECRET",
+        "TORCHLOOP_KEY": "SECRET",
+        "TORCHLOOP_DATABASE_URL": "postgresql+psycopg://u:PASSWORD@h/d",
+        "TORCHLOOP_STORE": "kept",
+        "PATH": "/bin",
+    }
+    worker = for_worker(environ)
+    assert "SECRET" not in str(worker)
+    assert from_environment(worker).database_url == environ["TORCHLOOP_DATABASE_URL"]
+    assert for_training(environ) == {"TORCHLOOP_STORE": "kept", "PATH": "/bin"}

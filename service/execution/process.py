@@ -6,7 +6,9 @@ it ends too. A crash of the subprocess is a regular outcome.
 
 import contextlib
 import logging
+import os
 import queue
+import select
 import subprocess
 import sys
 import threading
@@ -17,10 +19,13 @@ from typing import IO, Any
 
 import models
 from models.messages import Failed, Message, Order, R, decode_message, encode_order
+from service.settings import for_training
 
 log = logging.getLogger(__name__)
 _ROOT = Path(models.__file__).parents[1]
 _TERM_S = 1.0  # time to stop after SIGTERM, before SIGKILL
+_TOGETHER = 65_536  # bytes
+_QUIET_S = 0.05
 _SHOWN = 100  # bytes of a line that is not a message
 
 StartChild = Callable[[], "Child"]
@@ -33,16 +38,21 @@ class Child:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "training.process"],
             cwd=_ROOT,
+            env=for_training(os.environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
             # Ctrl-C in a terminal goes to the parent only, which stops the subprocess. Not a new session: Linux shares
             # the processor out among sessions first, and the niceness of the subprocess would have no effect.
             process_group=0,
         )
         assert self._process.stdout is not None
+        assert self._process.stderr is not None
         self._messages: queue.Queue[Message | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
         self._reader.start()
+        self._listener = threading.Thread(target=log_output, args=(self._process.stderr,), daemon=True)
+        self._listener.start()
         self.exit: int | None = None
 
     def send(self, order: Order[Any]) -> None:
@@ -87,6 +97,7 @@ class Child:
                 self._process.kill()
                 self._process.wait()
         self._reader.join()
+        self._listener.join(_TERM_S)  # a process that user code left behind may hold the pipe open
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
@@ -96,6 +107,20 @@ class Child:
             for message in read_messages(stream):
                 self._messages.put(message)
         self._messages.put(None)
+
+
+def log_output(stream: IO[bytes]) -> None:
+    """Log what the subprocess prints: warnings, tracebacks, output of recipes. What comes together is one record."""
+    with stream:
+        while output := os.read(stream.fileno(), _TOGETHER):
+            while select.select([stream], [], [], _QUIET_S)[0] and len(output) < _TOGETHER:
+                more = os.read(stream.fileno(), _TOGETHER)
+                if not more:
+                    break
+                output += more
+            text = output.decode(errors="replace").strip()
+            if text:
+                log.info("output of the torch subprocess", extra={"output": text})
 
 
 def read_messages(lines: Iterable[bytes]) -> Iterator[Message]:

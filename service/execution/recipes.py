@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,7 @@ from models.checkpoints.files import write_whole
 from models.checkpoints.storage import Storage
 from models.errors import shown
 from service.errors import Invalid
+from service.settings import for_training
 
 log = logging.getLogger(__name__)
 _ROOT = Path(models.__file__).parents[1]
@@ -48,17 +50,20 @@ async def ask_training() -> bytes:
         "training",
         "--schemas",
         cwd=_ROOT,
+        env=for_training(os.environ),
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,  # Ctrl-C in a terminal is for the parent alone
+        stderr=asyncio.subprocess.PIPE,
     )
     try:
-        output, _ = await process.communicate()
+        output, said = await process.communicate()
     finally:
         if process.returncode is None:
             process.kill()
             await process.wait()
     if process.returncode:
-        log.error("recipes not read: python -m training --schemas failed", extra={"exit": process.returncode})
+        fields = {"exit": process.returncode, "output": said.decode(errors="replace")}
+        log.error("recipes not read: python -m training --schemas failed", extra=fields)
         return b""
     return output
 

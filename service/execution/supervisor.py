@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 _BEAT_S = 1.0
@@ -45,7 +45,7 @@ class Deadline:
 
 
 class Kept:
-    """`python -m MODULE` as a child with the same environment, watched by a thread.
+    """`python -m MODULE` as a child, watched by a thread.
 
     The child's input is a pipe that ends with this process, however that ends: no child is ever left behind. One that
     ends as BROKEN is not started again; `on_broken` is then called.
@@ -62,13 +62,16 @@ class Kept:
         start_s: float = _START_S,
         now: Callable[[], float] = time.monotonic,
         restart_s: float = 1.0,
+        environ: Mapping[str, str] | None = None,
     ) -> None:
+        """`environ` is the child's environment; by default that of this process."""
         self._words = words
         self._on_broken = on_broken
         self._silent_s = silent_s
         self._start_s = start_s
         self._now = now
         self._restart_s = restart_s
+        self._environ = environ
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep, name=f"keeps {words[0]}", daemon=True)
@@ -119,6 +122,7 @@ class Kept:
                 [sys.executable, "-m", *words],
                 stdin=subprocess.PIPE,
                 process_group=0,  # as in execution/process.py: Ctrl-C in a terminal is for the parent alone
+                env=self._environ,
                 pass_fds=[] if self._silent_s is None else [writer],
             )
             theirs.close()  # the pipe ends with the child
