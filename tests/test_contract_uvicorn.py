@@ -208,6 +208,50 @@ def test_default_headers_are_written_as_they_are_when_the_cycle_is_made(lane: La
     assert lane.transport.closed
 
 
+def test_a_cycle_writes_to_the_transport_that_it_has_when_it_answers(lane: Lane) -> None:
+    class Outlet:
+        """All that a cycle may use of a transport."""
+
+        sent = b""
+        closed = 0
+
+        def write(self, data: bytes) -> None:
+            self.sent += data
+
+        def is_closing(self) -> bool:
+            return False
+
+        def close(self) -> None:
+            self.closed += 1
+
+    lane.protocol.data_received(HEAD + b"Connection: close\r\nExpect: 100-continue\r\n\r\n")
+    outlet = lane.protocol.cycle.transport = Outlet()
+    lane.run()
+    assert outlet.sent == b"HTTP/1.1 100 Continue\r\n\r\n", "100 Continue is no longer written when a body is asked for"
+    lane.protocol.data_received(b"four")
+    lane.finish()
+    assert outlet.sent.endswith(b"\r\n\r\nok")
+    assert outlet.closed == 1, "keep_alive no longer decides whether the transport is closed after the answer"
+    assert not lane.transport.sent
+
+
+def test_a_cycle_does_not_keep_its_connection_alive_if_it_is_told_before_the_answer(lane: Lane) -> None:
+    lane.protocol.data_received(HEAD + b"\r\nfour")
+    lane.protocol.cycle.keep_alive = False
+    lane.finish()
+    assert b"connection: close\r\n" in lane.transport.sent
+    assert lane.transport.closed
+
+
+def test_connection_lost_by_an_error_ends_the_request_and_leaves_the_transport_open(lane: Lane) -> None:
+    lane.protocol.data_received(HEAD + b"\r\n")
+    lane.protocol.connection_lost(ConnectionAbortedError())
+    assert lane.protocol.cycle.disconnected
+    assert lane.protocol.cycle.message_event.is_set()
+    assert not lane.transport.closed
+    assert lane.protocol.parser is None
+
+
 def test_pipeline_holds_pairs_of_cycle_and_application_oldest_last(lane: Lane) -> None:
     for _ in range(3):
         lane.protocol.data_received(HEAD + b"\r\nfour")

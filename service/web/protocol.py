@@ -8,6 +8,9 @@ it; answer it from its body without a task (fast path); or run the ASGI applicat
 An Upgrade header is ignored (RFC 9110, section 7.8), and CONNECT is refused: llhttp stops parsing at the end of such a
 head, and httptools skips the body, which would then be parsed as the next request (request smuggling).
 
+A client that is answered before its body was read must see the answer: the rest is read and discarded, on a connection
+that stays open by the parser, else in a lingering close (`service.web.lingering`).
+
 Trailer fields of a chunked body are discarded (RFC 9110, section 6.5.1): uvicorn appends them to the headers, so that
 an Authorization, Host or Origin after the body would count in the access checks.
 """
@@ -16,12 +19,13 @@ import asyncio
 import typing
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, NoReturn
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from service.web.lingering import LINGER_BYTES, LINGER_S, ExpectOutlet, Lingering, Outlet
 from service.web.problems import problem
 
 MAX_HEAD_BYTES = 65_536  # request line and headers; also the framing between pieces of a body
@@ -72,11 +76,19 @@ class _Direct:
         self.disconnected = False
 
 
+class _Deaf:
+    """Replaces the parser once the rest of a connection is not parsed."""
+
+    def feed_data(self, _: bytes) -> None:
+        """Discard the data."""
+
+
 class Protocol(HttpToolsProtocol):
     """One connection. The server calls `check` periodically, since a timer per request would cost more."""
 
     _began: float | None = None  # when the current request began; None between requests
     _received = 0  # bytes of its body so far
+    _received_before = 0  # those that came before the last answer was completed
     _in_head = True  # fields are headers; after the head they are trailer fields
     _trailers = 0  # trailer fields of the current request
     _trailer_bytes = 0
@@ -90,10 +102,13 @@ class Protocol(HttpToolsProtocol):
     _upgrade = False  # the head just parsed asks for an upgrade: it is parsed again without its Upgrade headers
     _last: ClassVar[tuple[Response, Headers, bytes] | None] = None  # see _as_sent
     _direct: _Direct | None = None  # the current request, if it takes the fast path
+    _parting: bytes | None = None  # a refusal that waits until the requests before it are answered
+    _outlet: Outlet
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start waiting for a request."""
         super().connection_made(transport)
+        self._outlet = Outlet(transport, self._end)
         self._began = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
@@ -107,6 +122,8 @@ class Protocol(HttpToolsProtocol):
         except HttpParserError:
             self.logger.warning("Invalid HTTP request received.")
             self._refuse(*self._refusal)
+        if self._turned_away and self._hang_up:
+            self._end()
         if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
             self._refuse(431, "Head too large", f"send at most {MAX_HEAD_BYTES} bytes of headers")
 
@@ -132,23 +149,21 @@ class Protocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """The head is whole. Raises ValueError if it is refused, which ends in HttpParserError."""
-        self._in_head = False
         if self._unread > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
             size = len(self.url) + sum(len(name) + len(value) for name, value in self.headers)
             if size > MAX_HEAD_BYTES or len(self.headers) > MAX_HEADERS:
                 limits = f"send at most {MAX_HEADERS} headers, {MAX_HEAD_BYTES} bytes in all"
-                self._refusal = 431, "Head too large", limits
-                raise ValueError(limits)
+                self._reject(431, "Head too large", limits)
         self._unread = 0
         if self.transport.is_closing():  # a request after the last one: its answer would not be read
-            self._turned_away = self._hang_up = True
+            self._in_head, self._turned_away, self._hang_up = False, True, True
             return
         if self.parser.should_upgrade():
             if self.parser.get_method() == b"CONNECT":
-                self._refusal = 501, "Not implemented", "this server is not a proxy and does not support CONNECT"
-                raise ValueError(self._refusal)
+                self._reject(501, "Not implemented", "this server is not a proxy and does not support CONNECT")
             self._upgrade = True
             return
+        self._in_head = False
         at_head: AtHead | None = self.app_state.get(AT_HEAD)
         if at_head is not None and self._is_answered():
             found = at_head(self.parser.get_method(), self.url, self.headers)
@@ -197,23 +212,31 @@ class Protocol(HttpToolsProtocol):
         if unsent:
             if now - self._unsent_since > STALL_S:
                 self.transport.abort()
+        elif self._began is None:
+            if self._is_answered() and now - self._idle_since > self.timeout_keep_alive:
+                self.transport.close()
         elif self.flow.read_paused:
             self._began = now  # the service paused reading: the client is not slow
-        elif self._began is not None and now - self._began > self._patience_s():
+        elif self._is_answered_early():
+            since, before = (self._began, 0) if self._turned_away else (self._idle_since, self._received_before)
+            if now - since > LINGER_S or self._received - before > LINGER_BYTES:
+                self.transport.close()
+        elif now - self._began > PATIENCE_S + self._received / LEAST_BYTES_PER_S:
             self._refuse(408, "Too slow", "the request did not come in time: send it again, faster")
-        elif self._began is None and self._is_answered() and now - self._idle_since > self.timeout_keep_alive:
-            self.transport.close()
+
+    def _reject(self, status: int, title: str, detail: str) -> NoReturn:
+        """Refuse the head: the parser stops, and data_received ends the connection."""
+        self._in_head = True
+        self._refusal = status, title, detail
+        raise ValueError(detail)
 
     def _is_answered(self) -> bool:
         """Return whether every earlier request on this connection is answered."""
         return self.cycle is None or self.cycle.response_complete
 
-    def _patience_s(self) -> float:
-        """Return how long this request may take. After an early answer the rest is read, so that the client sees the
-        answer.
-        """
-        answered = self._turned_away or (self.cycle is not None and self.cycle.response_complete)
-        return PATIENCE_S + (0 if answered else self._received / LEAST_BYTES_PER_S)
+    def _is_answered_early(self) -> bool:
+        """Return whether the request that is being read is answered, so that its rest is only discarded."""
+        return not self._in_head and (self._turned_away or (self.cycle is not None and self.cycle.response_complete))
 
     def on_response_complete(self) -> None:
         """Continue with the next request, as uvicorn does but without a keep-alive timer: `check` closes idle
@@ -222,15 +245,19 @@ class Protocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self._idle_since = self.loop.time()
+        self._idle_since, self._received_before = self.loop.time(), self._received
         self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
+        elif self._parting is not None:
+            self.transport.write(self._parting)
+            self._linger()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel a fast-path request that is not answered yet."""
         if isinstance(self.cycle, _Direct) and not self.cycle.response_complete:
             self.cycle.exchange.abandon()
+        self._outlet.detach()
         super().connection_lost(exc)
 
     def _is_plain(self) -> bool:
@@ -279,6 +306,9 @@ class Protocol(HttpToolsProtocol):
         self.url, self.expect_100_continue = url, expects
         self.headers.extend(headers)
         super().on_headers_complete()
+        self.cycle.transport = self._outlet  # type: ignore[assignment]
+        if expects and self.cycle.keep_alive:
+            self.cycle.transport = ExpectOutlet(self._outlet, self.cycle)  # type: ignore[assignment]
 
     def _respond(self, direct: _Direct, reply: Reply) -> None:
         direct.response_complete = True
@@ -290,7 +320,7 @@ class Protocol(HttpToolsProtocol):
         stopping = _CLOSE in self.server_state.default_headers
         self._write(status, headers if direct.keep_alive or stopping else [*headers, _CLOSE], body)
         if stopping or not direct.keep_alive:
-            self.transport.close()
+            self._end()
         self.on_response_complete()
 
     def _turn_away(self, refusal: Response) -> None:
@@ -319,12 +349,45 @@ class Protocol(HttpToolsProtocol):
         return last[2]
 
     def _refuse(self, status: int, title: str, detail: str) -> None:
-        """Write an error and close the connection; write nothing if an answer has started or no request has begun."""
-        idle = self.headers is None and not self._unread
-        begun = self.cycle is not None and not self.cycle.response_complete and self.cycle.response_started
-        if not (idle or begun or self._turned_away):
-            self._write(*reply_of(problem(status, title, detail, {"Connection": "close"})))
-        self.transport.close()
+        """Write an error after the answers to the requests before it, and end the connection.
+
+        Write nothing if an answer to this request has started or no request has begun.
+        """
+        if self._parting is not None or self.parser is None or self.transport.is_closing():
+            return
+        if self.headers is None and not self._unread:
+            self.transport.close()
+            return
+        has_cycle = self._began is not None and not self._in_head  # self.cycle is the refused request's, or its refusal
+        waits = not (has_cycle or self._is_answered())
+        if has_cycle and self.pipeline and self.pipeline[0][0] is self.cycle:
+            self.pipeline.popleft()  # it has not started
+            waits = True
+        silent = has_cycle and (self._turned_away or self.cycle.response_started)
+        reply = b"" if silent else self._content(*reply_of(problem(status, title, detail, {"Connection": "close"})))
+        if waits:
+            self._parting = reply
+            self.parser = _Deaf()  # type: ignore[assignment]
+            return
+        self.transport.write(reply)
+        self._linger()
+
+    def _end(self) -> None:
+        """Close the connection after its last answer; linger if the client may still be sending."""
+        if self._began is None and not self.flow.read_paused:
+            self.transport.close()
+        else:
+            self._linger()
+
+    def _linger(self) -> None:
+        """Leave the connection to the lingering close. To this protocol it is lost."""
+        if self.parser is None or self.transport.is_closing():
+            return
+        self.pipeline.clear()
+        self._parting = None
+        self.flow.resume_reading()
+        self.connection_lost(ConnectionAbortedError())
+        Lingering(self.transport, self.connections, self.loop.time())
 
     def _write(self, status: int, headers: Headers, body: bytes) -> None:
         self.transport.write(self._content(status, headers, body))
