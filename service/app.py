@@ -13,7 +13,7 @@ from starlette.types import Lifespan
 from models import catalog, device
 from models.checkpoints.storage import Storage
 from models.spec import ModelSpec
-from service.api import access, explain, openapi, page, preview, versions
+from service.api import access, documentation, explain, openapi, page, preview, versions
 from service.api import health as ops_routes
 from service.api import jobs as job_routes
 from service.api import models as model_routes
@@ -43,7 +43,10 @@ from service.settings import Settings
 from service.store.database import Store
 from service.telemetry.metrics import Metrics
 from service.web import problems
+from service.web.answers import Answers
 from service.web.auth import Guard, Keyring
+from service.web.cors import allow_origins
+from service.web.prefix import Prefix
 from service.web.protocol import AT_HEAD, AtHead
 
 VERSION = "0.1.0"
@@ -80,15 +83,17 @@ def create_app(
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AtHead]]:
         async with metrics.published(), recipes, rollout, feed:
-            yield {AT_HEAD: FastPath(specs, pipeline, keys, settings.max_body_bytes).at_head}
+            yield {AT_HEAD: fast.at_head}
             await pipeline.batcher.drain()
         for part in (engine, exports, explainer, threads, store):
             part.close()
 
     app = _bare(lifespan)
-    keys = Keyring(settings.api_keys, access.TABLE)
-    app.add_middleware(Guard, keys=keys, refused=metrics.refused)
-    app.router.routes.extend([*page.routes(), *PredictRoute(specs, bodies, pipeline, rollout.pinned).routes()])
+    keys = Keyring(settings.api_keys, access.TABLE, settings.cors_origins)
+    fast = _fast_path(settings, specs, pipeline, keys)
+    _add_middleware(app, settings, keys, metrics)
+    app.router.routes.extend([*page.routes(), *documentation.routes(app)])
+    app.router.routes.extend(PredictRoute(specs, bodies, pipeline, rollout.pinned).routes())
     offered = repository.Offered(specs, engine, rollout)
     app.router.routes.extend(InferRoute(offered, bodies, pipeline, threads).routes())
     app.router.routes.extend(repository.routes(offered, bodies, rollout))
@@ -126,6 +131,27 @@ def _pipeline(settings: Settings, engine: Engine, metrics: Metrics, decoder: Dec
     )
 
 
+def _fast_path(settings: Settings, specs: Mapping[str, ModelSpec], pipeline: Pipeline, keys: Keyring) -> FastPath:
+    return FastPath(
+        specs,
+        pipeline,
+        keys,
+        settings.max_body_bytes,
+        root_path=settings.root_path,
+        cross_origin=bool(settings.cors_origins),
+    )
+
+
+def _add_middleware(app: FastAPI, settings: Settings, keys: Keyring, metrics: Metrics) -> None:
+    """Wrap the application; the last one added is the outermost."""
+    app.add_middleware(Guard, keys=keys, refused=metrics.refused)
+    app.add_middleware(Answers)
+    if settings.root_path or settings.trusted_proxies:
+        app.add_middleware(Prefix, root_path=settings.root_path, trusted=settings.trusted_proxies)
+    if settings.cors_origins:
+        app.add_middleware(allow_origins, origins=settings.cors_origins)  # a preflight request brings no key
+
+
 def _bare(lifespan: Lifespan[FastAPI]) -> FastAPI:
     """Return the application without routes."""
     return FastAPIOffline(
@@ -133,6 +159,7 @@ def _bare(lifespan: Lifespan[FastAPI]) -> FastAPI:
         summary="Train, evaluate, promote, serve, roll back",
         version=VERSION,
         lifespan=lifespan,
+        docs_url=None,  # see service.api.documentation
         redoc_url=None,
         redirect_slashes=False,  # the redirect address would come from the Host header
         telemetry={"tracing": False, "metrics": False, "logs": False},  # would look for listeners at each request

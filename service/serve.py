@@ -55,8 +55,9 @@ def serve(
         access_log=False,
         server_header=False,
         ws="none",
-        proxy_headers=False,  # nothing here asks who called
+        proxy_headers=False,  # service.web.prefix checks the address of the connection
         backlog=_BACKLOG,
+        timeout_keep_alive=settings.keep_alive_s,
         timeout_graceful_shutdown=int(settings.request_timeout_s) + 1,
     )
     _give_back_large_blocks()

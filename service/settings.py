@@ -4,13 +4,14 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 PREFIX = "TORCHLOOP_"
+ANY = "*"  # every origin
 _OF_OTHERS = {"URL", "KEY", "TORCH"}  # settings of the client, and of environment.py
 # https://kubernetes.io/docs/concepts/services-networking/service/#environment-variables
 _OF_A_SERVICE = re.compile(
@@ -50,6 +51,39 @@ def _parse_keys(value: object) -> object:
             raise ValueError('write it as "predict:KEY1,train:KEY2,admin:KEY3"')
         keys.append({"scope": scope, "secret": secret})
     return keys
+
+
+def _parse_list(value: Any) -> Any:
+    """Split `a,b`."""
+    return [part for part in map(str.strip, value.split(",")) if part] if isinstance(value, str) else value
+
+
+def _parse_networks(value: Any) -> Any:
+    """Parse addresses and networks."""
+    try:
+        return [ip_network(str(part), strict=False) for part in _parse_list(value)]
+    except ValueError as err:
+        raise ValueError("write addresses or networks as 10.0.0.1,192.168.0.0/16") from err
+
+
+def _check_origin(origin: str) -> str:
+    """Return the origin in lower case. Raises ValueError if it is none."""
+    if origin != ANY and not re.fullmatch(r"[a-z][a-z0-9+.-]*://([a-z0-9._-]+|\[[0-9a-f:.]+\])(:\d+)?", origin.lower()):
+        raise ValueError("write origins as https://app.example.com, without a path; * for all")
+    return origin.lower()
+
+
+def _check_root_path(path: str) -> str:
+    """Return the path without a slash at its end. Raises ValueError if it is none."""
+    path = path.rstrip("/")
+    if not is_prefix(path):
+        raise ValueError("write it as /torchloop")
+    return path
+
+
+def is_prefix(path: str) -> bool:
+    """Whether a path may stand in front of the service's own: empty, or plain segments, each after a slash."""
+    return re.fullmatch(r"(/[A-Za-z0-9._~-]*[A-Za-z0-9_~-])*", path) is not None
 
 
 def _expanded(path: Path) -> Path:
@@ -118,12 +152,28 @@ class Settings(BaseModel):
         (),
         description="scope:KEY pairs, separated by commas; scopes predict, train, admin",
     )
+    keep_alive_s: int = Field(
+        75, ge=1, le=86_400, description="how long an idle connection stays open; longer than a load balancer's timeout"
+    )
+    root_path: Annotated[str, AfterValidator(_check_root_path)] = Field(
+        "", description="path under which a reverse proxy publishes the service, for example /torchloop"
+    )
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], BeforeValidator(_parse_networks)] = Field(
+        (), description="addresses or networks of proxies whose X-Forwarded-Prefix is used, separated by commas"
+    )
+    cors_origins: Annotated[tuple[Annotated[str, AfterValidator(_check_origin)], ...], BeforeValidator(_parse_list)] = (
+        Field((), description="origins of other sites whose pages may call the service, separated by commas (CORS)")
+    )
     log_format: Literal["text", "json"] = Field("text", description="text | json")
 
     @model_validator(mode="after")
     def _closed_to_the_network(self) -> "Settings":
         if not self.api_keys and not is_loopback(self.host):
             raise ValueError(f"{PREFIX}HOST={self.host} opens the service to the network: set {PREFIX}API_KEYS as well")
+        if not self.api_keys and ANY in self.cors_origins:
+            raise ValueError(
+                f"{PREFIX}CORS_ORIGINS=* lets every web page call the service: set {PREFIX}API_KEYS as well"
+            )
         return self
 
 

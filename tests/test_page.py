@@ -100,6 +100,18 @@ def test_a_drawn_seven_is_read_as_seven(page: Page, url: str) -> None:
     expect(page.locator(".headline")).to_have_text("Draw something")
 
 
+def test_the_documentation_is_shown_under_its_content_security_policy(page: Page, url: str) -> None:
+    said: list[str] = []
+    page.on("console", lambda message: said.append(message.text))
+    page.goto(f"{url}/docs")
+    expect(page.locator(".opblock").first).to_be_visible()
+    page.locator("#operations-jobs-page_jobs_get").click()
+    page.get_by_role("button", name="Try it out").click()
+    page.get_by_role("button", name="Execute").click()
+    expect(page.locator(".live-responses-table tbody .response-col_status").first).to_contain_text("200")
+    assert not [text for text in said if "Content Security Policy" in text or "Refused" in text]
+
+
 def test_a_picture_and_the_keyboard_do_as_well(page: Page, url: str) -> None:
     page.goto(url)
     page.locator("#file").set_input_files(ROOT / "models" / "pretrained" / "seven.png")

@@ -9,7 +9,6 @@ from service.web.auth import Access, AccessTable
 _DOCUMENTATION = {
     "GET /openapi.json": Access("predict"),
     "GET /docs": Access("predict"),
-    "GET /docs/oauth2-redirect": Access("predict"),
     "GET /static-offline-docs/{path:path}": Access("predict"),
 }
 # A test holds this table against the routes of the application.

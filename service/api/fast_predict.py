@@ -30,11 +30,26 @@ _FULL = problems.of(QueueFull())
 class FastPath:
     """Decides from a request's headers how it is answered. See `service.web.protocol`."""
 
-    def __init__(self, specs: Mapping[str, ModelSpec], pipeline: Pipeline, keys: Keyring, max_bytes: int) -> None:
+    def __init__(
+        self,
+        specs: Mapping[str, ModelSpec],
+        pipeline: Pipeline,
+        keys: Keyring,
+        max_bytes: int,
+        *,
+        root_path: str = "",
+        cross_origin: bool = False,
+    ) -> None:
+        """`root_path` is the prefix of paths that a proxy did not remove; with `cross_origin`, CORS headers are due."""
         self._pipeline = pipeline
         self._keys = keys
         self._max_bytes = max_bytes
-        self._known = {f"{PREFIX}{name}".encode(): (Lane(name, None), spec) for name, spec in specs.items()}
+        self._cross_origin = cross_origin
+        self._known = {
+            f"{prefix}{PREFIX}{name}".encode(): (Lane(name, None), spec)
+            for prefix in {"", root_path}
+            for name, spec in specs.items()
+        }
 
     def at_head(self, method: bytes, target: bytes, headers: Headers) -> "Response | Exchange | None":
         """Return a 429 response if the queue is full, an Exchange for a small request, or None to fall through to ASGI.
@@ -47,12 +62,12 @@ class FastPath:
             return None
         lane, spec = known
         found = dict(headers)
-        if self._keys and not self._is_allowed(path, found):
+        if (self._cross_origin and b"origin" in found) or (self._keys and not self._is_allowed(lane.model, found)):
             return None
         if self._pipeline.admission.full():
             self._pipeline.metrics.request(lane.model, QueueFull.status)
             return _FULL
-        if not (self._keys or self._is_allowed(path, found)):  # after the queue: a flood gets 429, not 403 or 421
+        if not (self._keys or self._is_allowed(lane.model, found)):  # after the queue: a flood gets 429, not 403 or 421
             return None
         media_type = plain(found.get(b"content-type", b"").decode("latin-1"))
         size = None if query or len(found) < len(headers) else _size(found)
@@ -62,9 +77,9 @@ class FastPath:
         request = PredictionRequest(lane.model, spec, wants_npy(found.get(b"accept", b"")))
         return Exchange(self._pipeline, lane, media_type, request)
 
-    def _is_allowed(self, path: bytes, headers: Mapping[bytes, bytes]) -> bool:
+    def _is_allowed(self, model: str, headers: Mapping[bytes, bytes]) -> bool:
         try:
-            self._keys.check({"method": "POST", "path": path.decode()}, headers)
+            self._keys.check({"method": "POST", "path": PREFIX + model}, headers)
         except ServiceError:
             return False
         return True
@@ -136,7 +151,8 @@ class Exchange:
 
 
 def _size(headers: Mapping[bytes, bytes]) -> int | None:
-    """Return the declared length of the body; None if it is chunked, missing or unusual."""
+    """Return the declared length of the body; None if it is chunked, compressed, missing or unusual."""
     length = headers.get(b"content-length", b"")
-    plain_number = length.isdigit() and len(length) < 9 and b"transfer-encoding" not in headers
-    return int(length) if plain_number else None
+    plain_number = length.isdigit() and len(length) < 9 and b"host" in headers
+    is_coded = b"transfer-encoding" in headers or b"content-encoding" in headers
+    return int(length) if plain_number and not is_coded else None

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Annotated, Any, Literal
 
 import orjson
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
@@ -29,7 +29,7 @@ ACCESS: Mapping[str, Access] = {
     "GET /jobs/{job_id}/plot.png": Access("predict", 404, 503),
     "POST /train": Access("train", 400, 403, 404, 413, 415, 422, 429, 503),
     "DELETE /jobs": Access("train", 403, 422, 503),
-    "POST /jobs/{job_id}/cancel": Access("train", 403, 404, 409, 503),
+    "POST /jobs/{job_id}/cancel": Access("train", 400, 403, 404, 409, 413, 415, 503),
 }
 
 _NUMBER = r"^[0-9]{0,17}$"  # in the range of both databases; empty means not given
@@ -66,6 +66,7 @@ def _commands(
     @routes.post("/train", status_code=202, summary="Train a model")
     async def train(
         body: TrainRequest,
+        request: Request,
         response: Response,
         idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
         authorization: Annotated[str, Header(include_in_schema=False)] = "",
@@ -87,7 +88,7 @@ def _commands(
             most=max_queued,
             now=time.time(),
         )
-        response.headers["Location"] = f"/jobs/{job.id}"
+        response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
         return _info(job)
 
     @routes.post("/jobs/{job_id}/cancel", status_code=202, summary="Cancel a job")

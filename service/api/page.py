@@ -10,26 +10,31 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from service.errors import NotFound
+from service.web.answers import is_known
 from service.web.auth import Access
 
 ACCESS: Mapping[str, Access] = {
     "GET /": Access(None),
+    "OPTIONS /": Access(None),
     "GET /page/{name}": Access(None, 404),
 }
 
 FOLDER = Path(__file__).parents[1] / "page"
 PREFIX = "/page/"
 _MEDIA_TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript", ".svg": "image/svg+xml"}
+SECURITY_HEADERS = {
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 _HEADERS = {
+    **SECURITY_HEADERS,
     "Cache-Control": "no-cache",  # cached, but revalidated by ETag: a new release shows at once
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
         "img-src 'self' blob:; "  # blob: for pictures fetched with a key, which an <img> cannot send
         "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
     ),
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
 }
 
 
@@ -56,7 +61,13 @@ def routes(folder: Path = FOLDER) -> list[Route]:
         return _answer(request, files[name])
 
     endpoints: dict[str, Callable[[Request], Awaitable[Response]]] = {"/": page, f"{PREFIX}{{name}}": file}
-    return [Route(path, endpoint, include_in_schema=False) for path, endpoint in endpoints.items()]
+    files_and_page = [Route(path, endpoint, include_in_schema=False) for path, endpoint in endpoints.items()]
+    return [*files_and_page, Route("/", _options, methods=["OPTIONS"], include_in_schema=False)]
+
+
+async def _options(_: Request) -> Response:
+    """Answer the health check that HAProxy sends if it is told no other one."""
+    return Response(status_code=204, headers={"Allow": "GET, HEAD, OPTIONS"})
 
 
 def _read(path: Path) -> _File:
@@ -66,7 +77,6 @@ def _read(path: Path) -> _File:
 
 def _answer(request: Request, file: _File) -> Response:
     headers = {**_HEADERS, "ETag": file.etag}
-    known = {etag.strip().removeprefix("W/") for etag in request.headers.get("if-none-match", "").split(",")}
-    if file.etag in known:
+    if is_known(file.etag, request.headers.get("if-none-match", "")):
         return Response(status_code=304, headers=headers)
     return Response(file.content, headers=headers, media_type=file.media_type)

@@ -1,7 +1,7 @@
 """Authentication and authorization: one decision per request, from its method, path and headers alone."""
 
 import hmac
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from hashlib import sha256
 
@@ -13,6 +13,7 @@ from service.errors import Forbidden, ServiceError, Unauthorized
 from service.settings import Key, Scope
 from service.web import problems
 from service.web.origin import check_origin, check_site
+from service.web.prefix import route_path
 
 _RANK: dict[Scope, int] = {"predict": 0, "train": 1, "admin": 2}  # each scope includes the lower ones
 
@@ -62,8 +63,10 @@ class AccessTable:
 class Keyring:
     """The keys of this service, and the scope that each request needs."""
 
-    def __init__(self, keys: Sequence[Key], access: AccessTable) -> None:
+    def __init__(self, keys: Sequence[Key], access: AccessTable, origins: Collection[str] = ()) -> None:
+        """`origins` are those of other sites whose pages may send requests."""
         self._access = access
+        self._origins = frozenset(origin.encode() for origin in origins)
         self._keys = [(key.scope, sha256(key.secret.encode()).digest()) for key in keys]
 
     def __bool__(self) -> bool:
@@ -88,14 +91,16 @@ class Keyring:
 
     def check(self, request: Request, headers: Headers) -> None:
         """Raise the ServiceError that refuses a request: Unauthorized, Forbidden, CrossSite or Misdirected."""
-        check_site(request, headers)
+        check_site(request, headers, self._origins)
         if self._keys:
             self._check_key(request, headers)
-        else:
-            check_origin(request, headers)
+        elif b"host" in headers or self._access.scope(request["method"], route_path(request)) is not None:
+            check_origin(
+                request, headers, self._origins
+            )  # a browser sends Host; the health checks of HTTP/1.0 need not
 
     def _check_key(self, request: Request, headers: Headers) -> None:
-        needed = self._access.scope(request["method"], request["path"])
+        needed = self._access.scope(request["method"], route_path(request))
         if needed is None:
             return
         best = self.scope(headers.get(b"authorization", b""))
@@ -132,6 +137,6 @@ class Guard:
                 self._keys.check(scope, headers)
             except ServiceError as err:
                 self._refused(err.status)
-                await problems.of(err, scope["path"])(scope, receive, send)
+                await problems.of(err, route_path(scope))(scope, receive, send)
                 return
         await self._app(scope, receive, send)

@@ -14,8 +14,11 @@ from starlette.routing import Match
 from models.errors import InvalidInput, MalformedInput, TooManySamples
 from service.errors import ServiceError, TooLarge, UnsupportedMediaType
 from service.media_types import JSON, plain
+from service.web.prefix import route_path
 
 MEDIA_TYPE = "application/problem+json"
+_METHODS = {"GET": ("GET", "HEAD"), "POST": ("POST",), "DELETE": ("DELETE",)}
+_UNCACHED = {"Cache-Control": "no-store"}
 SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
@@ -37,9 +40,9 @@ def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | N
     detail = detail.encode("utf-8", "backslashreplace").decode()
     if path == "/v2" or path.startswith("/v2/"):
         error = orjson.dumps({"error": f"{title}: {detail}"})
-        return Response(error, 400 if status == 422 else status, dict(headers or {}), JSON)
+        return Response(error, 400 if status == 422 else status, {**_UNCACHED, **(headers or {})}, JSON)
     body = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
-    return Response(body, status, dict(headers or {}), MEDIA_TYPE)
+    return Response(body, status, {**_UNCACHED, **(headers or {})}, MEDIA_TYPE)
 
 
 def of(err: Exception, path: str = "") -> Response:
@@ -79,7 +82,7 @@ def install(app: FastAPI) -> None:
     """Register the mapper as the application's exception handler. The server logs unexpected errors."""
 
     async def handle(request: Request, err: Exception) -> Response:
-        return of(_with_context(request, err), request.scope["path"])
+        return of(_with_context(request, err), route_path(request.scope))
 
     for kind in (ServiceError, InvalidInput, HTTPException, RequestValidationError, ClientDisconnect, Exception):
         app.add_exception_handler(kind, handle)
@@ -111,4 +114,4 @@ def _allowed(request: Request) -> list[str]:
         scope = {**request.scope, "method": method}
         return any(route.matches(scope)[0] is Match.FULL for route in request.app.routes)
 
-    return [method for method in ("GET", "HEAD", "POST", "DELETE") if supported(method)]
+    return [name for method, names in _METHODS.items() if supported(method) for name in names]
