@@ -139,7 +139,7 @@ def test_a_connection_that_stays_open_is_not_read_from_without_end(
     until(lambda: not server.server_state.connections)
 
 
-def test_a_flood_of_them_is_bounded_and_the_oldest_make_room(
+def test_lingering_connections_are_bounded_and_the_oldest_is_closed_first(
     started: tuple[Address, Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     where, server = started
@@ -158,7 +158,7 @@ def test_a_flood_of_them_is_bounded_and_the_oldest_make_room(
     until(lambda: not server.server_state.connections)
 
 
-def test_what_is_read_on_takes_no_memory(started: tuple[Address, Server]) -> None:
+def test_discarded_bytes_take_no_memory(started: tuple[Address, Server]) -> None:
     callers = [Connection(started[0]) for _ in range(10)]
     for caller in callers:
         lingers(caller)

@@ -18,6 +18,7 @@ from service.media_types import JSON, NPY
 from service.telemetry.collectors import STAGES
 from service.telemetry.metrics import Metrics
 from service.web import problems
+from service.web.answers import NO_STORE
 from service.web.protocol import Reply, reply_of
 
 NOT_FINITE = InvalidInput("No finite answer", "the network's answer is not a finite number: the input is out of range")
@@ -71,6 +72,7 @@ class PredictionRequest:
             (b"content-length", b"%d" % len(content)),
             (b"x-model-version", b"%d" % answer.version),
             (b"server-timing", _TIMING % tuple(seconds * 1000 for seconds in spent_s)),
+            NO_STORE,
         ]
         metrics.request(self.model, 200)
         return 200, headers, content
@@ -83,8 +85,22 @@ class PredictionRequest:
 
 
 def wants_npy(accept: bytes) -> bool:
-    """Return whether the Accept header asks for a .npy file."""
-    return _NPY_TYPE in accept
+    """Return whether the Accept header asks for a .npy file, and prefers it to JSON or is indifferent."""
+    if _NPY_TYPE not in accept:
+        return False
+    weights = {}
+    for offer in accept.decode("latin-1").split(","):
+        media_type, *parameters = (part.strip().lower() for part in offer.split(";"))
+        weights[media_type] = next((_weight(part) for part in parameters if part.startswith("q=")), 1.0)
+    return weights.get(NPY, 0) > 0 and weights[NPY] >= weights.get(JSON, 0)
+
+
+def _weight(parameter: str) -> float:
+    """Parse `q=0.5`; what is no number weighs 1."""
+    try:
+        return float(parameter.removeprefix("q="))
+    except ValueError:
+        return 1.0
 
 
 def _json(name: str, spec: ModelSpec, samples: Samples, answer: Answer) -> tuple[bytes, bytes]:

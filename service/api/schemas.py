@@ -17,6 +17,8 @@ def _no_bare_number(value: object) -> object:
     """Refuse bare numbers: otherwise 2026 would be a moment in 1970."""
     if isinstance(value, str) and not re.match(r"\d{4}-", value):
         raise ValueError("write a time as 2026-11-23T19:00:00Z")
+    if isinstance(value, str) and re.search(r"\d:\d\S* \d\d:?\d\d$", value):
+        raise ValueError("a + in a URL means a space: write the offset as %2B01:00, or end the time with Z for UTC")
     return value
 
 
@@ -27,6 +29,18 @@ def _only_a_number(value: object) -> object:
     return value
 
 
+def is_version_number(text: str) -> bool:
+    """Whether a text is a version's number as the service writes it: 01, +1 and 1.0 are not."""
+    return re.fullmatch(r"0|[1-9][0-9]*", text) is not None
+
+
+def _written_plainly(text: object) -> object:
+    if isinstance(text, str) and not is_version_number(text):
+        raise ValueError("a version is a whole number such as 3")
+    return text
+
+
+VersionNumber = Annotated[int, BeforeValidator(_written_plainly)]  # in a path
 Moment = Annotated[datetime, BeforeValidator(_no_bare_number)]
 Time = Annotated[
     datetime,

@@ -5,18 +5,28 @@ from collections.abc import Mapping
 from datetime import UTC
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.openapi import CHECKPOINT_BODY
-from service.api.schemas import History, Moment, Promoted, PromoteRequest, PromotionInfo, VersionInfo, VersionList
+from service.api.schemas import (
+    History,
+    Moment,
+    Promoted,
+    PromoteRequest,
+    PromotionInfo,
+    VersionInfo,
+    VersionList,
+    VersionNumber,
+)
 from service.delivery.registry import Registry, Version
 from service.delivery.rollout import Rollout
 from service.delivery.uploads import Importer
 from service.errors import NotFound, require_model
 from service.media_types import OCTETS
+from service.web.answers import is_known
 from service.web.auth import Access, caller
 from service.web.json_limit import Bounded
 
@@ -25,13 +35,21 @@ ACCESS: Mapping[str, Access] = {
     "GET /models/{model}/versions/{version}": Access("predict", 404, 503),
     "GET /models/{model}/versions/{version}/checkpoint": Access("predict", 404, 503),
     "GET /models/{model}/promotions": Access("predict", 404, 503),
-    "POST /models/{model}/versions": Access("admin", 403, 404, 413, 503),
+    "POST /models/{model}/versions": Access("admin", 400, 403, 404, 413, 415, 503),
     "POST /models/{model}/promote": Access("admin", 400, 403, 404, 409, 413, 415, 422, 503),
-    "POST /models/{model}/rollback": Access("admin", 403, 404, 409, 503),
+    "POST /models/{model}/rollback": Access("admin", 400, 403, 404, 409, 413, 415, 503),
 }
 
 Limit = Annotated[int | None, Query(ge=1, le=1000, description="versions a page; by default all")]
 Before = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="only versions with a lower number")]
+
+
+At = Annotated[
+    Moment | None,
+    Query(
+        description="only promotions until then, for example 2026-11-23T19:00:00Z; a time without an offset is in UTC"
+    ),
+]
 
 
 def versions_router(
@@ -59,7 +77,7 @@ def versions_router(
         )
 
     @routes.get("/models/{model}/versions/{version}", summary="One version")
-    async def get_version(model: str, version: int) -> VersionInfo:
+    async def get_version(model: str, version: VersionNumber) -> VersionInfo:
         found = await version_of(model, version)
         return _info(found, (await asyncio.to_thread(registry.live)).get(model))
 
@@ -67,13 +85,18 @@ def versions_router(
         "/models/{model}/versions/{version}/checkpoint",
         summary="Its state_dict file",
         response_class=FileResponse,
-        responses={200: {"content": {OCTETS: {}}}},
+        responses={200: {"content": {OCTETS: {}}}, 304: {"description": "the client has the file already"}},
     )
-    async def checkpoint(model: str, version: int) -> FileResponse:
-        path = registry.path(await version_of(model, version))
+    async def checkpoint(model: str, version: VersionNumber, request: Request) -> Response:
+        """Its ETag is its SHA-256: with `If-None-Match`, a client that has the file gets 304."""
+        found = await version_of(model, version)
+        path = registry.path(found)
         if not path.is_file():
             raise NotFound(f"the checkpoint file of version {version} of {model} is missing in the store")
-        return FileResponse(path, media_type=OCTETS, filename=f"{model}-{version}.pt")
+        headers = {"ETag": f'"{found.record["sha256"]}"', "Cache-Control": "private, no-cache"}
+        if is_known(headers["ETag"], request.headers.get("if-none-match", "")):
+            return Response(status_code=304, headers=headers)
+        return FileResponse(path, headers=headers, media_type=OCTETS, filename=f"{model}-{version}.pt")
 
     @routes.post(
         "/models/{model}/versions",
@@ -85,8 +108,9 @@ def versions_router(
         """A state_dict as torch.save or safetensors writes it. It is evaluated if the dataset is available, and not
         promoted.
         """
+        require_model(model, specs)  # before the body is read
         content = await bodies.read(request.scope, request.receive)
-        return _info(await importer.register(_known(specs, model), content, arguments), None)
+        return _info(await importer.register(model, content, arguments), None)
 
     return routes
 
@@ -107,7 +131,7 @@ def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollou
         return Promoted(model=model, live=live, previous=previous)
 
     @routes.get("/models/{model}/promotions", summary="History of promotions")
-    async def promotions(model: str, at: Moment | None = None) -> History:
+    async def promotions(model: str, at: At = None) -> History:
         moment = None if at is None else (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
         rows = await asyncio.to_thread(registry.history, _known(specs, model), moment)
         infos = [PromotionInfo.model_validate(row, from_attributes=True) for row in rows]

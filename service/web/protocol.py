@@ -25,6 +25,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from service.web.framing import fault_in_head
 from service.web.lingering import LINGER_BYTES, LINGER_S, ExpectOutlet, Lingering, Outlet
 from service.web.problems import problem
 
@@ -173,6 +174,8 @@ class Protocol(HttpToolsProtocol):
             if found is not None and self._is_plain():
                 self._direct = self.cycle = _Direct(found)  # type: ignore[assignment]
                 return
+        if (refusal := fault_in_head(self.headers, self.parser.get_http_version())) is not None:
+            self._reject(*refusal)
         self._ask()
 
     def on_body(self, body: bytes) -> None:
