@@ -4,16 +4,17 @@ import asyncio
 from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import orjson
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
 from models.errors import InvalidInput, TooManySamples
 from models.spec import Array, Method, ModelSpec
 from service.api.bodies import RequestBodies
+from service.api.predict import asked_version
 from service.api.predictions import in_order
 from service.delivery.registry import Registry
 from service.delivery.rollout import Rollout
@@ -56,14 +57,13 @@ def router(
         model: str,
         request: Request,
         method: Method = "gradient",
-        version: Annotated[int | None, Query(ge=0)] = None,
     ) -> Response:
         require_model(model, specs)
         with counted(metrics, model):
-            return await answer(model, request, method, version)
+            return await answer(model, request, method)
 
-    async def answer(model: str, request: Request, method: Method, version: int | None) -> Response:
-        spec, loaded = specs[model], await version_of(model, version)
+    async def answer(model: str, request: Request, method: Method) -> Response:
+        spec, loaded = specs[model], await version_of(model, asked_version(model, request.query_params))
         samples = await bodies.samples(request.scope, request.receive, spec)
         if samples.count > MAX_SAMPLES:
             raise TooManySamples(samples.count, MAX_SAMPLES)

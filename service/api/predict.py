@@ -12,12 +12,14 @@ from models.errors import InvalidInput
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.predictions import PredictionRequest, wants_npy
+from service.api.schemas import is_version_number
 from service.errors import Invalid, NotFound, ServiceError, require_model
 from service.inference.engine import Loaded
 from service.inference.pipeline import Lane, Pipeline
 from service.web import problems
 from service.web.auth import Access
 from service.web.bodies import header
+from service.web.prefix import route_path
 from service.web.protocol import Reply
 
 ACCESS: Mapping[str, Access] = {
@@ -48,7 +50,7 @@ class PredictRoute:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Every outcome for a known model is counted."""
-        name = scope["path"].removeprefix(PREFIX)
+        name = route_path(scope).removeprefix(PREFIX)
         try:
             require_model(name, self._specs)
         except ServiceError as err:
@@ -76,16 +78,19 @@ class PredictRoute:
 
     async def _lane(self, name: str, query: bytes) -> Lane:
         """Return the lane of the live version, or of the version in `?version=`."""
-        number = _version(name, QueryParams(query).get("version")) if query else None
+        number = asked_version(name, QueryParams(query)) if query else None
         return Lane(name, None if number is None else await self._pinned(name, number))
 
 
-def _version(model: str, text: str | None) -> int | None:
-    """Parse `?version=`; None is the live version. Raises Invalid, NotFound."""
-    if text is None:
+def asked_version(model: str, query: QueryParams) -> int | None:
+    """Return the number in `?version=`; None is the live version. Raises Invalid, NotFound."""
+    given = query.getlist("version")
+    if not given:
         return None
-    if not (text.isascii() and text.isdecimal()):
-        raise Invalid(f"version must be a whole number, not {text[:40]!r}")
-    if len(text) > 9:
-        raise NotFound(f"{model} has no version {text[:40]}")
-    return int(text)
+    if len(given) > 1:
+        raise Invalid(f"version is given {len(given)} times; give it once")
+    if not is_version_number(given[0]):
+        raise Invalid(f"version must be a whole number such as 3, not {given[0][:40]!r}")
+    if len(given[0]) > 9:
+        raise NotFound(f"{model} has no version {given[0][:40]}")
+    return int(given[0])
