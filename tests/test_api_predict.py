@@ -153,11 +153,15 @@ FORM = {"content-type": "multipart/form-data; boundary=x"}
         ({"content": b"{", "headers": {"content-type": "application/json"}}, 400, "Malformed JSON"),
         ({"json": {"inputs": [[1, 2]]}}, 422, "shape"),
         ({"content": b"x", "headers": {"content-type": "application/x-npy"}}, 400, "npy"),
-        ({"data": {"a": "text"}, "files": {"b": SEVEN}}, 422, "field of the form is text"),
+        ({"data": {"a": "text"}, "files": {"b": b""}}, 422, "No picture"),
         ({"content": b"x", "headers": {"content-type": "multipart/form-data"}}, 400, "boundary"),
         ({"content": b"x", "headers": FORM}, 400, "multipart"),
         ({"content": b"--x--\r\n", "headers": FORM}, 422, "holds no file"),
-        ({"content": b"--x\r\nContent-Disposition: form-data\r\n\r\n\r\n--x--", "headers": FORM}, 400, "name"),
+        (
+            {"content": b"--x\r\nContent-Disposition: form-data\r\n\r\n\r\n--x--", "headers": FORM},
+            422,
+            "with a file name",
+        ),
         ({"files": [("f", b"no")] * 3}, 422, "No picture"),
     ],
 )

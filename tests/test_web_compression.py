@@ -1,15 +1,31 @@
 """Content-Encoding, within a limit."""
 
+import gzip
+import zlib
+from collections.abc import Callable
+
 import pytest
 
 from service.errors import Malformed, TooLarge, UnsupportedMediaType
 from service.web.compression import accepted as coding_for
-from service.web.compression import deflate, inflate
+from service.web.compression import coding_of, deflate, inflate
+
+CODINGS: dict[str, Callable[[bytes], bytes]] = {
+    "gzip": gzip.compress,
+    "x-gzip": gzip.compress,
+    " GZip": gzip.compress,
+    "identity, gzip": gzip.compress,
+    "deflate": zlib.compress,
+    "x-deflate": lambda content: deflate(content, "deflate"),
+    "DEFLATE,": lambda content: zlib.compress(content, wbits=-15),
+}
 
 
-@pytest.mark.parametrize("coding", ["gzip", "deflate"])
-def test_a_coding_is_undone_within_its_limit(coding: str) -> None:
-    packed = deflate(bytes(1000), coding)
+@pytest.mark.parametrize("header", CODINGS)
+def test_a_coding_is_undone_within_its_limit(header: str) -> None:
+    coding = coding_of(header)
+    assert coding
+    packed = CODINGS[header](bytes(1000))
     assert inflate(packed, coding, 1000) == bytes(1000)
     with pytest.raises(TooLarge, match="999 bytes"):
         inflate(packed, coding, 999)
@@ -18,11 +34,25 @@ def test_a_coding_is_undone_within_its_limit(coding: str) -> None:
             inflate(broken, coding, 10_000)
 
 
-def test_an_unknown_content_coding_is_rejected_with_the_supported_ones() -> None:
-    for coding in ("br", "zstd", "gzip, gzip", "x" * 1000):
+@pytest.mark.parametrize("size", [0, 1, 10, 100, 5000])
+@pytest.mark.parametrize("level", range(10))
+def test_deflate_is_read_with_and_without_the_header_of_zlib(level: int, size: int) -> None:
+    for fill in (b"\0", b"x", b"\xff", bytes(range(256))):
+        content = (fill * size)[:size]
+        for wbits in (15, 12, 9, -15, -12, -9):
+            assert inflate(zlib.compress(content, level, wbits), "deflate", size) == content
+
+
+def test_another_coding_is_refused_and_the_error_names_those_that_are_read() -> None:
+    for header in ("br", "zstd", "compress", "gzip, gzip", "gzip, deflate", "x-br", "x" * 1000):
         with pytest.raises(UnsupportedMediaType) as caught:
-            inflate(b"", coding, 10)
+            coding_of(header)
         assert caught.value.headers == {"Accept-Encoding": "gzip, deflate"}
+
+
+@pytest.mark.parametrize("header", ["", "identity", " Identity ,", ",,"])
+def test_no_coding_is_none(header: str) -> None:
+    assert coding_of(header) is None
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from models.spec import ModelSpec
 from service.execution.threads import Threads
 from service.inference.decoding import Decoder, Samples, samples_of, unsupported
 from service.media_types import MULTIPART, plain
-from service.web.bodies import header, read_body
+from service.web.bodies import content_coding, header, read_body
 from service.web.compression import inflate
 from service.web.multipart import files
 
@@ -24,19 +24,13 @@ class RequestBodies:
         self._threads = threads
 
     async def read(self, scope: Scope, receive: Receive) -> bytes:
-        """Return the whole body. Raises TooLarge, and ClientDisconnect if the client has disconnected."""
-        return await read_body(scope, receive, self.max_bytes)
+        """Return the whole body with its Content-Encoding removed; the size limit applies to the result, too.
 
-    async def inflated(self, scope: Scope, receive: Receive) -> bytes:
-        """Return the whole body with its Content-Encoding removed; the size limit applies to the result.
-
-        Raises Malformed, TooLarge, UnsupportedMediaType, ClientDisconnect.
+        Raises Malformed, TooLarge, UnsupportedMediaType, and ClientDisconnect if the client has disconnected.
         """
-        body = await self.read(scope, receive)
-        coding = header(scope, b"content-encoding").decode("latin-1").strip().lower()
-        if coding in {"", "identity"}:
-            return body
-        return await self._threads.run(partial(inflate, body, coding, self.max_bytes))
+        coding = content_coding(scope)
+        body = await read_body(scope, receive, self.max_bytes)
+        return body if coding is None else await self._threads.run(partial(inflate, body, coding, self.max_bytes))
 
     async def samples(self, scope: Scope, receive: Receive, spec: ModelSpec) -> Samples:
         """Read and decode the body of a request.
@@ -59,5 +53,4 @@ class RequestBodies:
         raise unsupported(media_type, spec)
 
     async def _form(self, headers: Headers, spec: ModelSpec, body: bytes) -> Samples:
-        contents = (content for _, content in await files(headers, body))
-        return samples_of(spec, await self._decoder.pictures(contents, spec))
+        return samples_of(spec, await self._decoder.pictures(files(headers, body), spec))

@@ -7,20 +7,26 @@ from functools import partial
 
 from PIL import Image
 
-from models.errors import InvalidInput
+from models.errors import InvalidInput, MalformedInput
 from models.pictures import PICTURE_FORMATS, open_picture
 from models.spec import Array, ModelSpec
 from service.errors import UnsupportedMediaType
 from service.execution.threads import INLINE_BYTES, Threads
 from service.inference.arrays import Entries, checked, from_json, from_npy, stacked
 from service.inference.png import read_plain_png
-from service.media_types import JSON, MULTIPART, NPY, OCTETS
+from service.media_types import JSON, MULTIPART, NPY, OCTETS, UNREGISTERED_PICTURES
 
 log = logging.getLogger(__name__)
 
 _ARRAYS = {JSON: (from_json, 1), NPY: (from_npy, 16)}  # parser, and its speed as a multiple of the JSON parser's
+_WRONG_FORMS = {"Wrong body", "Wrong inputs", "Wrong sample"}
+_HOW_TO_SEND_PICTURES = (
+    "To send a picture, send the bytes of its file as the body, with Content-Type: image/png; several as files of a "
+    "multipart form. Base64 and data URLs are not read"
+)
+_AS_TEXT = (b"data:", b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")  # data URLs; base64 of PNG, JPEG, GIF and WebP
 _INLINE_PIXELS = 65_536  # a larger picture is decoded in a thread
-_PICTURES = {*PICTURE_FORMATS, OCTETS, ""}
+_PICTURES = {*PICTURE_FORMATS, *UNREGISTERED_PICTURES, OCTETS, ""}
 
 
 def media_types(spec: ModelSpec) -> list[str]:
@@ -54,9 +60,19 @@ def samples_of(spec: ModelSpec, entries: Entries) -> Samples:
     return Samples(spec.preprocess(entries.good), entries.errors, len(entries))
 
 
-def _array_entries(media_type: str, spec: ModelSpec, body: bytes) -> Entries:
-    """Parse a body of numbers, and refuse the entries that do not look like the training data."""
-    return checked(_ARRAYS[media_type][0](body, spec.entry), spec.check)
+def _array_samples(media_type: str, spec: ModelSpec, body: bytes) -> Samples:
+    """Decode a body of numbers, and refuse the entries that do not look like the training data.
+
+    If a model of pictures can read no entry of a JSON body, the error says how pictures are sent.
+    """
+    try:
+        return samples_of(spec, checked(_ARRAYS[media_type][0](body, spec.entry), spec.check))
+    except MalformedInput:
+        raise
+    except InvalidInput as err:
+        if spec.picture is None or media_type != JSON or err.title not in _WRONG_FORMS:
+            raise
+        raise InvalidInput(err.title, f"{err.detail}. {_HOW_TO_SEND_PICTURES}") from err
 
 
 class Decoder:
@@ -82,7 +98,7 @@ class Decoder:
         Raises MalformedInput, or the InvalidInput of a body without a good sample.
         """
         if media_type in _ARRAYS:
-            return samples_of(spec, _array_entries(media_type, spec, body))
+            return _array_samples(media_type, spec, body)
         entry = self._entry(body, spec)
         return None if isinstance(entry, Image.Image) else samples_of(spec, Entries(entry[None]))
 
@@ -93,10 +109,8 @@ class Decoder:
         """
         if media_type in _ARRAYS:
             size = len(body) // _ARRAYS[media_type][1]
-            entries = await self._threads.run_if_large(size, partial(_array_entries, media_type, spec, body))
-        else:
-            entries = Entries((await self._picture(body, spec))[None])
-        return samples_of(spec, entries)
+            return await self._threads.run_if_large(size, partial(_array_samples, media_type, spec, body))
+        return samples_of(spec, Entries((await self._picture(body, spec))[None]))
 
     async def pictures(self, contents: Iterable[bytes], spec: ModelSpec) -> Entries:
         """Decode several pictures. A bad picture is the error of its entry only."""
@@ -127,6 +141,8 @@ class Decoder:
             pixels = read_plain_png(content)
             if pixels is not None and pixels.size <= self._max_pixels and (entry := spec.grey(pixels)) is not None:
                 return entry
+        if content.startswith(_AS_TEXT):
+            raise InvalidInput("No picture", f"the picture is written as text. {_HOW_TO_SEND_PICTURES}")
         picture = open_picture(content, self._max_pixels)
         return _read(spec, picture) if picture.width * picture.height <= _INLINE_PIXELS else picture
 

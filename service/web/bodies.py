@@ -4,6 +4,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from service.errors import TooLarge
+from service.web.compression import coding_of
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -28,6 +29,12 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     if len(body) > limit:
         raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
     return bytes(body)
+
+
+def content_coding(scope: Scope) -> str | None:
+    """Return the coding that the body is compressed with; None for none. Raises UnsupportedMediaType."""
+    named = b",".join(value for key, value in scope["headers"] if key == b"content-encoding")
+    return coding_of(named.decode("latin-1")) if named else None
 
 
 def header(scope: Scope, name: bytes) -> bytes:

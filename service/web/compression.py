@@ -1,34 +1,58 @@
-"""Content-Encoding gzip and deflate, with a limit on the decompressed size."""
+"""Content-Encoding gzip and deflate, with a limit on the decompressed size.
+
+Clients of HTTP need read no more than these; br and zstd would take two more libraries.
+"""
 
 import zlib
 
 from service.errors import Malformed, TooLarge, UnsupportedMediaType
 
-_WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}  # HTTP's deflate is zlib's format
+# HTTP's deflate is zlib's format; some clients send the raw stream.
+_WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
+_RAW = -zlib.MAX_WBITS
 _LEVEL = 1  # fastest: the client waits meanwhile
 
 
-def inflate(body: bytes, coding: str, limit: int) -> bytes:
-    """Decompress a body to at most `limit` bytes.
-
-    Raises UnsupportedMediaType for another coding, TooLarge, and Malformed if it is not one complete stream.
-    """
-    if coding not in _WINDOWS:
+def coding_of(header: str) -> str | None:
+    """Return the coding that a Content-Encoding header names; None for none. Raises UnsupportedMediaType."""
+    named = [
+        coding for coding in (part.strip().lower() for part in header.split(",")) if coding not in {"", "identity"}
+    ]
+    if not named:
+        return None
+    coding = named[0].removeprefix("x-")
+    if len(named) > 1 or coding not in _WINDOWS:
         known = ", ".join(_WINDOWS)
         raise UnsupportedMediaType(
-            f"the body came with Content-Encoding {coding[:40]!r}; send one of {known}, or none",
+            f"the body came with Content-Encoding {header[:40]!r}; send one of {known}, or none",
             {"Accept-Encoding": known},
         )
-    stream = zlib.decompressobj(_WINDOWS[coding])
+    return coding
+
+
+def inflate(body: bytes, coding: str, limit: int) -> bytes:
+    """Decompress a body in a coding of `coding_of` to at most `limit` bytes.
+
+    Raises TooLarge, and Malformed if it is not one complete stream.
+    """
+    window = _WINDOWS[coding]
+    if coding == "deflate" and not _is_zlib(body):
+        window = _RAW
+    stream = zlib.decompressobj(window)
     try:
         inflated = stream.decompress(body, limit + 1)
     except zlib.error as err:
-        raise Malformed(f"the body is no {coding} stream") from err
+        raise Malformed(f"the body is no {coding} stream, which its Content-Encoding names") from err
     if len(inflated) > limit:
         raise TooLarge(f"the body is larger than {limit} bytes when it is unpacked: send it in parts")
     if not stream.eof or stream.unused_data:
         raise Malformed(f"the body is not one whole {coding} stream: it is cut off, or something follows it")
     return inflated
+
+
+def _is_zlib(body: bytes) -> bool:
+    """Whether a deflate stream begins with the header of zlib's format (RFC 1950, section 2.2)."""
+    return len(body) > 1 and body[0] & 0x0F == 8 and int.from_bytes(body[:2]) % 31 == 0
 
 
 def deflate(body: bytes, coding: str) -> bytes:

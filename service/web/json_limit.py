@@ -8,13 +8,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message
 
-from service.web.bodies import read_body
+from service.web.bodies import content_coding, read_body
+from service.web.compression import inflate
 
 MAX_JSON_BYTES = 1_048_576
 
 
 class Bounded(APIRoute):
-    """Reads at most MAX_JSON_BYTES of a POST body; raises TooLarge before the rest is read."""
+    """Reads at most MAX_JSON_BYTES of a POST body, compressed or not; raises TooLarge before the rest is read."""
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         """Return FastAPI's handler, wrapped to receive the body that was read."""
@@ -22,7 +23,10 @@ class Bounded(APIRoute):
 
         async def bounded(request: Request) -> Response:
             if request.method == "POST":
+                coding = content_coding(request.scope)
                 body = await read_body(request.scope, request.receive, MAX_JSON_BYTES)
+                if coding is not None:
+                    body = inflate(body, coding, MAX_JSON_BYTES)
                 rest = request.receive
                 messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 

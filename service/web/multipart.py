@@ -1,58 +1,117 @@
 """Parse multipart forms of files."""
 
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+import re
+from typing import TYPE_CHECKING
 
-from starlette.datastructures import Headers, UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.datastructures import Headers
 
 from models.errors import InvalidInput, TooManySamples
 from service.errors import Malformed
-from service.media_types import plain
+from service.media_types import is_file, plain
 
-MAX_FILES = 256  # in one multipart form
+if TYPE_CHECKING:
+    from python_multipart.multipart import MultipartCallbacks
+
+MAX_FILES = 256  # in one multipart form; as many other fields
+_FILE_NAME = re.compile(rb";\s*filename\*?\s*=\s*([^;]*)", re.IGNORECASE)  # also filename*, the form of RFC 8187
 
 
-class _Form(MultiPartParser):
-    """A parser that records the final boundary. Without that, a truncated form looks like a shorter one."""
+class _Part:
+    """One part: its headers and content."""
 
-    ended = False
+    def __init__(self) -> None:
+        self.headers: dict[bytes, bytes] = {}
+        self.content = bytearray()
+        self.name = b""  # of the header that is being read
+        self.value = b""
 
-    def on_end(self) -> None:
-        """Record the final boundary."""
+    @property
+    def media_type(self) -> str:
+        """Its Content-Type without parameters."""
+        return plain(self.headers.get(b"content-type", b"").decode("latin-1"))
+
+    @property
+    def is_file(self) -> bool:
+        """Whether it has a file name or the media type of a file. A file input that was left empty is none."""
+        found = _FILE_NAME.search(self.headers.get(b"content-disposition", b""))
+        if found is None:
+            return is_file(self.media_type)
+        return bool(self.content) or found[1].strip() not in {b"", b'""'}
+
+
+class _Form:
+    """Collects the parts, and records the final boundary: without that, a truncated form looks like a shorter one."""
+
+    def __init__(self) -> None:
+        self.files: list[bytes] = []
+        self.ended = False
+        self._fields = 0
+        self._part = _Part()
+
+    def callbacks(self) -> "MultipartCallbacks":
+        """Return what the parser calls."""
+        return {
+            "on_part_begin": self._begin,
+            "on_header_field": self._header_name,
+            "on_header_value": self._header_value,
+            "on_header_end": self._header_end,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_end": self._form_end,
+        }
+
+    def _begin(self) -> None:
+        self._part = _Part()
+
+    def _header_name(self, data: bytes, start: int, end: int) -> None:
+        self._part.name += data[start:end]
+
+    def _header_value(self, data: bytes, start: int, end: int) -> None:
+        self._part.value += data[start:end]
+
+    def _header_end(self) -> None:
+        part = self._part
+        part.headers[part.name.lower()] = part.value
+        part.name = part.value = b""
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        self._part.content += data[start:end]
+
+    def _end(self) -> None:
+        """Keep a file; count a text field and discard it."""
+        if self._part.is_file:
+            self.files.append(bytes(self._part.content))
+        else:
+            self._fields += 1
+        if max(len(self.files), self._fields) > MAX_FILES:
+            raise TooManySamples(MAX_FILES + 1, MAX_FILES)
+
+    def _form_end(self) -> None:
         self.ended = True
 
 
-async def files(headers: Headers, content: bytes) -> list[tuple[str, bytes]]:
-    """Return media type and content of each part of a multipart body. File names from the client are ignored.
+def files(headers: Headers, content: bytes) -> list[bytes]:
+    """Return the content of each file of a multipart body. File names from the client are ignored.
 
+    A part is a file if it has a file name, or the media type of a picture. Other fields are ignored.
     Raises Malformed, TooManySamples, or InvalidInput if there is no file.
     """
-
-    async def stream() -> AsyncGenerator[bytes, None]:
-        yield content
-        if not parser.ended:  # raised inside, so that the parser closes its files
-            raise MultiPartException("it ends before its last boundary")
-
+    form = _Form()
+    boundary = parse_options_header(headers["content-type"])[1].get(b"boundary")
+    if not boundary:
+        raise Malformed("the multipart body cannot be read: its Content-Type names no boundary")
     try:
-        async with aclosing(stream()) as pieces:  # breaks the cycle of parser and stream, which holds the body
-            parser = _Form(headers, pieces, max_files=MAX_FILES, max_fields=MAX_FILES, max_part_size=len(content))
-            parser.spool_max_size = len(content) + 1  # the body is in memory already: nothing goes to a temporary file
-            form = await parser.parse()
-    except MultiPartException as err:
-        if err.message.startswith("Too many"):
-            raise TooManySamples(MAX_FILES + 1, MAX_FILES) from err
-        raise Malformed(f"the multipart body cannot be read: {err.message}") from err
-    try:
-        parts = form.multi_items()
-        if not parts:
-            raise InvalidInput("No file", f"the form holds no file; send 1 to {MAX_FILES} pictures")
-        return [(plain(part.content_type), await part.read()) for part in map(_file, (part for _, part in parts))]
-    finally:
-        await form.close()
-
-
-def _file(part: UploadFile | str) -> UploadFile:
-    if isinstance(part, str):
-        raise InvalidInput("No file", "a field of the form is text; send each picture as a file")
-    return part
+        MultipartParser(boundary, form.callbacks()).write(content)
+    except FormParserError as err:
+        raise Malformed(f"the multipart body cannot be read: {err}") from err
+    if not form.ended:
+        raise Malformed("the multipart body cannot be read: it ends before its last boundary")
+    if not form.files:
+        raise InvalidInput(
+            "No file",
+            f"the form holds no file; send 1 to {MAX_FILES} pictures, each as a part with a file name or "
+            "a Content-Type such as image/png",
+        )
+    return form.files

@@ -27,6 +27,7 @@ from service.media_types import JSON, OCTETS
 from service.web import compression, problems
 from service.web.auth import Access
 from service.web.multipart import MAX_FILES
+from service.web.prefix import route_path
 
 ACCESS: Mapping[str, Access] = {
     "POST /v2/models/{model}/infer": Access("predict"),
@@ -34,6 +35,7 @@ ACCESS: Mapping[str, Access] = {
 }
 
 _HEADER_LENGTH = "Inference-Header-Content-Length"
+_STANDARD = bytes.maketrans(b"-_", b"+/")
 _COMPRESSED_FROM = 1024  # bytes; a smaller answer fits in one packet uncompressed
 
 
@@ -57,7 +59,7 @@ class InferRoute:
         try:
             response = await self._infer(request, name, self._offered.specs[name])
         except (ServiceError, InvalidInput) as err:
-            response = problems.of(err, request.scope["path"])
+            response = problems.of(err, route_path(request.scope))
         except ClientDisconnect:
             raise
         except Exception:
@@ -69,7 +71,7 @@ class InferRoute:
     async def _infer(self, request: Request, name: str, spec: ModelSpec) -> Response:
         watch = Stopwatch()
         lane = Lane(name, await self._offered.pinned(request))
-        body = await self._bodies.inflated(request.scope, request.receive)
+        body = await self._bodies.read(request.scope, request.receive)
         read = partial(codec.parse, body, request.headers.get(_HEADER_LENGTH), accepted(spec), [OUTPUT])
         asked = await self._threads.run_if_large(len(body), read)
         timeout_s = min(self._pipeline.timeout_s, asked.timeout_s or self._pipeline.timeout_s)
@@ -121,7 +123,11 @@ def _response(name: str, asked: Inference, answer: Answer, accept_encoding: str)
 
 
 def _from_base64(text: bytes, position: int) -> bytes:
+    """Decode base64 of either alphabet (RFC 4648, sections 4 and 5), with line breaks or without padding."""
+    if text.startswith(b"data:"):
+        text = text.partition(b",")[2]
+    digits = text.translate(_STANDARD, b" \t\r\n").rstrip(b"=")
     try:
-        return base64.b64decode(text, validate=True)
+        return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
     except binascii.Error as err:
         raise MalformedInput("No base64", f"sample {position}: a picture in JSON must be base64") from err
