@@ -175,8 +175,9 @@ class _Reader:
         if ("data" in item) == ("binary_data_size" in parameters):
             raise Malformed(f"input {name!r} needs either data or the parameter binary_data_size")
         if "data" in item:
-            return Tensor(kind, from_json(item["data"], kind, shape), False)
-        return Tensor(kind, from_bytes(self._take(parameters["binary_data_size"], name), kind, shape), True)
+            return Tensor(kind, _ranked(from_json(item["data"], kind, shape), kind), False)
+        array = from_bytes(self._take(parameters["binary_data_size"], name), kind, shape)
+        return Tensor(kind, _ranked(array, kind), True)
 
     def _take(self, size: Any, name: str) -> memoryview:
         if type(size) is not int or size < 0:
@@ -198,12 +199,16 @@ def _form(item: dict[str, Any], forms: Sequence[TensorType]) -> tuple[TensorType
         raise Malformed(f"input {name!r}: shape must be a list of whole numbers, none of them negative; send {choice}")
     if shape and kind.shape[0] == -1 and shape[0] > MAX_SAMPLES:
         raise TooManySamples(shape[0], MAX_SAMPLES)
-    fits = len(shape) == len(kind.shape) and all(
-        want in {-1, size} for size, want in zip(shape, kind.shape, strict=True)
-    )
+    wanted = (*kind.shape, 1) if kind.datatype == BYTES and len(shape) == len(kind.shape) + 1 else kind.shape
+    fits = len(shape) == len(wanted) and all(want in {-1, size} for size, want in zip(shape, wanted, strict=True))
     if not fits:
         raise Malformed(f"input {name!r} has shape {shown(shape)}; send {kind}")
     return kind, tuple(shape)
+
+
+def _ranked(array: Array, kind: TensorType) -> Array:
+    """Remove the last dimension of BYTES of shape [N, 1], in which other servers send a column of strings."""
+    return array.reshape(array.shape[: len(kind.shape)])
 
 
 def _wanted(requested: Any, binary: bool, known: Collection[str]) -> list[Wanted]:
@@ -226,7 +231,7 @@ def _wanted(requested: Any, binary: bool, known: Collection[str]) -> list[Wanted
 
 
 def _parameters(item: dict[str, Any], where: str) -> dict[str, Any]:
-    parameters = item.get("parameters", {})
+    parameters = {} if item.get("parameters") is None else item["parameters"]
     if not isinstance(parameters, dict) or not all(isinstance(v, str | int | float) for v in parameters.values()):
         raise Malformed(f"the parameters of {where} must be an object of strings, numbers and booleans")
     if any(name.startswith("shared_memory") for name in parameters):

@@ -16,6 +16,7 @@ from starlette.routing import Route
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.openinference.codec import json_object
+from service.api.schemas import is_version_number
 from service.delivery.rollout import Rollout
 from service.errors import Malformed, NotFound, NothingLive, require_model
 from service.inference.engine import Engine, Loaded
@@ -57,7 +58,7 @@ class Offered:
         version: str | None = request.path_params.get("version")
         if version is None:
             return None
-        if not (version.isascii() and version.isdecimal() and len(version) <= 9):
+        if not (is_version_number(version) and len(version) <= 9):
             raise NotFound(f"{name} has no version {version[:40]!r}")
         return await self._rollout.pinned(name, int(version))
 
@@ -84,7 +85,7 @@ def routes(offered: Offered, bodies: RequestBodies, rollout: Rollout) -> list[Ro
 
     async def parameters(request: Request, *allowed: str) -> None:
         body = json_object(await bodies.read(request.scope, request.receive) or b"{}")
-        given = body.get("parameters", {})
+        given = {} if body.get("parameters") is None else body["parameters"]
         if not isinstance(given, dict) or not given.keys() <= set(allowed):
             known = " and ".join(allowed) or "none"
             raise Malformed(f"parameters may name {known}: configuration and files in a request are not supported")

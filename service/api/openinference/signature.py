@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from models.pictures import PICTURE_FORMATS
 from models.spec import ModelSpec
 from service.api.openinference.codec import Accepted
@@ -14,9 +16,17 @@ PLATFORM = "pytorch_state_dict"
 
 
 def accepted(spec: ModelSpec) -> Accepted:
-    """Return the one input and its forms: an array of entries, and encoded pictures if the model accepts pictures."""
-    array = TensorType(INPUT, datatype_of(spec.entry.dtype), (-1, *spec.entry.shape))
-    return {INPUT: [array, TensorType(INPUT, BYTES, (-1,))] if spec.picture else [array]}
+    """Return the one input and its forms: an array of entries, and encoded pictures if the model accepts pictures.
+
+    A model of FP32 also accepts FP64.
+    """
+    shape = (-1, *spec.entry.shape)
+    forms = [TensorType(INPUT, datatype_of(spec.entry.dtype), shape)]
+    if spec.entry.dtype == np.float32:
+        forms.append(TensorType(INPUT, "FP64", shape))  # NumPy's and pandas' own; it is converted
+    if spec.picture:
+        forms.append(TensorType(INPUT, BYTES, (-1,)))
+    return {INPUT: forms}
 
 
 def metadata(name: str, spec: ModelSpec, versions: Sequence[int], width: int) -> dict[str, Any]:
