@@ -60,6 +60,30 @@ def test_a_job_is_accepted_with_its_complete_config(client: TestClient) -> None:
     assert client.get(response.headers["location"]).json() == job
 
 
+@pytest.mark.parametrize("state", ["cancelled", "succeeded", "failed"])
+def test_an_event_source_that_reconnects_after_the_end_gets_204(
+    client: TestClient, jobs: Jobs, tmp_path: Path, state: str
+) -> None:
+    """204 ends its attempts (HTML standard, section 9.2.3)."""
+    if state == "succeeded":
+        identifier = done(client, jobs, tmp_path).id
+    else:
+        identifier = train(client).json()["id"]
+        if state == "failed":
+            jobs.fail(claimed(jobs), "title", "detail", now=time.time())
+        else:
+            jobs.cancel(identifier, now=time.time())
+    path = f"/jobs/{identifier}/events"
+    events = client.get(path)
+    numbers = [int(line[4:]) for line in events.text.splitlines() if line.startswith("id: ")]
+    assert (events.status_code, state in events.text) == (200, True)
+    assert client.get(path, headers={"Last-Event-ID": str(numbers[-2])}).status_code == 200
+    for last in (numbers[-1], numbers[-1] + 100):
+        again = client.get(path, headers={"Last-Event-ID": str(last)})
+        assert (again.status_code, again.content) == (204, b"")
+        assert client.head(path, headers={"Last-Event-ID": str(last)}).status_code == 204
+
+
 def test_a_repeated_idempotency_key_gives_the_first_job(client: TestClient) -> None:
     def ask(key: str) -> Any:
         return client.post("/train", json={"model": "line"}, headers={"Idempotency-Key": key})

@@ -17,7 +17,7 @@ from service.api.schemas import Cancelled, JobHistory, JobInfo, JobPage, TrainRe
 from service.errors import NotFound, require_model
 from service.execution.recipes import ReadRecipes, complete_config
 from service.jobs.feed import Feed
-from service.jobs.queue import Event, Job, Jobs, State
+from service.jobs.queue import FINAL, Event, Job, Jobs, State
 from service.web.auth import Access, Keyring
 from service.web.json_limit import Bounded
 
@@ -144,14 +144,19 @@ def _reports(jobs: Jobs, feed: Feed, storage: Storage) -> APIRouter:
         "/jobs/{job_id}/events",
         summary="Events of a job (server-sent events)",
         response_class=StreamingResponse,
-        responses={200: {"content": {"text/event-stream": {}}}},
+        responses={
+            200: {"content": {"text/event-stream": {}}},
+            204: {"description": "the job has ended, and no event is left: an EventSource does not connect again"},
+        },
     )
-    async def events(job_id: str, last_event_id: LastEvent = None) -> StreamingResponse:
+    async def events(job_id: str, last_event_id: LastEvent = None) -> Response:
         """Server-sent events `progress` and `state`, from the first one, or after `Last-Event-ID`, to the end of the
         job.
         """
-        await asyncio.to_thread(jobs.get, job_id)
+        job = await asyncio.to_thread(jobs.get, job_id)  # before the events: none follows the final state
         after = _number(last_event_id) or 0
+        if job.state in FINAL and not await asyncio.to_thread(jobs.events, job_id, after):
+            return Response(status_code=204)
         return _EventStream(feed, job_id, after)
 
     @routes.get(

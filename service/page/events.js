@@ -16,6 +16,7 @@ export async function follow(job, onEvent, signal) {
     try {
       const headers = last ? { "Last-Event-ID": last } : {};
       const response = await send(`jobs/${job}/events`, { headers, signal });
+      if (response.status === 204) return; // the job has ended, and there is no other event
       for await (const event of parsed(response.body)) {
         last = event.id || last;
         const data = JSON.parse(event.data);
