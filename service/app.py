@@ -77,7 +77,7 @@ def create_app(
     pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads))
     bodies = RequestBodies(settings.max_body_bytes, pipeline.decoder, threads)
     recipes = Recipes(read or partial(read_recipes, settings.store))
-    jobs = Jobs(store)
+    jobs, storage = Jobs(store), Storage(settings.store)
     feed = Feed(jobs, settings.max_event_streams)
 
     @asynccontextmanager
@@ -95,11 +95,9 @@ def create_app(
     app.router.routes.extend([*page.routes(), *documentation.routes(app)])
     app.router.routes.extend(PredictRoute(specs, bodies, pipeline, rollout.pinned).routes())
     offered = repository.Offered(specs, engine, rollout)
-    app.router.routes.extend(InferRoute(offered, bodies, pipeline, threads).routes())
+    described = metadata.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
+    app.router.routes.extend([*InferRoute(offered, bodies, pipeline, threads).routes(), *described])
     app.router.routes.extend(repository.routes(offered, bodies, rollout))
-    app.router.routes.extend(
-        metadata.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
-    )
     app.include_router(preview.router(specs, bodies))
     explainer = Explainer(settings.request_timeout_s, start_child)
     app.include_router(explain.router(specs, bodies, rollout, engine, Registry(store), explainer, metrics))
@@ -107,9 +105,7 @@ def create_app(
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
     app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
     app.include_router(versions.promotions_router(specs, Registry(store), rollout))
-    app.include_router(
-        job_routes.router(specs, jobs, feed, Storage(settings.store), recipes, keys, settings.max_queued_jobs)
-    )
+    app.include_router(job_routes.router(specs, jobs, feed, storage, recipes, keys, settings.max_queued_jobs))
     app.include_router(ops_routes.router(specs, rollout, metrics, store))
     problems.install(app)
     openapi.describe(app, specs, access.TABLE, locked=bool(settings.api_keys))

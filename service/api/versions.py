@@ -1,7 +1,7 @@
 """Versions and promotions: list, register, promote, roll back."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Annotated
 
@@ -67,14 +67,9 @@ def versions_router(
     @routes.get("/models/{model}/versions", summary="Its versions, the oldest first")
     async def list_versions(model: str, limit: Limit = None, before: Before = None) -> VersionList:
         """All of them; with `limit`, the newest ones, or the newest of those before version `before`."""
-        most = None if limit is None else limit + 1
+        most = None if limit is None else limit + 1  # one more shows whether there is another page
         found = await asyncio.to_thread(registry.versions, _known(specs, model), before=before, limit=most)
-        live = (await asyncio.to_thread(registry.live)).get(model)
-        page = found if limit is None else found[-limit:]
-        more = len(page) < len(found)
-        return VersionList(
-            versions=[_info(version, live) for version in page], before=page[0].version if more else None
-        )
+        return _page(found, limit, (await asyncio.to_thread(registry.live)).get(model))
 
     @routes.get("/models/{model}/versions/{version}", summary="One version")
     async def get_version(model: str, version: VersionNumber) -> VersionInfo:
@@ -113,6 +108,13 @@ def versions_router(
         return _info(await importer.register(model, content, arguments), None)
 
     return routes
+
+
+def _page(found: Sequence[Version], limit: int | None, live: int | None) -> VersionList:
+    """Return the last `limit` versions (None: all); `before` is set if there are older ones."""
+    page = found if limit is None else found[-limit:]
+    before = page[0].version if len(page) < len(found) else None
+    return VersionList(versions=[_info(version, live) for version in page], before=before)
 
 
 def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollout: Rollout) -> APIRouter:
