@@ -7,8 +7,8 @@ ServiceError 500
 ├── CrossSite 403              ├── QueueFull 429
 ├── NotFound 404               ├── LimitReached 429
 ├── Conflict 409               ├── NothingLive 503
-├── TooLarge 413               ├── StoreUnavailable 503
-└── DeadlineExceeded 504
+├── PreconditionFailed 412     ├── StoreUnavailable 503
+├── TooLarge 413               └── DeadlineExceeded 504
 
 A message names the problem and the way out. Clients see it, so it contains no path and no trace.
 """
@@ -62,6 +62,12 @@ class Conflict(ServiceError):
     """The request conflicts with the current state."""
 
     status, title = 409, "Conflict"
+
+
+class PreconditionFailed(ServiceError):
+    """The live version is not the one that the caller expects."""
+
+    status, title = 412, "Precondition failed"
 
 
 class TooLarge(ServiceError):

@@ -204,6 +204,25 @@ def test_an_upload_to_a_store_that_cannot_be_written_is_a_503(tmp_path: Path, in
         assert not list(tmp_path.rglob(".*"))
 
 
+@pytest.mark.parametrize("form", ['"%d"', "%d"])
+def test_a_repeated_rollback_that_names_the_live_version_changes_nothing(client: TestClient, form: str) -> None:
+    for slope in (3, 4):
+        promote(client, upload(client, slope))
+    headers = {"If-Match": form % 3}
+    done = client.post("/models/line/rollback", headers=headers)
+    assert (done.status_code, done.json()) == (200, {"model": "line", "live": 2, "previous": 3})
+    again = client.post("/models/line/rollback", headers=headers)
+    assert (again.status_code, again.json()["title"]) == (412, "Precondition failed")
+    assert again.json()["detail"] == "version 2 of line is live, not 3: nothing was changed"
+    late = client.post("/models/line/promote", json={"version": 3}, headers=headers)
+    assert late.status_code == 412
+    assert len(client.get("/models/line/promotions").json()["promotions"]) == 4
+    assert client.post("/models/line/promote", json={"version": 3}, headers={"If-Match": form % 2}).status_code == 200
+    assert client.post("/models/line/rollback", headers={"If-Match": "*"}).status_code == 200
+    for odd in ("x", '"', "3, 4", "-1", "9" * 10, 'W/"3"'):
+        assert client.post("/models/line/rollback", headers={"If-Match": odd}).status_code == 422, odd
+
+
 def test_versions_are_listed_in_pages(client: TestClient) -> None:
     for slope in (3, 4, 5, 6):
         upload(client, slope)

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse
 
 from models.spec import ModelSpec
@@ -36,12 +36,17 @@ ACCESS: Mapping[str, Access] = {
     "GET /models/{model}/versions/{version}/checkpoint": Access("predict", 404, 503),
     "GET /models/{model}/promotions": Access("predict", 404, 503),
     "POST /models/{model}/versions": Access("admin", 400, 403, 404, 413, 415, 503),
-    "POST /models/{model}/promote": Access("admin", 400, 403, 404, 409, 413, 415, 422, 503),
-    "POST /models/{model}/rollback": Access("admin", 400, 403, 404, 409, 413, 415, 503),
+    "POST /models/{model}/promote": Access("admin", 400, 403, 404, 409, 412, 413, 415, 422, 503),
+    "POST /models/{model}/rollback": Access("admin", 400, 403, 404, 409, 412, 413, 415, 422, 503),
 }
 
 Limit = Annotated[int | None, Query(ge=1, le=1000, description="versions a page; by default all")]
 Before = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="only versions with a lower number")]
+
+Expected = Annotated[
+    str | None,
+    Header(pattern=r'^("?[0-9]{1,9}"?|\*)$', description='the version that must be live, as "3"; if another is: 412'),
+]
 
 
 At = Annotated[
@@ -122,14 +127,16 @@ def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollou
     routes = APIRouter(tags=["promotions"], route_class=Bounded)
 
     @routes.post("/models/{model}/promote", summary="Make a version live")
-    async def promote(model: str, body: PromoteRequest, request: Request) -> Promoted:
+    async def promote(model: str, body: PromoteRequest, request: Request, if_match: Expected = None) -> Promoted:
         """The version is loaded and warmed up before anything changes. A broken checkpoint is a 409."""
-        previous = await rollout.promote(_known(specs, model), body.version, caller(request.scope))
+        expected = _version_in(if_match)
+        previous = await rollout.promote(_known(specs, model), body.version, caller(request.scope), expected)
         return Promoted(model=model, live=body.version, previous=previous)
 
     @routes.post("/models/{model}/rollback", summary="Make the version before live again")
-    async def rollback(model: str, request: Request) -> Promoted:
-        live, previous = await rollout.rollback(_known(specs, model), caller(request.scope))
+    async def rollback(model: str, request: Request, if_match: Expected = None) -> Promoted:
+        """Each call goes one version further back; send If-Match so that a repeat does not."""
+        live, previous = await rollout.rollback(_known(specs, model), caller(request.scope), _version_in(if_match))
         return Promoted(model=model, live=live, previous=previous)
 
     @routes.get("/models/{model}/promotions", summary="History of promotions")
@@ -140,6 +147,11 @@ def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollou
         return History(model=model, live=rows[-1].version if rows else None, promotions=infos)
 
     return routes
+
+
+def _version_in(if_match: str | None) -> int | None:
+    """Return the version in an If-Match header; None if any will do."""
+    return None if if_match in {None, "*"} else int(str(if_match).strip('"'))
 
 
 def _known(specs: Mapping[str, ModelSpec], model: str) -> str:

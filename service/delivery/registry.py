@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from models.checkpoints.record import Record
-from service.errors import Conflict, NotFound
+from service.errors import Conflict, NotFound, PreconditionFailed
 from service.store.database import Store
 from service.store.tables import promotions, versions
 
@@ -125,6 +125,12 @@ class Registry:
         if previous != version:
             _append(connection, model=model, version=version, action="promote", at=now, by=by, reason=reason)
         return previous
+
+    def expect_live(self, connection: Connection, model: str, expected: int | None) -> None:
+        """Raise PreconditionFailed if another version than `expected` is live; None expects nothing."""
+        live = None if expected is None else self.live_of(connection, model)
+        if live != expected:
+            raise PreconditionFailed(f"version {live} of {model} is live, not {expected}: nothing was changed")
 
     def rollback_target(self, model: str) -> int:
         """Return the version that a rollback would make live. Raises Conflict if there is none."""

@@ -100,13 +100,17 @@ class Rollout:
             with contextlib.suppress(StoreUnavailable):
                 await asyncio.to_thread(self._store.try_again)
 
-    async def promote(self, model: str, number: int, by: str) -> int | None:
-        """Load and warm up a version, then make it live. Returns the previous one. Raises NotFound, Conflict."""
+    async def promote(self, model: str, number: int, by: str, expected: int | None = None) -> int | None:
+        """Load and warm up a version, then make it live. Returns the previous one. Raises NotFound, Conflict.
+
+        Raises PreconditionFailed if another version than `expected` is live.
+        """
         async with self._turn:
             loaded = await self._verified(model, number)
 
             def commit() -> int | None:
                 with self._store.write() as connection:
+                    self._registry.expect_live(connection, model, expected)
                     return self._registry.promote(
                         connection,
                         model,
@@ -121,14 +125,18 @@ class Rollout:
         await self._everywhere(model, number)
         return previous
 
-    async def rollback(self, model: str, by: str) -> tuple[int, int]:
-        """Make the version before the live one live: (now live, before). Raises Conflict."""
+    async def rollback(self, model: str, by: str, expected: int | None = None) -> tuple[int, int]:
+        """Make the version before the live one live: (now live, before). Raises Conflict.
+
+        Raises PreconditionFailed if another version than `expected` is live.
+        """
         async with self._turn:
             target = await asyncio.to_thread(self._registry.rollback_target, model)
             loaded = await self._verified(model, target)
 
             def commit() -> tuple[int, int]:
                 with self._store.write() as connection:
+                    self._registry.expect_live(connection, model, expected)
                     done = self._registry.rollback(
                         connection,
                         model,
