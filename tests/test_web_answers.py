@@ -107,7 +107,7 @@ HEALTH = ["/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"
 def test_a_load_balancer_may_check_health_with_http_1_0_and_without_host(
     where: Address, locked: Address, method: str, path: str
 ) -> None:
-    """HAProxy sends OPTIONS / if it is told nothing else."""
+    """OPTIONS / is the default health check of HAProxy."""
     for address in (where, locked):
         status, headers, _ = asked(address, method, path, "", "1.0")
         assert status == (204 if method == "OPTIONS" else 200)

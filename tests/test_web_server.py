@@ -10,6 +10,7 @@ from models.catalog import specs
 from models.mnist import drawn_seven
 from tests.fakes import running_server
 from tests.serving import png
+from tests.sockets import Connection
 
 pytestmark = pytest.mark.slow
 
@@ -56,6 +57,15 @@ def test_a_body_without_a_length_is_cut_off_at_the_limit(url: str) -> None:
         pytest.fail("the answer was lost")
     assert response.status_code == 413
     assert httpx.post(f"{url}/predict/mnist", content=png(drawn_seven())).json()["predictions"][0]["label"] == 7
+
+
+def test_an_idle_connection_is_closed_after_the_configured_time() -> None:
+    with running_server({"TORCHLOOP_KEEP_ALIVE_S": "1"}) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with Connection((host, int(port))) as caller:
+            caller.send(b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert caller.answer()[0] == 200
+            assert caller.read.read() == b""
 
 
 def test_two_web_processes_share_the_port() -> None:

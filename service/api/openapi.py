@@ -24,7 +24,7 @@ _TEXTS = {
     "404": "unknown model, version or job",
     "409": "the request conflicts with the current state",
     "413": "too many bytes or samples",
-    "415": "unsupported media type",
+    "415": "unsupported media type, or a Content-Encoding other than gzip and deflate",
     "421": "the Host header names another service; without keys only loopback names are served",
     "422": "the request can be parsed, but is not valid",
     "429": "the queue is full: retry after Retry-After seconds",

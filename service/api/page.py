@@ -66,7 +66,7 @@ def routes(folder: Path = FOLDER) -> list[Route]:
 
 
 async def _options(_: Request) -> Response:
-    """Answer the health check that HAProxy sends if it is told no other one."""
+    """Answer the default health check of HAProxy."""
     return Response(status_code=204, headers={"Allow": "GET, HEAD, OPTIONS"})
 
 

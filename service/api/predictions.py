@@ -96,7 +96,7 @@ def wants_npy(accept: bytes) -> bool:
 
 
 def _weight(parameter: str) -> float:
-    """Parse `q=0.5`; what is no number weighs 1."""
+    """Parse `q=0.5`. Returns 1 if it is not a number."""
     try:
         return float(parameter.removeprefix("q="))
     except ValueError:

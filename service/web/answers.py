@@ -36,7 +36,7 @@ class Answers:
 
 
 class _Bodiless:
-    """Sends headers and an empty body, and discards the body. The server then tells a stream to stop."""
+    """Sends headers and an empty body, and discards the body. The server then reports a disconnect: a stream ends."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

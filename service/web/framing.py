@@ -6,7 +6,7 @@ from collections.abc import Sequence
 def fault_in_head(headers: Sequence[tuple[bytes, bytes]], version: str) -> tuple[int, str, str] | None:
     """Return status, title and detail of the refusal of a head; None if it may be answered.
 
-    The parser has refused the other faults already: two lengths, a length beside chunks, line breaks in fields.
+    The parser has refused the other faults already: two lengths, a length and chunks, line breaks in fields.
     """
     hosts = 0
     for name, value in headers:

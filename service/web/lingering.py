@@ -80,8 +80,8 @@ class Outlet:
 class ExpectOutlet:
     """Outlet of a request with `Expect: 100-continue`.
 
-    Until 100 Continue is sent, such a client may send the body or its next request; they cannot be told apart. So an
-    answer without 100 Continue is the last one of its connection.
+    Until 100 Continue is sent, such a client may send the body or its next request, and the server cannot tell which.
+    So an answer without 100 Continue is the last one of its connection.
     """
 
     __slots__ = ("_cycle", "_outlet", "is_closing")

@@ -31,7 +31,7 @@ def check_site(request: Scope, headers: Mapping[bytes, bytes], origins: Set[byte
 def check_origin(request: Scope, headers: Mapping[bytes, bytes], origins: Set[bytes]) -> None:
     """Raise Misdirected if Host is not a loopback name, CrossSite if a request with another Origin changes something.
 
-    `origins` are known ones besides the service's own.
+    `origins` are allowed in addition to the service's own.
 
     For a service without keys, which listens on loopback only. A proxy with another host name needs keys.
     """
