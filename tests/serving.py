@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import httpx
 import numpy as np
 from PIL import Image
 from starlette.testclient import TestClient
@@ -61,6 +62,17 @@ def serving(
         )
         with TestClient(app, BASE_URL, raise_server_exceptions=False) as client:
             yield client
+
+
+def over(app: TestClient) -> httpx.MockTransport:
+    """A transport into the application; for both kinds of Client."""
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        answer = app.request(request.method, str(request.url), content=request.read(), headers=dict(request.headers))
+        headers = {name: value for name, value in answer.headers.items() if name != "content-encoding"}
+        return httpx.Response(answer.status_code, headers=headers, content=answer.content)
+
+    return httpx.MockTransport(handle)
 
 
 def npy(array: Any) -> bytes:

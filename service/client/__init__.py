@@ -14,12 +14,14 @@ if TYPE_CHECKING:
     from service.client.calls import Call
     from service.client.clients import AsyncClient, Client
     from service.client.errors import (
+        BadArgument,
         Conflict,
         Forbidden,
         Invalid,
         Late,
         Malformed,
         NotFound,
+        NotTorchloop,
         Overloaded,
         Refused,
         ServiceFailed,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "BadArgument",
     "Call",
     "Client",
     "Conflict",
@@ -43,6 +46,7 @@ __all__ = [
     "Late",
     "Malformed",
     "NotFound",
+    "NotTorchloop",
     "Overloaded",
     "Refused",
     "ServiceFailed",

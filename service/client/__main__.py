@@ -3,8 +3,9 @@
     python -m service.client predict mnist digit.png
     python -m service.client train mnist --epochs 1 --follow
     python -m service.client promote mnist 3
+    curl -s https://example.org/digit.png | python -m service.client predict mnist -
 
-The exit status is 0; 1 if the service refused, a job failed or no answer came; 2 for wrong arguments.
+The exit status is 0; 1 if the service refused, a sample or a job failed, or no answer came; 2 for wrong arguments.
 """
 
 if __name__ == "__main__":  # the imports below take time
@@ -17,18 +18,21 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, BinaryIO, NoReturn, TypeVar
 
-import httpx
-
-from service.client import answers, hyperparameters, tables
-from service.client.clients import URL, Client
+from service.client import answers, hyperparameters, tables, terminal
+from service.client.clients import TIMEOUT_S, URL, Client
+from service.client.connection import BadURL
 from service.client.errors import Forbidden, TorchloopError, Unauthorized
 from service.client.interruption import INTERRUPTED, ignore_signals, interrupted_once
 from service.client.show import bar
 
 T = TypeVar("T")
+_STDIN = "-"
+_DISTRIBUTIONS = ("torchloop-client", "torchloop")  # each has the same version
 
 
 class _Parser(argparse.ArgumentParser):
@@ -38,6 +42,18 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"torchloop: {message} (see --help)\n")
 
 
+class _Version(argparse.Action):
+    """Print the version, if asked: to look it up takes time."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        for name in _DISTRIBUTIONS:
+            with suppress(PackageNotFoundError):
+                tables.say(f"torchloop {version(name)}")
+                parser.exit()
+        tables.say("torchloop, not installed: run from its source")
+        parser.exit()
+
+
 def main(
     words: Sequence[str] | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -45,6 +61,10 @@ def main(
     prog: str = "python -m service.client",
 ) -> int:
     """Run a command. Returns the exit status; wrong arguments exit with 2."""
+    return terminal.run(lambda: _main(words, environ, prog))
+
+
+def _main(words: Sequence[str] | None, environ: Mapping[str, str], prog: str) -> int:
     options, rest = _parser(prog).parse_known_args(words)
     url = getattr(options, "url", None) or environ.get("TORCHLOOP_URL") or URL
     key = getattr(options, "key", None) or environ.get("TORCHLOOP_KEY")
@@ -52,41 +72,48 @@ def main(
     if rest and options.run is not _train:
         options.fail(f"unknown option {rest[0]}")
     try:
-        with interrupted_once(), Client(url, key=key) as client:
+        timeout_s = getattr(options, "timeout", TIMEOUT_S)
+        with interrupted_once(), Client(url, key=key, timeout_s=timeout_s) as client:
             return int(options.run(client, options, rest))
-    except BrokenPipeError:  # the reader closed the pipe, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise Python reports it at exit
-        return 1
-    except (TorchloopError, OSError, httpx.InvalidURL) as err:
-        return _failed(_in_words(err, url), 2 if isinstance(err, hyperparameters.BadOption | httpx.InvalidURL) else 1)
+    except BrokenPipeError:
+        raise
+    except (TorchloopError, OSError) as err:
+        return _failed(_in_words(err), 2 if isinstance(err, hyperparameters.BadOption | BadURL) else 1)
     except KeyboardInterrupt:
         return _failed("interrupted: a job that was queued goes on", INTERRUPTED)
 
 
-def _in_words(err: Exception, url: str) -> str:
+def _in_words(err: Exception) -> str:
     if isinstance(err, Unauthorized | Forbidden):
         return f"{err}; name a key by --key or TORCHLOOP_KEY"
-    if isinstance(err, httpx.InvalidURL):
-        return f"{url} is not a URL ({err}): check --url or TORCHLOOP_URL"
     return (
         f"{err.filename} cannot be opened ({err.strerror})" if isinstance(err, OSError) and err.filename else str(err)
     )
 
 
 def _predict(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    names, data = options.files, list(options.files)
+    names: list[str] = options.files
+    data: Any = [_content(name) for name in names]
     if options.inputs is not None:
         names, data = [], json.loads(options.inputs)
     elif not data:
-        options.fail('nothing to ask about: name a FILE, or give --inputs "[[0.5]]"')
-    elif len(data) == 1 or any(Path(name).suffix in {".npy", ".json"} for name in data):
+        options.fail('nothing to ask about: name a FILE, - for standard input, or give --inputs "[[0.5]]"')
+    elif names.count(_STDIN) > 1:
+        options.fail("- is standard input, which can be read once: name it once")
+    elif len(data) == 1 or any(Path(name).suffix in {".npy", ".json"} for name in names):
         if len(data) > 1:
             options.fail("one .npy or .json file is a whole body: name it alone")
         names, data = [], data[0]
     found = client.predict(options.model, data, version=options.version)
     rows = found["predictions"]
     labels = names or (options.files if len(rows) == 1 and options.files else [str(i) for i in range(len(rows))])
-    return _show(options, found, lambda _: tables.predictions(labels, rows))
+    _show(options, found, lambda _: tables.predictions(labels, rows))
+    return 1 if any("error" in row for row in rows) else 0
+
+
+def _content(name: str) -> str | BinaryIO:
+    """Return a file name unchanged, and standard input for `-`."""
+    return sys.stdin.buffer if name == _STDIN else name
 
 
 def _train(client: Client, options: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -136,12 +163,12 @@ def _rollback(client: Client, options: argparse.Namespace, _: Sequence[str]) -> 
 
 
 def _register(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    added = client.register(options.model, options.file.read_bytes())
+    added = client.register(options.model, _content(options.file), arguments=options.arguments)
     return _show(options, added, lambda version: tables.versions([version]))
 
 
 def _download(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    path = options.output or Path(f"{options.model}-{options.version}.pt")
+    path = Path(options.output or f"{options.model}-{options.version}.pt").expanduser()
     path.write_bytes(client.download(options.model, options.version))
     return _show(options, {"path": str(path)}, lambda written: tables.say(written["path"]))
 
@@ -150,6 +177,8 @@ def _parser(prog: str) -> _Parser:
     shared = _Parser(add_help=False)
     shared.add_argument("--url", default=argparse.SUPPRESS, help=f"URL of the service (TORCHLOOP_URL, else {URL})")
     shared.add_argument("--key", default=argparse.SUPPRESS, help="API key (TORCHLOOP_KEY)")
+    text = f"seconds to wait for an answer [{TIMEOUT_S:g}]"
+    shared.add_argument("--timeout", type=_seconds, metavar="SECONDS", default=argparse.SUPPRESS, help=text)
     shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
     parser = _Parser(
         prog=prog,
@@ -157,6 +186,7 @@ def _parser(prog: str) -> _Parser:
         parents=[shared],
         allow_abbrev=False,
     )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and exit")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
 
     def command(run: Callable[..., int], words: str, text: str) -> argparse.ArgumentParser:
@@ -164,12 +194,13 @@ def _parser(prog: str) -> _Parser:
         sub = commands.add_parser(name, help=text, description=text, parents=[shared], allow_abbrev=False)
         sub.set_defaults(run=run, fail=sub.error)
         for argument in arguments:
-            kind: Callable[[str], Any] = {"version": int, "file": Path}.get(argument, str)
-            sub.add_argument(argument, metavar=argument.upper(), type=kind)
+            sub.add_argument(argument, metavar=argument.upper(), type=int if argument == "version" else str)
         return sub
 
     predict = command(_predict, "predict model", "answers for pictures, a .npy or a .json file, or numbers")
-    predict.add_argument("files", metavar="FILE", nargs="*", help="pictures, or one .npy or .json file")
+    predict.add_argument(
+        "files", metavar="FILE", nargs="*", help="pictures, or one .npy or .json file; - is standard input"
+    )
     predict.add_argument("--inputs", type=_json, help='instead of files: "[[0.5], [1.0]]"')
     predict.add_argument("--version", type=int, help="a version other than the live one")
     for name in ("train", "submit"):  # `torchloop train` fits without a service, `torchloop submit` queues a job
@@ -192,25 +223,40 @@ def _parser(prog: str) -> _Parser:
     command(_cancel, "cancel job", "stop a job")
     command(_promote, "promote model version", "make a version live")
     command(_rollback, "rollback model", "make the version before live again")
-    command(_register, "register model file", "upload a state_dict as a new version")
+    register = command(_register, "register model file", "upload a state_dict as a new version; - is standard input")
+    register.add_argument("--arguments", type=_json, help="constructor arguments of the network: '{\"hidden\": 64}'")
     download = command(_download, "download model version", "the state_dict of a version")
-    download.add_argument("--output", type=Path, help="output file [MODEL-VERSION.pt]")
+    download.add_argument("--output", help="output file [MODEL-VERSION.pt]")
     return parser
 
 
 def _json(word: str) -> str:
-    """Return a JSON argument unchanged. Raises ArgumentTypeError if it is not JSON."""
+    """Return a JSON argument unchanged. Raises ArgumentTypeError if it is not JSON, which has no NaN."""
     try:
-        json.loads(word)
-    except ValueError as err:
-        raise argparse.ArgumentTypeError(f'{word} is not JSON ({err}); write it as "[[0.5], [1.0]]"') from err
+        json.loads(word, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as err:
+        raise argparse.ArgumentTypeError(f'not JSON ({err}); write it as "[[0.5], [1.0]]"') from err
     return word
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a number of JSON")
+
+
+def _seconds(word: str) -> float:
+    try:
+        seconds = float(word)
+    except ValueError:
+        seconds = 0
+    if not 0 < seconds < 1e6:
+        raise argparse.ArgumentTypeError(f"{word} is not a number of seconds above 0")
+    return seconds
 
 
 def _show(options: argparse.Namespace, found: T, show: Callable[[T], None]) -> int:
     """Print a result, as text or JSON. Returns exit status 0."""
     if options.json:
-        tables.say(json.dumps(found, indent=2, ensure_ascii=False))
+        tables.say(terminal.as_json(found))
     else:
         show(found)
     return 0

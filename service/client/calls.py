@@ -3,18 +3,19 @@
 Client and AsyncClient have each function below as a method; see `method` in clients.py.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
+from urllib.parse import quote
 from uuid import uuid4
 
 import httpx
 
-from service.client import answers, inputs
-from service.client.errors import TorchloopError
+from service.client import answers, checkpoints, connection, inputs, numbers
+from service.client.errors import BadArgument
 
 T = TypeVar("T")
+_OCTETS = "application/octet-stream"
 _UPLOAD_S = 180.0  # the service evaluates an upload before it answers
 
 
@@ -34,12 +35,60 @@ class Call(Generic[T]):
     timeout_s: float | None = None
 
 
-def _body(response: httpx.Response) -> Any:
-    return response.json()
+def _object(*fields: str) -> Callable[[httpx.Response], Any]:
+    """Read a JSON object. Raises ValueError, KeyError or TypeError if it is another or lacks one of the fields."""
+
+    def read(response: httpx.Response) -> Any:
+        found = response.json()
+        for name in fields:
+            found[name]
+        return found if isinstance(found, dict) else _wrong()
+
+    return read
 
 
 def _under(key: str) -> Callable[[httpx.Response], Any]:
-    return lambda response: response.json()[key]
+    def read(response: httpx.Response) -> Any:
+        found = response.json()[key]
+        return found if isinstance(found, list) else _wrong()
+
+    return read
+
+
+def _wrong() -> Any:
+    raise TypeError("not the type of JSON that the service answers with")
+
+
+def _file(media_type: str) -> Callable[[httpx.Response], bytes]:
+    def read(response: httpx.Response) -> bytes:
+        if not response.headers.get("content-type", "").startswith(media_type):  # the page of a proxy, say
+            raise ValueError("another media type")
+        return response.content
+
+    return read
+
+
+def _no_content(_: httpx.Response) -> None:
+    return None
+
+
+def _path(*parts: object) -> str:
+    """Build a path; each part is one segment of it. Raises BadArgument."""
+    return "/" + "/".join(_segment(part) for part in parts)
+
+
+def _segment(part: object) -> str:
+    try:
+        segment = quote(str(part), safe="")
+    except UnicodeEncodeError as err:
+        raise BadArgument(f"{str(part)!a} has characters that are not valid Unicode") from err
+    if segment in {"", ".", ".."}:
+        raise BadArgument(f"{str(part)!r} is not a name of a model, version or job")
+    return segment
+
+
+def _json(value: object, name: str) -> dict[str, Any]:
+    return {"content": numbers.encoded(value, name), "headers": {"Content-Type": "application/json"}}
 
 
 def _get(path: str, read: Callable[[httpx.Response], T], **params: Any) -> Call[T]:
@@ -51,7 +100,9 @@ def predict(model: str, data: Any, *, version: int | None = None) -> Call[answer
     """Predictions for `data` (see inputs.body), by the live version or the given one."""
     given = {} if version is None else {"version": version}
     arguments = {"params": given, **inputs.body(data)}
-    return Call(method="POST", path=f"/predict/{model}", read=_body, repeatable=True, arguments=arguments)
+    return Call(
+        method="POST", path=_path("predict", model), read=_object("predictions"), repeatable=True, arguments=arguments
+    )
 
 
 def explain(
@@ -64,7 +115,9 @@ def explain(
     """Feature attributions of each answer; `data` as for predict."""
     given = {"method": method} | ({} if version is None else {"version": version})
     arguments = {"params": given, **inputs.body(data)}
-    return Call(method="POST", path=f"/explain/{model}", read=_body, repeatable=True, arguments=arguments)
+    return Call(
+        method="POST", path=_path("explain", model), read=_object("explanations"), repeatable=True, arguments=arguments
+    )
 
 
 def submit(
@@ -76,32 +129,23 @@ def submit(
     idempotency_key: str | None = None,
 ) -> Call[answers.Job]:
     """Queue a training job. It has an Idempotency-Key, generated unless given, so that a retry starts no second job."""
-    order: dict[str, Any] = {"model": model, "config": _as_json(config or {}), "promote": promote}
+    try:
+        order: dict[str, Any] = {"model": model, "config": dict(config or {}), "promote": promote}
+    except (TypeError, ValueError) as err:
+        raise BadArgument(f'config must be a dict such as {{"epochs": 1}}, not {type(config).__name__}') from err
+    for name, value in order["config"].items():
+        numbers.encoded(value, f"config: {name!r}")
     if tensorboard:
         order["tensorboard"] = True
-    headers = {"Idempotency-Key": idempotency_key or uuid4().hex}
-    return Call(
-        method="POST",
-        path="/train",
-        read=_body,
-        repeatable=True,
-        arguments={"json": order, "headers": headers},
-    )
-
-
-def _as_json(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Return hyperparameters that JSON has. Raises TorchloopError, e.g. for NaN."""
-    for name, value in config.items():
-        try:
-            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
-        except (TypeError, ValueError, RecursionError) as err:
-            raise TorchloopError(f"config: {name!r} cannot be sent as JSON ({err})") from err
-    return dict(config)
+    arguments = _json(order, "order")
+    key = uuid4().hex if idempotency_key is None else idempotency_key
+    arguments["headers"]["Idempotency-Key"] = connection.header("idempotency_key", key)
+    return Call(method="POST", path="/train", read=_object("id"), repeatable=True, arguments=arguments)
 
 
 def job(job_id: str) -> Call[answers.Job]:
     """Return one job."""
-    return _get(f"/jobs/{job_id}", _body)
+    return _get(_path("jobs", job_id), _object("state"))
 
 
 def jobs(
@@ -112,22 +156,30 @@ def jobs(
     cursor: str | None = None,
 ) -> Call[answers.JobPage]:
     """Jobs, newest first, one page."""
-    return _get("/jobs", _body, model=model, state=state, limit=limit, cursor=cursor)
+    return _get("/jobs", _object("jobs"), model=model, state=state, limit=limit, cursor=cursor)
 
 
 def cancel(job_id: str) -> Call[answers.Job]:
     """Cancel a job. A finished job raises Conflict, and so would a repeated call."""
-    return Call(method="POST", path=f"/jobs/{job_id}/cancel", read=_body, repeatable=False)
+    return Call(method="POST", path=_path("jobs", job_id, "cancel"), read=_object("state"), repeatable=False)
 
 
 def job_history(job_id: str) -> Call[list[dict[str, Any]]]:
     """Every progress point of a job."""
-    return _get(f"/jobs/{job_id}/history", _under("points"))
+    return _get(_path("jobs", job_id, "history"), _under("points"))
+
+
+def stream(job_id: str, headers: Mapping[str, str]) -> Call[None]:
+    """The events of a job, as server-sent events; see events.py."""
+    arguments = {"headers": headers}
+    return Call(
+        method="GET", path=_path("jobs", job_id, "events"), read=_no_content, repeatable=True, arguments=arguments
+    )
 
 
 def plot(job_id: str) -> Call[bytes]:
     """The plot of a job: a PNG file."""
-    return _get(f"/jobs/{job_id}/plot.png", _content)
+    return _get(_path("jobs", job_id, "plot.png"), _file("image/png"))
 
 
 def models() -> Call[list[answers.Model]]:
@@ -137,32 +189,34 @@ def models() -> Call[list[answers.Model]]:
 
 def model(name: str) -> Call[answers.Model]:
     """One model."""
-    return _get(f"/models/{name}", _body)
+    return _get(_path("models", name), _object("name"))
 
 
 def versions(model: str) -> Call[list[answers.Version]]:
     """The versions of a model, oldest first."""
-    return _get(f"/models/{model}/versions", _under("versions"))
+    return _get(_path("models", model, "versions"), _under("versions"))
 
 
 def version(model: str, number: int) -> Call[answers.Version]:
     """One version."""
-    return _get(f"/models/{model}/versions/{number}", _body)
+    return _get(_path("models", model, "versions", number), _object("version"))
 
 
-def register(model: str, checkpoint: bytes, *, arguments: str = "{}") -> Call[answers.Version]:
-    """Upload a state_dict, as torch.save or safetensors writes it; `arguments`: the network's constructor arguments, as
-    JSON.
+def register(model: str, checkpoint: Any, *, arguments: Mapping[str, Any] | str | None = None) -> Call[answers.Version]:
+    """Upload a checkpoint as a new version, which is not promoted.
+
+    `checkpoint`: a file as torch.save or safetensors writes it (path, bytes or open in binary mode), a network, or its
+    state_dict. `arguments`: the constructor arguments that the network was built with, such as {"hidden": 64}.
     """
     given = {
-        "content": checkpoint,
-        "params": {"arguments": arguments},
-        "headers": {"Content-Type": "application/octet-stream"},
+        "content": checkpoints.content(checkpoint),
+        "params": {"arguments": _arguments(arguments)},
+        "headers": {"Content-Type": _OCTETS},
     }
     return Call(
         method="POST",
-        path=f"/models/{model}/versions",
-        read=_body,
+        path=_path("models", model, "versions"),
+        read=_object("version"),
         repeatable=False,
         arguments=given,
         timeout_s=_UPLOAD_S,
@@ -171,36 +225,43 @@ def register(model: str, checkpoint: bytes, *, arguments: str = "{}") -> Call[an
 
 def download(model: str, number: int) -> Call[bytes]:
     """The state_dict file of a version."""
-    return _get(f"/models/{model}/versions/{number}/checkpoint", _content)
+    return _get(_path("models", model, "versions", number, "checkpoint"), _file(_OCTETS))
 
 
 def promote(model: str, number: int) -> Call[answers.Promoted]:
     """Make a version live."""
-    arguments = {"json": {"version": number}}
     return Call(
         method="POST",
-        path=f"/models/{model}/promote",
-        read=_body,
+        path=_path("models", model, "promote"),
+        read=_object("live"),
         repeatable=False,
-        arguments=arguments,
+        arguments=_json({"version": number}, "promote"),
         timeout_s=60,
     )
 
 
 def rollback(model: str) -> Call[answers.Promoted]:
     """Make the previous version live again."""
-    return Call(method="POST", path=f"/models/{model}/rollback", read=_body, repeatable=False, timeout_s=60)
+    return Call(
+        method="POST", path=_path("models", model, "rollback"), read=_object("live"), repeatable=False, timeout_s=60
+    )
 
 
 def promotions(model: str, *, at: str | None = None) -> Call[answers.History]:
     """History of promotions; with `at` (ISO 8601), until that time."""
-    return _get(f"/models/{model}/promotions", _body, at=at)
+    return _get(_path("models", model, "promotions"), _object("promotions"), at=at)
 
 
 def ready() -> Call[answers.Health]:
     """Check readiness. Raises Unavailable if a model with a live version is not loaded."""
-    return _get("/health/ready", _body)
+    return _get("/health/ready", _object("status"))
 
 
-def _content(response: httpx.Response) -> bytes:
-    return response.content
+def _arguments(arguments: Mapping[str, Any] | str | None) -> str:
+    """Return constructor arguments as JSON. Raises BadArgument."""
+    if isinstance(arguments, str):
+        return arguments
+    if not isinstance(arguments, Mapping | None):
+        kind = type(arguments).__name__
+        raise BadArgument(f'arguments must be a dict of constructor arguments such as {{"hidden": 64}}, not {kind}')
+    return numbers.encoded(arguments or {}, "arguments").decode()

@@ -14,16 +14,18 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
 import httpx
 
-from service.client import calls
+from service.client import calls, connection
 from service.client.answers import FINAL, Job, Policy
 from service.client.calls import Call
-from service.client.errors import TorchloopError, Unreachable, refusal
+from service.client.connection import Service
+from service.client.errors import BadArgument, TorchloopError, first_line
 from service.client.events import Event, Feed, Retries
 from service.client.show import Show, bar
 
 P = ParamSpec("P")
 T = TypeVar("T")
 URL = "http://127.0.0.1:8000"
+TIMEOUT_S = 30.0
 _SILENCE_S = 45.0  # the service sends a comment on a stream every 15 seconds
 Wait = Callable[[float], Any]
 
@@ -72,40 +74,54 @@ class _Calls:
     ready = method(calls.ready)
 
 
-def _options(url: str, key: str | None, timeout_s: float) -> dict[str, Any]:
-    headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return {"base_url": url, "headers": headers, "timeout": httpx.Timeout(timeout_s, connect=5)}
+def _request(
+    http: httpx.Client | httpx.AsyncClient, call: Call[Any], timeout: httpx.Timeout | None = None
+) -> httpx.Request:
+    if http.is_closed:
+        raise TorchloopError("the client is closed: make the call inside its `with` block, or create another client")
+    if timeout is None and call.timeout_s is not None:
+        timeout = connection.timeout(call.timeout_s)
+    own: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
+    try:
+        return http.build_request(call.method, call.path, **call.arguments, **own)
+    except (httpx.InvalidURL, ValueError, TypeError) as err:
+        raise BadArgument(f"the arguments of this call cannot be sent ({first_line(err)})") from err
 
 
-def _request(http: httpx.Client | httpx.AsyncClient, call: Call[Any]) -> httpx.Request:
-    own: dict[str, Any] = {} if call.timeout_s is None else {"timeout": httpx.Timeout(call.timeout_s, connect=5)}
-    return http.build_request(call.method, call.path, **call.arguments, **own)
-
-
-def _read(call: Call[T], response: httpx.Response) -> T:
+def _read(service: Service, call: Call[T], response: httpx.Response) -> T:
     if response.is_error:
-        raise refusal(response)
+        raise service.refusal(response)
+    if not response.is_success:
+        raise service.not_torchloop(response)
     try:
         return call.read(response)
-    except (ValueError, KeyError, TypeError) as err:
-        raise TorchloopError(f"the server at {response.url} is not Torchloop: check the URL") from err
-
-
-def _unreachable(http: httpx.Client | httpx.AsyncClient, err: httpx.RequestError) -> Unreachable:
-    return Unreachable(str(http.base_url).rstrip("/"), str(err) or type(err).__name__)
+    except (ValueError, LookupError, TypeError, RecursionError) as err:
+        raise service.not_torchloop(response) from err
 
 
 def _stream(http: httpx.Client | httpx.AsyncClient, job_id: str, feed: Feed) -> httpx.Request:
-    timeout = httpx.Timeout(10, read=_SILENCE_S)
-    return http.build_request("GET", f"/jobs/{job_id}/events", headers=feed.headers(), timeout=timeout)
+    return _request(http, calls.stream(job_id, feed.headers()), httpx.Timeout(10, read=_SILENCE_S))
+
+
+def _no_stream(service: Service, response: httpx.Response) -> TorchloopError:
+    """Return the error for a response that is not an event stream. Its content must have been read."""
+    return service.refusal(response) if response.is_error else service.not_torchloop(response)
+
+
+def _is_stream(response: httpx.Response) -> bool:
+    """Return whether a response is an event stream; 204 is the stream of a job that has ended."""
+    kind = response.headers.get("content-type", "text/event-stream")
+    return response.status_code == 204 or (response.is_success and kind.startswith("text/event-stream"))
 
 
 class Client(_Calls):
     """A synchronous client. Use it in a `with` block, or close it.
 
     `retries`: how often an idempotent call is retried, if the service asks for it or a connection broke.
+    `timeout_s`: how long to wait for an answer; None: without limit.
     `transport`, `wait`: replace the network and time.sleep.
-    Every call raises TorchloopError; see errors.py.
+    Proxies of the environment (HTTP_PROXY, ALL_PROXY, NO_PROXY, ...) are used, but not for loopback addresses.
+    Every call raises TorchloopError; see errors.py. So does the constructor, for a URL or key that cannot be used.
     """
 
     def __init__(
@@ -113,12 +129,13 @@ class Client(_Calls):
         url: str = URL,
         *,
         key: str | None = None,
-        timeout_s: float = 30,
+        timeout_s: float | None = TIMEOUT_S,
         retries: int = 3,
         transport: httpx.BaseTransport | None = None,
         wait: Wait = time.sleep,
     ) -> None:
-        self._http = httpx.Client(**_options(url, key, timeout_s), transport=transport)
+        self._service = connection.address(url, proxies=transport is None)
+        self._http = connection.opened(httpx.Client, self._service, key, timeout_s, transport)
         self._retries = retries
         self._wait = wait
 
@@ -145,9 +162,9 @@ class Client(_Calls):
             if pause_s is not None:
                 self._wait(pause_s)
             elif isinstance(outcome, httpx.Response):
-                return _read(call, outcome)
+                return _read(self._service, call, outcome)
             else:
-                raise _unreachable(self._http, outcome) from outcome
+                raise self._service.unreachable(outcome) from outcome
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
         """Yield the events of a job, from the first one after `after` to its end; reconnects if necessary."""
@@ -167,16 +184,16 @@ class Client(_Calls):
         try:
             response = self._http.send(_stream(self._http, job_id, feed), stream=True)
             try:
-                if response.is_error:
+                if not _is_stream(response):
                     response.read()
-                    raise refusal(response)
+                    raise _no_stream(self._service, response)
                 for line in response.iter_lines():
                     if event := feed.take(line):
                         yield event
             finally:
                 response.close()
         except httpx.RequestError as err:
-            raise _unreachable(self._http, err) from err
+            raise self._service.unreachable(err) from err
 
     def follow(self, job_id: str, show: Show | None = None) -> Job:
         """Wait for a job and return it, whatever its final state; `show` is called with each event."""
@@ -211,12 +228,13 @@ class AsyncClient(_Calls):
         url: str = URL,
         *,
         key: str | None = None,
-        timeout_s: float = 30,
+        timeout_s: float | None = TIMEOUT_S,
         retries: int = 3,
         transport: httpx.AsyncBaseTransport | None = None,
         wait: Callable[[float], Awaitable[Any]] = asyncio.sleep,
     ) -> None:
-        self._http = httpx.AsyncClient(**_options(url, key, timeout_s), transport=transport)
+        self._service = connection.address(url, proxies=transport is None)
+        self._http = connection.opened(httpx.AsyncClient, self._service, key, timeout_s, transport)
         self._retries = retries
         self._wait = wait
 
@@ -243,9 +261,9 @@ class AsyncClient(_Calls):
             if pause_s is not None:
                 await self._wait(pause_s)
             elif isinstance(outcome, httpx.Response):
-                return _read(call, outcome)
+                return _read(self._service, call, outcome)
             else:
-                raise _unreachable(self._http, outcome) from outcome
+                raise self._service.unreachable(outcome) from outcome
 
     async def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
         """As Client.events."""
@@ -266,16 +284,16 @@ class AsyncClient(_Calls):
         try:
             response = await self._http.send(_stream(self._http, job_id, feed), stream=True)
             try:
-                if response.is_error:
+                if not _is_stream(response):
                     await response.aread()
-                    raise refusal(response)
+                    raise _no_stream(self._service, response)
                 async for line in response.aiter_lines():
                     if event := feed.take(line):
                         yield event
             finally:
                 await response.aclose()
         except httpx.RequestError as err:
-            raise _unreachable(self._http, err) from err
+            raise self._service.unreachable(err) from err
 
     async def follow(self, job_id: str, show: Show | None = None) -> Job:
         """As Client.follow."""

@@ -1,7 +1,9 @@
 """Errors of calls.
 
 TorchloopError
+├── BadArgument                    nothing was sent
 ├── Unreachable                    no answer
+├── NotTorchloop                   an answer of another server
 └── Refused                        an answer with an error status
     ├── Malformed 400              ├── TooLarge 413
     ├── Unauthorized 401           ├── UnsupportedMediaType 415
@@ -17,17 +19,27 @@ from typing import Any
 
 import httpx
 
+_LONGEST = 300  # characters of another library's message
+
 
 class TorchloopError(Exception):
     """A call that failed. The message says what to do."""
 
 
+class BadArgument(TorchloopError):
+    """An argument that cannot be sent, such as a missing file. Nothing was sent."""
+
+
 class Unreachable(TorchloopError):
     """No server answers at the URL, or it stopped answering."""
 
-    def __init__(self, url: str, reason: str) -> None:
-        way_out = "start the service (make serve, or python -m service), or name another one by --url or TORCHLOOP_URL"
-        super().__init__(f"no answer from {url} ({reason}): {way_out}")
+    def __init__(self, url: str, reason: str, way_out: str = "") -> None:
+        start = "start the service (make serve, or python -m service), or name another one by --url or TORCHLOOP_URL"
+        super().__init__(f"no answer from {url} ({reason}): {way_out or start}")
+
+
+class NotTorchloop(TorchloopError):
+    """An answer that is not one of the service: the URL is wrong, or a proxy or login page answered."""
 
 
 class Refused(TorchloopError):
@@ -103,12 +115,17 @@ _CLASSES: Mapping[int, type[Refused]] = {
 }
 
 
-def refusal(response: httpx.Response) -> Refused:
-    """Return the error for a response with an error status."""
+def refusal(response: httpx.Response, way_out: str = "") -> Refused:
+    """Return the error for a response with an error status; `way_out` is used if the service did not write it."""
     kind = _CLASSES.get(response.status_code, ServiceFailed if response.status_code >= 500 else Refused)
-    title, detail = f"status {response.status_code} {response.reason_phrase}".strip(), ""
+    title, detail = f"status {response.status_code} {response.reason_phrase}".strip(), way_out
     if response.headers.get("content-type", "").startswith("application/problem+json"):
         with suppress(ValueError, AttributeError):  # truncated: only the status is known
             document: dict[str, Any] = response.json()
-            title, detail = document.get("title", title), document.get("detail", "")
+            title, detail = str(document.get("title", title)), str(document.get("detail", ""))
     return kind(response.status_code, title, detail)
+
+
+def first_line(err: BaseException) -> str:
+    """Return the first line of an error's message, or its class if it has none."""
+    return next(iter(str(err).splitlines()), "")[:_LONGEST] or type(err).__name__

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import httpx
 
 from service.client.answers import FINAL
-from service.client.errors import TorchloopError, Unreachable
+from service.client.errors import NotTorchloop, TorchloopError, Unreachable
 
 _TRIES = 6
 _LONGEST_S = 10.0
@@ -43,7 +43,7 @@ class Feed:
         return {"Accept": "text/event-stream", **({"Last-Event-ID": str(self._last)} if self._last else {})}
 
     def take(self, line: str) -> Event | None:
-        """Return the event that this line completes, if any."""
+        """Return the event that this line completes, if any. Raises NotTorchloop."""
         if line:
             name, _, value = line.partition(":")
             self._fields[name] = value.removeprefix(" ")
@@ -52,8 +52,12 @@ class Feed:
         if "data" not in fields or fields.get("event") not in {"progress", "state"}:
             return None
         kind: Literal["progress", "state"] = "state" if fields["event"] == "state" else "progress"
-        event = Event(int(fields["id"]), kind, json.loads(fields["data"]))
-        self._last, self._vain, self.over = event.id, 0, event.final
+        try:
+            event = Event(int(fields["id"]), kind, json.loads(fields["data"]))
+            final = event.final
+        except (LookupError, ValueError, AttributeError, RecursionError) as err:
+            raise NotTorchloop("the event stream of the job has an event that cannot be read: check the URL") from err
+        self._last, self._vain, self.over = event.id, 0, final
         return event
 
     def pause_s(self, err: TorchloopError | None) -> float:
@@ -76,7 +80,7 @@ class Retries:
 
         A refused connection is final, since no server listens. So is a timeout: the next try would take as long.
         """
-        if self._left == 0 or isinstance(outcome, httpx.ConnectError | httpx.TimeoutException):
+        if self._left <= 0 or isinstance(outcome, httpx.ConnectError | httpx.TimeoutException):
             return None
         pause_s = self._pause_s
         if isinstance(outcome, httpx.Response):

@@ -4,10 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from service.client.errors import TorchloopError
+from service.client.errors import BadArgument
 
 
-class BadOption(TorchloopError):
+class BadOption(BadArgument):
     """An unknown option or a value of a wrong type."""
 
 

@@ -1,58 +1,77 @@
 """Convert inputs into a request body: files, bytes, pictures, arrays, nested lists."""
 
-import io
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping
+from pathlib import PurePath
 from typing import Any
 
-_TYPES = {".npy": "application/x-npy", ".json": "application/json"}
+from service.client import files, numbers, pictures
+from service.client.errors import BadArgument
+
+_NPY, _JSON = "application/x-npy", "application/json"
+_TYPES = {".npy": _NPY, ".json": _JSON}
 _PICTURE = "application/octet-stream"  # the service detects a picture's format from its bytes
-_NPY = b"\x93NUMPY"
+_NPY_MAGIC = b"\x93NUMPY"
 
 
 def body(inputs: Any) -> dict[str, Any]:
     """Return keyword arguments for httpx.
 
-    `inputs` is one of: the path of a picture, a .npy or a .json file (a whole body); the bytes of a picture or of a
-    .npy file; a Pillow image; an array (N, ...) of NumPy or a compatible type; nested lists, one item per sample; or a
-    list of
-    paths, bytes and Pillow images, one picture per sample. Raises OSError if a file cannot be read.
+    `inputs` is one of: a picture, a .npy or a .json file (a whole body) as path, bytes or file open in binary mode; a
+    Pillow image of any mode; an array (N, ...) of NumPy or a compatible type; nested lists, one item per sample, or
+    other iterables; a list of pictures, one per sample. Raises BadArgument for other inputs.
     """
-    if _is_file(inputs):
-        content, media_type = _one(inputs)
-        return {"content": content, "headers": {"Content-Type": media_type}}
-    if _is_list(inputs) and inputs and all(map(_is_file, inputs)):
-        return (
-            body(inputs[0]) if len(inputs) == 1 else {"files": [("file", ("picture", *_one(item))) for item in inputs]}
+    if isinstance(inputs, Mapping):
+        if set(inputs) != {"inputs"}:
+            raise BadArgument('a dict is not a list of samples: pass the list, or {"inputs": [...]}')
+        inputs = inputs["inputs"]
+    if _is_part(inputs):
+        content, media_type = _part(inputs)
+        return _body(content, media_type)
+    if numbers.is_array(inputs):
+        return _of_array(numbers.as_array(inputs))
+    items = numbers.listed(inputs)
+    parts = [_is_part(item) for item in items]
+    if items and all(parts):
+        if len(items) == 1:
+            return body(items[0])
+        return {"files": [("file", ("picture", *_part(item))) for item in items]}
+    if any(parts):
+        other = parts.index(False)
+        raise BadArgument(
+            f"sample {other} is of type {type(items[other]).__name__}, sample {parts.index(True)} is a file or a "
+            "picture: pass files and pictures alone, or numbers alone",
         )
-    if not _is_list(inputs) or any(hasattr(item, "__array__") for item in inputs):
-        return {"content": _npy(inputs), "headers": {"Content-Type": _TYPES[".npy"]}}
-    return {"json": {"inputs": inputs}}
+    if any(map(numbers.is_array, items)):
+        return _of_array(numbers.stacked(items))
+    return _of_list(items)
 
 
-def _one(item: Any) -> tuple[bytes, str]:
+def _is_part(item: Any) -> bool:
+    return pictures.is_picture(item) or files.is_file(item)
+
+
+def _part(item: Any) -> tuple[bytes, str]:
     """Return a body, or one part of a form, with its media type."""
-    if isinstance(item, bytes):
-        return item, _TYPES[".npy"] if item.startswith(_NPY) else _PICTURE
-    if isinstance(item, str | Path):
-        return Path(item).read_bytes(), _TYPES.get(Path(item).suffix.lower(), _PICTURE)
-    file = io.BytesIO()
-    item.save(file, "PNG")
-    return file.getvalue(), "image/png"
+    if pictures.is_picture(item):
+        return pictures.png(item), "image/png"
+    content, name = files.read(item)
+    return content, _TYPES.get(PurePath(name).suffix.lower()) or _detected(content)
 
 
-def _npy(array: Any) -> bytes:
-    import numpy as np  # noqa: PLC0415 - an optional dependency: callers with arrays have it
-
-    file = io.BytesIO()
-    np.save(file, np.asarray(array), allow_pickle=False)
-    return file.getvalue()
+def _detected(content: bytes) -> str:
+    if content.startswith(_NPY_MAGIC):
+        return _NPY
+    return _JSON if content[:64].lstrip().startswith(b"{") else _PICTURE
 
 
-def _is_list(inputs: Any) -> bool:
-    return isinstance(inputs, Sequence)
+def _of_array(samples: Any) -> dict[str, Any]:
+    content = numbers.npy(samples)
+    return _of_list(samples.tolist()) if content is None else _body(content, _NPY)
 
 
-def _is_file(item: Any) -> bool:
-    """Return whether an item is a path, bytes or a Pillow image, without importing Pillow."""
-    return isinstance(item, str | Path | bytes) or (hasattr(item, "getbands") and hasattr(item, "save"))
+def _of_list(items: list[Any]) -> dict[str, Any]:
+    return _body(b'{"inputs": ' + numbers.encoded(items, "inputs") + b"}", _JSON)
+
+
+def _body(content: bytes, media_type: str) -> dict[str, Any]:
+    return {"content": content, "headers": {"Content-Type": media_type}}

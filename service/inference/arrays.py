@@ -70,7 +70,8 @@ def from_array(array: Array, entry: Entry) -> Entries:
     """
     wanted = f"{entry.dtype.name} array of shape (N{''.join(f', {size}' for size in entry.shape)})"
     if array.ndim == 0 or array.shape[1:] != entry.shape or len(array) == 0:
-        raise InvalidInput("Wrong shape", f"the array has shape {array.shape}; send a {wanted}, N at least 1")
+        single = ": send a single sample as a list of one, array[None]" if array.shape == entry.shape else ""
+        raise InvalidInput("Wrong shape", f"the array has shape {array.shape}; send a {wanted}, N at least 1{single}")
     if len(array) > MAX_SAMPLES:
         raise TooManySamples(len(array), MAX_SAMPLES)
     if array.dtype == entry.dtype and entry.dtype.kind == "u":
@@ -147,7 +148,8 @@ def _one(value: Any, entry: Entry) -> Array:
     except (ValueError, TypeError, OverflowError) as err:
         raise InvalidInput("Wrong sample", f"a sample must be numbers in shape {shape}") from err
     if array.shape != entry.shape:
-        raise InvalidInput("Wrong shape", f"the sample has shape {list(array.shape)}; it must be {shape}")
+        single = ": send a single sample as a list of one" if list(array.shape) == shape[1:] else ""
+        raise InvalidInput("Wrong shape", f"the sample has shape {list(array.shape)}; it must be {shape}{single}")
     checked = _in_range(array[None], entry)
     if checked.errors:
         raise checked.errors[0]

@@ -1,0 +1,78 @@
+"""Read the bytes behind an argument: a path, an open file, or bytes. Every failure is a BadArgument."""
+
+import array
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+from service.client.errors import BadArgument, first_line
+
+_MOST_SHOWN = 200  # characters of a path in a message
+
+
+def is_file(item: Any) -> bool:
+    """Return whether `read` accepts an item. Memory that holds other items than bytes is an array, not a file."""
+    return _is_bytes(item) or isinstance(item, str | os.PathLike) or _is_open(item)
+
+
+def read(item: Any) -> tuple[bytes, str]:
+    """Return the content, and the name of the file or "". Raises BadArgument, also if there is no content."""
+    if _is_bytes(item):
+        content, name = bytes(item), ""
+    elif _is_open(item):
+        content, name = _read_open(item)
+    else:
+        content, name = _read_path(item)
+    if not content:
+        raise BadArgument(f"{_shown(name) or 'the content'} is empty: 0 bytes")
+    return content, name
+
+
+def _is_bytes(item: Any) -> bool:
+    if isinstance(item, memoryview):
+        return item.ndim == 1 and item.format in {"B", "b", "c"}
+    return isinstance(item, bytes | bytearray) or (isinstance(item, array.array) and item.typecode in "Bb")
+
+
+def _is_open(item: Any) -> bool:
+    return not isinstance(item, type) and callable(getattr(item, "read", None))
+
+
+def _read_path(item: Any) -> tuple[bytes, str]:
+    name = os.fsdecode(item) if not isinstance(item, str) else item
+    try:
+        return Path(name).expanduser().read_bytes(), name
+    except IsADirectoryError as err:
+        raise BadArgument(f"{_shown(name)} is a folder: name the files in it") from err
+    except OSError as err:
+        way_out = ": the client reads files of this machine: fetch it and pass its bytes" if "://" in name else ""
+        raise BadArgument(f"{_shown(name)} cannot be opened ({err.strerror}){way_out}") from err
+    except (ValueError, RuntimeError) as err:  # a null character; ~ without a home folder
+        raise BadArgument(f"{_shown(name)!r} is not a path ({first_line(err)})") from err
+
+
+def _read_open(item: Any) -> tuple[bytes, str]:
+    name = item.name if isinstance(getattr(item, "name", None), str) else ""
+    shown = _shown(name) or "the file"
+    in_text_mode = f'{shown} is open in text mode: open it with mode "rb"'
+    if isinstance(item, io.TextIOBase):
+        raise BadArgument(in_text_mode)
+    try:
+        content = item.read()
+    except (OSError, ValueError, RuntimeError, TypeError, EOFError) as err:  # closed, or open for writing only
+        raise BadArgument(f"{shown} cannot be read ({first_line(err)})") from err
+    if hasattr(content, "__await__"):
+        content.close()
+        raise BadArgument(f"{shown} is read asynchronously: pass await file.read()")
+    if isinstance(content, str):
+        raise BadArgument(in_text_mode)
+    if not _is_bytes(content):
+        raise BadArgument(f"{shown} gives {type(content).__name__}, not bytes")
+    if not content:
+        raise BadArgument(f"{shown} is empty, or was read to its end: seek(0) goes back to its start")
+    return bytes(content), name
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= _MOST_SHOWN else f"{name[:_MOST_SHOWN]}..."
