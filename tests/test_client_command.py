@@ -4,8 +4,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -192,3 +193,119 @@ def test_an_invalid_argument_is_named(words: list[str], says: str) -> None:
 def test_a_model_without_a_recipe_cannot_be_trained() -> None:
     with pytest.raises(BadOption, match="no recipe"):
         hyperparameters.read("m", None, [])
+
+
+def test_one_bad_file_among_several_makes_the_status_1(run: Any, tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("no picture")
+    status, out, _ = run("predict", "mnist", str(tmp_path / "README.md"), SEVEN)
+    assert status == 1
+    assert [line.split()[0] for line in out.splitlines()[1:]] == [str(tmp_path / "README.md"), SEVEN]
+
+
+def said_to(
+    url: str, words: list[str], given: bytes = b"", environ: Mapping[str, str] = MappingProxyType({})
+) -> subprocess.CompletedProcess[bytes]:
+    """The end of a command that reads `given` from standard input."""
+    settings = {**os.environ, "TORCHLOOP_URL": url, "TORCHLOOP_KEY": "secret", **environ}
+    command = [sys.executable, "-m", "service.client", *words]
+    return subprocess.run(command, input=given, capture_output=True, env=settings, cwd=ROOT, timeout=60, check=False)
+
+
+def test_a_minus_is_standard_input(url: str, tmp_path: Path) -> None:
+    picture = Path(SEVEN).read_bytes()
+    bodies = [picture, b'{"inputs": [[0.5]]}', b" [[0.5]]\n"]
+    for model, given in zip(("mnist", "regressor", "regressor"), bodies, strict=True):
+        done = said_to(url, ["predict", model, "-"], given)
+        assert (done.returncode, done.stdout.splitlines()[1].split()[0]) == (0, b"-"), done.stderr
+    assert said_to(url, ["predict", "mnist", "-", SEVEN], picture).returncode == 0
+    assert b"name it once" in said_to(url, ["predict", "mnist", "-", "-"], picture).stderr
+    assert b"empty" in said_to(url, ["predict", "mnist", "-"]).stderr
+    path = tmp_path / "r.pt"
+    assert said_to(url, ["download", "regressor", "1", "--output", str(path)]).returncode == 0
+    assert said_to(url, ["register", "regressor", "-"], path.read_bytes()).returncode == 0
+
+
+ASCII = [{"PYTHONIOENCODING": "ascii"}, {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}]
+
+
+@pytest.mark.parametrize("environ", ASCII, ids=["PYTHONIOENCODING", "LC_ALL"])
+def test_an_ascii_terminal_gets_other_characters_escaped(url: str, environ: dict[str, str], tmp_path: Path) -> None:
+    picture = tmp_path / "ziffer-ä-鍵.png"
+    picture.write_bytes(Path(SEVEN).read_bytes())
+    done = said_to(url, ["predict", "mnist", str(picture), SEVEN], environ=environ)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"ziffer-\\x" in done.stdout or b"ziffer-\\u" in done.stdout
+    done = said_to(url, ["predict", "mnist", "no-ä.png"], environ=environ)
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"no-\\" in done.stderr
+    done = said_to(url, ["versions", "regressor", "--json"], environ=environ)
+    json.loads(done.stdout.decode("ascii"))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--help"], ["predict", "--help"], ["--version"], ["versions", "regressor"], ["jobs"],
+        ["predict", "regressor", "--inputs", "[[1]]"],
+    ],
+)  # fmt: skip
+def test_output_that_cannot_be_written_ends_without_a_traceback(url: str, words: list[str]) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    environ = {**os.environ, "TORCHLOOP_URL": url, "TORCHLOOP_KEY": "secret"}
+    command = [sys.executable, "-m", "service.client", *words]
+    with os.fdopen(write, "wb") as out:
+        for stderr in (subprocess.PIPE, out):
+            done = subprocess.run(command, stdout=out, stderr=stderr, env=environ, cwd=ROOT, timeout=60, check=False)
+            assert not done.stderr
+            assert done.returncode in {0, 1}
+    if Path("/dev/full").exists():
+        with Path("/dev/full").open("wb") as out:
+            done = subprocess.run(
+                command, stdout=out, stderr=subprocess.PIPE, env=environ, cwd=ROOT, timeout=60, check=False
+            )
+        assert done.stderr in {b"", b"torchloop: the output cannot be written (No space left on device)\n"}
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (["predict", "regressor", "--inputs", "[[NaN]]"], 2, "NaN is not a number of JSON"),
+        (["predict", "regressor", "--inputs", "[[-Infinity]]"], 2, "-Infinity is not a number"),
+        (["predict", "regressor", "--inputs", "[[1e999]]"], 1, "inf is not a finite number"),
+        (["predict", "regressor", "--inputs", "[" * 100_000], 2, "not JSON"),
+        (["predict", "regressor", "--inputs", "5"], 1, "not a list of samples"),
+        (["predict", "regressor", "--inputs", "[0.5]"], 1, "a single sample as a list of one"),
+        (["predict", "mnist", "/"], 1, "/ is a folder"),
+        (["predict", "mnist", ""], 1, "folder"),
+        (["predict", "", SEVEN], 1, "not a name"),
+        (["train", "regressor", "--lr", "nan"], 2, "must be a finite number"),
+        (["register", "regressor", "no.pt"], 1, "no.pt cannot be opened"),
+        (["register", "regressor", SEVEN, "--arguments", "[1"], 2, "not JSON"),
+        (["download", "regressor", "1", "--output", "/"], 1, "cannot be opened"),
+        (["download", "regressor", "1", "--output", "/proc/x/y.pt"], 1, "cannot be opened"),
+        (["models", "--timeout", "nan"], 2, "not a number of seconds"),
+        (["models", "--timeout", "0"], 2, "not a number of seconds"),
+        (["models", "--url", "localhost"], 2, "http://localhost"),
+        (["models", "--key", "a\nb"], 2, "line break"),
+        (["models", "--key", "wrong-ä"], 1, "name a key by --key"),
+    ],
+)  # fmt: skip
+def test_odd_arguments_end_in_one_line(url: str, words: list[str], status: int, says: str) -> None:
+    done = said_to(url, words)
+    assert done.returncode == status
+    assert done.stdout == b""
+    assert done.stderr.count(b"\n") == 1
+    assert says in done.stderr.decode()
+
+
+def test_the_version_is_printed() -> None:
+    done = said_to("", ["--version"])
+    assert (done.returncode, done.stdout.split()[0]) == (0, b"torchloop")
+
+
+def test_a_key_with_a_line_end_or_not_in_ascii_opens_the_service() -> None:
+    with running_server({"TORCHLOOP_API_KEYS": "admin:schlüssel"}) as url:
+        for key in ("schlüssel", "schlüssel\n", " schlüssel\r\n"):
+            for environ in ASCII:
+                assert said_to(url, ["models"], environ={"TORCHLOOP_KEY": key, **environ}).returncode == 0

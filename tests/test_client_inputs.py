@@ -186,6 +186,7 @@ ONE_SEVEN: Mapping[str, Callable[[], Any]] = {
     "BufferedReader": lambda: io.BufferedReader(io.BytesIO(npy(SEVEN[None]))),
     "npy bytes": lambda: npy(SEVEN[None]),
     "json bytes": lambda: json.dumps({"inputs": [SEVEN.tolist()]}).encode(),
+    "json bytes of a list": lambda: b"\n" + json.dumps([SEVEN.tolist()]).encode(),
     "list of bytes": lambda: [png(SEVEN)],
     "tuple of BytesIO": lambda: (io.BytesIO(png(SEVEN)),),
     "generator of pictures": lambda: (Image.fromarray(SEVEN) for _ in range(1)),

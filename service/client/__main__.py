@@ -75,9 +75,9 @@ def _main(words: Sequence[str] | None, environ: Mapping[str, str], prog: str) ->
         timeout_s = getattr(options, "timeout", TIMEOUT_S)
         with interrupted_once(), Client(url, key=key, timeout_s=timeout_s) as client:
             return int(options.run(client, options, rest))
-    except BrokenPipeError:
-        raise
     except (TorchloopError, OSError) as err:
+        if isinstance(err, OSError) and err.filename is None:  # of the output: see terminal.run
+            raise
         return _failed(_in_words(err), 2 if isinstance(err, hyperparameters.BadOption | BadURL) else 1)
     except KeyboardInterrupt:
         return _failed("interrupted: a job that was queued goes on", INTERRUPTED)

@@ -16,9 +16,9 @@ _NPY_MAGIC = b"\x93NUMPY"
 def body(inputs: Any) -> dict[str, Any]:
     """Return keyword arguments for httpx.
 
-    `inputs` is one of: a picture, a .npy or a .json file (a whole body) as path, bytes or file open in binary mode; a
-    Pillow image of any mode; an array (N, ...) of NumPy or a compatible type; nested lists, one item per sample, or
-    other iterables; a list of pictures, one per sample. Raises BadArgument for other inputs.
+    `inputs` is one of: a picture, a .npy or a JSON file (a body, or its list of inputs) as path, bytes or file open in
+    binary mode; a Pillow image of any mode; an array (N, ...) of NumPy or a compatible type; nested lists, one item per
+    sample, or other iterables; a list of pictures, one per sample. Raises BadArgument for other inputs.
     """
     if isinstance(inputs, Mapping):
         if set(inputs) != {"inputs"}:
@@ -26,6 +26,8 @@ def body(inputs: Any) -> dict[str, Any]:
         inputs = inputs["inputs"]
     if _is_part(inputs):
         content, media_type = _part(inputs)
+        if media_type == _JSON and content.lstrip().startswith(b"["):
+            content = b'{"inputs": ' + content + b"}"
         return _body(content, media_type)
     if numbers.is_array(inputs):
         return _of_array(numbers.as_array(inputs))
@@ -61,7 +63,7 @@ def _part(item: Any) -> tuple[bytes, str]:
 def _detected(content: bytes) -> str:
     if content.startswith(_NPY_MAGIC):
         return _NPY
-    return _JSON if content[:64].lstrip().startswith(b"{") else _PICTURE
+    return _JSON if content[:64].lstrip().startswith((b"{", b"[")) else _PICTURE
 
 
 def _of_array(samples: Any) -> dict[str, Any]:
