@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from models import terminal
 from models.signals import INTERRUPTED, exit_at_signals, ignore_signals
 
 VERBS = {
@@ -53,6 +54,10 @@ def run() -> int:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run the verb that `words` (default: the command line) begins with. Returns the exit status, 2 for a bad verb."""
+    return terminal.run(lambda: _main(words))
+
+
+def _main(words: Sequence[str] | None) -> int:
     verb, *rest = list(sys.argv[1:] if words is None else words) or ["--help"]
     if verb in {"-h", "--help"}:
         sys.stdout.write(_help())

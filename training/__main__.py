@@ -20,6 +20,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
+from models import terminal
 from models.catalog import NAME, specs
 from models.checkpoints.storage import Storage
 from models.device import resolve
@@ -39,6 +40,10 @@ _DATA_HELP = "folder of datasets (TORCHLOOP_DATA, else data)"
 
 def main(words: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
     """Run the command. Exit status: 0, 1 if the run failed, 2 for wrong arguments, 130 after SIGINT or SIGTERM."""
+    return terminal.run(lambda: _main(words, prog))
+
+
+def _main(words: Sequence[str] | None, prog: str) -> int:
     parser = _parser(prog)
     options = parser.parse_args(words)
     if options.schemas:

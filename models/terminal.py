@@ -1,0 +1,45 @@
+"""Standard output and standard error of the commands: ASCII terminals, closed pipes, full disks.
+
+service/client/terminal.py does the same for the client, which imports nothing of models/.
+"""
+
+import io
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+
+def run(command: Callable[[], int]) -> int:
+    """Run a command, with characters escaped that the terminal does not have. Returns its exit status.
+
+    If the reader of the output has closed the pipe, as `head` does, the command ends quietly with status 1. Another
+    OSError is one line.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        try:
+            return command()
+        finally:
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        _discard_output()
+    except OSError as err:
+        _discard_output()
+        place = "the output cannot be written" if err.filename is None else f"{err.filename} cannot be used"
+        with suppress(OSError):
+            sys.stderr.write(f"torchloop: {place} ({err.strerror})\n")
+    return 1
+
+
+def _discard_output() -> None:
+    """Redirect both streams to /dev/null: the interpreter would write what is left, and report the error, at exit."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):
+            try:
+                stream.flush()
+            except OSError:
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
