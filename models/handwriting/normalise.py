@@ -8,7 +8,10 @@ import numpy as np
 from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from models.errors import InvalidInput
-from models.handwriting.components import writing
+from models.handwriting.components import is_one_digit, writing
+from models.handwriting.cuts import paper_of_a_cut
+from models.handwriting.frames import inside_frame
+from models.handwriting.lines import without_lines
 from models.picture_files.stripped import damaged_picture
 from models.spec import Array
 
@@ -25,6 +28,10 @@ _FAINTEST, _SAME = (
     0.7,
 )  # of the strongest ink: lower bounds for marked pixels, for pixels of the same strength
 _MOSTLY, _FEW = 0.45, 0.02  # of the marked pixels: soft edges are frequent in a small picture, flaws are rare
+_HOT = 8  # pixels at each end of the range that may be faults of the sensor
+_LEAST_INNER = 0.05  # of the opaque pixels: fewer pixels inside the strokes do not show which colour the ink has
+_MOST_NOISE = 0.35  # of the ink's strength: the median distance from the paper
+_MOST_STEPS, _UNEVEN_STEPS = 0.45, 0.15  # of the pairs of neighbours, in both directions together
 _MOST_INK = 200  # grey levels: lower bound of the strongest ink in a picture in the form of MNIST
 _FAINT = bytes(range(int(_LEAST_CONTRAST)))  # grey levels that are not ink on black
 
@@ -41,7 +48,7 @@ def read_digit(picture: Image.Image) -> Array:
                 return field
         colours = _colours(_shrunk(picture))
         field = _already_a_field(colours)
-        return _to_field(_find_ink(colours)) if field is None else field
+        return _to_field(_find_ink(inside_frame(colours))) if field is None else field
     except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as err:
         if isinstance(err, InvalidInput):
             raise
@@ -94,10 +101,12 @@ def _shrunk(picture: Image.Image) -> Image.Image:
 
 
 def _eight_bits(picture: Image.Image) -> Image.Image:
-    """Convert grey of 16 or 32 bits to 8 bits, stretched to the full range."""
-    deep = np.asarray(picture).astype(np.float32)
-    span = float(np.ptp(deep)) or 1.0
-    return Image.fromarray(((deep - deep.min()) * (255.0 / span)).astype(np.uint8))
+    """Convert grey of 16 or 32 bits to 8 bits, stretched to the range of its pixels without a few hot or dead ones."""
+    deep = np.nan_to_num(np.asarray(picture).astype(np.float32))
+    few = min(_HOT, deep.size // 100)
+    ordered = np.partition(deep, [few, deep.size - 1 - few], axis=None)
+    low, high = float(ordered[few]), float(ordered[-1 - few])
+    return Image.fromarray(((deep - low) * (255.0 / ((high - low) or 1.0))).clip(0, 255).astype(np.uint8))
 
 
 def _colours(picture: Image.Image) -> Array:
@@ -108,14 +117,35 @@ def _colours(picture: Image.Image) -> Array:
         return colours
     if alpha.max() == 0:
         raise no_ink()
-    paper = 255.0 if np.average(colours.mean(axis=2), weights=alpha[..., 0]) < 128 else 0.0
+    paper = 255.0 if _has_dark_ink(colours.mean(axis=2), alpha[..., 0]) else 0.0
     blended: Array = colours * alpha + paper * (1.0 - alpha)
     return blended
+
+
+def _has_dark_ink(grey: Array, alpha: Array) -> bool:
+    """Whether ink on transparent paper is dark, from the pixels' grey and opacity, (height, width).
+
+    If the paper was made transparent afterwards, the pixels around the strokes still have a shade of its colour: ink is
+    darker than this halo or lighter.
+    """
+    opaque = alpha > 0.5
+    inner = opaque.copy()
+    for axis in (0, 1):
+        for step in (1, -1):
+            inner &= np.roll(opaque, step, axis=axis)
+    halo = opaque & ~inner
+    if inner.sum() > _LEAST_INNER * opaque.sum():
+        difference = float(grey[halo].mean() - grey[inner].mean()) if halo.any() else 0.0
+        if abs(difference) > _LEAST_CONTRAST:
+            return difference > 0
+    return bool(np.average(grey, weights=alpha) < 128)
 
 
 def _find_ink(colours: Array) -> Array:
     """Ink strength, float32 (height, width) in 0..1: the distance of each pixel's colour from the paper's colour."""
     surface = _paper(colours)
+    if (paper := paper_of_a_cut(colours, surface)) is not None:
+        surface = np.broadcast_to(paper, colours.shape)
     far = distance = np.abs(colours - surface).max(axis=2)
     if min(distance.shape) >= _FITTED_SIZE and not _fills_the_picture(colours - surface):
         distance = np.minimum(distance, np.abs(colours - _local_paper(colours, surface)).max(axis=2))
@@ -124,12 +154,25 @@ def _find_ink(colours: Array) -> Array:
     threshold, strength = _otsu(smooth)
     if strength < _LEAST_CONTRAST:
         raise no_ink()
-    ink = ((distance - threshold / 2) / max(strength - threshold / 2, 1.0)).clip(0, 1)
+    if _is_noise(distance, strength):
+        raise no_ink()
     marks: Array = smooth > threshold
     if min(marks.shape) > 2 * FIELD:
+        plain = without_lines(marks)
+        if plain.sum() < marks.sum():
+            threshold, strength = _otsu(smooth[plain | ~marks])
+            marks = plain & (smooth > threshold)
         marks = writing(marks, far > threshold)
+    ink = ((distance - threshold / 2) / max(strength - threshold / 2, 1.0)).clip(0, 1)
     inked: Array = np.where(_near(marks), ink, 0).astype(np.float32)
     return inked
+
+
+def _is_noise(distance: Array, strength: float) -> bool:
+    """Whether many pixels differ much from their neighbours, or fewer do and most differ from the paper."""
+    steps = sum(float(np.mean(np.abs(np.diff(distance, axis=axis)) > strength / 2)) for axis in (0, 1))
+    uneven = float(np.median(distance)) > _MOST_NOISE * strength
+    return steps > (_UNEVEN_STEPS if uneven else _MOST_STEPS)
 
 
 def _paper(colours: Array) -> Array:
@@ -256,6 +299,8 @@ def _to_field(ink: Array) -> Array:
     centre_x = (mass.sum(axis=0) * np.arange(width)).sum() / mass.sum()
     top = min(max(round(FIELD / 2 - 0.5 - centre_y), 0), FIELD - height)
     left = min(max(round(FIELD / 2 - 0.5 - centre_x), 0), FIELD - width)
+    if not is_one_digit(digit):
+        raise no_digit()
     field = np.zeros((FIELD, FIELD), np.uint8)
     field[top : top + height, left : left + width] = digit
     return field
@@ -264,3 +309,10 @@ def _to_field(ink: Array) -> Array:
 def no_ink() -> InvalidInput:
     """Build the error for a blank page."""
     return InvalidInput("No ink found", "the picture shows no digit: it is blank, or the ink has too little contrast")
+
+
+def no_digit() -> InvalidInput:
+    """Build the error for marks that are no digit: a texture, noise, a filled shape."""
+    return InvalidInput(
+        "No ink found", "the marks in the picture do not look like one digit: send one digit on plain paper"
+    )

@@ -1,0 +1,118 @@
+"""Find the rectangle that holds the writing, and cut the picture to its inside.
+
+A rectangle is a square pasted on a page of another colour, the area of a plot, a screenshot's window, a field of a form
+drawn as a box, or a frame around the picture.
+"""
+
+from types import ModuleType
+from typing import NamedTuple
+
+import numpy as np
+
+from models.spec import Array
+
+_LEAST_SIDE = 0.1  # of the picture's side: a smaller rectangle holds no writing
+_LEAST_PIXELS = 8  # of a side of the inside
+_BAND = 0.04  # of the rectangle's longer side: its edge may be this uneven, by its turn, by ticks, by soft corners
+_EDGE = 0.9  # of a side: the edge of a rectangle covers more of it
+_RING, _SOLID = (0.15, 0.25), 0.5  # of the rectangle: more of this ring has its colour if it is filled, less if drawn
+_LINE = 0.3  # of a side: a row or column with more marks in it belongs to a drawn rectangle's edge
+_WRITING = 0.2  # of the inside's longer side: marks inside are as large
+_CONTRAST = 24  # grey levels between two colours; less is noise
+_DEPTH = 3  # rectangles inside each other
+
+
+def inside_frame(colours: Array) -> Array:
+    """Return the part of a picture, float32 (height, width, 3), inside its innermost rectangle that holds writing."""
+    for _ in range(_DEPTH):
+        inside = next((cut for paper in _papers(colours) for cut in _insides(colours, paper)), None)
+        if inside is None:
+            break
+        colours = inside
+    return colours
+
+
+def _papers(colours: Array) -> list[Array]:
+    """Colours that the picture's outermost pixels have: the median of each side, without those that are alike."""
+    found: list[Array] = []
+    for side in (colours[0], colours[-1], colours[:, 0], colours[:, -1]):
+        median = np.median(side, axis=0)
+        if all(np.abs(median - other).max() > _CONTRAST for other in found):
+            found.append(median)
+    return found
+
+
+class _Edges(NamedTuple):
+    """A rectangle: first and last row, first and last column (exclusive)."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+
+def _insides(colours: Array, paper: Array) -> list[Array]:
+    """Return the insides of the rectangles that differ from the paper around them and hold writing."""
+    from scipy import ndimage  # noqa: PLC0415 - 0.2 s and 30 MB, only for processes that read photos
+
+    distance = np.abs(colours - paper).max(axis=2)
+    marks = distance > max(_CONTRAST, 0.3 * float(np.percentile(distance, 99)))
+    labels, _ = ndimage.label(marks, np.ones((3, 3), bool))
+    height, width = marks.shape
+    found = []
+    for label, (y, x) in enumerate(ndimage.find_objects(labels), start=1):
+        box = _Edges(y.start, y.stop, x.start, x.stop)
+        if box.bottom - box.top < _LEAST_SIDE * height or box.right - box.left < _LEAST_SIDE * width:
+            continue
+        if box == (0, height, 0, width):  # the background of the picture
+            continue
+        edges = _inner_edges(labels[y, x] == label)
+        if edges is None:
+            continue
+        inside = colours[y, x][edges.top : edges.bottom, edges.left : edges.right]
+        if _holds_writing(inside, ndimage):
+            found.append(inside)
+    return found
+
+
+def _inner_edges(shape: Array) -> _Edges | None:
+    """Return the edges of the inside of a component, bool (height, width), if it is a rectangle; else None."""
+    height, width = shape.shape
+    sides = (shape, shape[::-1], shape.T, shape.T[::-1])
+    start, end = _RING
+    solid = min(float(side[int(start * len(side)) : int(end * len(side)) + 1].mean()) for side in sides) > _SOLID
+    depths = []
+    for side in sides:
+        band = side[: max(2, round(_BAND * max(height, width)))]
+        if band.any(axis=0).mean() < _EDGE:
+            return None
+        depths.append(_depth(side[: len(side) // 3].mean(axis=1), _EDGE if solid else _LINE, solid=solid))
+    edges = _Edges(depths[0], height - depths[1], depths[2], width - depths[3])
+    return edges if min(edges.bottom - edges.top, edges.right - edges.left) >= _LEAST_PIXELS else None
+
+
+def _depth(covered: Array, most: float, *, solid: bool) -> int:
+    """Return the number of rows from the edge of a rectangle to its inside, from the share of each row that is marked.
+
+    A solid rectangle is all inside but for its uneven edge; a drawn one has a line along the edge.
+    """
+    line = covered > most
+    first = int(np.argmax(line))
+    if solid or not line.any():
+        return first + 1
+    inside = np.flatnonzero(~line[first:])
+    return first + (int(inside[0]) if len(inside) else len(line)) + 1
+
+
+def _holds_writing(inside: Array, ndimage: ModuleType) -> bool:
+    """Whether there are large marks inside. Marks that touch two sides are part of the rectangle, as in a square 8."""
+    edge = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
+    distance = np.abs(inside - np.median(edge, axis=0)).max(axis=2)
+    marks = distance > max(_CONTRAST, 0.3 * float(distance.max()))
+    labels, count = ndimage.label(marks, np.ones((3, 3), bool))
+    touched = np.zeros(count + 1, np.int64)
+    for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        touched[np.unique(side)] += 1
+    touched[0] = 4
+    rows, columns = (np.flatnonzero((touched < 2)[labels].any(axis=axis)) for axis in (1, 0))
+    return len(rows) > 0 and max(np.ptp(rows), np.ptp(columns)) + 1 >= _WRITING * max(marks.shape)

@@ -1,0 +1,58 @@
+"""Remove the printed lines of lined and squared paper from a mask of marks."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+
+_THICK = 0.02  # of the picture's longer side: printed lines are thinner
+_COVERED = 0.7  # of the picture's width: a line covers more of it, gaps where writing crosses it included
+_SLOPES = np.linspace(-0.05, 0.05, 21)  # rows per column: lines turned by up to 3 degrees
+_NEAR = 1  # rows on both sides of a line that belong to it
+
+
+def without_lines(marks: Mask) -> Mask:
+    """Return the marks, bool (height, width), without thin lines across the whole picture.
+
+    Pixels at which a stroke crosses a line are kept: there the marks are thicker than the line.
+    """
+    thick = max(3, round(_THICK * max(marks.shape)))
+    marks = marks & ~_horizontal(marks, thick)
+    return marks & ~_horizontal(marks.T, thick).T
+
+
+def _horizontal(marks: Mask, thick: int) -> Mask:
+    """Find the pixels of thin, nearly horizontal lines across the picture."""
+    lines = np.zeros_like(marks)
+    width = marks.shape[1]
+    thin = marks & ~_opened(marks, thick + 1)
+    y, x = thin.nonzero()
+    if len(y) < _COVERED * width:
+        return lines
+    offset = width  # keeps the rows below positive
+    shifts = np.rint(_SLOPES[:, None] * x).astype(np.int64)
+    counts = [np.bincount(y - shift + offset) for shift in shifts]
+    best = int(np.argmax([(count**2).sum() for count in counts]))
+    rows = y - shifts[best] + offset
+    for row in np.flatnonzero(np.convolve(counts[best], np.ones(2 * _NEAR + 1), "same") > _COVERED * width):
+        near = np.abs(rows - row) <= _NEAR
+        if len(np.unique(x[near])) > _COVERED * width:
+            near = np.abs(rows - row) <= thick
+            lines[y[near], x[near]] = True
+    return lines
+
+
+def _opened(marks: Mask, length: int) -> Mask:
+    """Morphological opening by a vertical line: keep the marks that are `length` pixels high or higher."""
+    padded = np.pad(marks, [(length, length), (0, 0)])
+    return _spread(_spread(padded, length, np.logical_and), length, np.logical_or)[1 : len(marks) + 1]
+
+
+def _spread(mask: Mask, length: int, combine: np.ufunc) -> Mask:
+    """Combine each pixel with the `length - 1` pixels below it."""
+    reached = 1
+    while reached < length:
+        step = min(reached, length - reached)
+        mask = combine(mask[:-step], mask[step:])
+        reached += step
+    return mask

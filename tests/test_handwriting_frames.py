@@ -1,0 +1,85 @@
+"""Frames are cut off only if they hold writing; lines are removed only if they cross the picture."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+from models.handwriting.components import is_one_digit
+from models.handwriting.cuts import paper_of_a_cut
+from models.handwriting.frames import inside_frame
+from models.handwriting.lines import without_lines
+from models.mnist import drawn_seven
+from models.spec import Array
+
+SEVEN = drawn_seven()
+
+
+def drawn(*boxes: tuple[int, int, int, int], width: int = 6) -> Array:
+    """A page with boxes, float32 (200, 200, 3)."""
+    page = Image.new("RGB", (200, 200), (255, 255, 255))
+    for box in boxes:
+        ImageDraw.Draw(page).rectangle(box, outline=(0, 0, 0), width=width)
+    return np.asarray(page).astype(np.float32)
+
+
+SHAPES = {
+    "nothing": drawn(),
+    "an empty box": drawn((40, 40, 160, 160)),
+    "a square zero": drawn((60, 30, 140, 170), width=20),
+    "a square eight": drawn((60, 30, 140, 105), (60, 95, 140, 170), width=12),
+    "a bar": drawn((90, 30, 110, 170), width=20),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_shape_that_holds_no_writing_is_not_cut(shape: str) -> None:
+    assert inside_frame(SHAPES[shape]).shape == (200, 200, 3)
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 9])
+@pytest.mark.parametrize("frames", [1, 2, 3])
+def test_a_digit_in_frames_is_cut_to_the_inside_of_the_innermost(frames: int, width: int) -> None:
+    page = drawn(*((15 * n, 15 * n, 199 - 15 * n, 199 - 15 * n) for n in range(1, frames + 1)), width=width)
+    page[70:126, 70:126] -= np.kron(SEVEN, np.ones((2, 2)))[..., None]
+    inside = inside_frame(page)
+    assert inside.shape[0] == pytest.approx(200 - 30 * frames - 2 * width, abs=4)
+    assert inside[[0, -1]].min() > 200
+
+
+def test_lines_across_the_picture_are_removed_and_strokes_kept() -> None:
+    stroke = np.zeros((200, 200), bool)
+    stroke[40:160, 95:110] = True
+    stroke[40:55, 60:140] = True
+    ruled = stroke.copy()
+    ruled[5::30] = ruled[6::30] = True
+    ruled[:, 25::30] = ruled[:, 26::30] = True
+    found = without_lines(ruled)
+    assert found[stroke].mean() > 0.97
+    assert (found & ~stroke).sum() < 40
+    assert np.array_equal(without_lines(stroke), stroke)
+
+
+def test_thin_strokes_that_do_not_cross_the_picture_are_no_lines() -> None:
+    marks = np.zeros((200, 200), bool)
+    marks[100:102, 40:160] = True
+    marks[40:160, 100:102] = True
+    assert np.array_equal(without_lines(marks), marks)
+
+
+def test_the_paper_of_a_cut_is_the_half_with_the_corners() -> None:
+    page = np.full((100, 100, 3), 30, np.float32)
+    for y, x in ((0, 0), (0, 70), (70, 0), (70, 70)):
+        page[y : y + 30, x : x + 30] = 240
+    assert paper_of_a_cut(page, np.full_like(page, 30)) is None
+    found = paper_of_a_cut(page, np.full_like(page, 400))
+    assert found is not None
+    assert found.tolist() == [240, 240, 240]
+
+
+def test_only_marks_like_those_of_the_training_data_are_a_digit() -> None:
+    assert is_one_digit(SEVEN)
+    assert not is_one_digit(SEVEN // 3)
+    assert not is_one_digit(np.full((20, 20), 255, np.uint8))
+    scattered = np.zeros((20, 20), np.uint8)
+    scattered[::4, ::4] = 255
+    assert not is_one_digit(scattered)
