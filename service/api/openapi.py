@@ -23,11 +23,12 @@ _TEXTS = {
     "403": "the key's scope does not allow this, or a page of another site sent the request",
     "404": "unknown model, version or job",
     "409": "the request conflicts with the current state",
+    "412": "If-Match names another version than the live one",
     "413": "too many bytes or samples",
     "415": "unsupported media type, or a Content-Encoding other than gzip and deflate",
     "421": "the Host header names another service; without keys only loopback names are served",
     "422": "the request can be parsed, but is not valid",
-    "429": "the queue is full: retry after Retry-After seconds",
+    "429": "the queue is full, or a limit is reached: retry after Retry-After seconds",
     "503": "no live version, or the store is unavailable",
     "504": "the answer would come after the deadline",
 }
