@@ -1,4 +1,4 @@
-"""URLs, keys, proxies and wrong servers: each ends in a TorchloopError that names the way out."""
+"""URLs, keys, proxies and failing connections: each ends in a TorchloopError that names the way out."""
 
 import asyncio
 import contextlib
@@ -6,7 +6,7 @@ import socket
 import ssl
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -14,10 +14,9 @@ import httpx
 import pytest
 
 from service.client import AsyncClient, BadArgument, Client, NotTorchloop, Refused, TorchloopError, Unreachable
+from tests.client_calls import GOOD, answering, calls_of
 
-Handler = Callable[[httpx.Request], httpx.Response]
 PROXIES = ["http_proxy", "https_proxy", "all_proxy", "no_proxy"]
-GOOD = httpx.Response(200, json={"models": []})
 
 
 @pytest.fixture(autouse=True)
@@ -25,15 +24,6 @@ def no_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in PROXIES:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
-
-
-def answering(answer: httpx.Response | Exception, url: str = "http://host", **options: Any) -> Client:
-    def handle(request: httpx.Request) -> httpx.Response:
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    return Client(url, transport=httpx.MockTransport(handle), retries=0, **options)
 
 
 @contextlib.contextmanager
@@ -310,88 +300,6 @@ def test_a_server_of_another_protocol_is_one_line() -> None:
                 with pytest.raises(Unreachable, match=f"{scheme}://127.0.0.1:{port}"):
                     client.models()
                 client.close()
-
-
-ANSWERS = [
-    (200, "text/html", b"<html>Log in</html>"), (200, "application/json", b"[]"), (200, "application/json", b"{}"),
-    (200, "application/json", b'{"status": "ok"}'), (200, "application/json", b"null"), (200, "", b""),
-    (200, "application/json", b'"text"'), (200, "application/json", b"\xff\xfe"),
-    (200, "application/json", b"[" * 99_999),
-    (204, "", b""), (304, "", b""), (200, "application/json", b'{"models": 5, "predictions": 5, "versions": null}'),
-]  # fmt: skip
-
-
-def calls_of(client: Client) -> list[Callable[[], Any]]:
-    return [
-        client.models, lambda: client.model("m"), lambda: client.versions("m"), lambda: client.version("m", 1),
-        lambda: client.predict("m", [[1]]), lambda: client.explain("m", [[1]]), lambda: client.submit("m"),
-        lambda: client.train("m", wait=True), lambda: client.job("j"), client.jobs, lambda: client.cancel("j"),
-        lambda: client.job_history("j"), lambda: client.plot("j"), lambda: client.promote("m", 1),
-        lambda: client.rollback("m"), lambda: client.promotions("m"), lambda: client.register("m", b"x"),
-        lambda: client.download("m", 1), lambda: client.follow("j"), lambda: list(client.events("j")),
-    ]  # fmt: skip
-
-
-@pytest.mark.parametrize(("status", "kind", "content"), ANSWERS)
-def test_an_answer_of_another_server_is_never_a_result(status: int, kind: str, content: bytes) -> None:
-    client = answering(httpx.Response(status, content=content, headers={"content-type": kind} if kind else {}))
-    fields = {"predictions", "models", "versions"} if b'"models"' in content else set()
-    for call in calls_of(client)[:20]:
-        try:
-            found = call()
-        except NotTorchloop as err:
-            assert "check the URL" in str(err)  # noqa: PT017 - each call must raise it, or find its field
-        else:
-            assert fields & set(found)
-
-
-@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_names_its_target_without_the_query(status: int) -> None:
-    headers = {"location": "https://login.example/page?token=secret"}
-    client = answering(httpx.Response(status, headers=headers))
-    for call in calls_of(client):
-        with pytest.raises(NotTorchloop, match=r"redirects to https://login\.example/page: name the service's own URL"):
-            call()
-
-
-@pytest.mark.parametrize("status", [400, 401, 403, 404, 407, 413, 418, 429, 500, 502, 503, 504, 599])
-@pytest.mark.parametrize(
-    "content", [b"<html>Bad gateway</html>", b"", b'{"detail": "x"}', b"\xff", b'{"title": 5, "detail": {"a": []}}']
-)
-@pytest.mark.parametrize("kind", ["text/html", "application/json", "application/problem+json"])
-def test_an_error_of_another_server_is_an_error_of_its_status(status: int, content: bytes, kind: str) -> None:
-    client = answering(httpx.Response(status, content=content, headers={"content-type": kind}))
-    for call in calls_of(client):
-        with pytest.raises(Refused) as refused:
-            call()
-        assert refused.value.status == status
-        if kind != "application/problem+json":
-            assert "check http://host" in str(refused.value)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"event: state\ndata: {}\n\n", b"id: x\nevent: state\ndata: {}\n\n", b"id: 1\nevent: state\ndata: {\n\n",
-        b"id: 1\nevent: state\ndata: []\n\n", b"id: 1\nevent: state\ndata: " + b"[" * 99_999 + b"\n\n",
-        b"id: 1\nevent: state\ndata: 5\n\n",
-    ],
-)  # fmt: skip
-def test_an_odd_event_is_an_error(content: bytes) -> None:
-    client = answering(httpx.Response(200, content=content, headers={"content-type": "text/event-stream"}))
-    with pytest.raises(NotTorchloop, match="event"):
-        list(client.events("j"))
-
-
-def test_the_stream_of_an_ended_job_may_be_empty() -> None:
-    def handle(request: httpx.Request) -> httpx.Response:
-        return (
-            httpx.Response(204)
-            if request.url.path.endswith("/events")
-            else httpx.Response(200, json={"state": "failed"})
-        )
-
-    assert list(Client("http://host", transport=httpx.MockTransport(handle)).events("j")) == []
 
 
 def test_a_closed_client_says_so() -> None:

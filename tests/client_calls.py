@@ -1,0 +1,30 @@
+"""Every call of the client, over an answer made up."""
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+
+from service.client import Client
+
+GOOD = httpx.Response(200, json={"models": []})
+
+
+def answering(answer: httpx.Response | Exception, url: str = "http://host", **options: Any) -> Client:
+    def handle(request: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return Client(url, transport=httpx.MockTransport(handle), retries=0, **options)
+
+
+def calls_of(client: Client) -> list[Callable[[], Any]]:
+    return [
+        client.models, lambda: client.model("m"), lambda: client.versions("m"), lambda: client.version("m", 1),
+        lambda: client.predict("m", [[1]]), lambda: client.explain("m", [[1]]), lambda: client.submit("m"),
+        lambda: client.train("m", wait=True), lambda: client.job("j"), client.jobs, lambda: client.cancel("j"),
+        lambda: client.job_history("j"), lambda: client.plot("j"), lambda: client.promote("m", 1),
+        lambda: client.rollback("m"), lambda: client.promotions("m"), lambda: client.register("m", b"x"),
+        lambda: client.download("m", 1), lambda: client.follow("j"), lambda: list(client.events("j")),
+    ]  # fmt: skip
