@@ -19,6 +19,7 @@ ALL = [README, *PAGES]
 PROGRAMS = [
     ROOT / "environment.py",
     *(path for name in ("service", "training", "models") for path in (ROOT / name).rglob("*.py")),
+    *(ROOT / "service" / "page").glob("*.js"),
 ]
 LANGUAGES = {"sh", "console", "json", "text", "python", "yaml", ""}
 

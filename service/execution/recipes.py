@@ -112,7 +112,7 @@ def complete_config(model: str, recipes: Mapping[str, RecipeSchema], config: Map
     """Return `config` completed with the recipe's defaults. Raises Invalid, naming each bad hyperparameter."""
     if model not in recipes:
         raise Invalid(
-            f"{model} has no recipe: it can be served, not trained; if training/{model}.py exists, the service's log "
+            f"{model} has no recipe: it can be served, not trained. If its file is in training/, the service's log "
             "says why it was left aside"
         )
     known = recipes[model].hyperparameters["properties"]
