@@ -50,7 +50,7 @@ def serve(
 
     config = uvicorn.Config(
         create_app(settings, shared=shared),
-        http="service.web.protocol:Protocol",  # by name: what it imports is for web processes only
+        http="service.web.protocol:Protocol",  # by name, since its imports are for web processes only
         log_config=None,
         access_log=False,
         server_header=False,

@@ -41,7 +41,7 @@ def main() -> int:
 
         def tell(message: Message) -> None:
             interruption.check()
-            # A line of its own, even after output of user code that has no line end.
+            # A separate line, even after output of user code that has no line end.
             out.write(b"\n" + encode_message(message) + b"\n")
             out.flush()
 

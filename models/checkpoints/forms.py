@@ -81,7 +81,7 @@ _BY_MEMBER: tuple[tuple[str, str, str], ...] = (
 
 
 def of_content(content: bytes) -> str:
-    """Describe content that is neither a zip archive nor safetensors: what it is, and the way out."""
+    """Describe content that is neither a zip archive nor safetensors: its format, and the way out."""
     text = content.lstrip(b"\xef\xbb\xbf \r\n\t")
     if not text:
         return f"it is empty. {_SAVE}"

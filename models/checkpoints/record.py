@@ -18,7 +18,7 @@ class Record:
     config     every hyperparameter of the run
     metrics    metrics on the held-out splits, measured on the reloaded file
     command    the command line that reproduces the file
-    notes      what was converted when the weights were read: dtypes, names of tensors
+    notes      conversions when the weights were read: dtypes, names of tensors
     """
 
     model: str

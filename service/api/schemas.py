@@ -50,7 +50,7 @@ Time = Annotated[
 
 
 class ModelInfo(BaseModel):
-    """One model: what it accepts, its live version, and how it can be trained."""
+    """One model: its inputs, live version and hyperparameters."""
 
     name: str
     summary: str

@@ -24,7 +24,7 @@ class Explanations(TypedDict):
 
 
 class Model(TypedDict):
-    """One model: what it accepts, its live version, and how it can be trained."""
+    """One model: its inputs, live version and hyperparameters."""
 
     name: str
     summary: str

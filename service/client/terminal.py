@@ -44,7 +44,7 @@ def as_json(value: Any) -> str:
 
 
 def _discard_output() -> None:
-    """Redirect both streams to /dev/null: the interpreter would write what is left, and report the error, at exit."""
+    """Redirect both streams to /dev/null: the interpreter would flush its buffers at exit and report the error."""
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError, AttributeError):
             try:

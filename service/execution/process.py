@@ -110,7 +110,7 @@ class Child:
 
 
 def log_output(stream: IO[bytes]) -> None:
-    """Log what the subprocess prints: warnings, tracebacks, output of recipes. What comes together is one record."""
+    """Log the subprocess's output: warnings, tracebacks, output of recipes. Lines read together are one record."""
     with stream:
         while output := os.read(stream.fileno(), _TOGETHER):
             while select.select([stream], [], [], _QUIET_S)[0] and len(output) < _TOGETHER:

@@ -132,7 +132,7 @@ class Feed:
             self._last = None
 
     async def _look(self) -> None:
-        """Read the new events. The first look only notes where they begin: each stream then reads the earlier ones."""
+        """Read the new events. The first look only notes their position; each stream reads the earlier ones itself."""
         if self._last is None:
             self._last = await asyncio.to_thread(self._jobs.last_event)
             for stream in self._streams:

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 Part = Literal["reads", "writes", "files"]
 Kind = Literal["unreachable", "silent", "connections", "read_only", "denied", "full", "locked", "damaged", "files"]
 
-_RETRY_S = 1.0  # after a caller has waited in vain, the others are refused at once for this long
+_RETRY_S = 1.0  # after a caller's wait timed out, the others are refused at once for this long
 _TRIAL_S = 10.0  # for which they are refused while one caller tries again
 _DETAILS: Mapping[Kind, str] = {
     "unreachable": "the database cannot be reached or used",
@@ -35,7 +35,7 @@ _DETAILS: Mapping[Kind, str] = {
 _CODES: Mapping[str, Kind] = {
     "08": "unreachable",
     "25006": "read_only",
-    "25P0": "unreachable",  # a session that was ended for an idle transaction, and what it sends then
+    "25P0": "unreachable",  # a session that was ended for an idle transaction
     "40": "locked",
     "42501": "denied",
     "53": "unreachable",
@@ -103,7 +103,7 @@ def _fault(kind: Kind) -> Fault:
 class Condition:
     """The faults that the store has now, by part. Logs when a part fails and when it works again.
 
-    A circuit breaker: after a caller waited in vain, for an answer or for the lock, the others are refused at once,
+    A circuit breaker: after a caller's wait for an answer or for the lock timed out, the others are refused at once,
     until one of them, which tries again, succeeds.
     """
 

@@ -40,14 +40,14 @@ class Limited(psycopg.Connection[Any]):
         try:
             return super().wait(_limited(gen, self.silent_s), *args, **options)
         except NoAnswer:
-            self.close()  # it is in the middle of an exchange
+            self.close()  # an exchange is in progress
             if self.on_silence is not None:
                 self.on_silence()
             raise
 
 
 def _limited(gen: Generator[Any, Any, RV], silent_s: float) -> Generator[Any, Any, RV]:
-    """Yield what `gen` waits for. The driver sends what is ready, several times a second; 0: nothing is."""
+    """Yield the events that `gen` waits for. The driver sends the ready ones, several times a second; 0: none."""
     deadline = time.monotonic() + silent_s
     try:
         wanted = next(gen)

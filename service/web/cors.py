@@ -21,7 +21,7 @@ _EXPOSED = (
 def allow_origins(app: ASGIApp, origins: Collection[str]) -> CORSMiddleware:
     """Wrap an application: answer preflight requests, and let scripts of these origins read its answers.
 
-    Every method and header is allowed: the key in Authorization decides what a caller may do.
+    Every method and header is allowed: the key in Authorization determines the caller's rights.
     """
     return CORSMiddleware(
         app,

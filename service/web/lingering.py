@@ -1,7 +1,7 @@
 """Lingering close (RFC 9112, section 9.6): a client that still sends sees the last answer before its connection closes.
 
 If a server closes a connection with unread bytes, its TCP stack resets the connection, and the client loses the answer:
-it reports a reset or a broken pipe. So the server closes its sending side only, then reads and discards what comes,
+it reports a reset or a broken pipe. So the server closes its sending side only, then reads and discards data,
 within limits, and closes when the client does.
 """
 
@@ -38,7 +38,7 @@ class Lingering(asyncio.Protocol):
         transport.write_eof()  # after the answer
 
     def data_received(self, data: bytes) -> None:
-        """Discard what comes, up to the limit."""
+        """Discard data, up to the limit."""
         self._left -= len(data)
         if self._left < 0:
             self.shutdown()

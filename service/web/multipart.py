@@ -51,7 +51,7 @@ class _Form:
         self._part = _Part()
 
     def callbacks(self) -> "MultipartCallbacks":
-        """Return what the parser calls."""
+        """Return the parser's callbacks."""
         return {
             "on_part_begin": self._begin,
             "on_header_field": self._header_name,

@@ -113,7 +113,7 @@ class Protocol(HttpToolsProtocol):
         self._began = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
-        """Parse what came in. A head that does not end is refused when it is too large."""
+        """Parse received bytes. Headers without an end are refused when they are too large."""
         self._unread += len(data)
         try:
             try:
@@ -270,7 +270,7 @@ class Protocol(HttpToolsProtocol):
         return stays and not (self.expect_100_continue or self.flow.write_paused)
 
     def _ignore_upgrade(self, rest: memoryview) -> None:
-        """Parse the last head again without its Upgrade headers, and after it the `rest`: its body and what follows.
+        """Parse the last head again without its Upgrade headers, and after it the `rest`: its body and later requests.
 
         The new parser carries over no state. The first time the head was parsed, nothing was done for the request.
         """
