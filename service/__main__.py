@@ -119,10 +119,15 @@ def _several_processes(settings: Settings, port: int, stop: Stop) -> int:
     return BROKEN if broken else 0
 
 
+def _shown(default: object) -> str:
+    """Return a default for --help: empty if the setting is not set."""
+    return "" if default in ("", (), None) else str(default)
+
+
 def _parser(prog: str) -> argparse.ArgumentParser:
     defaults = Settings()
     lines = [
-        f"  {PREFIX}{name.upper():<20} {field.description} [{getattr(defaults, name) or ''}]"
+        f"  {PREFIX}{name.upper():<20} {field.description} [{_shown(getattr(defaults, name))}]"
         for name, field in Settings.model_fields.items()
     ]
     return argparse.ArgumentParser(

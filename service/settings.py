@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 from collections.abc import Mapping
+from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -228,8 +229,10 @@ def _in_words(fault: Any) -> str:
         return str(fault["ctx"]["error"])
     name = f"{PREFIX}{str(fault['loc'][0]).upper()}"
     if fault["type"] == "extra_forbidden":
-        known = ", ".join(field.upper() for field in Settings.model_fields)
-        return f"{name} is not a known setting; the settings are {known}"
+        known = [f"{PREFIX}{field.upper()}" for field in Settings.model_fields]
+        near = [f"did you mean {close}?" for close in get_close_matches(name, known, 1)]
+        hint = near[0] if near else f"the settings are {', '.join(known)}"
+        return f"{name} is not a known setting; {hint}"
     return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
 
 

@@ -296,3 +296,11 @@ def test_refused_requests_are_counted_by_status(tmp_path: Path) -> None:
         text = client.get("/metrics", headers={"Authorization": "Bearer p-s3cret"}).text
         assert 'torchloop_refused_requests_total{status="401"} 1.0' in text
         assert 'torchloop_refused_requests_total{status="403"} 1.0' in text
+
+
+@pytest.mark.parametrize(("authorization", "said"), [("", "send a key"), ("Bearer wrong", "is not valid: send a key")])
+def test_a_wrong_key_is_told_from_a_missing_one(locked: TestClient, authorization: str, said: str) -> None:
+    headers = {"Authorization": authorization} if authorization else {}
+    detail = locked.get("/models", headers=headers).json()["detail"]
+    assert said in detail
+    assert ("not valid" in detail) == bool(authorization)

@@ -77,7 +77,8 @@ def from_array(array: Array, entry: Entry) -> Entries:
     if array.dtype == entry.dtype and entry.dtype.kind == "u":
         return Entries(array)
     if entry.dtype.kind == "u" or array.dtype.kind not in "fiu":
-        raise InvalidInput("Wrong dtype", f"the array has dtype {array.dtype.name}; send a {wanted}")
+        scaled = "; multiply values from 0 to 1 by 255 first" if array.dtype.kind == "f" and entry.high == 255 else ""
+        raise InvalidInput("Wrong dtype", f"the array has dtype {array.dtype.name}; send a {wanted}{scaled}")
     return _in_range(array, entry)
 
 

@@ -38,5 +38,7 @@ function side(title, [left, right], names, keys = [...new Set([...Object.keys(le
 function differing(pair, names) {
   const [left, right] = pair.map((version) => version.config);
   const keys = [...new Set([...Object.keys(left), ...Object.keys(right)])].filter((key) => JSON.stringify(left[key]) !== JSON.stringify(right[key]));
-  return keys.length ? side("Differences", [left, right], names, keys) : h("p", { class: "help" }, "Both were trained with the same hyperparameters.");
+  const known = [left, right].every((config) => Object.keys(config).length);
+  const text = known ? "Both were trained with the same hyperparameters." : "The hyperparameters of an uploaded version are not known.";
+  return keys.length ? side("Differences", [left, right], names, keys) : h("p", { class: "help" }, text);
 }

@@ -103,10 +103,12 @@ class Keyring:
         needed = self._access.scope(request["method"], route_path(request))
         if needed is None:
             return
-        best = self.scope(headers.get(b"authorization", b""))
+        authorization = headers.get(b"authorization", b"")
+        best = self.scope(authorization)
         if best is None:
             challenge = {"WWW-Authenticate": 'Bearer realm="torchloop"'}
-            raise Unauthorized('send a key of this service: "Authorization: Bearer KEY"', challenge)
+            sent = "the key that was sent is not valid: " if authorization else ""
+            raise Unauthorized(f'{sent}send a key of this service: "Authorization: Bearer KEY"', challenge)
         request["torchloop.caller"] = best
         if _RANK[best] < _RANK[needed]:
             raise Forbidden(f"this needs a key of scope {needed}")
