@@ -229,9 +229,9 @@ def _in_words(fault: Any) -> str:
         return str(fault["ctx"]["error"])
     name = f"{PREFIX}{str(fault['loc'][0]).upper()}"
     if fault["type"] == "extra_forbidden":
-        known = [f"{PREFIX}{field.upper()}" for field in Settings.model_fields]
-        near = [f"did you mean {close}?" for close in get_close_matches(name, known, 1)]
-        hint = near[0] if near else f"the settings are {', '.join(known)}"
+        near = get_close_matches(str(fault["loc"][0]), Settings.model_fields, 1)
+        known = ", ".join(f"{PREFIX}{field.upper()}" for field in Settings.model_fields)
+        hint = f"did you mean {PREFIX}{near[0].upper()}?" if near else f"the settings are {known}"
         return f"{name} is not a known setting; {hint}"
     return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
 

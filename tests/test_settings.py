@@ -37,8 +37,8 @@ def test_variables_become_settings_and_others_are_none_of_ours() -> None:
     [
         ({"TORCHLOOP_PROT": "1"}, r"TORCHLOOP_PROT is not a known setting; did you mean TORCHLOOP_PORT\?"),
         (
-            {"TORCHLOOP_NOTHING_LIKE_IT": "1"},
-            "NOTHING_LIKE_IT is not a known setting; the settings are .*TORCHLOOP_PORT",
+            {"TORCHLOOP_ZZQQXX": "1"},
+            "ZZQQXX is not a known setting; the settings are .*TORCHLOOP_PORT",
         ),
         ({"TORCHLOOP_PORT": "many"}, "TORCHLOOP_PORT: .*integer"),
         ({"TORCHLOOP_PORT": "70000"}, "TORCHLOOP_PORT: .*65535"),
