@@ -118,7 +118,7 @@ def test_npy_of_another_kind_says_what_to_send(array: Any, match: str) -> None:
 
 def test_npy_pixels_must_be_uint8() -> None:
     assert from_npy(npy(np.full((1, 2, 2), 7, np.uint8)), PIXELS).good.tolist() == [[[7, 7], [7, 7]]]
-    with pytest.raises(InvalidInput, match="float64.*multiply values from 0 to 1 by 255"):
+    with pytest.raises(InvalidInput, match=r"float64.*multiply values from 0 to 1 by 255"):
         from_npy(npy(np.zeros((1, 2, 2))), PIXELS)
 
 
