@@ -11,6 +11,9 @@ from models.spec import Array, Entry, ModelSpec, by_name
 # In each of the 60,000 training digits the brightest pixel is 254 or 255, the darkest of the first and last row is 0,
 # and the mean of the outermost pixels is at most 8.4. With the brightest at 64 the shipped network still reads 90%.
 _LEAST_BRIGHT, _MOST_PAPER, _MOST_BORDER = 64, 12, 64
+# Of these digits, 15 to 312 pixels are ink (above half of the brightest), with at most 2.6 edges between ink and paper
+# for each; random pixels have 3 and more.
+_LEAST_INK, _MOST_INK, _MOST_EDGES = 8, 350, 3.0
 
 
 def with_channel(entries: Array) -> Array:
@@ -35,6 +38,40 @@ def border(entries: Array) -> Array:
     rows, columns = entries[:, :: FIELD - 1], entries[:, :, :: FIELD - 1]
     mean: Array = (rows.sum(axis=(1, 2)) + columns.sum(axis=(1, 2))) / (4 * FIELD)
     return mean
+
+
+def ink(entries: Array) -> Array:
+    """Return the number of pixels above half of the brightest of each entry, int64 (N,)."""
+    return _count(_is_ink(entries))
+
+
+def edges(entries: Array) -> Array:
+    """Return the number of neighbours of which one is ink and one is paper, for each ink pixel, float64 (N,)."""
+    marks = _is_ink(entries)
+    across, down = marks[:, 1:] ^ marks[:, :-1], marks[:, FIELD:] ^ marks[:, :-FIELD]
+    ratio: Array = (_count(across) + _count(down)) / np.maximum(_count(marks), 1)
+    return ratio
+
+
+def _is_ink(entries: Array) -> Array:
+    flat = entries.reshape(len(entries), -1)
+    marks: Array = flat > (brightest(entries) // 2)[:, None]
+    return marks
+
+
+def _count(marks: Array) -> Array:
+    total: Array = np.bitwise_count(np.packbits(marks, axis=1)).sum(axis=1, dtype=np.int64)
+    return total
+
+
+def _wrong_ink(value: float) -> str | None:
+    if value == 0:
+        return None  # a blank picture
+    return f"{value:.0f} of {FIELD * FIELD} pixels are ink: send one digit, white strokes on black"
+
+
+def _noisy(_: float) -> str:
+    return "looks like noise: send one digit, white strokes on black"
 
 
 def _too_dark(value: float) -> str | None:
@@ -68,6 +105,8 @@ SPEC = ModelSpec(
         Bounds(statistic=brightest, low=_LEAST_BRIGHT, detail=_too_dark),
         Bounds(statistic=border, high=_MOST_BORDER, detail=_lit),
         Bounds(statistic=paper, high=_MOST_PAPER, detail=_lit),
+        Bounds(statistic=ink, low=_LEAST_INK, high=_MOST_INK, detail=_wrong_ink),
+        Bounds(statistic=edges, high=_MOST_EDGES, detail=_noisy),
     ),
     preprocess=with_channel,
     picture=read_digit,

@@ -1,6 +1,7 @@
 """Settings: one frozen object, read once from the environment and passed down."""
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping
@@ -95,6 +96,13 @@ def _expanded(path: Path) -> Path:
         raise ValueError(f"the home folder of {str(path).split('/')[0]} is unknown: write the path without ~") from err
 
 
+def _is_folder(path: Path) -> Path:
+    """Return the path unchanged. Raises ValueError if it leads to something else than a folder."""
+    if os.path.lexists(path) and not path.is_dir():
+        raise ValueError("this is not a folder: name a folder, or a path at which one can be made")
+    return path
+
+
 def _bare(host: str) -> str:
     """Strip the brackets of an IPv6 address. Raises ValueError if there is more than a host."""
     bare = host.strip()
@@ -113,7 +121,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    store: Folder = Field(Path("store"), description="folder for checkpoints and the default database")
+    store: Annotated[Folder, AfterValidator(_is_folder)] = Field(
+        Path("store"), description="folder for checkpoints and the default database"
+    )
     database_url: str = Field(
         "",
         repr=False,

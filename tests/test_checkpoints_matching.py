@@ -174,6 +174,13 @@ def test_layers_of_a_sequential_are_matched_by_position_in_any_order(form: str, 
     assert notes
 
 
+@pytest.mark.parametrize("name", ["kernel", "weight_orig", "weight_v"])
+def test_parameters_of_other_names_are_not_matched_by_position(name: str) -> None:
+    inner = {key.replace("weight", name): tensor for key, tensor in Small().layers.state_dict().items()}
+    with pytest.raises(CheckpointError, match=rf"unexpected 0\.{name}"):
+        match(Small(), inner)
+
+
 def test_long_lists_of_keys_are_cut() -> None:
     with pytest.raises(CheckpointError, match="and 950 more unexpected") as raised:
         match(Small(), {f"{number}{'x' * 500}": torch.ones(1) for number in range(1000)})

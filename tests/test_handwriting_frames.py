@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
+from models.errors import InvalidInput
 from models.handwriting.components import is_one_digit
 from models.handwriting.cuts import paper_of_a_cut
 from models.handwriting.frames import inside_frame
 from models.handwriting.lines import without_lines
+from models.handwriting.normalise import read_digit
 from models.mnist import drawn_seven
 from models.spec import Array
 
@@ -83,3 +85,20 @@ def test_only_marks_like_those_of_the_training_data_are_a_digit() -> None:
     scattered = np.zeros((20, 20), np.uint8)
     scattered[::4, ::4] = 255
     assert not is_one_digit(scattered)
+
+
+@pytest.mark.parametrize("size", [(6, 36), (36, 6), (12, 12), (3, 40), (1, 1), (40, 2)])
+def test_small_and_narrow_pictures_are_read_or_show_no_ink(size: tuple[int, int]) -> None:
+    for part in range(1, 6):
+        page = Image.new("L", size, 255)
+        ImageDraw.Draw(page).rectangle((0, 0, size[0] * part // 6, size[1]), fill=0)
+        try:
+            assert read_digit(page).shape == (28, 28)
+        except InvalidInput as err:
+            assert err.title == "No ink found"  # noqa: PT017 - either is right
+
+
+@pytest.mark.parametrize("side", [100, 1279, 1280, 1700])
+def test_a_scan_of_one_bit_is_read(side: int) -> None:
+    page = Image.fromarray(SEVEN).resize((side, side)).point(lambda level: 255 * (level > 127))
+    assert np.abs(read_digit(page.convert("1")).astype(int) - read_digit(page)).max() <= 1

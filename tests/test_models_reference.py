@@ -18,6 +18,7 @@ from training import data
 
 SEVEN = drawn_seven()
 NOISE = np.random.default_rng(0).integers(0, 256, SEVEN.shape).astype(np.uint8)
+BRIGHT = np.pad(np.full((1, 1), 255, np.uint8), (13, 14))
 LIKE_0_1 = "values look like 0..1: multiply by 255"
 INVERTED = "looks like black on white: send 255 - x"
 WRONG: dict[str, tuple[Callable[[Array], Array], str]] = {
@@ -30,6 +31,9 @@ WRONG: dict[str, tuple[Callable[[Array], Array], str]] = {
     "binary, black on white": (lambda ink: np.where(ink > 127, 0, 255), INVERTED),
     "white on grey": (lambda ink: np.maximum(ink, 40), "the background is 40"),
     "noise": (lambda ink: np.maximum(NOISE // 4 * 3, ink), "the background is"),
+    "dark noise": (lambda _: np.random.default_rng(1).exponential(20, (28, 28)).clip(0, 255), "looks like noise"),
+    "scattered pixels": (lambda _: (np.random.default_rng(2).random(SEVEN.shape) < 0.1) * 255, "looks like noise"),
+    "0/1 and one bright pixel": (lambda ink: np.maximum(ink > 127, BRIGHT), "1 of 784"),
 }
 RIGHT: dict[str, Callable[[Array], Array]] = {
     "as it is": lambda ink: ink,
@@ -37,7 +41,6 @@ RIGHT: dict[str, Callable[[Array], Array]] = {
     "binary in 0..255": lambda ink: np.where(ink > 127, 255, 0),
     "half as bright": lambda ink: ink // 2,
     "moved by 6 pixels": lambda ink: np.roll(ink, 6, axis=-1),
-    "one bright pixel": lambda _: np.pad(np.full((1, 1), 255, np.uint8), (13, 14)),
 }
 
 

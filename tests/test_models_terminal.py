@@ -92,3 +92,22 @@ def test_commands_run_on_ascii_terminals(name: str, environ: dict[str, str], tmp
     done = subprocess.run(words, capture_output=True, cwd=ROOT, env={**os.environ, **environ}, timeout=60, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.isascii()
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize("module", ["models.terminal", "service.client.terminal"])
+def test_closed_streams_are_empty(module: str, closed: str) -> None:
+    code = (
+        f"import sys; from {module} import run\n"
+        "sys.exit(run(lambda: (sys.stdin.read(), sys.stdout.isatty(), print('x', file=sys.stderr)) and 0))"
+    )
+    done = subprocess.run(
+        ["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, code],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr in {"", "x\n"}

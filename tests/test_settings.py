@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -40,6 +41,7 @@ def test_variables_become_settings_and_others_are_none_of_ours() -> None:
             {"TORCHLOOP_ZZQQXX": "1"},
             "ZZQQXX is not a known setting; the settings are .*TORCHLOOP_PORT",
         ),
+        ({"TORCHLOOP_STORE": os.devnull}, "TORCHLOOP_STORE: .*not a folder"),
         ({"TORCHLOOP_PORT": "many"}, "TORCHLOOP_PORT: .*integer"),
         ({"TORCHLOOP_PORT": "70000"}, "TORCHLOOP_PORT: .*65535"),
         ({"TORCHLOOP_LOG_FORMAT": "xml"}, "TORCHLOOP_LOG_FORMAT: .*'text' or 'json'"),

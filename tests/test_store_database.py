@@ -215,3 +215,9 @@ def test_the_migrations_are_found_in_a_checkout_with_special_characters(name: st
     done = subprocess.run(words, cwd=tmp_path / name, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(tmp_path / name))
+
+
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
+def test_a_database_in_memory_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError, match="it names no file"):
+        locate(url, Path("store"))

@@ -125,7 +125,13 @@ def _by_position(names: Sequence[str], tensors: Mapping[str, Tensor]) -> dict[st
         placed = {f"{layer[int(parts[key][0])]}.{parts[key][2]}": tensor for key, tensor in tensors.items()}
         if placed.keys() == set(names):
             return placed
+    if [_last(name) for name in names] != [_last(key) for key in tensors]:  # `0.kernel` is no `weight`
+        return {}
     return dict(zip(names, tensors.values(), strict=True))
+
+
+def _last(key: str) -> str:
+    return key.rpartition(".")[2]
 
 
 def _renamings(keys: Iterable[str]) -> Iterator[tuple[str, Rename]]:

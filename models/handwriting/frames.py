@@ -86,7 +86,7 @@ def _inner_edges(shape: Array) -> _Edges | None:
         band = side[: max(2, round(_BAND * max(height, width)))]
         if band.any(axis=0).mean() < _EDGE:
             return None
-        depths.append(_depth(side[: len(side) // 3].mean(axis=1), _EDGE if solid else _LINE, solid=solid))
+        depths.append(_depth(side[: max(1, len(side) // 3)].mean(axis=1), _EDGE if solid else _LINE, solid=solid))
     edges = _Edges(depths[0], height - depths[1], depths[2], width - depths[3])
     return edges if min(edges.bottom - edges.top, edges.right - edges.left) >= _LEAST_PIXELS else None
 

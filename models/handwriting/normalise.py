@@ -46,13 +46,14 @@ def read_digit(picture: Image.Image) -> Array:
             field = as_it_is(np.asarray(picture))
             if field is not None:
                 return field
-        colours = _colours(_shrunk(picture))
-        field = _already_a_field(colours)
-        return _to_field(_find_ink(inside_frame(colours))) if field is None else field
-    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as err:
+        shrunk = _shrunk(picture)
+    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as err:  # raised while decoding
         if isinstance(err, InvalidInput):
             raise
         raise damaged_picture() from err
+    colours = _colours(shrunk)
+    field = _already_a_field(colours)
+    return _to_field(_find_ink(inside_frame(colours))) if field is None else field
 
 
 def as_it_is(grey: Array) -> Array | None:
@@ -91,6 +92,8 @@ def _shrunk(picture: Image.Image) -> Image.Image:
     transparent = "A" in picture.getbands() or "transparency" in picture.info
     if picture.mode.startswith(("I", "F")):
         picture = _eight_bits(picture)
+    if picture.mode == "1":
+        picture = picture.convert("L")  # `reduce` does not average bits
     factor = max(picture.size) // (2 * _WORKING_SIZE)
     if factor > 1 and picture.mode != "P":
         picture = picture.reduce(factor)

@@ -25,6 +25,8 @@ def locate(url: str, folder: Path) -> URL:
     if parsed.drivername not in _DRIVERS:
         reason = f"{parsed.drivername} is not supported; use postgresql+psycopg://... or leave it out for SQLite"
         raise _refused(reason)
+    if parsed.drivername == "sqlite" and parsed.database in {None, "", ":memory:"}:
+        raise _refused("it names no file, and processes share the database: write sqlite:////path/to/file.db")
     return _with_home(parsed)
 
 
