@@ -232,7 +232,7 @@ def test_s19_s28_a_request_cannot_inject_lines_into_the_log(client: TestClient) 
     assert any("forged" in line for line in lines)
     for line in lines:
         assert line.isprintable(), line
-        assert re.match(r"\d\d:\d\d:\d\d (INFO|WARNING|ERROR) |    ", line), line
+        assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR) |    ", line), line
 
 
 def test_s26_a_verb_that_is_no_method_is_405(client: TestClient) -> None:
