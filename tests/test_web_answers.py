@@ -222,3 +222,8 @@ def test_a_checkpoint_that_the_client_has_is_not_sent_again(where: Address) -> N
         assert (other[0], other[1]) == (status, headers)
     part = f"Host: localhost\r\nRange: bytes=0-9\r\nIf-Range: {headers['etag']}\r\n"
     assert asked(where, "GET", path, part)[::2] == (206, body[:10])
+
+
+def test_a_request_of_http_1_0_gets_no_100_continue(where: Address) -> None:
+    more = "Host: localhost\r\nContent-Type: application/json\r\nContent-Length: 0\r\nExpect: 100-continue\r\n"
+    assert asked(where, "POST", "/train", more, "1.0")[0] in {400, 422}

@@ -251,7 +251,7 @@ def _check_room(connection: Connection, submitter: str, most: int) -> None:
     query = select(func.count()).where(jobs.c.state == "queued", jobs.c.submitter == submitter)
     if (connection.scalar(query) or 0) >= most:
         raise LimitReached(
-            f"{most} jobs are queued already: wait, or cancel them all with DELETE /jobs?state=queued", retry_after_s=10
+            f"{most} jobs are queued already: wait, or cancel some of them with POST /jobs/ID/cancel", retry_after_s=10
         )
 
 

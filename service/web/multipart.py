@@ -8,7 +8,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.datastructures import Headers
 
 from models.errors import InvalidInput, TooManySamples
-from service.errors import Malformed
+from service.errors import Malformed, TooLarge
 from service.media_types import is_file, plain
 
 if TYPE_CHECKING:
@@ -85,8 +85,10 @@ class _Form:
             self.files.append(bytes(self._part.content))
         else:
             self._fields += 1
-        if max(len(self.files), self._fields) > MAX_FILES:
+        if len(self.files) > MAX_FILES:
             raise TooManySamples(MAX_FILES + 1, MAX_FILES)
+        if self._fields > MAX_FILES:
+            raise TooLarge(f"the form has more than {MAX_FILES} text fields: leave out those that are not pictures")
 
     def _form_end(self) -> None:
         self.ended = True

@@ -242,9 +242,7 @@ class Protocol(HttpToolsProtocol):
         return not self._in_head and (self._turned_away or (self.cycle is not None and self.cycle.response_complete))
 
     def on_response_complete(self) -> None:
-        """Continue with the next request, as uvicorn does but without a keep-alive timer: `check` closes idle
-        connections.
-        """
+        """Continue with the next request, as uvicorn does, but without a keep-alive timer: `check` replaces it."""
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
@@ -304,7 +302,8 @@ class Protocol(HttpToolsProtocol):
 
     def _ask(self) -> None:
         """Run the ASGI application, as uvicorn does."""
-        url, expects, headers = self.url, self.expect_100_continue, self.headers
+        expects = self.expect_100_continue and self.parser.get_http_version() != "1.0"  # RFC 9110, section 10.1.1
+        url, headers = self.url, self.headers
         super().on_message_begin()
         self.url, self.expect_100_continue = url, expects
         self.headers.extend(headers)
