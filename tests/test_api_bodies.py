@@ -2,6 +2,7 @@
 
 import base64
 import gzip
+import io
 import json
 import zlib
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 
 from models.catalog import specs
@@ -291,3 +293,12 @@ def test_an_unescaped_plus_in_a_time_gets_an_error_that_says_how_to_escape_it(cl
 def test_a_weight_of_zero_refuses_a_media_type(client: TestClient, accept: str, *, npy_wanted: bool) -> None:
     response = client.post("/predict/regressor", content=ROW, headers={"Accept": accept, "Content-Type": JSON})
     assert response.headers["content-type"] == ("application/x-npy" if npy_wanted else JSON)
+
+
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-npy"])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP"])
+def test_a_picture_declared_as_numbers_is_named(client: TestClient, media_type: str, kind: str) -> None:
+    file = io.BytesIO()
+    Image.open(io.BytesIO(SEVEN)).save(file, kind)
+    response = client.post("/predict/mnist", content=file.getvalue(), headers={"content-type": media_type})
+    assert is_problem(response, 400, "the body is a picture.*image/png")

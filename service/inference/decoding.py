@@ -26,6 +26,7 @@ _HOW_TO_SEND_PICTURES = (
 )
 _AS_TEXT = (b"data:", b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")  # data URLs; base64 of PNG, JPEG, GIF and WebP
 _INLINE_PIXELS = 65_536  # a larger picture is decoded in a thread
+_PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
 _PICTURES = {*PICTURE_FORMATS, *UNREGISTERED_PICTURES, OCTETS, ""}
 
 
@@ -67,8 +68,11 @@ def _array_samples(media_type: str, spec: ModelSpec, body: bytes) -> Samples:
     """
     try:
         return samples_of(spec, checked(_ARRAYS[media_type][0](body, spec.entry), spec.check))
-    except MalformedInput:
-        raise
+    except MalformedInput as err:
+        if spec.picture is None or not body.startswith(_PICTURE_STARTS):
+            raise
+        detail = f"the body is a picture, sent as {media_type}: declare it, for example with Content-Type: image/png"
+        raise MalformedInput(err.title, detail) from err
     except InvalidInput as err:
         if spec.picture is None or media_type != JSON or err.title not in _WRONG_FORMS:
             raise
