@@ -76,9 +76,13 @@ def described(name: str, *keys: Key) -> BaseSchema:
         {"include-name-regex": PREDICT, "checks": {"negative_data_rejection": {"enabled": False}}},
         {"include-name-regex": PICTURES, "phases": {"coverage": {"enabled": False}}},
     ]
-    taken_for_a_refusal = [400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 422, 428, 429]  # as by default, and 413
+    taken_for_a_refusal = [400, 401, 403, 404, 405, 406, 409, 412, 413, 415, 422, 428, 429]  # as by default, 412, 413
     rejected = [*map(str, taken_for_a_refusal), "5xx"]
-    checks = {"negative_data_rejection": {"expected-statuses": rejected}}
+    accepted = ["2xx", "3xx", "401", "403", "404", "409", "412", "429", "5xx"]  # as by default, and 412 (If-Match)
+    checks = {
+        "negative_data_rejection": {"expected-statuses": rejected},
+        "positive_data_acceptance": {"expected-statuses": accepted},
+    }
     options: dict[str, Any] = {
         "checks": checks,
         "operations": exceptions,
