@@ -264,7 +264,7 @@ def test_a_job_that_was_begun_goes_before_those_that_were_not(jobs: Jobs) -> Non
 
 def test_a_key_fills_its_own_share_of_the_queue_only(jobs: Jobs) -> None:
     ids = [enqueue(jobs, submitter="a", most=3, key=f"key {number}").id for number in range(3)]
-    with pytest.raises(LimitReached, match="DELETE /jobs") as raised:
+    with pytest.raises(LimitReached, match="POST /jobs/ID/cancel") as raised:
         enqueue(jobs, submitter="a", most=3)
     assert (raised.value.status, raised.value.headers) == (429, {"Retry-After": "10"})
     assert enqueue(jobs, submitter="a", most=3, key="key 0").id == ids[0], "a repeat takes no place"

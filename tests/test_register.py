@@ -76,8 +76,8 @@ def test_conversions_are_said_and_kept_in_the_record(tmp_path: Path) -> None:
 def test_a_store_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a file where a folder should be")
     done = run(tmp_path / "store", "service.register", "mnist", str(ROOT / "models" / "pretrained" / "mnist.pt"))
-    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
-    assert "the store folder cannot be written" in done.stderr
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert "TORCHLOOP_STORE: this is not a folder" in done.stderr
 
 
 def test_a_file_that_is_not_there_is_said_so(tmp_path: Path) -> None:

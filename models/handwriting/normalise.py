@@ -173,6 +173,8 @@ def _find_ink(colours: Array) -> Array:
 
 def _is_noise(distance: Array, strength: float) -> bool:
     """Whether many pixels differ much from their neighbours, or fewer do and most differ from the paper."""
+    if min(distance.shape) < 2:
+        return False  # no neighbours
     steps = sum(float(np.mean(np.abs(np.diff(distance, axis=axis)) > strength / 2)) for axis in (0, 1))
     uneven = float(np.median(distance)) > _MOST_NOISE * strength
     return steps > (_UNEVEN_STEPS if uneven else _MOST_STEPS)

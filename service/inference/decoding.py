@@ -68,15 +68,15 @@ def _array_samples(media_type: str, spec: ModelSpec, body: bytes) -> Samples:
     """
     try:
         return samples_of(spec, checked(_ARRAYS[media_type][0](body, spec.entry), spec.check))
-    except MalformedInput as err:
-        if spec.picture is None or not body.startswith(_PICTURE_STARTS):
-            raise
-        detail = f"the body is a picture, sent as {media_type}: declare it, for example with Content-Type: image/png"
-        raise MalformedInput(err.title, detail) from err
     except InvalidInput as err:
-        if spec.picture is None or media_type != JSON or err.title not in _WRONG_FORMS:
-            raise
-        raise InvalidInput(err.title, f"{err.detail}. {_HOW_TO_SEND_PICTURES}") from err
+        found = err.alone()  # without its traceback, which holds the body
+    if spec.picture is not None:
+        if isinstance(found, MalformedInput) and body.startswith(_PICTURE_STARTS):
+            detail = f"the body is a picture, sent as {media_type}: declare it, for example as image/png"
+            raise MalformedInput(found.title, detail)
+        if media_type == JSON and found.title in _WRONG_FORMS and not isinstance(found, MalformedInput):
+            raise InvalidInput(found.title, f"{found.detail}. {_HOW_TO_SEND_PICTURES}")
+    raise found
 
 
 class Decoder:

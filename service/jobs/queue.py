@@ -191,6 +191,8 @@ class Jobs:
         instead, and one with a cancel request is cancelled.
         """
         with self._store.write() as connection:
+            # Changes no row. Fails if the database is read-only: heartbeats fail then, too, so silence does not count.
+            connection.execute(update(jobs).where(jobs.c.id == "").values(released=0))
             expired = self._leases.expired(_running(connection), monotonic_s)
             while job := _next(connection, expired):
                 if job.cancel_requested:
