@@ -49,9 +49,9 @@ class FailureKind(Enum):
     UNEXPECTED = "unexpected"  # an exception that no other kind covers
 
 
-@dataclass(frozen=True, kw_only=True)
-class Point:
-    """Progress of a run. See training.recipe.Progress."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """Progress of a run. `step` counts from 1 over all epochs; `loss` is the mean since the last report."""
 
     epoch: int
     epochs: int
@@ -65,7 +65,7 @@ class Point:
 class Progressed:
     """Progress report of a `Fit`."""
 
-    point: Point
+    point: Progress
     type: Literal["progressed"] = "progressed"
 
 
@@ -153,7 +153,7 @@ class Fit(Order[Fitted]):
     attempt: int
     device: str
     tensorboard: bool
-    history: tuple[Point, ...] = ()
+    history: tuple[Progress, ...] = ()
     type: Literal["fit"] = "fit"
 
 

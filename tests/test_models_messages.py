@@ -23,7 +23,7 @@ from models.messages import (
     Fit,
     Fitted,
     Message,
-    Point,
+    Progress,
     Progressed,
     decode_message,
     decode_order,
@@ -33,7 +33,7 @@ from models.messages import (
 
 HERE = Path("/store/x.pt")
 RECORD = Record(model="m", sha256="0", arguments={"size": [1, 2]}, config={"lr": 0.1}, metrics={"mse": 0.5})
-POINT = Point(epoch=1, epochs=2, step=3, steps=4, loss=0.5, metrics={"mse": 0.25})
+POINT = Progress(epoch=1, epochs=2, step=3, steps=4, loss=0.5, metrics={"mse": 0.25})
 ORDERS: list[AnyOrder] = [
     Fit(
         model="m",

@@ -5,7 +5,6 @@ import hashlib
 import json
 import traceback
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +115,7 @@ class Executor:
         event_file = EventFile(storage.tensorboard(order.job)) if order.tensorboard else None
 
         def report(progress: Progress) -> None:
-            self._tell(messages.Progressed(point=messages.Point(**asdict(progress))))
+            self._tell(messages.Progressed(point=progress))
             if event_file:
                 event_file.add(progress)
             curves.add(progress)

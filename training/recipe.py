@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
 from models.catalog import Found, discover, specs
+from models.messages import Progress as Progress  # noqa: PLC0414 - for authors of recipes, too
 from models.networks import Activation
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import, and only plots need it
@@ -60,18 +61,6 @@ class TrainingError(Exception):
 
 class Cancelled(Exception):
     """Raised by a Report to stop the run; nothing is saved."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """Progress of a run. `step` counts from 1 over all epochs; `loss` is the mean since the last report."""
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 Report = Callable[[Progress], None]

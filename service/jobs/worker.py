@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
-from models.messages import Evaluate, Evaluated, Export, Failed, Fit, Fitted, Order, Point, Progressed, R
+from models.messages import Evaluate, Evaluated, Export, Failed, Fit, Fitted, Order, Progress, Progressed, R
 from service.delivery.gate import decide
 from service.delivery.registry import Registry
 from service.errors import NotFound, StoreUnavailable
@@ -193,7 +193,7 @@ class Worker:
         While the database cannot be reached, progress is buffered and the subprocess continues.
         """
         child.send(order)
-        points: list[Point] = []
+        points: list[Progress] = []
         final: R | Failed | None = None
         due = 0.0
         while points or (final is None and child.exit is None):  # progress is stored before the end
@@ -226,7 +226,7 @@ class Worker:
             attempt=job.attempt,
             device=self._device,
             tensorboard=job.tensorboard,
-            history=tuple(Point(**event.data) for event in events),
+            history=tuple(Progress(**event.data) for event in events),
         )
 
     def _settle(self, write: Callable[[], None]) -> None:

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,7 @@ class LivePlot:
         self._title = f"{order.model}, job {order.job[:8]}"
         self._recipe = recipe
         self._path = path
-        self._points = [Progress(**asdict(point)) for point in order.history]
+        self._points = list(order.history)
         self._drawn_at = 0.0
 
     def add(self, progress: Progress) -> None:
