@@ -1,8 +1,11 @@
 """The MNIST CNN: takes a picture of a handwritten digit, predicts the digit."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from PIL import Image, ImageDraw
 
+from models.errors import InvalidInput
 from models.handwriting.normalise import FIELD, as_it_is, read_digit
 from models.outputs import Classification, describe_classes, probabilities, saliency
 from models.reference import Bounds, within
@@ -40,20 +43,17 @@ def border(entries: Array) -> Array:
     return mean
 
 
-def ink(entries: Array) -> Array:
-    """Return the number of pixels above half of the brightest of each entry, int64 (N,)."""
-    return _count(_is_ink(entries))
-
-
-def edges(entries: Array) -> Array:
-    """Return the number of neighbours of which one is ink and one is paper, for each ink pixel, float64 (N,)."""
-    marks = _is_ink(entries)
+def edges(marks: Array) -> Array:
+    """Return the number of neighbours of which one is ink and one is paper, for each ink pixel: bool (N, 784) ->
+    float64 (N,).
+    """
     across, down = marks[:, 1:] ^ marks[:, :-1], marks[:, FIELD:] ^ marks[:, :-FIELD]
     ratio: Array = (_count(across) + _count(down)) / np.maximum(_count(marks), 1)
     return ratio
 
 
-def _is_ink(entries: Array) -> Array:
+def ink(entries: Array) -> Array:
+    """Mark the pixels above half of the brightest of each entry, bool (N, 784)."""
     flat = entries.reshape(len(entries), -1)
     marks: Array = flat > (brightest(entries) // 2)[:, None]
     return marks
@@ -97,17 +97,27 @@ def drawn_seven() -> Array:
     return np.asarray(page.resize((FIELD, FIELD), Image.Resampling.BOX))
 
 
+_check_levels = within(
+    Bounds(statistic=brightest, low=_LEAST_BRIGHT, detail=_too_dark),
+    Bounds(statistic=border, high=_MOST_BORDER, detail=_lit),
+    Bounds(statistic=paper, high=_MOST_PAPER, detail=_lit),
+)
+_check_ink = within(
+    Bounds(statistic=_count, low=_LEAST_INK, high=_MOST_INK, detail=_wrong_ink),
+    Bounds(statistic=edges, high=_MOST_EDGES, detail=_noisy),
+)
+
+
+def check(entries: Array) -> Mapping[int, InvalidInput]:
+    """Find the entries that do not look like training digits. Wrong levels are reported first: ink depends on them."""
+    return {**_check_ink(ink(entries)), **_check_levels(entries)}
+
+
 SPEC = ModelSpec(
     summary="a handwritten digit in a picture of any size",
     network=by_name("models.networks:MnistCNN"),
     entry=Entry(shape=(FIELD, FIELD), dtype=np.dtype(np.uint8), low=0, high=255),
-    check=within(
-        Bounds(statistic=brightest, low=_LEAST_BRIGHT, detail=_too_dark),
-        Bounds(statistic=border, high=_MOST_BORDER, detail=_lit),
-        Bounds(statistic=paper, high=_MOST_PAPER, detail=_lit),
-        Bounds(statistic=ink, low=_LEAST_INK, high=_MOST_INK, detail=_wrong_ink),
-        Bounds(statistic=edges, high=_MOST_EDGES, detail=_noisy),
-    ),
+    check=check,
     preprocess=with_channel,
     picture=read_digit,
     grey=as_it_is,

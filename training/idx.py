@@ -25,7 +25,7 @@ _CONTENT = {_PICTURES: "pictures", _LABELS: "labels"}
 def find(folder: Path, part: str) -> tuple[Path | None, Path | None]:
     """Return the files of pictures and labels of a part, "train" or "t10k". None if a file is missing.
 
-    train-images-idx3-ubyte is also found as train-images.idx3-ubyte, with .gz, in capitals, and in a separate folder
+    train-images-idx3-ubyte is also found as train-images.idx3-ubyte, with .gz, in capitals, and in a folder of the same
     name.
     """
     raw = folder / "MNIST" / "raw"

@@ -151,10 +151,10 @@ def _one(value: Any, entry: Entry) -> Array:
     if array.shape != entry.shape:
         single = ": send a single sample as a list of one" if list(array.shape) == shape[1:] else ""
         raise InvalidInput("Wrong shape", f"the sample has shape {list(array.shape)}; it must be {shape}{single}")
-    checked = _in_range(array[None], entry)
-    if checked.errors:
-        raise checked.errors[0]
-    sample: Array = checked.good[0]
+    entries = _in_range(array[None], entry)
+    if entries.errors:
+        raise entries.errors[0]
+    sample: Array = entries.good[0]
     return sample
 
 

@@ -262,7 +262,7 @@ class Worker:
                 self._tidy(job_id)
 
     def _tidy(self, job_id: str) -> None:
-        """Remove a finished job's resume points; its plot stays. Others are removed at the next start."""
+        """Remove a finished job's resume points; its plot stays. If that fails, the next start removes them."""
         try:
             self._storage.remove_resume_points(job_id)
         except OSError as err:
