@@ -16,6 +16,7 @@ PICTURE_FORMATS = {
     "image/bmp": "BMP",
     "image/gif": "GIF",
 }
+_STRIP = {"JPEG": jpeg.strip, "WEBP": webp.strip, "GIF": gif.strip, "BMP": bmp.strip}
 
 
 def open_picture(content: bytes, max_pixels: int) -> Image.Image:
@@ -38,19 +39,29 @@ def open_picture(content: bytes, max_pixels: int) -> Image.Image:
     return picture
 
 
+def format_of(content: bytes) -> str | None:
+    """Return the format of a picture by its first bytes, as in PICTURE_FORMATS; None for other content."""
+    if content.startswith(png.MAGIC):
+        return "PNG"
+    if content.startswith(jpeg.MAGIC):
+        return "JPEG"
+    if webp.is_webp(content):
+        return "WEBP"
+    if content.startswith(gif.MAGICS):
+        return "GIF"
+    return "BMP" if content.startswith(bmp.MAGIC) else None
+
+
 def _stripped(content: bytes, max_pixels: int) -> tuple[str, Stripped]:
     """Return the format of the picture, and its file without metadata. Raises InvalidInput."""
-    if content.startswith(png.MAGIC):
-        return "PNG", png.strip(content, max_pixels)
-    if content.startswith(jpeg.MAGIC):
-        return "JPEG", jpeg.strip(content)
-    if webp.is_webp(content):
-        return "WEBP", webp.strip(content)
-    if content.startswith(gif.MAGICS):
-        return "GIF", gif.strip(content)
-    if content.startswith(bmp.MAGIC):
-        return "BMP", bmp.strip(content)
-    raise _no_picture()
+    kind = format_of(content)
+    match kind:
+        case None:
+            raise _no_picture()
+        case "PNG":
+            return kind, png.strip(content, max_pixels)
+        case _:
+            return kind, _STRIP[kind](content)
 
 
 def _opened(content: bytes, kind: str, max_pixels: int) -> Image.Image:

@@ -8,7 +8,7 @@ from functools import partial
 from PIL import Image
 
 from models.errors import InvalidInput, MalformedInput
-from models.pictures import PICTURE_FORMATS, open_picture
+from models.pictures import PICTURE_FORMATS, format_of, open_picture
 from models.spec import Array, ModelSpec
 from service.errors import UnsupportedMediaType
 from service.execution.threads import INLINE_BYTES, Threads
@@ -26,7 +26,6 @@ _HOW_TO_SEND_PICTURES = (
 )
 _AS_TEXT = (b"data:", b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")  # data URLs; base64 of PNG, JPEG, GIF and WebP
 _INLINE_PIXELS = 65_536  # a larger picture is decoded in a thread
-_PICTURE_STARTS = (b"\x89PNG", b"\xff\xd8\xff", b"GIF8", b"RIFF", b"BM")
 _PICTURES = {*PICTURE_FORMATS, *UNREGISTERED_PICTURES, OCTETS, ""}
 
 
@@ -71,7 +70,7 @@ def _array_samples(media_type: str, spec: ModelSpec, body: bytes) -> Samples:
     except InvalidInput as err:
         found = err.alone()  # without its traceback, which holds the body
     if spec.picture is not None:
-        if isinstance(found, MalformedInput) and body.startswith(_PICTURE_STARTS):
+        if isinstance(found, MalformedInput) and format_of(body):
             detail = f"the body is a picture, sent as {media_type}: declare it, for example as image/png"
             raise MalformedInput(found.title, detail)
         if media_type == JSON and found.title in _WRONG_FORMS and not isinstance(found, MalformedInput):
