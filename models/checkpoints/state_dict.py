@@ -99,11 +99,12 @@ def restore(
         )
     state, notes = _parsed(content, name)
     try:
-        match(outline, state)
+        if first:
+            match(outline, state)
+        network = build(spec, arguments) if first else outline
+        return network, [*notes, *adopt(network, state)]
     except Misfit as err:
         raise CheckpointError(f"{err}{hint(spec, arguments, state) if err.related else ''}") from err
-    network = build(spec, arguments) if first else outline
-    return network, [*notes, *adopt(network, state)]
 
 
 def _outline(spec: ModelSpec, arguments: Mapping[str, Any], content: bytes, name: str) -> nn.Module:
