@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 
 _SAVE = "Write it with torch.save(network.state_dict(), FILE)"
-_ELSEWHERE = "only PyTorch networks can be served"
+_OTHER = "Only PyTorch networks can be served"
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of torch.save before PyTorch 1.6
 _PICKLE = re.compile(rb"\x80[\x02-\x05]")
 _LOOKED_AT = 4096  # bytes of a pickle that may name the library that wrote it
@@ -18,12 +18,12 @@ _BY_START: tuple[tuple[bytes, str, str], ...] = (
         "a file in the format that torch.save wrote before PyTorch 1.6",
         "Convert it with torch.save(torch.load(FILE, weights_only=True), FILE)",
     ),
-    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, e.g. of Keras", "Only PyTorch networks can be served"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, e.g. of Keras", _OTHER),
     (b"\x1f\x8b", "compressed with gzip", "Decompress it with gunzip"),
     (b"BZh", "compressed with bzip2", "Decompress it with bunzip2"),
     (b"\xfd7zXZ\0", "compressed with xz", "Decompress it with unxz"),
     (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Decompress it with unzstd"),
-    (b"x\x9c", "compressed with zlib, e.g. by joblib", "Only PyTorch networks can be served"),
+    (b"x\x9c", "compressed with zlib, e.g. by joblib", _OTHER),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "Unpack the state_dict file and send that"),
     (b"Rar!\x1a\x07", "a RAR archive", "Unpack the state_dict file and send that"),
     (
@@ -45,12 +45,12 @@ _BY_START: tuple[tuple[bytes, str, str], ...] = (
 
 _BY_MARK: tuple[tuple[int, bytes, str, str], ...] = (
     (257, b"ustar", "a tar archive", "Unpack the state_dict file and send that"),
-    (4, b"TFL3", "a TensorFlow Lite file", "Only PyTorch networks can be served"),
+    (4, b"TFL3", "a TensorFlow Lite file", _OTHER),
 )
 
 _BY_PATTERN: tuple[tuple[re.Pattern[bytes], str, str], ...] = (
     # protobuf: field 1, the version of the format, then another field
-    (re.compile(rb"\x08\x01\x12"), "a TensorFlow SavedModel", "Only PyTorch networks can be served"),
+    (re.compile(rb"\x08\x01\x12"), "a TensorFlow SavedModel", _OTHER),
     (
         re.compile(rb"\x08[\x03-\x14][\x12\x1a\x22\x2a\x32\x3a\x42]"),
         "an ONNX file, which has no state_dict",
@@ -70,7 +70,7 @@ _BY_MEMBER: tuple[tuple[str, str, str], ...] = (
         "Convert it with torch.save(dict(torch.export.load(FILE).state_dict), FILE)",
     ),
     (r"MAR-INF/.*", "a TorchServe archive (.mar)", "Unpack it and send its state_dict file (--serialized-file)"),
-    (r"model\.weights\.h5", "a Keras file", "Only PyTorch networks can be served"),
+    (r"model\.weights\.h5", "a Keras file", _OTHER),
     (
         r".*\.npy",
         "an archive of NumPy arrays (.npz)",
@@ -113,5 +113,5 @@ def _of_pickle(content: bytes) -> str:
     for library in ("sklearn", "joblib", "xgboost", "lightgbm", "catboost"):
         if library.encode() in start:
             named = "scikit-learn" if library == "sklearn" else library
-            return f"it is a pickled object of {named}, which is never unpickled: {_ELSEWHERE}"
+            return f"it is a pickled object of {named}, which is never unpickled. {_OTHER}"
     return f"it is a pickled object, which is never unpickled. {_SAVE}"
