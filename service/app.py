@@ -48,6 +48,7 @@ from service.web.auth import Guard, Keyring
 from service.web.cors import allow_origins
 from service.web.prefix import Prefix
 from service.web.protocol import AT_HEAD, AtHead
+from service.web.started import Running, Started
 
 VERSION = "0.1.0"
 
@@ -79,10 +80,11 @@ def create_app(
     recipes = Recipes(read or partial(read_recipes, settings.store))
     jobs, storage = Jobs(store), Storage(settings.store)
     feed = Feed(jobs, settings.max_event_streams)
+    running = Running()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AtHead]]:
-        async with metrics.published(), recipes, rollout, feed:
+        async with metrics.published(), recipes, rollout, feed, running.marked():
             yield {AT_HEAD: fast.at_head}
             await pipeline.batcher.drain()
         for part in (engine, exports, explainer, threads, store):
@@ -92,6 +94,7 @@ def create_app(
     keys = Keyring(settings.api_keys, access.TABLE, settings.cors_origins)
     fast = _fast_path(settings, specs, pipeline, keys)
     _add_middleware(app, settings, keys, metrics)
+    app.add_middleware(Started, running=running)
     app.router.routes.extend([*page.routes(), *documentation.routes(app)])
     app.router.routes.extend(PredictRoute(specs, bodies, pipeline, rollout.pinned).routes())
     offered = repository.Offered(specs, engine, rollout)

@@ -123,3 +123,8 @@ def test_every_message_of_the_troubleshooting_page_is_in_the_source() -> None:
     parts = [part.strip(" ,;:") for quote in quotes for part in re.split(r"\.\.\.|\b[A-Z]{2,}\b=?", quote)]
     assert len(parts) > 20
     assert not [part for part in parts if part not in said]
+
+
+@pytest.mark.slow
+def test_the_tests_of_the_testing_page_pass(tmp_path: Path) -> None:
+    do(DOCS / "testing.md", copy_of_the_checkout(tmp_path, DOCS / "testing.md"))

@@ -37,7 +37,10 @@ def check_origin(request: Scope, headers: Mapping[bytes, bytes], origins: Set[by
     """
     host = headers.get(b"host", b"")
     if not _is_loopback_host(host):
-        raise Misdirected("without API keys only localhost is served: use http://127.0.0.1, or set keys")
+        raise Misdirected(
+            "without API keys only localhost is served: use http://127.0.0.1, or set keys; in tests, "
+            'base_url="http://localhost"'
+        )
     origin = headers.get(b"origin")
     if (
         origin is not None
