@@ -113,35 +113,53 @@ def test_a_file_of_another_form_is_named_with_the_way_out(form: str) -> None:
 
 STATE = Line(slope=5).state_dict()
 WRAPPED: dict[str, tuple[object, str]] = {
-    "state_dict and epoch": ({"state_dict": STATE, "epoch": 3}, "['state_dict']"),
+    "state_dict and epoch": ({"state_dict": STATE, "epoch": 3}, "state_dict"),
     "the tutorial's": (
         {"epoch": 1, "model_state_dict": STATE, "optimizer_state_dict": {"state": {}, "param_groups": []}, "loss": 0.5},
-        "['model_state_dict']",
+        "model_state_dict",
     ),
-    "nested": ({"model": {"state_dict": STATE, "step": 1}, "args": [1]}, "['model']['state_dict']"),
-    "two networks": ({"generator": STATE, "discriminator": STATE}, "under generator or discriminator"),
-    "another name": ({"my_weights": STATE}, "['my_weights']"),
+    "with the state of Adam": (
+        {"model": STATE, "optimizer": {"state": {0: {"step": torch.ones(1), "exp_avg": torch.ones(1)}}}},
+        "model",
+    ),
+    "nested": ({"model": {"state_dict": STATE, "step": 1}, "args": [1]}, "model.state_dict"),
+    "another name": ({"my_weights": STATE}, "my_weights"),
     "Lightning": (
-        {"state_dict": STATE, "epoch": 1, "hyper_parameters": {"lr": 0.1}, "callbacks": {}, "optimizer_states": []},
-        "['state_dict']",
+        {
+            "state_dict": {f"net.{key}": tensor for key, tensor in STATE.items()},
+            "epoch": 1,
+            "pytorch-lightning_version": "2.5",
+            "hyper_parameters": {"lr": 0.1},
+            "callbacks": {},
+            "optimizer_states": [],
+        },
+        "state_dict",
     ),
-    "odd keys": ({1: 2, None: STATE, "state_dict": STATE}, "['state_dict']"),
+    "odd keys": ({1: 2, None: STATE, "state_dict": STATE}, "state_dict"),
+    **{key: ({key: STATE}, key) for key in ("state_dict", "model_state_dict", "model", "network", "net", "weights")},
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("wrapped", WRAPPED)
-def test_a_checkpoint_with_more_than_weights_says_where_they_are(wrapped: str) -> None:
-    value, words = WRAPPED[wrapped]
-    with pytest.raises(CheckpointError, match=r"save only them, with torch\.save\(") as raised:
+def test_the_only_state_dict_of_a_checkpoint_is_read_and_noted(wrapped: str) -> None:
+    value, place = WRAPPED[wrapped]
+    network, notes = restore(LINE, {}, saved(value), "the file")
+    assert network.state_dict()["slope"].item() == 5
+    assert notes[0] == f"weights read from the entry {place}"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"generator": STATE, "discriminator": STATE}, "under generator or discriminator"),
+        ({"model": STATE, "ema": {"shadow": STATE}, "epoch": 1}, "under model or ema.shadow"),
+    ],
+    ids=["two networks", "with averaged weights"],
+)
+def test_a_checkpoint_with_several_state_dicts_says_where_they_are(value: object, words: str) -> None:
+    with pytest.raises(CheckpointError, match=r"save the one to serve, with torch\.save\(") as raised:
         restored(saved(value))
     assert words in str(raised.value)
-
-
-@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model", "network"])
-def test_weights_that_are_the_only_entry_are_read_and_noted(key: str) -> None:
-    network, notes = restore(LINE, {}, saved({key: STATE}), "the file")
-    assert network.state_dict()["slope"].item() == 5
-    assert notes == [f"weights read from the entry {key}"]
 
 
 @pytest.mark.parametrize(

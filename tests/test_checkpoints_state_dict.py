@@ -195,7 +195,7 @@ def test_a_pickled_network_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "value",
-    [[torch.ones(1)], {"slope": "2"}, {1: torch.ones(1)}, OrderedDict(a={"b": torch.ones(1)})],
+    [[torch.ones(1)], {"slope": "2"}, {1: torch.ones(1)}, OrderedDict(a={"b": [torch.ones(1)]})],
 )
 def test_what_is_no_state_dict_says_so(value: object, tmp_path: Path) -> None:
     torch.save(value, tmp_path / "line.pt")

@@ -108,9 +108,9 @@ def _add_evaluation(parser: Parser) -> None:
     parser.add_argument("name", choices=list(recipes()), metavar="MODEL", help=", ".join(recipes()))
     parser.add_argument(
         "checkpoint",
-        type=_path_with(".pt"),
+        type=_path,
         metavar="FILE",
-        help="a state_dict, e.g. one in the store",
+        help="a state_dict of torch.save or safetensors, e.g. one in the store",
     )
     parser.add_argument("--data", type=_path, default=_setting("DATA", "data"), help=_DATA_HELP)
     parser.set_defaults(act=_evaluate)

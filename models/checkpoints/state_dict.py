@@ -41,7 +41,6 @@ _ERRORS = (
 _SAFETENSORS = {"BOOL", "U8", "I8", "U16", "I16", "F16", "BF16", "U32", "I32", "F32", "U64", "I64", "F64", "C64"}
 _SAFETENSORS |= {"F8_E4M3", "F8_E5M2"}
 _SAVE = "Write it with torch.save(network.state_dict(), ...)"
-_WRAPPED = {"state_dict", "model_state_dict", "model", "network", "net", "module", "weights", "params"}
 _DEPTH = 3  # of dictionaries in which the tensors of a checkpoint are looked for
 _ANY_SIZE = 64 * 2**20  # bytes of a network that are allocated whatever the size of the file
 _FREE = 2**20  # bytes that a file may unpack to, whatever the network
@@ -193,21 +192,25 @@ def _parsed(content: bytes, name: str) -> tuple[dict[str, Tensor], list[str]]:
 
 
 def _tensors(loaded: object, name: str) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the state_dict in a loaded object, which may be the only entry of a dictionary, and a note on that."""
+    """Return the state_dict in a loaded object, and a note if it was taken out of a dictionary with other entries.
+
+    Raises CheckpointError if there is none, or more than one.
+    """
     if not isinstance(loaded, dict):
         raise CheckpointError(f"{name} has no state_dict but an object of type {type(loaded).__name__}. {_SAVE}")
     if _is_state(loaded):
         return dict(loaded), []
     places = list(_places(loaded))
-    if len(loaded) == 1 and len(places) == 1:
-        (key,) = loaded
-        if key in _WRAPPED and _is_state(loaded[key]):
-            return dict(loaded[key]), [f"weights read from the entry {key}"]
+    if len(places) == 1:
+        state = loaded
+        for key in places[0]:
+            state = state[key]
+        return dict(state), [f"weights read from the entry {'.'.join(map(shown, places[0]))}"]
     if places:
         words = " or ".join(".".join(map(shown, place)) for place in places[:5])
         line = "".join(f"[{key!r}]" for key in map(shown, places[0]))
         raise CheckpointError(
-            f"{name} is a checkpoint whose weights are under {words}: save only them, with "
+            f"{name} is a checkpoint with several state_dicts, under {words}: save the one to serve, with "
             f"torch.save(torch.load(FILE, weights_only=True){line}, FILE)",
         )
     others = [
