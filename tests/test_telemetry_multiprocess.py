@@ -36,3 +36,23 @@ def test_of_two_threads_that_publish_at_once_the_newer_number_stays(
     other.join(60)
     (file,) = tmp_path.iterdir()
     assert b'[["counted",{},2]]' in file.read_bytes()
+
+
+def test_counts_of_two_processes_are_summed_and_the_earlier_creation_time_is_kept(tmp_path: Path) -> None:
+    def family(count: float, created: float) -> Metric:
+        made = Metric("counted", "a number", "counter")
+        made.samples = [
+            Sample("counted_total", {"model": "a"}, count),
+            Sample("counted_created", {"model": "a"}, created),
+        ]
+        return made
+
+    combined = Combined(tmp_path, {})
+    combined.publish([family(2, 1_700_000_060.0)])
+    (own,) = tmp_path.iterdir()
+    own.rename(tmp_path / "999999999.json")  # as another process, which has ended
+    (joined,) = combined.families([family(3, 1_700_000_000.0)])
+    assert [(sample.name, sample.value) for sample in joined.samples] == [
+        ("counted_total", 5.0),
+        ("counted_created", 1_700_000_000.0),
+    ]

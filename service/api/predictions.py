@@ -15,8 +15,7 @@ from service.inference.batcher import Answer
 from service.inference.decoding import Samples
 from service.inference.pipeline import Stopwatch
 from service.media_types import JSON, NPY
-from service.telemetry.collectors import STAGES
-from service.telemetry.metrics import Metrics
+from service.telemetry.metrics import STAGES, Metrics
 from service.web import problems
 from service.web.answers import NO_STORE
 from service.web.protocol import Reply, reply_of

@@ -9,10 +9,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.exposition import generate_latest
 from prometheus_client.samples import Sample
 
-from service.telemetry.collectors import Answers, StageSeconds
 from service.telemetry.multiprocess import Combined, Joined
 
+STAGES = ("decode", "queue", "forward", "total")
 _PUBLISH_S = 0.5
+# Upper bounds of the buckets, in seconds and in samples.
+_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384)
 _GAUGES: dict[str, Joined] = {
     "torchloop_waiting_requests": "sum",
@@ -31,10 +33,7 @@ class Metrics:
     def __init__(self, folder: Path | None = None) -> None:
         registry = self._registry = CollectorRegistry()
         self._combined = Combined(folder, _GAUGES)
-        self._answers = Answers()
-        registry.register(self._answers)
-        self._stages = StageSeconds()
-        registry.register(self._stages)
+        self._requests, self._stage_seconds = _requests(registry)
         self.batch_size = Histogram(
             "torchloop_batch_size",
             "Samples in one forward pass",
@@ -68,11 +67,17 @@ class Metrics:
             registry=registry,
         )
         self._explanations, self._refused, self._failed_writes = _rare_events(registry)
+        # The label combinations in use, since looking one up in a metric takes a lock and builds strings.
+        self._answers: dict[tuple[str, int], Counter] = {}
+        self._stages: dict[str, tuple[Histogram, ...]] = {}
         self._batches: dict[str, tuple[Histogram, Gauge]] = {}
 
     def request(self, model: str, status: int) -> None:
         """Count one answer."""
-        self._answers.count(model, status)
+        found = self._answers.get((model, status))
+        if found is None:
+            found = self._answers[model, status] = self._requests.labels(model, status)
+        found.inc()
 
     def explanation(self, model: str, status: int) -> None:
         """Count one answer of POST /explain."""
@@ -96,7 +101,11 @@ class Metrics:
 
     def stages(self, model: str, seconds: tuple[float, float, float, float]) -> None:
         """Count the seconds of one request in each of STAGES."""
-        self._stages.observe(model, seconds)
+        found = self._stages.get(model)
+        if found is None:
+            found = self._stages[model] = tuple(self._stage_seconds.labels(model, stage) for stage in STAGES)
+        for histogram, taken in zip(found, seconds, strict=True):
+            histogram.observe(taken)
 
     def loaded(self, model: str, version: int, backend: str) -> None:
         """Set the version that answers from now on, and the backend that computes it."""
@@ -130,6 +139,24 @@ class Metrics:
         yield
         publishing.cancel()
         self._combined.publish(self._registry.collect())
+
+
+def _requests(registry: CollectorRegistry) -> tuple[Counter, Histogram]:
+    """Return the counter of prediction requests and the histogram of their stages."""
+    requests = Counter(
+        "torchloop_requests",
+        "Prediction requests, by their answer's status",
+        ["model", "status"],
+        registry=registry,
+    )
+    stage_seconds = Histogram(
+        "torchloop_stage_seconds",
+        f"Time of a prediction request in each stage: {', '.join(STAGES)}",
+        ["model", "stage"],
+        buckets=_SECONDS,
+        registry=registry,
+    )
+    return requests, stage_seconds
 
 
 def _rare_events(registry: CollectorRegistry) -> tuple[Counter, Counter, Counter]:

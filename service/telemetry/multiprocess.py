@@ -23,8 +23,9 @@ _PARTS = ("name", "documentation", "type")
 class Combined:
     """Combine this process's families with those that the others wrote. Without a folder there are no others.
 
-    Counters and histograms are summed, processes that have ended included. `gauges` says how a gauge of the running
-    processes is combined: "each" keeps one value for each process, with a label `pid`.
+    Counters and histograms are summed, processes that have ended included; of their creation times the earliest is
+    kept. `gauges` says how a gauge of the running processes is combined: "each" keeps one value for each process, with
+    a label `pid`.
     """
 
     def __init__(self, folder: Path | None, gauges: dict[str, Joined]) -> None:
@@ -87,8 +88,12 @@ class Combined:
         if how == "each":
             labels = {**labels, "pid": str(pid)}
         key = (sample, tuple(labels.items()))
-        before = numbers.get(key, 0.0)
-        numbers[key] = max(before, value) if how == "highest" else before + value
+        if key not in numbers:
+            numbers[key] = value
+        elif sample.endswith("_created"):  # when a process began to count
+            numbers[key] = min(numbers[key], value)
+        else:
+            numbers[key] = max(numbers[key], value) if how == "highest" else numbers[key] + value
 
 
 def is_running(pid: int) -> bool:

@@ -1,0 +1,51 @@
+"""The metrics of one process, as Prometheus reads them."""
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.telemetry.metrics import STAGES, Metrics
+
+BOUNDS = ["0.0001", "0.00025", "0.0005", "0.001", "0.0025", "0.005", "0.01", "0.025", "0.05"]
+BOUNDS += ["0.1", "0.25", "0.5", "1.0", "2.5", "5.0", "10.0", "+Inf"]
+
+
+def _exposed(metrics: Metrics) -> dict[tuple[str, ...], float]:
+    """The samples of the text format: (name, values of the labels, in this order) -> value."""
+    families = text_string_to_metric_families(metrics.exposition().decode())
+    return {
+        (s.name, *(s.labels[label] for label in ("model", "stage", "status", "le") if label in s.labels)): s.value
+        for family in families
+        for s in family.samples
+    }
+
+
+def test_requests_are_counted_by_model_and_status() -> None:
+    metrics = Metrics()
+    for status in (200, 200, 422):
+        metrics.request("a", status)
+    metrics.request("b", 200)
+    counts = {key: value for key, value in _exposed(metrics).items() if key[0] == "torchloop_requests_total"}
+    assert counts == {
+        ("torchloop_requests_total", "a", "200"): 2,
+        ("torchloop_requests_total", "a", "422"): 1,
+        ("torchloop_requests_total", "b", "200"): 1,
+    }
+
+
+def test_the_seconds_of_each_stage_are_a_histogram_with_the_buckets_of_the_dashboard() -> None:
+    metrics = Metrics()
+    metrics.stages("a", (0.0001, 0.003, 0.02, 11.0))
+    metrics.stages("a", (0.0002, 0.003, 0.02, 11.0))
+    exposed = _exposed(metrics)
+    for stage, below, total in zip(
+        STAGES, ("0.00025", "0.005", "0.025", "+Inf"), (0.0003, 0.006, 0.04, 22.0), strict=True
+    ):
+        buckets = {
+            key[-1]: value
+            for key, value in exposed.items()
+            if key[:3] == ("torchloop_stage_seconds_bucket", "a", stage)
+        }
+        assert list(buckets) == BOUNDS
+        assert [buckets[bound] for bound in BOUNDS[BOUNDS.index(below) :]] == [2] * len(BOUNDS[BOUNDS.index(below) :])
+        assert exposed["torchloop_stage_seconds_count", "a", stage] == 2
+        assert round(exposed["torchloop_stage_seconds_sum", "a", stage], 9) == total
+    assert exposed["torchloop_stage_seconds_bucket", "a", "decode", "0.0001"] == 1  # upper bounds are inclusive
