@@ -153,7 +153,10 @@ class Environment:
                 say(_REASONS[build])
             if build == "cpu" and not self._install_for_cpu():
                 build = "cuda"
-        self._install(*(word for lock in locks for word in ("--requirement", str(self._root / lock))))
+        words = [word for lock in locks for word in ("--requirement", str(self._root / lock))]
+        if sys.platform == "linux" and build == "cuda":  # pip prefers a build for CPUs in its folders of wheels
+            words.append(f"torch!={self._pins()['torch']}+cpu")
+        self._install(*words)
         self._built.write_text(build)
 
     def _install_for_cpu(self) -> bool:
@@ -161,8 +164,7 @@ class Environment:
 
         The configured index and folders of wheels are asked first, PyTorch's own index only if they have no such build.
         """
-        lock = (self._root / "requirements.lock").read_text()
-        pins = dict(re.findall(r"^(torch|torchvision)==(\S+)$", lock, re.MULTILINE))
+        pins = self._pins()
         torch, torchvision = f"torch=={pins['torch']}+cpu", f"torchvision=={pins['torchvision']}"
         if not self._pip_install("--no-deps", torch):
             return True
@@ -175,6 +177,11 @@ class Environment:
             raise SetUpError(f"{failure}\nPyTorch's build for CPUs is neither in pip's index nor at {index}.")
         say(f"PyTorch's build for CPUs cannot be fetched from {index}: the one for CUDA is taken, about 3 GB.")
         return False
+
+    def _pins(self) -> dict[str, str]:
+        """The locked versions of torch and torchvision."""
+        lock = (self._root / "requirements.lock").read_text()
+        return dict(re.findall(r"^(torch|torchvision)==(\S+)$", lock, re.MULTILINE))
 
     def _install(self, *words: str) -> None:
         if failure := self._pip_install(*words):

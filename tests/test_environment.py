@@ -86,6 +86,23 @@ def test_a_build_for_cpus_in_a_folder_of_wheels_is_taken_before_any_index(made: 
     assert "torch-2.13.0+cpu" in _installed(root)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is one build only")
+def test_a_build_for_cpus_in_a_folder_of_wheels_is_not_taken_for_cuda(root: Path) -> None:
+    done = _set_up(root, torch="cuda")
+    assert done.returncode == 0, done.stderr
+    assert "it holds PyTorch for cpu, TORCHLOOP_TORCH is cuda." in done.stdout
+    assert "torch-2.13.0" in _installed(root)
+    assert (root / ".venv" / "torch").read_text() == "cuda"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere there is one build only")
+def test_with_a_build_for_cpus_alone_the_set_up_for_cuda_fails_and_says_so(root: Path) -> None:
+    (root / "wheels" / "torch-2.13.0-py3-none-any.whl").unlink()
+    done = _set_up(root, torch="cuda")
+    assert done.returncode == 1
+    assert "torch!=2.13.0+cpu" in done.stderr
+
+
 def test_an_environment_that_is_up_to_date_is_left_alone(root: Path) -> None:
     done = _set_up(root)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
