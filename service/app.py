@@ -36,7 +36,7 @@ from service.inference.batcher import Batcher
 from service.inference.decoding import Decoder
 from service.inference.engine import Engine
 from service.inference.explainer import Explainer
-from service.inference.pipeline import Pipeline, compute_with
+from service.inference.pipeline import Pipeline, networks_of
 from service.jobs.feed import Feed
 from service.jobs.queue import Jobs
 from service.settings import Settings
@@ -117,8 +117,8 @@ def create_app(
 
 def _pipeline(settings: Settings, engine: Engine, metrics: Metrics, decoder: Decoder) -> Pipeline:
     """Wire the stages of a prediction."""
-    compute = compute_with(engine, metrics)
-    batcher = Batcher(compute, max_batch=settings.max_batch, max_wait_s=settings.max_wait_ms / 1000)
+    take = networks_of(engine, metrics)
+    batcher = Batcher(take, max_batch=settings.max_batch, max_wait_s=settings.max_wait_ms / 1000)
     admission = Admission(batcher, settings.queue_limit, time.monotonic)
     metrics.waiting.set_function(lambda: admission.waiting)
     return Pipeline(

@@ -29,7 +29,9 @@ from service.inference.backends.backend import in_slices
 from service.inference.backends.choice import choose
 from service.inference.backends.exports import Exports
 from service.inference.engine import Engine
+from service.inference.pace import Pace
 from tests.fakes import LINE, InProcess, Line, save_line
+from tests.lanes import Steady
 
 
 class Moody(nn.Module):
@@ -216,7 +218,8 @@ def test_an_export_that_answers_differently_is_refused(change: float, line: tupl
         onnx.session(Exported(b"no model", made.outputs), LINE, 1)
 
 
-def test_bulk_has_a_session_of_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def sessions_of(pace: Pace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of threads of each session that one, two and eight web processes with six cores make."""
     asked: list[int] = []
 
     def session(made: Exported, spec: ModelSpec, threads: int) -> Any:
@@ -224,6 +227,7 @@ def test_bulk_has_a_session_of_one_thread(tmp_path: Path, monkeypatch: pytest.Mo
         return onnxruntime
 
     monkeypatch.setattr(onnx, "session", session)
+    monkeypatch.setattr(onnx, "measured", lambda *_: (0, pace))
     path = save_line(tmp_path)
     record = read_verified("line", path)[1]
     for processes in (1, 2, 8):
@@ -233,7 +237,28 @@ def test_bulk_has_a_session_of_one_thread(tmp_path: Path, monkeypatch: pytest.Mo
             path,
             record,
         )
-    assert asked == [6, 1, 3, 1, 1]
+    return asked
+
+
+def test_bulk_has_a_session_of_one_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sessions_of(Steady(1000), tmp_path, monkeypatch) == [6, 1, 3, 1, 1]
+
+
+def test_a_network_whose_bulk_is_cut_has_one_session_and_one_copy_of_its_weights(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sessions_of(Steady(64), tmp_path, monkeypatch) == [6, 3, 1]
+
+
+def test_an_export_that_fails_on_a_larger_batch_is_run_by_pytorch(
+    line: tuple[Path, Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise onnxruntime.capi.onnxruntime_pybind11_state.Fail("shape")
+
+    monkeypatch.setattr(onnx, "measured", fail)
+    backend = choose("auto", "cpu", Exports(tmp_path, partial(InProcess, {"line": LINE})), 1, 64)
+    assert backend.load("line", LINE, *line).backend == "eager"
 
 
 def test_bulk_is_computed_in_even_slices_side_by_side() -> None:

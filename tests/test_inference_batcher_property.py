@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from models.spec import Array
 from service.errors import DeadlineExceeded, QueueFull
 from service.inference.batcher import Batcher
+from tests.lanes import Fake, Steady
 
 MAX_BATCH = 5
 LANES = {"a": 1.0, "b": -1.0}  # what each lane's network multiplies by
@@ -57,33 +58,63 @@ async def cut(batcher: Batcher, after: int, keep: int) -> None:
     durations=st.lists(st.integers(0, 5), min_size=1),
     failing=st.sets(st.integers(0, 20)),
     cuts=st.dictionaries(st.integers(0, 40), st.integers(0, 6), max_size=2),
+    at_once=st.integers(1, MAX_BATCH + 2),
+    brief=st.integers(0, 3),
 )
 def test_every_caller_gets_its_own_rows_or_its_own_error(
     calls: list[Call],
     durations: list[int],
     failing: set[int],
     cuts: dict[int, int],
+    at_once: int,
+    brief: int,
 ) -> None:
-    asyncio.run(asyncio.wait_for(_go(calls, durations, failing, cuts), 60))
+    device = Device(durations, failing, at_once, brief)
+    asyncio.run(asyncio.wait_for(_go(device, calls, cuts), 60))
 
 
-async def _go(calls: list[Call], durations: list[int], failing: set[int], cuts: dict[int, int]) -> None:
-    batches: list[int] = []
-    busy = False
+class Device:
+    """Computes one slice at a time, and brief batches at any time. A new version goes live at each batch.
 
-    async def compute(lane: Hashable, samples: Array) -> tuple[int, Array]:
-        nonlocal busy
-        assert not busy, "two batches at a time"
-        busy = True
-        number = len(batches)
-        batches.append(len(samples))
-        await turns(durations[number % len(durations)])
-        busy = False
-        if number in failing:
+    Values are (lane's factor * sample, version).
+    """
+
+    def __init__(self, durations: list[int], failing: set[int], at_once: int, brief: int) -> None:
+        self.busy = False
+        self.slices: list[int] = []
+        self._durations, self._failing = durations, failing
+        self._at_once, self._brief = at_once, brief
+        self._version = 0
+
+    def take(self, lane: Hashable) -> Fake:
+        self._version += 1
+        version = self._version
+
+        async def later(_: Hashable, samples: Array) -> Array:
+            assert not self.busy, "two slices at a time"
+            self.busy = True
+            number = len(self.slices)
+            self.slices.append(len(samples))
+            assert len(samples) <= self._at_once
+            await turns(self._durations[number % len(self._durations)])
+            self.busy = False
+            return self._values(number, lane, samples, version)
+
+        def now(samples: Array) -> Array:
+            self.slices.append(len(samples))
+            assert len(samples) <= self._brief
+            return self._values(len(self.slices) - 1, lane, samples, version)
+
+        return Fake(lane, later, version, self._brief, Steady(self._at_once), now)
+
+    def _values(self, number: int, lane: Hashable, samples: Array, version: int) -> Array:
+        if number in self._failing:
             raise OutOfMemoryError
-        return number, samples * LANES[str(lane)]
+        return np.hstack([samples * LANES[str(lane)], np.full_like(samples, version)])
 
-    batcher = Batcher(compute, max_batch=MAX_BATCH)
+
+async def _go(device: Device, calls: list[Call], cuts: dict[int, int]) -> None:
+    batcher = Batcher(device.take, max_batch=MAX_BATCH)
 
     async def ask(number: int, call: Call) -> None:
         await turns(call.after)
@@ -102,9 +133,8 @@ async def _go(calls: list[Call], durations: list[int], failing: set[int], cuts: 
         except asyncio.CancelledError:
             assert call.patience is not None
             return
-        assert answer.values.tolist() == (samples * LANES[call.lane]).tolist()
-        assert answer.version not in failing
-        assert batches[answer.version] <= max(MAX_BATCH, call.rows)
+        assert answer.values[:, :1].tolist() == (samples * LANES[call.lane]).tolist()
+        assert set(answer.values[:, 1]) == {answer.version}
 
     async with asyncio.TaskGroup() as group:
         for number, call in enumerate(calls):
@@ -112,8 +142,8 @@ async def _go(calls: list[Call], durations: list[int], failing: set[int], cuts: 
         for after, keep in cuts.items():
             group.create_task(cut(batcher, after, keep))
     await batcher.drain()
-    assert batcher.waiting == 0
-    assert not busy
+    assert batcher.waiting == batcher.computing == 0
+    assert not device.busy
 
 
 @settings(deadline=None, max_examples=50)
@@ -121,13 +151,13 @@ async def _go(calls: list[Call], durations: list[int], failing: set[int], cuts: 
 def test_a_flood_on_one_model_holds_another_up_by_one_batch_at_most(flood: int, turn: int) -> None:
     order: list[str] = []
 
-    async def compute(lane: Hashable, samples: Array) -> tuple[int, Array]:
+    async def compute(lane: Hashable, samples: Array) -> Array:
         order.append(str(lane))
         await turns(turn + 1)
-        return 1, samples
+        return samples
 
     async def go() -> None:
-        batcher = Batcher(compute, max_batch=1)
+        batcher = Batcher(lambda lane: Fake(lane, compute), max_batch=1)
         sample = np.zeros((1, 1))
         async with asyncio.TaskGroup() as group:
             for _ in range(flood):

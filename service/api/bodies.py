@@ -53,4 +53,5 @@ class RequestBodies:
         raise unsupported(media_type, spec)
 
     async def _form(self, headers: Headers, spec: ModelSpec, body: bytes) -> Samples:
-        return samples_of(spec, await self._decoder.pictures(files(headers, body), spec))
+        entries = await self._decoder.pictures(files(headers, body), spec)
+        return await self._threads.run_if_large(entries.good.nbytes, partial(samples_of, spec, entries))

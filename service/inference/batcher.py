@@ -1,16 +1,17 @@
 """Micro-batching: requests that wait together are computed together. Uses asyncio only: no torch, no HTTP.
 
-Each lane (a model, or one version of it) has a queue. While the device computes one batch, the next one fills up.
-As soon as the device is free, a batch takes all waiting requests, so an idle service adds no delay. Lanes take turns
-on the device: its lock is first come, first served.
+Each lane (a model, or one version of it) has a queue. While one batch is computed, the next one fills up, and takes all
+waiting requests, so an idle service adds no delay. A batch that takes at most milliseconds is computed on the event
+loop. The others share the device: a long one is cut into slices of bounded time, and after each slice the lane that
+has used the device least is next.
 """
 
 import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Hashable, Iterable
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Protocol
 
@@ -18,8 +19,38 @@ import numpy as np
 
 from models.spec import Array
 from service.errors import DeadlineExceeded, QueueFull
+from service.inference.fair_lock import FairLock
+from service.inference.pace import Pace
 
-Compute = Callable[[Hashable, Array], Awaitable[tuple[int, Array]]]  # lane, samples (N, ...) -> version, values (N, k)
+
+class Forward(Protocol):
+    """The network of a lane, taken once for a whole batch: all its slices are computed by one version."""
+
+    @property
+    def version(self) -> int:
+        """The number that answers carry."""
+        ...
+
+    @property
+    def brief(self) -> int:
+        """How many samples `now` may compute; 0 if the device computes one batch at a time."""
+        ...
+
+    @property
+    def pace(self) -> Pace:
+        """The network's estimated time per sample; learns from each slice."""
+        ...
+
+    def now(self, samples: Array) -> Array:
+        """Compute values (N, k) of samples (N, ...), and block the event loop meanwhile."""
+        ...
+
+    def later(self, samples: Array) -> Awaitable[Array]:
+        """Compute values (N, k) of samples (N, ...) in a thread."""
+        ...
+
+
+Take = Callable[[Hashable], Forward]  # lane -> its network
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,25 +95,54 @@ class _Caller:
         return self.arrived + self.timeout_s
 
 
-class Batcher:
-    """Collects callers' samples into batches for `compute`.
+@dataclass(slots=True, eq=False)
+class _Batch:
+    """Callers whose samples are computed together by one network, and the values computed so far."""
 
-    A batch has at most `max_batch` samples; a caller with more gets a batch alone and is never cut.
-    `max_wait_s` is how long the first caller of a batch that is not full waits for others.
+    callers: list[_Caller]
+    samples: Array
+    forward: Forward
+    parts: list[Array] = field(default_factory=list)
+    row: int = 0  # the first one that is not computed
+    forward_s: float = 0.0
+
+    @property
+    def left(self) -> int:
+        """Number of samples still to be computed; 0 if no caller wants them any more."""
+        wanted = any(not caller.receiver.done() for caller in self.callers)
+        return len(self.samples) - self.row if wanted else 0
+
+    async def compute_slice(self, now: Callable[[], float]) -> None:
+        """Compute the next slice."""
+        size = self.forward.pace.slice_of(len(self.samples) - self.row)
+        began = now()
+        self.parts.append(await self.forward.later(self.samples[self.row : self.row + size]))
+        spent_s = now() - began
+        self.forward.pace.learn(size, spent_s)
+        self.forward_s += spent_s
+        self.row += size
+
+
+class Batcher:
+    """Collects callers' samples into batches, for the network that `take` returns for their lane.
+
+    A batch has at most `max_batch` samples, and no more than fit in one slice (see Pace); a caller with more gets a
+    batch alone, of several slices. It still gets one answer, from one version. `max_wait_s` is how long the first
+    caller of a batch that is not full waits for others.
     """
 
     def __init__(
-        self, compute: Compute, *, max_batch: int, max_wait_s: float = 0, now: Callable[[], float] = time.perf_counter
+        self, take: Take, *, max_batch: int, max_wait_s: float = 0, now: Callable[[], float] = time.perf_counter
     ) -> None:
-        self._compute = compute
+        self._forward = take
         self._now = now
         self._max_batch = max_batch
         self._max_wait_s = max_wait_s
         self._lanes: dict[Hashable, deque[_Caller]] = {}
         self._arrival = asyncio.Event()
-        self._device = asyncio.Lock()
+        self._device = FairLock(now)
         self._loops: set[asyncio.Task[None]] = set()
-        self._batch: list[_Caller] = []  # the batch that is being computed
+        self._batches: dict[Hashable, list[_Caller]] = {}  # those that are being computed, by lane
         self._alarm: asyncio.TimerHandle | None = None  # at the earliest deadline, or before it
         self._alarm_at = math.inf
 
@@ -93,8 +153,8 @@ class Batcher:
 
     @property
     def computing(self) -> int:
-        """Number of callers in the batch that is being computed."""
-        return len(self._batch)
+        """Number of callers whose samples are being computed."""
+        return sum(map(len, self._batches.values()))
 
     def cut(self, keep: int) -> None:
         """Refuse all waiting callers except the newest `keep` with QueueFull."""
@@ -106,7 +166,7 @@ class Batcher:
     async def submit(self, lane: Hashable, samples: Array, timeout_s: float) -> Answer:
         """Return the values of `samples` (N, ...), N at least 1.
 
-        Raises DeadlineExceeded after `timeout_s`, QueueFull if the queue is cut, or the error of `compute` for this
+        Raises DeadlineExceeded after `timeout_s`, QueueFull if the queue is cut, or the error of the network for this
         batch.
         """
         future: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -138,10 +198,8 @@ class Batcher:
         while queue:
             if self._max_wait_s:
                 await self._wait_for_company(queue)
-            async with self._device:
-                self._batch = self._take(queue)
-                await self._compute_batch(lane, self._batch)
-                self._batch = []
+            if not self._compute_now(lane, queue):
+                await self._compute_in_turns(lane, queue)
         del self._lanes[lane]
 
     async def _wait_for_company(self, queue: deque[_Caller]) -> None:
@@ -165,7 +223,7 @@ class Batcher:
         before.
         """
         self._alarm, self._alarm_at = None, math.inf
-        callers = [*self._batch, *chain.from_iterable(self._lanes.values())]
+        callers = list(chain.from_iterable([*self._batches.values(), *self._lanes.values()]))
         now = self._now()
         for caller in callers:
             if caller.deadline <= now and not caller.receiver.done():
@@ -175,36 +233,91 @@ class Batcher:
         if later:
             self._set_alarm(min(later))
 
-    def _take(self, queue: deque[_Caller]) -> list[_Caller]:
-        """Take the next callers, as many as fit in a batch; drop those that are done."""
-        batch: list[_Caller] = []
-        size = 0
-        while queue and (not batch or size + len(queue[0].samples) <= self._max_batch):
-            caller = queue.popleft()
-            if not caller.receiver.done():
-                batch.append(caller)
-                size += len(caller.samples)
-        return batch
+    def _take(self, lane: Hashable, queue: deque[_Caller]) -> tuple[Forward, list[_Caller]] | None:
+        """Take the lane's network and the next callers, as many as fit in a batch; drop those that are done.
 
-    async def _compute_batch(self, lane: Hashable, batch: list[_Caller]) -> None:
-        """Call `compute` once. An exception fails this batch and no other."""
-        if not batch:
-            return
+        If there is no network, the callers get the error. Returns None if there is nothing to compute.
+        """
+        try:
+            forward = self._forward(lane)
+        except Exception as err:  # noqa: BLE001 - the edge, as in _compute_now
+            _fail(_first(queue, self._max_batch), err)
+            return None
+        callers = _first(queue, min(self._max_batch, max(forward.pace.at_once, forward.brief)))
+        return (forward, callers) if callers else None
+
+    def _compute_now(self, lane: Hashable, queue: deque[_Caller]) -> bool:
+        """Compute the next batch on the event loop. Returns False if it is too long; it stays in the queue."""
+        if (taken := self._take(lane, queue)) is None:
+            return True
+        forward, callers = taken
+        if sum(len(caller.samples) for caller in callers) > forward.brief:
+            queue.extendleft(reversed(callers))
+            return False
+        self._batches[lane] = callers
         started = self._now()
         try:
-            samples = batch[0].samples if len(batch) == 1 else np.concatenate([caller.samples for caller in batch])
-            version, values = await self._compute(lane, samples)
+            values = forward.now(_together(callers))
+            self._answer(callers, forward.version, values, self._now() - started)
         except Exception as err:  # noqa: BLE001 - the three edges where any exception is caught: batch, job, rollout
-            for caller in batch:
-                if not caller.receiver.done():
-                    caller.receiver.set_exception(err)
-            return
-        forward_s = self._now() - started
+            _fail(callers, err)
+        del self._batches[lane]
+        return True
+
+    async def _compute_in_turns(self, lane: Hashable, queue: deque[_Caller]) -> None:
+        """Compute the next batch in slices, one in each turn on the device. An exception fails this batch and no
+        other.
+        """
+        batch: _Batch | None = None
+        callers: list[_Caller] = []
+        try:
+            while batch is None or batch.left:
+                async with self._device.turn(lane):
+                    if batch is None:
+                        if (taken := self._take(lane, queue)) is None:
+                            return
+                        forward, callers = taken
+                        self._batches[lane] = callers
+                        batch = _Batch(callers, _together(callers), forward)
+                    if batch.left:  # as before it waited for this turn
+                        await batch.compute_slice(self._now)
+            values = batch.parts[0] if len(batch.parts) == 1 else np.concatenate(batch.parts)
+            self._answer(callers, batch.forward.version, values, batch.forward_s)
+        except Exception as err:  # noqa: BLE001 - the edge, as in _compute_now
+            _fail(callers, err)
+        finally:
+            self._batches.pop(lane, None)
+
+    def _answer(self, callers: list[_Caller], version: int, values: Array, forward_s: float) -> None:
+        """Give each caller its rows. `forward_s`: seconds of computing, without those between slices."""
         finite = bool(np.isfinite(values).all())
+        finished = self._now()
         row = 0
-        for caller in batch:
+        for caller in callers:
             rows = values[row : row + len(caller.samples)]
             row += len(caller.samples)
             if not caller.receiver.done():
-                queue_s = started - caller.arrived
+                queue_s = finished - caller.arrived - forward_s
                 caller.receiver.set_result(Answer(version, rows, finite, queue_s, forward_s))
+
+
+def _first(queue: deque[_Caller], limit: int) -> list[_Caller]:
+    """Remove the first callers, with at most `limit` samples or alone; drop those that are done."""
+    callers: list[_Caller] = []
+    size = 0
+    while queue and (not callers or size + len(queue[0].samples) <= limit):
+        caller = queue.popleft()
+        if not caller.receiver.done():
+            callers.append(caller)
+            size += len(caller.samples)
+    return callers
+
+
+def _together(callers: list[_Caller]) -> Array:
+    return callers[0].samples if len(callers) == 1 else np.concatenate([caller.samples for caller in callers])
+
+
+def _fail(callers: Iterable[_Caller], err: Exception) -> None:
+    for caller in callers:
+        if not caller.receiver.done():
+            caller.receiver.set_exception(err)

@@ -113,7 +113,8 @@ class Decoder:
         if media_type in _ARRAYS:
             size = len(body) // _ARRAYS[media_type][1]
             return await self._threads.run_if_large(size, partial(_array_samples, media_type, spec, body))
-        return samples_of(spec, Entries((await self._picture(body, spec))[None]))
+        entries = Entries((await self._picture(body, spec))[None])
+        return await self._threads.run_if_large(entries.good.nbytes, partial(samples_of, spec, entries))
 
     async def pictures(self, contents: Iterable[bytes], spec: ModelSpec) -> Entries:
         """Decode several pictures. A bad picture is the error of its entry only."""

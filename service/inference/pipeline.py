@@ -3,7 +3,7 @@
 body -> `Decoder`: samples, bad ones fail alone (400, 413, 415, 422)
      -> `Admission`: load shedding before work is queued (429)
      -> `Batcher`: a bounded queue per lane, micro-batches, deadlines (504)
-     -> `Engine`: one forward pass of one network, taken once per batch; postprocessing (503 if nothing is live)
+     -> `Engine`: forward passes of one network, taken once per batch; postprocessing (503 if nothing is live)
      -> `Answer`: values (N, k) of one version, and the time that each stage took
 
 Every protocol uses it: /predict through ASGI and through the fast path, and /v2. Requests differ in how they are read
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from models.spec import Array
 from service.inference.admission import Admission
-from service.inference.batcher import Answer, Batcher, Compute, Receiver
+from service.inference.batcher import Answer, Batcher, Forward, Receiver, Take
 from service.inference.decoding import Decoder, Samples
 from service.inference.engine import Engine, Loaded
 from service.telemetry.metrics import Metrics
@@ -83,13 +83,33 @@ class Pipeline:
         self.admission.leave(answered=answered)
 
 
-def compute_with(engine: Engine, metrics: Metrics) -> Compute:
-    """Return the batcher's compute function. It takes the network once for all callers of a batch."""
+class _Forward:
+    """See Forward. Counts what it computes."""
 
-    async def compute(lane: Hashable, samples: Array) -> tuple[int, Array]:
+    __slots__ = ("_engine", "_loaded", "_metrics", "brief", "pace", "version")
+
+    def __init__(self, loaded: Loaded, engine: Engine, metrics: Metrics) -> None:
+        self._loaded = loaded
+        self._engine = engine
+        self._metrics = metrics
+        self.version = loaded.version
+        self.brief = loaded.network.brief
+        self.pace = loaded.network.pace
+
+    def now(self, samples: Array) -> Array:
+        self._metrics.batch(self._loaded.model, len(samples))
+        return self._engine.compute_now(self._loaded, samples)
+
+    def later(self, samples: Array) -> Awaitable[Array]:
+        self._metrics.batch(self._loaded.model, len(samples))
+        return self._engine.compute(self._loaded, samples)
+
+
+def networks_of(engine: Engine, metrics: Metrics) -> Take:
+    """Return the batcher's function that takes the network of a lane: the version asked for, else the live one."""
+
+    def take(lane: Hashable) -> Forward:
         assert isinstance(lane, Lane)
-        loaded = lane.pinned or engine.live(lane.model)
-        metrics.batch(lane.model, len(samples))
-        return loaded.version, await engine.compute(loaded, samples)
+        return _Forward(lane.pinned or engine.live(lane.model), engine, metrics)
 
-    return compute
+    return take

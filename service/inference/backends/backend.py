@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from math import ceil
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 
 from models.checkpoints.record import Record
 from models.spec import Array, ModelSpec
+from service.inference.pace import Pace
 
 Name = Literal["eager", "onnxruntime", "compile"]
 
@@ -20,11 +21,16 @@ Name = Literal["eager", "onnxruntime", "compile"]
 class Network:
     """A loaded network: `run` computes outputs (N, ...) of samples (N, ...), both on the host; `bulk` those of more
     than one batch.
+
+    Up to `brief` samples are so fast that the event loop may compute them, even while a thread computes others: handing
+    them to a thread would cost more.
     """
 
     run: Callable[[Array], Array]
     bulk: Callable[[Array], Array]
     backend: Name
+    brief: int = 0
+    pace: Pace = field(default_factory=Pace)
 
 
 class Backend(Protocol):

@@ -14,6 +14,7 @@ from models.errors import CheckpointError
 from models.spec import Array, ModelSpec
 from service.inference.backends.backend import Backend, Network, in_slices
 from service.inference.backends.exports import Exports
+from service.inference.pace import Pace, measured
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +50,13 @@ class OnnxBackend:
         try:
             exported = self._exports.get(model, path, record)
             run = session(exported, spec, self._threads)
+            brief, pace = _timed(run, spec, self._max_batch)
+            if pace.at_once <= self._max_batch:  # the batcher cuts what would be bulk
+                return Network(run, in_slices(run, self._max_batch), "onnxruntime", brief, pace)
             one = run if self._threads == 1 else session(exported, spec, 1)
             # Slices run in parallel without waiting for each other at every layer, as threads inside one would.
             bulk = in_slices(one, self._max_batch, self._pool, self._cores)
-            return Network(run, bulk, "onnxruntime")
+            return Network(run, bulk, "onnxruntime", brief, pace)
         except DisagreementError as err:
             if self._otherwise is None:
                 raise CheckpointError(f"{model} does not run in ONNX Runtime, set BACKEND=auto: {err}") from err
@@ -88,3 +92,11 @@ def session(exported: Exported, spec: ModelSpec, threads: int) -> Callable[[Arra
     if not difference <= TOLERANCE * float(np.abs(exported.outputs).max()):
         raise DisagreementError(f"the export's outputs differ by {difference:.3g} from the network's")
     return run
+
+
+def _timed(run: Callable[[Array], Array], spec: ModelSpec, max_batch: int) -> tuple[int, Pace]:
+    """See measured. Raises DisagreementError if the export fails on a larger batch."""
+    try:
+        return measured(run, spec.preprocess(spec.example), max_batch)
+    except Exception as err:  # as in session
+        raise DisagreementError(f"ONNX Runtime: {err}") from err

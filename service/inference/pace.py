@@ -1,0 +1,76 @@
+"""How long a network takes for a sample: measured when it is loaded, learned from its runs, used to bound slices."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+from models.spec import Array
+
+SLICE_S = 0.02  # how long one lane holds the device; handing a slice to a thread costs 0.1 ms
+BRIEF_S = 0.004  # how long the event loop may block: handing a batch to a thread costs a tenth of the rate
+_TRIES = 3  # the shortest counts: the first run allocates, and other web processes may be loading
+_CLEARLY_SLOW = 10  # times BRIEF_S: one try is enough
+_STEP = 4  # from one batch size to the next
+
+
+class Pace:
+    """Estimated time of a network per sample. `at_once` samples take about SLICE_S, or are one; unknown: one.
+
+    Long runs that were delayed by something else change the estimate less than short ones.
+    """
+
+    __slots__ = ("_sample_s", "at_once")
+
+    def __init__(self, sample_s: float = 0.0) -> None:
+        """`sample_s`: seconds per sample; 0 if unknown."""
+        self.at_once = 1
+        self._sample_s = sample_s
+        self._set()
+
+    def learn(self, samples: int, seconds: float) -> None:
+        """Correct the estimate by the time that a run of `samples` samples took."""
+        measured = seconds / samples
+        if not self._sample_s:
+            self._sample_s = measured
+        else:
+            self._sample_s += (measured - self._sample_s) / (2 if measured < self._sample_s else 4)
+        self._set()
+
+    def slice_of(self, samples: int) -> int:
+        """Return the size of the next slice of `samples` samples: equal slices, of at most `at_once`."""
+        return -(-samples // -(-samples // self.at_once))
+
+    def _set(self) -> None:
+        if self._sample_s:
+            self.at_once = max(1, int(SLICE_S / self._sample_s))
+
+
+def measured(
+    run: Callable[[Array], Array],
+    samples: Array,
+    max_batch: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> tuple[int, Pace]:
+    """Time batches from one sample up to `max_batch`, and stop at the first one that takes longer than BRIEF_S.
+
+    Returns how many samples take at most BRIEF_S, 0 if not even one does, and the pace. A slow network never runs a
+    large batch here, which would take seconds and hundreds of MB. The largest size of a fast one is warm afterwards.
+    """
+    size = 1
+    while True:
+        seconds = _shortest(run, np.resize(samples, (size, *samples.shape[1:])), clock)
+        if seconds > BRIEF_S or size == max_batch:
+            return int(size * min(1.0, BRIEF_S / seconds)) if seconds else size, Pace(seconds / size)
+        size = min(size * _STEP, max_batch)
+
+
+def _shortest(run: Callable[[Array], Array], batch: Array, clock: Callable[[], float]) -> float:
+    shortest = float("inf")
+    for _ in range(_TRIES):
+        began = clock()
+        run(batch)
+        shortest = min(shortest, clock() - began)
+        if shortest > _CLEARLY_SLOW * BRIEF_S:
+            break
+    return shortest
