@@ -19,6 +19,7 @@ from service.inference.pipeline import Lane, Pipeline
 from service.web import problems
 from service.web.auth import Access
 from service.web.bodies import header
+from service.web.disconnect import unless_gone
 from service.web.prefix import route_path
 from service.web.protocol import Reply
 
@@ -73,7 +74,8 @@ class PredictRoute:
         lane = await self._lane(request.model, scope["query_string"])
         decode = self._bodies.decoder_for(scope, request.spec)
         body = await self._bodies.read(scope, receive)
-        samples, answer = await self._pipeline.predict(lane, partial(decode, body), request.watch)
+        predicted = self._pipeline.predict(lane, partial(decode, body), request.watch)
+        samples, answer = await unless_gone(receive, predicted)
         return request.answer(samples, answer, self._pipeline.metrics)
 
     async def _lane(self, name: str, query: bytes) -> Lane:

@@ -26,6 +26,7 @@ from service.inference.pipeline import Lane, Pipeline, Stopwatch
 from service.media_types import JSON, OCTETS
 from service.web import compression, problems
 from service.web.auth import Access
+from service.web.disconnect import unless_gone
 from service.web.multipart import MAX_FILES
 from service.web.prefix import route_path
 
@@ -76,7 +77,8 @@ class InferRoute:
         asked = await self._threads.run_if_large(len(body), read)
         timeout_s = min(self._pipeline.timeout_s, asked.timeout_s or self._pipeline.timeout_s)
         decode = partial(self._samples, asked.inputs[INPUT], spec)
-        _, answer = await self._pipeline.predict(lane, decode, watch, timeout_s)
+        predicted = self._pipeline.predict(lane, decode, watch, timeout_s)
+        _, answer = await unless_gone(request.receive, predicted)
         write = partial(_response, name, asked, answer, request.headers.get("accept-encoding", ""))
         response = await self._threads.run_if_large(answer.values.nbytes, write)
         self._pipeline.metrics.stages(name, watch.stages(answer))
