@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import Options, epoch, flame, loop
+from benchmarks import Options, epoch, flame, loop, neighbours, openloop
 from benchmarks import __main__ as command
 from benchmarks.loop import Answer, Change, Window
 from training.torchvision_shim import import_torchvision
@@ -87,3 +87,16 @@ def test_a_flame_graph_names_what_it_shows_and_no_path_of_the_machine() -> None:
         '<svg><text id="title" x="1">one web process, 64 connections, POST of a 28x28 PNG</text>'
         "<text>/predict</text></svg>"
     )
+
+
+def test_the_table_of_neighbours_says_whether_the_aim_is_met() -> None:
+    def answers(*milliseconds: float) -> list[openloop.Answer]:
+        return [openloop.Answer(0.0, one / 1000, 200) for one in milliseconds]
+
+    quick = neighbours.Round(alone=answers(1, 2), beside=answers(3, 40), batches=[2.0])
+    slow = neighbours.Round(alone=answers(1, 2), beside=[*answers(3, 60), openloop.Answer(0.0, 0.06, 503)], batches=[4])
+    assert "p99 at most 50 ms     40.0  yes" in neighbours.table_of([quick], 200)
+    text = neighbours.table_of([slow], 200)
+    assert "p99 at most 50 ms     60.0  no" in text
+    assert "a batch of 60 takes 4.00 s; the web process has 200 MB afterwards" in text
+    assert "mnist beside 60    60.0    60.0        60.0            1" in text
