@@ -24,7 +24,7 @@ _AT_ONCE_S = 1.0
 
 def main(options: Options) -> str:
     """Return the table: lag and duration of each request in ms, and whether they meet the aims."""
-    with running_service({"TORCHLOOP_MAX_BODY_BYTES": str(LIMIT)}) as (url, _):
+    with running_service({f"TORCHLOOP_MAX_{part}_BYTES": str(LIMIT) for part in ("BODY", "CHECKPOINT")}) as (url, _):
         tried: list[tuple[str, Callable[[], object], bool]] = [
             (flood.name, partial(asked, url, flood), True) for flood in [*FLOODS, *outputs()]
         ]

@@ -106,7 +106,9 @@ def create_app(
     app.include_router(explain.router(specs, bodies, rollout, engine, Registry(store), explainer, metrics))
     importer = Importer(store, settings.data, recipes, start_child)
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
-    app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
+    app.include_router(
+        versions.versions_router(specs, Registry(store), importer, bodies, settings.max_checkpoint_bytes)
+    )
     app.include_router(versions.promotions_router(specs, Registry(store), rollout))
     app.include_router(job_routes.router(specs, jobs, feed, storage, recipes, keys, settings.max_queued_jobs))
     app.include_router(ops_routes.router(specs, rollout, metrics, store))

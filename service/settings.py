@@ -158,6 +158,9 @@ class Settings(BaseModel):
     )
     request_timeout_s: float = Field(10, gt=0, le=3600, description="deadline of a prediction; later answers are 504")
     max_body_bytes: int = Field(16_777_216, ge=1, le=2**40, description="largest request body")
+    max_checkpoint_bytes: int = Field(
+        2**30, ge=1, le=2**40, description="largest checkpoint that may be uploaded; written to disk as it arrives"
+    )
     max_pixels: int = Field(25_000_000, ge=1, le=2**31, description="largest picture, width times height")
     api_keys: Annotated[tuple[Key, ...], BeforeValidator(_parse_keys)] = Field(
         (),

@@ -35,7 +35,7 @@ JSON, OCTETS = "application/json", "application/octet-stream"
 
 @pytest.fixture(scope="module")
 def client() -> Iterator[TestClient]:
-    with serving(max_body_bytes=LIMIT) as client:
+    with serving(max_body_bytes=LIMIT, max_checkpoint_bytes=LIMIT) as client:
         yield client
 
 

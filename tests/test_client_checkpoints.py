@@ -1,5 +1,6 @@
 """Checkpoints that the client uploads: files, networks and state_dicts of torch and of NumPy."""
 
+import asyncio
 import io
 import os
 from collections import OrderedDict
@@ -8,13 +9,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 import safetensors.numpy
 import safetensors.torch
 import torch
 
-from service.client import BadArgument, Client, Invalid
+from service.client import AsyncClient, BadArgument, Client, Invalid
 from service.client.checkpoints import content
 from tests.fakes import LINE, Line, save_line
 from tests.serving import BASE_URL, over, serving
@@ -74,7 +76,9 @@ def test_every_kind_of_checkpoint_is_registered(line: Client, kind: str) -> None
 
 
 def test_views_are_saved_without_the_tensor_that_they_are_views_of() -> None:
-    assert len(content(wide())) < 10_000
+    saved = content(wide())
+    assert isinstance(saved, bytes)
+    assert len(saved) < 10_000
 
 
 def test_paths_are_registered(line: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +88,51 @@ def test_paths_are_registered(line: Client, tmp_path: Path, monkeypatch: pytest.
     with path.open("rb") as file:
         for item in (path, str(path), "~/five.pt", os.fsencode(path).decode(), file):
             check(line, item)
+
+
+def test_the_file_of_a_path_is_read_while_it_is_sent(tmp_path: Path) -> None:
+    path = tmp_path / "large.pt"
+    with path.open("wb") as file:
+        file.truncate(100_000_000)
+    seen: list[tuple[str, int, float]] = []
+
+    def handle(request: httpx.Request) -> httpx.Response:
+        assert isinstance(request.stream, httpx.SyncByteStream)
+        pieces = [len(piece) for piece in request.stream]
+        seen.append((request.headers["content-length"], sum(pieces), request.extensions["timeout"]["read"]))
+        assert max(pieces) < 1_000_000
+        assert "transfer-encoding" not in request.headers
+        return httpx.Response(201, json={"version": 2})
+
+    class Unread(httpx.BaseTransport):  # httpx.MockTransport reads the body first
+        def handle_request(self, request: httpx.Request) -> httpx.Response:
+            return handle(request)
+
+    with Client(transport=Unread()) as client:
+        assert client.register("line", path)["version"] == 2
+    assert seen == [("100000000", 100_000_000, 220)]
+
+
+def test_the_asynchronous_client_sends_the_file_of_a_path(tmp_path: Path) -> None:
+    path = tmp_path / "small.pt"
+    path.write_bytes(b"weights")
+
+    async def handle(request: httpx.Request) -> httpx.Response:
+        assert await request.aread() == b"weights"
+        return httpx.Response(201, json={"version": 2})
+
+    async def go() -> int:
+        async with AsyncClient(transport=httpx.MockTransport(handle)) as client:
+            return (await client.register("line", str(path)))["version"]
+
+    assert asyncio.run(go()) == 2
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "empty.pt"
+    path.touch()
+    with Client() as client, pytest.raises(BadArgument, match=r"empty\.pt is empty: 0 bytes"):
+        client.register("line", path)
 
 
 @pytest.mark.parametrize("arguments", [{"slope": 1}, {"slope": np.float32(1)}, '{"slope": 1}', {}, None])
@@ -101,7 +150,9 @@ def test_other_arguments_are_refused(arguments: Any) -> None:
 @pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 3)])
 def test_arrays_are_written_as_safetensors_reads_them(dtype: str, shape: tuple[int, ...]) -> None:
     arrays = {"a": np.ones(shape, dtype), "ä b": np.asfortranarray(np.arange(6).reshape(2, 3))}
-    read = safetensors.numpy.load(content(arrays))
+    saved = content(arrays)
+    assert isinstance(saved, bytes)
+    read = safetensors.numpy.load(saved)
     assert read.keys() == arrays.keys()
     for name, array in arrays.items():
         assert (read[name].dtype, read[name].shape) == (array.dtype, array.shape)

@@ -54,6 +54,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(store: Path) -> Iterator[str]:
     settings = {"TORCHLOOP_STORE": str(store), "TORCHLOOP_WORKER": "embedded", "TORCHLOOP_MAX_BODY_BYTES": str(LIMIT)}
+    settings["TORCHLOOP_MAX_CHECKPOINT_BYTES"] = str(LIMIT)
     with running_server(settings) as url:
         normal(url)
         yield url
@@ -84,7 +85,9 @@ def counted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Counted]:
 
     How long that is in seconds `python -m benchmarks stalls` measures.
     """
-    settings = Settings(store=tmp_path_factory.mktemp("counted"), max_body_bytes=LIMIT, backend="eager")
+    settings = Settings(
+        store=tmp_path_factory.mktemp("counted"), max_body_bytes=LIMIT, max_checkpoint_bytes=LIMIT, backend="eager"
+    )
     app = create_app(settings, start_child=partial(InProcess, None))
     with counting() as turns, listening(app) as ((host, port), _):
         url = f"http://{host}:{port}"

@@ -26,7 +26,8 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Add
     def app(name: str, **settings: Any) -> FastAPI:
         store = tmp_path_factory.mktemp(name)
         start = partial(InProcess, None)
-        given = Settings(store=store, max_body_bytes=MAX_BODY_BYTES, backend="eager", **settings)
+        limits = {"max_body_bytes": MAX_BODY_BYTES, "max_checkpoint_bytes": MAX_BODY_BYTES}
+        given = Settings(**{"store": store, "backend": "eager", **limits, **settings})
         return create_app(given, read=no_recipes, start_child=start)
 
     with (

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import IO
 
 from models.checkpoints.files import sources_digest, write_whole
 from models.checkpoints.record import Record
@@ -104,13 +105,11 @@ class Storage:
             path.unlink(missing_ok=True)
 
     @contextmanager
-    def upload(self, content: bytes) -> Iterator[Path]:
-        """Write an upload to a temporary file, removed at the end. Raises OSError."""
+    def upload(self) -> Iterator[IO[bytes]]:
+        """Open a temporary file for an upload, removed at the end. Its `name` is its path. Raises OSError."""
         with NamedTemporaryFile(dir=self.root.resolve(), prefix=_UPLOAD) as file:
             fcntl.flock(file, fcntl.LOCK_EX)  # while this process lives
-            file.write(content)
-            file.flush()
-            yield Path(file.name)
+            yield file
 
     def remove_abandoned(self, now: float) -> int:
         """Remove temporary files of processes that were killed. Returns how many. Raises OSError.

@@ -1,6 +1,7 @@
 """Read a request's body and decode it into samples."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
 from functools import partial
 
 from starlette.datastructures import Headers
@@ -10,8 +11,8 @@ from models.spec import ModelSpec
 from service.execution.threads import Threads
 from service.inference.decoding import Decoder, Samples, samples_of, unsupported
 from service.media_types import MULTIPART, plain
-from service.web.bodies import content_coding, header, read_body
-from service.web.compression import inflate
+from service.web.bodies import PIECE_BYTES, content_coding, header, pieces, read_body, too_large
+from service.web.compression import Inflating, inflate
 from service.web.multipart import files
 
 
@@ -31,6 +32,28 @@ class RequestBodies:
         coding = content_coding(scope)
         body = await read_body(scope, receive, self.max_bytes)
         return body if coding is None else await self._threads.run(partial(inflate, body, coding, self.max_bytes))
+
+    async def stream(self, scope: Scope, receive: Receive, limit: int, way_out: str) -> AsyncGenerator[bytes, None]:
+        """Yield a body with its Content-Encoding removed, in pieces; `limit` applies to the result, too.
+
+        Raises as `read` does; TooLarge names the way out.
+        """
+        coding = content_coding(scope)
+        async with aclosing(pieces(scope, receive, limit, way_out)) as arriving:
+            if coding is None:
+                async for piece in arriving:
+                    yield piece
+                return
+            stream, total = Inflating(coding), 0
+            async for piece in arriving:
+                rest = piece
+                while rest:
+                    inflated = await self._threads.run(partial(stream.feed, rest, PIECE_BYTES))
+                    rest, total = stream.rest, total + len(inflated)
+                    if total > limit:
+                        raise too_large(limit, way_out, " when it is unpacked")
+                    yield inflated
+            stream.end()
 
     async def samples(self, scope: Scope, receive: Receive, spec: ModelSpec) -> Samples:
         """Read and decode the body of a request.

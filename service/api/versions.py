@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import aclosing
 from datetime import UTC
 from typing import Annotated
 
@@ -40,6 +41,7 @@ ACCESS: Mapping[str, Access] = {
     "POST /models/{model}/rollback": Access("admin", 400, 403, 404, 409, 412, 413, 415, 422, 503),
 }
 
+_WAY_OUT = "raise TORCHLOOP_MAX_CHECKPOINT_BYTES, or save half precision (tensor.half())"
 Limit = Annotated[int | None, Query(ge=1, le=1000, description="versions a page; by default all")]
 Before = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="only versions with a lower number")]
 
@@ -62,8 +64,9 @@ def versions_router(
     registry: Registry,
     importer: Importer,
     bodies: RequestBodies,
+    max_bytes: int,
 ) -> APIRouter:
-    """Return the routes of versions."""
+    """Return the routes of versions. `max_bytes` is the size of the largest checkpoint."""
     routes = APIRouter(tags=["versions"])
 
     async def version_of(model: str, number: int) -> Version:
@@ -109,8 +112,8 @@ def versions_router(
         promoted.
         """
         require_model(model, specs)  # before the body is read
-        content = await bodies.read(request.scope, request.receive)
-        return _info(await importer.register(model, content, arguments), None)
+        async with aclosing(bodies.stream(request.scope, request.receive, max_bytes, _WAY_OUT)) as pieces:
+            return _info(await importer.register(model, pieces, arguments), None)
 
     return routes
 

@@ -11,12 +11,13 @@ from uuid import uuid4
 
 import httpx
 
-from service.client import answers, checkpoints, connection, inputs, numbers
+from service.client import answers, checkpoints, connection, files, inputs, numbers
 from service.client.errors import BadArgument
 
 T = TypeVar("T")
 _OCTETS = "application/octet-stream"
 _UPLOAD_S = 180.0  # the service evaluates an upload before it answers
+_BYTES_PER_S = 2_500_000  # of its check; the service itself waits half as long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +34,7 @@ class Call(Generic[T]):
     repeatable: bool
     arguments: Mapping[str, Any] = field(default_factory=dict)  # of httpx.Client.build_request
     timeout_s: float | None = None
+    stream: files.Upload | None = None  # the body
 
 
 def _object(*fields: str) -> Callable[[httpx.Response], Any]:
@@ -208,18 +210,22 @@ def register(model: str, checkpoint: Any, *, arguments: Mapping[str, Any] | str 
     `checkpoint`: a file as torch.save or safetensors writes it (path, bytes or open in binary mode), a network, or its
     state_dict. `arguments`: the constructor arguments that the network was built with, such as {"hidden": 64}.
     """
-    given = {
-        "content": checkpoints.content(checkpoint),
+    content = checkpoints.content(checkpoint)
+    size, stream = (len(content), None) if isinstance(content, bytes) else (content.size, content)
+    given: dict[str, Any] = {
         "params": {"arguments": _arguments(arguments)},
-        "headers": {"Content-Type": _OCTETS},
+        "headers": {"Content-Type": _OCTETS, "Content-Length": str(size)},
     }
+    if stream is None:
+        given["content"] = content
     return Call(
         method="POST",
         path=_path("models", model, "versions"),
         read=_object("version"),
         repeatable=False,
         arguments=given,
-        timeout_s=_UPLOAD_S,
+        stream=stream,
+        timeout_s=_UPLOAD_S + size / _BYTES_PER_S,
     )
 
 

@@ -16,12 +16,14 @@ _DTYPES = {
 }  # fmt: skip
 
 
-def content(checkpoint: Any) -> bytes:
-    """Return the bytes of a checkpoint file. Raises BadArgument.
+def content(checkpoint: Any) -> bytes | files.Upload:
+    """Return the bytes of a checkpoint file; those of a path are read while they are sent. Raises BadArgument.
 
     `checkpoint` is a path, bytes or an open file, as torch.save or safetensors writes it; a network, or anything else
     with a state_dict method; or a state_dict: a mapping of names to tensors of torch or arrays of NumPy.
     """
+    if files.is_regular(checkpoint):
+        return files.Upload(checkpoint)
     if files.is_file(checkpoint):
         return files.read(checkpoint)[0]
     if isinstance(checkpoint, type):

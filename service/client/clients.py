@@ -83,9 +83,14 @@ def _request(
         timeout = connection.timeout(call.timeout_s)
     own: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
     try:
-        return http.build_request(call.method, call.path, **call.arguments, **own)
+        request = http.build_request(call.method, call.path, **call.arguments, **own)
     except (httpx.InvalidURL, ValueError, TypeError) as err:
         raise BadArgument(f"the arguments of this call cannot be sent ({first_line(err)})") from err
+    if call.stream is None:
+        return request
+    return httpx.Request(
+        request.method, request.url, headers=request.headers, stream=call.stream, extensions=request.extensions
+    )
 
 
 def _read(service: Service, call: Call[T], response: httpx.Response) -> T:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,7 @@ from service.store.database import Store
 
 log = logging.getLogger(__name__)
 _ANSWER_S = 120.0
-_NO_ANSWER = (
-    f"the upload was not checked in {_ANSWER_S:.0f} seconds, or its check ran out of memory: "
-    "the network of these arguments is too large for this machine"
-)
+_BYTES_PER_S = 5_000_000  # slower than any disk: a large file gets more time
 
 
 class Importer:
@@ -39,56 +36,70 @@ class Importer:
         self._start_child = start_child
         self._turn = asyncio.Lock()
 
-    async def register(self, model: str, content: bytes, arguments: str) -> Version:
+    async def register(self, model: str, pieces: AsyncIterator[bytes], arguments: str) -> Version:
         """Return the new version of `model`. `arguments` is a JSON object of the network's constructor arguments.
 
-        Arguments with the name of a hyperparameter must be within its bounds. Raises Invalid, listing every key of the
-        state_dict that does not fit, and StoreUnavailable.
+        Arguments with the name of a hyperparameter must be within its bounds. The pieces of the file are written to the
+        store as they arrive. Raises Invalid, listing every key of the state_dict that does not fit, StoreUnavailable,
+        and what `pieces` raises.
         """
         named = _json_object(arguments)
         recipe = (await self._recipes()).get(model)
         if recipe is not None and (faults := faults_of(recipe, named)):
             raise Invalid(f"arguments: {'; '.join(sorted(faults))}")
-        async with self._turn:
-            record, path = await asyncio.to_thread(self._made_ready, model, content, named, recipe)
-            return await asyncio.to_thread(self._add, model, record, path)
+        with self._store.files(), self._storage.upload() as file:
+            size = 0
+            async for piece in pieces:
+                await asyncio.to_thread(file.write, piece)
+                size += len(piece)
+            await asyncio.to_thread(file.flush)
+            async with self._turn:
+                record, path = await asyncio.to_thread(
+                    self._made_ready, model, Path(file.name), _ANSWER_S + size / _BYTES_PER_S, named, recipe
+                )
+                return await asyncio.to_thread(self._add, model, record, path)
 
     def _made_ready(
         self,
         model: str,
-        content: bytes,
+        upload: Path,
+        answer_s: float,
         arguments: Mapping[str, Any],
         recipe: RecipeSchema | None,
     ) -> tuple[Record, Path]:
+        """Have the file checked, saved, evaluated and exported; each order may take `answer_s` seconds."""
         child = self._start_child()
         try:
-            record, path = self._adopted(child, model, content, arguments)
+            record, path = self._adopted(child, model, upload, answer_s, arguments)
             if recipe is not None:
-                record = self._evaluated(child, model, record, path, recipe)
+                record = self._evaluated(child, model, record, path, answer_s, recipe)
             to = self._storage.export(record).resolve()
-            child.ask(Export(model=model, path=path.resolve(), record=record, to=to), _ANSWER_S)
+            child.ask(Export(model=model, path=path.resolve(), record=record, to=to), answer_s)
         finally:
             child.stop()
         return record, path
 
-    def _adopted(self, child: Child, model: str, content: bytes, arguments: Mapping[str, Any]) -> tuple[Record, Path]:
+    def _adopted(
+        self, child: Child, model: str, upload: Path, answer_s: float, arguments: Mapping[str, Any]
+    ) -> tuple[Record, Path]:
         """Check the upload by building the network from it, and save it in the store as torch.save writes it."""
         store = self._storage.root.resolve()
-        with self._store.files(), self._storage.upload(content) as path:
-            answer = child.ask(Adopt(model=model, path=path, arguments=arguments, store=store), _ANSWER_S)
-            match answer:
-                case Adopted(record=record):
-                    return record, self._storage.checkpoint(model, record.sha256)
-                case Failed(kind=FailureKind.CHECKPOINT, detail=detail):
-                    raise Invalid(detail)
-                case Failed(kind=FailureKind.STORE, detail=detail):
-                    raise StoreUnavailable(detail)
-                case None:
-                    raise Invalid(_NO_ANSWER)
-                case _:
-                    raise ServiceError(f"the upload could not be checked: {answer.detail}")
+        answer = child.ask(Adopt(model=model, path=upload, arguments=arguments, store=store), answer_s)
+        match answer:
+            case Adopted(record=record):
+                return record, self._storage.checkpoint(model, record.sha256)
+            case Failed(kind=FailureKind.CHECKPOINT, detail=detail):
+                raise Invalid(detail)
+            case Failed(kind=FailureKind.STORE, detail=detail):
+                raise StoreUnavailable(detail)
+            case None:
+                raise Invalid(_no_answer(answer_s))
+            case _:
+                raise ServiceError(f"the upload could not be checked: {answer.detail}")
 
-    def _evaluated(self, child: Child, model: str, record: Record, path: Path, recipe: RecipeSchema) -> Record:
+    def _evaluated(
+        self, child: Child, model: str, record: Record, path: Path, answer_s: float, recipe: RecipeSchema
+    ) -> Record:
         """Return the record with figures on the recipe's default dataset; without them if it is not available."""
         order = Evaluate(
             model=model,
@@ -97,7 +108,7 @@ class Importer:
             path=path.resolve(),
             record=record,
         )
-        answer = child.ask(order, _ANSWER_S)
+        answer = child.ask(order, answer_s)
         if isinstance(answer, Evaluated):
             return replace(record, metrics=answer.metrics, dataset=answer.dataset)
         log.warning("upload not evaluated", extra={"model": model, "reason": _reason(answer)})
@@ -109,6 +120,13 @@ class Importer:
         fields = {"model": model, "version": number, "sha256": record.sha256[:12], "notes": list(record.notes)}
         log.info("version registered", extra=fields)
         return self._registry.version(model, number)
+
+
+def _no_answer(answer_s: float) -> str:
+    return (
+        f"the upload was not checked in {answer_s:.0f} seconds, or its check ran out of memory: "
+        "the network of these arguments is too large for this machine"
+    )
 
 
 def _json_object(text: str) -> Mapping[str, Any]:

@@ -1,10 +1,14 @@
 """Read request bodies within a size limit."""
 
+from collections.abc import AsyncGenerator
+
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from service.errors import TooLarge
 from service.web.compression import coding_of
+
+PIECE_BYTES = 1_048_576  # of a body that is not kept in memory
 
 
 async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
@@ -29,6 +33,34 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     if len(body) > limit:
         raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
     return bytes(body)
+
+
+async def pieces(scope: Scope, receive: Receive, limit: int, way_out: str) -> AsyncGenerator[bytes, None]:
+    """Yield a body as it arrives, in pieces of about PIECE_BYTES, and count it as `read_body` does.
+
+    Raises TooLarge, with the way out, and ClientDisconnect if the client disconnects before the end.
+    """
+    declared = header(scope, b"content-length")
+    if declared.isdigit() and int(declared[:20]) > limit:
+        raise too_large(limit, way_out)
+    total, waiting, more = 0, bytearray(), True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more = message.get("more_body", False)
+        waiting += message.get("body", b"")
+        if total + len(waiting) > limit:
+            raise too_large(limit, way_out)
+        if len(waiting) >= PIECE_BYTES or (waiting and not more):
+            total += len(waiting)
+            yield bytes(waiting)
+            waiting.clear()
+
+
+def too_large(limit: int, way_out: str, when: str = "") -> TooLarge:
+    """Return the error for a body above the limit."""
+    return TooLarge(f"the body is larger than {limit} bytes{when}: {way_out}")
 
 
 def content_coding(scope: Scope) -> str | None:

@@ -4,6 +4,7 @@ Clients of HTTP need read no more than these; br and zstd would take two more li
 """
 
 import zlib
+from typing import Any
 
 from service.errors import Malformed, TooLarge, UnsupportedMediaType
 
@@ -42,12 +43,55 @@ def inflate(body: bytes, coding: str, limit: int) -> bytes:
     try:
         inflated = stream.decompress(body, limit + 1)
     except zlib.error as err:
-        raise Malformed(f"the body is no {coding} stream, which its Content-Encoding names") from err
+        raise _no_stream(coding) from err
     if len(inflated) > limit:
         raise TooLarge(f"the body is larger than {limit} bytes when it is unpacked: send it in parts")
     if not stream.eof or stream.unused_data:
-        raise Malformed(f"the body is not one whole {coding} stream: it is cut off, or something follows it")
+        raise _not_whole(coding)
     return inflated
+
+
+class Inflating:
+    """Decompresses a body of any size, piece by piece. `coding` is one of `coding_of`."""
+
+    def __init__(self, coding: str) -> None:
+        self._coding = coding
+        self._stream: Any = None
+        self._begin = b""  # until two bytes have come, which tell the two forms of deflate apart
+
+    def feed(self, piece: bytes, most: int) -> bytes:
+        """Decompress a piece into at most `most` bytes; call it with `rest` until that is empty. Raises Malformed."""
+        if self._stream is None:
+            piece = self._begin = self._begin + piece
+            if len(piece) < 2:
+                return b""
+            raw = self._coding == "deflate" and not _is_zlib(piece)
+            self._stream = zlib.decompressobj(_RAW if raw else _WINDOWS[self._coding])
+        try:
+            inflated: bytes = self._stream.decompress(piece, most)
+        except zlib.error as err:
+            raise _no_stream(self._coding) from err
+        if self._stream.unused_data:
+            raise _not_whole(self._coding)
+        return inflated
+
+    @property
+    def rest(self) -> bytes:
+        """Input that `feed` has not decompressed yet."""
+        return b"" if self._stream is None else bytes(self._stream.unconsumed_tail)
+
+    def end(self) -> None:
+        """Check that the stream was whole. Raises Malformed."""
+        if self._stream is None or not self._stream.eof:
+            raise _not_whole(self._coding)
+
+
+def _no_stream(coding: str) -> Malformed:
+    return Malformed(f"the body is no {coding} stream, which its Content-Encoding names")
+
+
+def _not_whole(coding: str) -> Malformed:
+    return Malformed(f"the body is not one whole {coding} stream: it is cut off, or something follows it")
 
 
 def _is_zlib(body: bytes) -> bool:
