@@ -1,23 +1,27 @@
 """GET /models: the models, their live versions, and how to call and train them."""
 
+import asyncio
 from collections.abc import Mapping
 
-from fastapi import APIRouter
+import orjson
+from fastapi import APIRouter, Response
 from pydantic import TypeAdapter
 
 from models.spec import ModelSpec
-from service.api.openapi import body_schema, example_body
-from service.api.schemas import ModelInfo, ModelList
+from service.api.openapi import body_schema, example_body, small_example
+from service.api.schemas import Example, ModelInfo, ModelList
 from service.delivery.rollout import Rollout
 from service.errors import require_model
 from service.execution.recipes import ReadRecipes, RecipeSchema
 from service.inference.decoding import media_types
 from service.inference.engine import Engine
+from service.media_types import JSON
 from service.web.auth import Access
 
 ACCESS: Mapping[str, Access] = {
     "GET /models": Access("predict"),
     "GET /models/{model}": Access("predict", 404),
+    "GET /models/{model}/example": Access("predict", 404),
 }
 
 
@@ -43,7 +47,7 @@ def router(
             backend=loaded.network.backend if loaded else None,
             media_types=media_types(spec),
             body_schema=body_schema(spec),
-            example=example_body(spec),
+            example=small_example(spec),
             prediction_schema=TypeAdapter(spec.prediction).json_schema(),
             hyperparameters=dict(recipe.hyperparameters) if recipe else None,
             metric=recipe.metric if recipe else None,
@@ -59,5 +63,11 @@ def router(
     async def get_model(model: str) -> ModelInfo:
         require_model(model, specs)
         return describe(model, (await recipes()).get(model))
+
+    @routes.get("/models/{model}/example", summary="A valid body", response_model=Example)
+    async def get_example(model: str) -> Response:
+        """The body of a prediction of one or a few samples, whatever its size."""
+        require_model(model, specs)
+        return Response(orjson.dumps(await asyncio.to_thread(example_body, specs[model])), media_type=JSON)
 
     return routes

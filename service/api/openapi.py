@@ -33,6 +33,7 @@ _TEXTS = {
     "504": "the answer would come after the deadline",
 }
 _KEY = {"key": {"type": "http", "scheme": "bearer", "description": "one of TORCHLOOP_API_KEYS"}}
+_SMALL_EXAMPLE = 1024  # numbers
 CHECKPOINT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -71,6 +72,11 @@ def body_schema(spec: ModelSpec) -> dict[str, Any]:
 def example_body(spec: ModelSpec) -> dict[str, Any]:
     """Return the spec's example as an application/json body."""
     return {"inputs": spec.example.tolist()}
+
+
+def small_example(spec: ModelSpec) -> dict[str, Any] | None:
+    """Return `example_body` if it is small; None if it has an address of its own only: GET /models/{model}/example."""
+    return example_body(spec) if spec.example.size <= _SMALL_EXAMPLE else None
 
 
 def describe(app: FastAPI, specs: Mapping[str, ModelSpec], access: AccessTable, *, locked: bool) -> None:
@@ -193,7 +199,8 @@ def _explanation(spec: ModelSpec) -> dict[str, Any]:
 def _body(media_type: str, spec: ModelSpec) -> dict[str, Any]:
     binary = {"type": "string", "format": "binary"}
     if media_type == JSON:
-        return {"schema": body_schema(spec), "example": example_body(spec)}
+        example = small_example(spec)
+        return {"schema": body_schema(spec), **({} if example is None else {"example": example})}
     if media_type == MULTIPART:
         files = {"type": "array", "items": binary, "minItems": 1, "maxItems": MAX_FILES}
         return {"schema": {"type": "object", "required": ["file"], "properties": {"file": files}}}

@@ -63,11 +63,19 @@ class ModelInfo(BaseModel):
     )
     media_types: list[str] = Field(description="media types that POST /predict/{name} accepts")
     body_schema: dict[str, Any] = Field(description="JSON schema of an application/json body")
-    example: dict[str, Any] = Field(description="a valid application/json body")
+    example: dict[str, Any] | None = Field(
+        description="a valid application/json body; null: it is large, see GET /models/{name}/example"
+    )
     prediction_schema: dict[str, Any] = Field(description="JSON schema of one prediction of the answer")
     hyperparameters: dict[str, Any] | None = Field(description="JSON schema of the recipe's config; null: no recipe")
     metric: str | None = Field(description="the figure that decides between two versions")
     higher_is_better: bool | None
+
+
+class Example(BaseModel):
+    """A valid application/json body of POST /predict/{name}."""
+
+    inputs: list[Any]
 
 
 class ModelList(BaseModel):

@@ -35,7 +35,7 @@ class Model(TypedDict):
     backend: str | None
     media_types: list[str]
     body_schema: dict[str, Any]
-    example: dict[str, Any]
+    example: dict[str, Any] | None
     hyperparameters: dict[str, Any] | None
     metric: str | None
     higher_is_better: bool | None

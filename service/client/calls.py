@@ -194,6 +194,11 @@ def model(name: str) -> Call[answers.Model]:
     return _get(_path("models", name), _object("name"))
 
 
+def example(model: str) -> Call[dict[str, Any]]:
+    """A valid JSON body of a prediction: {"inputs": [...]}; pass its inputs to predict."""
+    return _get(_path("models", model, "example"), _object("inputs"))
+
+
 def versions(model: str) -> Call[list[answers.Version]]:
     """The versions of a model, oldest first."""
     return _get(_path("models", model, "versions"), _under("versions"))

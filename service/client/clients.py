@@ -64,6 +64,7 @@ class _Calls:
     plot = method(calls.plot)
     models = method(calls.models)
     model = method(calls.model)
+    example = method(calls.example)
     versions = method(calls.versions)
     version = method(calls.version)
     register = method(calls.register)

@@ -80,6 +80,11 @@ export async function getJson(path, options = {}) {
   return (await send(path, options)).json();
 }
 
+/** Return a valid body of a model. A large one has an address of its own. */
+export async function exampleOf(model) {
+  return model.example ?? getJson(`models/${model.name}/example`);
+}
+
 /** POST a JSON body. */
 export async function postJson(path, body, options = {}) {
   const headers = { "Content-Type": "application/json", ...options.headers };

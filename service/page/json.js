@@ -1,6 +1,6 @@
 // Input for any other model: an editable JSON body, and the response.
 
-import { predict } from "./api.js";
+import { exampleOf, predict } from "./api.js";
 import { answerPanel } from "./answer.js";
 import { h } from "./dom.js";
 import { explainPanel } from "./explain.js";
@@ -10,8 +10,12 @@ export function jsonInput(model) {
   const output = h("pre", { tabindex: "0", "aria-label": "Predictions" });
   const answer = answerPanel("Send the example, or edit it first");
   const why = explainPanel(model);
-  const samples = model.example.inputs.map((one) => JSON.stringify(one)); // one line each
-  box.value = `{"inputs": [\n  ${samples.join(",\n  ")}\n]}`;
+  const write = ({ inputs }) => {
+    const samples = inputs.map((one) => JSON.stringify(one)); // one line each
+    box.value = `{"inputs": [\n  ${samples.join(",\n  ")}\n]}`;
+  };
+  if (model.example) write(model.example);
+  else exampleOf(model).then(write, (error) => answer.fail(error));
 
   async function ask(event) {
     event?.preventDefault();

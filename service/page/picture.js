@@ -1,6 +1,6 @@
 // Picture input: a drawing made with a mouse or a finger, or a file.
 
-import { debounced, postBody, predict } from "./api.js";
+import { debounced, exampleOf, postBody, predict } from "./api.js";
 import { answerPanel } from "./answer.js";
 import { colour, h, onScheme } from "./dom.js";
 import { explainPanel } from "./explain.js";
@@ -80,7 +80,9 @@ export function pictureInput(model) {
 
   async function takeExample() {
     wipe();
-    const rows = model.example.inputs[0];
+    const body = await exampleOf(model).catch(fail);
+    if (!body) return;
+    const rows = body.inputs[0];
     picture = { bitmap: await createImageBitmap(imageOf(rows)) };
     redraw();
     ask(async () => ({ body: { inputs: [rows] }, type: "application/json" }));
