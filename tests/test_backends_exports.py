@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import tracemalloc
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -18,7 +19,7 @@ from models.catalog import PRETRAINED, specs
 from models.checkpoints import onnx_file, state_dict
 from models.checkpoints.onnx_export import export
 from models.checkpoints.onnx_file import Exported
-from models.checkpoints.record import Record, read_verified
+from models.checkpoints.record import Record, read_verified, verify
 from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from models.messages import Message, Order
@@ -142,6 +143,18 @@ def test_a_checkpoint_that_was_changed_is_refused_though_its_export_is_there(
     line[0].unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
         exports.get("line", *line)
+
+
+def test_a_web_process_verifies_weights_without_loading_them(tmp_path: Path) -> None:
+    path = tmp_path / "large.pt"
+    with path.open("wb") as file:
+        file.truncate(50_000_000)
+    tracemalloc.start()
+    record = verify("line", path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert record == read_verified("line", path)[1]
+    assert peak < 2_000_000
 
 
 def test_a_network_that_fails_is_a_broken_checkpoint(tmp_path: Path) -> None:

@@ -52,4 +52,6 @@ def read(path: Path) -> Exported | None:
 
 
 def _digest(exported: Exported) -> str:
-    return hashlib.sha256(exported.onnx + exported.outputs.tobytes()).hexdigest()
+    digest = hashlib.sha256(exported.onnx)
+    digest.update(exported.outputs.tobytes())
+    return digest.hexdigest()

@@ -50,12 +50,33 @@ def read_verified(name: str, path: Path, record: Record | None = None) -> tuple[
     try:
         content = path.read_bytes()
     except OSError as err:
-        raise CheckpointError(f"{path.name} cannot be read ({err.strerror}): restore it or train it again") from err
-    sha256 = hashlib.sha256(content).hexdigest()
+        raise _unreadable(path, err) from err
+    return content, _matching(name, path, record, hashlib.sha256(content).hexdigest())
+
+
+def verify(name: str, path: Path, record: Record | None = None) -> Record:
+    """Verify the weights at `path` as `read_verified` does, in little memory, and return their record.
+
+    Raises CheckpointError.
+    """
+    try:
+        with path.open("rb") as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as err:
+        raise _unreadable(path, err) from err
+    return _matching(name, path, record, sha256)
+
+
+def _unreadable(path: Path, err: OSError) -> CheckpointError:
+    return CheckpointError(f"{path.name} cannot be read ({err.strerror}): restore it or train it again")
+
+
+def _matching(name: str, path: Path, record: Record | None, sha256: str) -> Record:
+    """Return the record, by default that next to `path`. Raises CheckpointError if it has another digest."""
     record = _read_record(name, path, sha256) if record is None else record
     if record.sha256 != sha256:
         raise CheckpointError(f"{path.name} is not the file that its record was written for (sha256 differs)")
-    return content, record
+    return record
 
 
 def _read_record(name: str, path: Path, sha256: str) -> Record:

@@ -33,7 +33,7 @@ def register_shipped(
         if not records.exists(path) or registry.versions(name):
             continue
         try:
-            _, record = records.read_verified(name, path)
+            record = records.verify(name, path)
             load(name, _FIRST, path, record)
         except CheckpointError as err:
             faults[name] = str(err)

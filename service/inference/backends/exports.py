@@ -8,7 +8,7 @@ import numpy as np
 
 from models.checkpoints import onnx_file
 from models.checkpoints.onnx_file import Exported
-from models.checkpoints.record import Record, read_verified
+from models.checkpoints.record import Record, verify
 from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from models.messages import Export, Failed
@@ -34,7 +34,7 @@ class Exports:
 
         Raises CheckpointError if the checkpoint is broken, or the subprocess did not answer.
         """
-        read_verified(model, path, record)
+        verify(model, path, record)
         kept = self._storage.export(record)
         with self._turn:
             found = onnx_file.read(kept)
