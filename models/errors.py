@@ -1,8 +1,11 @@
 """Errors of models and checkpoints, shared by serving and training."""
 
+import re
 from typing import Self
 
 _SHOWN = 120  # characters of a text from outside in an error message
+_MOST = 300  # characters of another library's error message that are kept
+_FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s'\"/:,]+/)*(?=[\w.~-])")  # of an absolute path
 
 
 class InvalidInput(ValueError):
@@ -44,3 +47,14 @@ def shown(text: str) -> str:
     """Prepare a text from outside for an error message: escape lone surrogates and control characters, and cut it."""
     start = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:_SHOWN])
     return start if len(text) <= _SHOWN else f"{start}..."
+
+
+def in_one_line(err: BaseException) -> str:
+    """Return the first line of an error of another library or of a model's code, cut, and without folders' names."""
+    lines = (line.strip() for line in str(err).splitlines())
+    return without_folders(next((line for line in lines if line), type(err).__name__))[:_MOST]
+
+
+def without_folders(text: str) -> str:
+    """Remove the folders of absolute paths: their names are not for clients."""
+    return _FOLDERS.sub("", text)

@@ -184,13 +184,13 @@ class Adopt(Order[Adopted]):
 
 @dataclass(frozen=True, kw_only=True)
 class Export(Order[ExportDone]):
-    """Export a checkpoint in ONNX form to the file `to`."""
+    """Export a checkpoint in ONNX form to its file in the store (see `Storage.export`)."""
 
     answer = ExportDone
     model: str
     path: Path
     record: Record
-    to: Path
+    store: Path
     type: Literal["export"] = "export"
 
 

@@ -1,9 +1,11 @@
 """ModelSpec: the interface between a model and the service."""
 
 import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,6 +20,7 @@ if TYPE_CHECKING:  # importing torch takes two seconds and 200 MB: only code tha
 
 __all__ = [
     "Array",
+    "ByName",
     "Entry",
     "InvalidInput",
     "Method",
@@ -41,15 +44,20 @@ def by_name(network: str) -> Callable[..., "nn.Module"]:
     The function that is returned has the signature of the class. It raises CheckpointError if there is no such class.
     """
     module, _, name = network.partition(":")
-    return _ByName(module, name)
+    caller = sys._getframe(1)  # for error messages: the file that names the class
+    return ByName(module, name, f"{_shown(caller.f_code.co_filename)}, line {caller.f_lineno}")
 
 
 @dataclass(frozen=True, slots=True)
-class _ByName:
+class ByName:
+    """A network class, imported when it is called. `place` is the file and line that name it."""
+
     module: str
     name: str
+    place: str = field(default="", compare=False)
 
     def __call__(self, **arguments: Any) -> "nn.Module":
+        """Build a network. Raises CheckpointError if there is no such class."""
         built: nn.Module = self._imported()(**arguments)
         return built
 
@@ -63,9 +71,14 @@ class _ByName:
         except (ImportError, AttributeError, SyntaxError, NameError, TypeError, ValueError, RuntimeError) as err:
             raise CheckpointError(
                 f"the network of this model cannot be imported ({type(err).__name__}): "
-                f'correct by_name("{self.module}:{self.name}"), or the module that it names',
+                f'correct by_name("{self.module}:{self.name}") in {self.place}, or the module that it names',
             ) from err
         return found
+
+
+def _shown(path: str) -> str:
+    """Return the last folder and the name of a source file: `models/mnist.py`."""
+    return "/".join(Path(path).parts[-2:])
 
 
 def same(entries: Array) -> Array:
@@ -89,6 +102,19 @@ class Entry:
     dtype: np.dtype[Any]
     low: float = field(default=-float(np.finfo(np.float32).max))
     high: float = field(default=float(np.finfo(np.float32).max))
+
+    def fault_of(self, entries: Array) -> str:
+        """Say why entries (N, *shape), at least one, do not fit; empty if they do."""
+        if not isinstance(entries, np.ndarray):
+            return f"it is a {type(entries).__name__}: write np.array([...], {np.dtype(self.dtype).name!r})"
+        if entries.ndim == 0 or entries.shape[1:] != self.shape or len(entries) == 0:
+            wanted = f"(N{''.join(f', {size}' for size in self.shape)})"
+            return f"it has shape {entries.shape}; entry asks for {wanted}, N at least 1"
+        if entries.dtype != self.dtype:
+            return f"it has dtype {entries.dtype.name}; entry asks for {np.dtype(self.dtype).name}"
+        if not ((entries >= self.low) & (entries <= self.high)).all():
+            return f"a number is not finite, or not between {self.low:g} and {self.high:g}, the bounds of entry"
+        return ""
 
     def json_schema(self) -> dict[str, Any]:
         """The JSON schema of one entry: nested arrays of bounded numbers."""
@@ -135,3 +161,8 @@ class ModelSpec:
     prediction: type
     explain: Callable[[Array, Method], Mapping[str, Array]] = signed
     example: Array
+
+    def __post_init__(self) -> None:
+        """Raise ValueError if the example does not fit the entry."""
+        if fault := self.entry.fault_of(self.example):
+            raise ValueError(f"example: {fault}")

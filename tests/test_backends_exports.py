@@ -5,6 +5,7 @@ import threading
 import tracemalloc
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from models.catalog import PRETRAINED, specs
 from models.checkpoints import onnx_file, state_dict
 from models.checkpoints.onnx_export import export
 from models.checkpoints.onnx_file import Exported
+from models.checkpoints.parity import DisagreementError
 from models.checkpoints.record import Record, read_verified, verify
 from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
@@ -94,7 +96,7 @@ def save(network: nn.Module, folder: Path) -> tuple[Path, Record]:
 def test_every_shipped_network_runs_in_onnx_runtime_and_agrees_with_pytorch(name: str) -> None:
     spec = specs()[name]
     network, _ = state_dict.load(name, spec, PRETRAINED / f"{name}.pt")
-    run = onnx.session(export(spec, network), spec, 1)
+    run = onnx.session(export(spec, network), 1)
     generator = np.random.default_rng(0)
     high = min(spec.entry.high, 255)
     entries = generator.uniform(max(spec.entry.low, -255), high, (70, *spec.entry.shape)).astype(spec.entry.dtype)
@@ -108,27 +110,27 @@ def test_every_shipped_network_runs_in_onnx_runtime_and_agrees_with_pytorch(name
 def test_an_export_is_made_once_and_read_by_all(tmp_path: Path, line: tuple[Path, Record]) -> None:
     orders: list[Order[Any]] = []
     start = partial(counted, {"line": LINE}, orders)
-    first = Exports(tmp_path, start).get("line", *line)
-    again = Exports(tmp_path, start).get("line", *line)
+    first = Exports(tmp_path, start).get("line", LINE, *line)
+    again = Exports(tmp_path, start).get("line", LINE, *line)
     assert first.onnx == again.onnx
     assert len(orders) == 1
 
 
 def test_a_damaged_export_is_made_again(tmp_path: Path, line: tuple[Path, Record]) -> None:
     exports = Exports(tmp_path, partial(InProcess, {"line": LINE}))
-    whole = exports.get("line", *line)
-    path = Storage(tmp_path).export(line[1])
+    whole = exports.get("line", LINE, *line)
+    path = Storage(tmp_path).export(line[1], LINE)
     for content in (b"", path.read_bytes()[:-1], path.read_bytes().replace(b"samples", b"simples")):
         path.write_bytes(content)
         assert onnx_file.read(path) is None
-        assert exports.get("line", *line).onnx == whole.onnx
+        assert exports.get("line", LINE, *line).onnx == whole.onnx
     exports.close()
 
 
 def test_the_key_of_an_export_names_all_that_it_depends_on(tmp_path: Path) -> None:
     records = [Record(model="m", sha256="1"), Record(model="m", sha256="2")]
     records += [Record(model="m", sha256="1", arguments={"activation": "tanh"})]
-    assert len({Storage(tmp_path).export(record) for record in records}) == 3
+    assert len({Storage(tmp_path).export(record, LINE) for record in records}) == 3
 
 
 def test_a_checkpoint_that_was_changed_is_refused_though_its_export_is_there(
@@ -136,13 +138,13 @@ def test_a_checkpoint_that_was_changed_is_refused_though_its_export_is_there(
     line: tuple[Path, Record],
 ) -> None:
     exports = Exports(tmp_path, partial(InProcess, {"line": LINE}))
-    exports.get("line", *line)
+    exports.get("line", LINE, *line)
     line[0].write_bytes(b"other bytes")
     with pytest.raises(CheckpointError, match="sha256 differs"):
-        exports.get("line", *line)
+        exports.get("line", LINE, *line)
     line[0].unlink()
     with pytest.raises(CheckpointError, match="cannot be read"):
-        exports.get("line", *line)
+        exports.get("line", LINE, *line)
 
 
 def test_a_web_process_verifies_weights_without_loading_them(tmp_path: Path) -> None:
@@ -161,7 +163,7 @@ def test_a_network_that_fails_is_a_broken_checkpoint(tmp_path: Path) -> None:
     path, record = save(nn.Linear(3, 1), tmp_path)
     exports = Exports(tmp_path, partial(InProcess, {"odd": LINE}))
     with pytest.raises(CheckpointError, match="does not fit"):
-        exports.get("odd", path, record)
+        exports.get("odd", LINE, path, record)
 
 
 class Silent(InProcess):
@@ -173,7 +175,7 @@ class Silent(InProcess):
 
 def test_an_export_process_that_dies_is_reported(tmp_path: Path, line: tuple[Path, Record]) -> None:
     with pytest.raises(CheckpointError, match="gave no answer; it is tried again"):
-        Exports(tmp_path, partial(Silent, {"line": LINE})).get("line", *line)
+        Exports(tmp_path, partial(Silent, {"line": LINE})).get("line", LINE, *line)
 
 
 def loaded(name: Any, tmp_path: Path, network: type[nn.Module]) -> str:
@@ -221,21 +223,24 @@ def test_onnx_runtime_on_a_gpu_is_refused_with_the_way_out(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("change", [0.001, float("nan")])
-def test_an_export_that_answers_differently_is_refused(change: float, line: tuple[Path, Record]) -> None:
+def test_an_export_that_answers_differently_is_refused(change: float) -> None:
     made = export(LINE, Line())
-    with pytest.raises(onnx.DisagreementError, match="differ by"):
-        onnx.session(Exported(made.onnx, made.outputs * np.float32(1 + change)), LINE, 1)
-    with pytest.raises(onnx.DisagreementError, match="answers"):
-        onnx.session(Exported(made.onnx, made.outputs[:1]), LINE, 1)
-    with pytest.raises(onnx.DisagreementError, match="ONNX Runtime"):
-        onnx.session(Exported(b"no model", made.outputs), LINE, 1)
+    for at, case in enumerate(made.cases):
+        others = made.cases[:at], made.cases[at + 1 :]
+        wrong = replace(case, outputs=case.outputs * np.float32(1 + change))
+        with pytest.raises(DisagreementError, match=f"of a batch of {len(case.samples)} differ by"):
+            onnx.session(replace(made, cases=[*others[0], wrong, *others[1]]), 1)
+    with pytest.raises(DisagreementError, match="answers"):
+        onnx.session(replace(made, cases=[replace(made.cases[0], outputs=made.cases[0].outputs[:1])]), 1)
+    with pytest.raises(DisagreementError, match="ONNX Runtime"):
+        onnx.session(replace(made, onnx=b"no model"), 1)
 
 
 def sessions_of(pace: Pace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of threads of each session that one, two and eight web processes with six cores make."""
     asked: list[int] = []
 
-    def session(made: Exported, spec: ModelSpec, threads: int) -> Any:
+    def session(made: Exported, threads: int) -> Any:
         asked.append(threads)
         return onnxruntime
 

@@ -11,7 +11,7 @@ import pytest
 from models.checkpoints import files
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
-from tests.fakes import ROOT
+from tests.fakes import LINE, ROOT
 
 FOLDERS = {"checkpoints", "exports", "jobs", "recipes"}
 FILES = {"plot.png", "tensorboard", "torchloop.db"}
@@ -55,8 +55,8 @@ def test_the_layout_is_that_of_existing_stores(tmp_path: Path) -> None:
     storage = Storage(tmp_path)
     sha256 = "0123456789abcdef" * 4
     assert storage.checkpoint("mnist", sha256) == tmp_path / "checkpoints" / "mnist" / "0123456789ab.pt"
-    assert storage.export(Record(model="mnist", sha256=sha256)).parent == tmp_path / "exports" / "mnist"
-    assert storage.export(Record(model="mnist", sha256=sha256)).suffix == ".safetensors"
+    assert storage.export(Record(model="mnist", sha256=sha256), LINE).parent == tmp_path / "exports" / "mnist"
+    assert storage.export(Record(model="mnist", sha256=sha256), LINE).suffix == ".safetensors"
     assert storage.plot("j") == tmp_path / "jobs" / "j" / "plot.png"
     assert storage.tensorboard("j") == tmp_path / "jobs" / "j" / "tensorboard"
     assert storage.resume_point("j", 2) == tmp_path / "jobs" / "j" / "resume-2.pt"

@@ -48,7 +48,7 @@ ORDERS: list[AnyOrder] = [
     ),
     Evaluate(model="m", config={}, data=HERE, path=HERE, record=RECORD),
     Adopt(model="m", path=HERE, arguments={"size": None}, store=HERE),
-    Export(model="m", path=HERE, record=RECORD, to=HERE),
+    Export(model="m", path=HERE, record=RECORD, store=HERE),
 ]
 MESSAGES: list[Message] = [
     Progressed(point=POINT),

@@ -28,7 +28,7 @@ UNEXPECTED: list[tuple[AnyOrder, str]] = [
         "the evaluation of the checkpoint raised ZeroDivisionError; the log holds the trace",
     ),
     (Adopt(model="x", path=FILE, arguments={}, store=FILE), "the check of the upload raised KeyError"),
-    (Export(model="x", path=FILE, record=RECORD, to=FILE), "the export of the checkpoint raised KeyError"),
+    (Export(model="x", path=FILE, record=RECORD, store=FILE), "the export of the checkpoint raised KeyError"),
     (
         Explain(model="x", path=FILE, record=RECORD, samples=np.ones((1, 1)), method="gradient"),
         "the explanation raised KeyError",
@@ -63,7 +63,7 @@ def test_an_unexpected_exception_names_the_action_and_no_path(order: AnyOrder, w
 
 def test_a_failure_has_a_kind_that_tells_its_cause(tmp_path: Path) -> None:
     path = save_line(tmp_path)
-    export = Export(model="line", path=path, record=RECORD, to=tmp_path / "x")
+    export = Export(model="line", path=path, record=RECORD, store=tmp_path)
     assert failure(export).kind is FailureKind.CHECKPOINT
     assert failure(replace(FIT, model="x")).kind is FailureKind.TRAINING
     assert failure(replace(FIT, config={"epochs": 0})).kind is FailureKind.HYPERPARAMETERS
@@ -83,11 +83,11 @@ def test_a_network_that_the_spec_names_wrongly_is_named_and_no_recipe(name: str,
     record = Record(model="regressor", sha256=sha256)
     executor.do(Adopt(model="regressor", path=path, arguments={}, store=tmp_path))
     executor.do(Evaluate(model="regressor", config={}, data=tmp_path, path=path, record=record))
-    executor.do(Export(model="regressor", path=path, record=record, to=tmp_path / "x"))
+    executor.do(Export(model="regressor", path=path, record=record, store=tmp_path))
     executor.do(Explain(model="regressor", path=path, record=record, samples=np.ones((1, 1)), method="gradient"))
     assert len(told) == 4
     for failed in told:
         assert isinstance(failed, Failed)
         assert failed.kind is FailureKind.CHECKPOINT
-        assert f'correct by_name("{name if ":" in name else name + ":"}")' in failed.detail
+        assert f'correct by_name("{name if ":" in name else name + ":"}") in tests/' in failed.detail
         assert "recipe" not in failed.title + failed.detail

@@ -172,9 +172,10 @@ class Executor:
         return messages.Adopted(record=record)
 
     def _export(self, order: messages.Export) -> messages.ExportDone:
-        result = export(self._specs[order.model], self._network(order))
+        spec = self._specs[order.model]
+        result = export(spec, self._network(order))
         with contextlib.suppress(OSError):  # the reader finds no file, and reports it
-            onnx_file.write(result, order.to)
+            onnx_file.write(result, Storage(order.store).export(order.record, spec))
         return messages.ExportDone()
 
     def _explain(self, order: messages.Explain) -> messages.Explained:

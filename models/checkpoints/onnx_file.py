@@ -1,7 +1,10 @@
-"""File format for an exported network: ONNX bytes and reference outputs of the eager network. Needs no torch."""
+"""File format for an exported network: ONNX bytes, and batches with the outputs of the PyTorch network.
+
+Needs no torch.
+"""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,34 +13,27 @@ import safetensors.numpy
 from safetensors import SafetensorError
 
 from models.checkpoints.files import write_whole
-from models.spec import Array, ModelSpec
-
-_ROWS = 3
+from models.checkpoints.parity import Case
+from models.spec import Array
 
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """An exported network. If the export failed, `onnx` is empty and `refusal` says why; see `warm_up_outputs`."""
+    """An exported network. If the export was refused, `onnx` is empty and `refusal` says why.
+
+    `cases` are compared again by each process that loads the export.
+    """
 
     onnx: bytes
-    outputs: Array
+    cases: Sequence[Case] = ()
     refusal: str = ""
-
-
-def warm_up_outputs(spec: ModelSpec, run: Callable[[Array], Array]) -> Array:
-    """Run a batch of three samples from the spec's example, then each of them alone: outputs (6, ...).
-
-    The outputs of the eager network are stored with its export, which must give the same at both batch sizes.
-    """
-    samples = spec.preprocess(spec.example)
-    batch = np.ascontiguousarray(np.resize(samples, (_ROWS, *samples.shape[1:])))
-    return np.concatenate([run(batch), *(run(batch[row : row + 1]) for row in range(_ROWS))])
 
 
 def write(exported: Exported, path: Path) -> None:
     """Write the file atomically. Raises OSError."""
-    tensors = {"onnx": np.frombuffer(exported.onnx, np.uint8), "outputs": exported.outputs}
-    write_whole(safetensors.numpy.save(tensors, {"refusal": exported.refusal, "sha256": _digest(exported)}), path)
+    tensors = {"onnx": np.frombuffer(exported.onnx, np.uint8), **dict(_arrays(exported))}
+    said = {"refusal": exported.refusal, "cases": str(len(exported.cases)), "sha256": _digest(exported)}
+    write_whole(safetensors.numpy.save(tensors, said), path)
 
 
 def read(path: Path) -> Exported | None:
@@ -45,13 +41,22 @@ def read(path: Path) -> Exported | None:
     try:
         with safetensors.safe_open(path, framework="np") as file:
             said = file.metadata()
-            exported = Exported(file.get_tensor("onnx").tobytes(), file.get_tensor("outputs"), said["refusal"])
-    except (OSError, SafetensorError, KeyError, TypeError):
+            places = range(int(said["cases"]))
+            cases = [Case(file.get_tensor(f"samples.{at}"), file.get_tensor(f"outputs.{at}")) for at in places]
+            exported = Exported(file.get_tensor("onnx").tobytes(), cases, said["refusal"])
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     return exported if _digest(exported) == said["sha256"] else None
 
 
+def _arrays(exported: Exported) -> Iterator[tuple[str, Array]]:
+    for at, case in enumerate(exported.cases):
+        yield f"samples.{at}", np.ascontiguousarray(case.samples)
+        yield f"outputs.{at}", np.ascontiguousarray(case.outputs)
+
+
 def _digest(exported: Exported) -> str:
     digest = hashlib.sha256(exported.onnx)
-    digest.update(exported.outputs.tobytes())
+    for name, array in _arrays(exported):
+        digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
     return digest.hexdigest()

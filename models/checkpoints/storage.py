@@ -10,8 +10,10 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import IO
 
+from models.checkpoints.code import code_digest
 from models.checkpoints.files import sources_digest, write_whole
 from models.checkpoints.record import Record
+from models.spec import ModelSpec
 
 _UPLOAD = ".upload-"
 _UNLOCKED_S = 10.0  # between the creation of an upload's file and its lock
@@ -73,9 +75,9 @@ class Storage:
         write_whole(content, path)
         return path
 
-    def export(self, record: Record) -> Path:
+    def export(self, record: Record, spec: ModelSpec) -> Path:
         """Return the path of a checkpoint's export. It changes with all that the export depends on."""
-        made_of = [record.sha256, dict(record.arguments), sources_digest("models"), version("torch")]
+        made_of = [record.sha256, dict(record.arguments), code_digest(record.model, spec)]
         key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:24]
         return self.root / "exports" / record.model / f"{key}.safetensors"
 

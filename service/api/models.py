@@ -45,6 +45,7 @@ def router(
             fault=rollout.faults.get(name),
             device=device,
             backend=loaded.network.backend if loaded else None,
+            backend_reason=(loaded.network.reason or None) if loaded else None,
             media_types=media_types(spec),
             body_schema=body_schema(spec),
             example=small_example(spec),

@@ -61,6 +61,7 @@ class ModelInfo(BaseModel):
     backend: str | None = Field(
         description="backend in this process: onnxruntime, eager (PyTorch) or compile (torch.compile)"
     )
+    backend_reason: str | None = Field(description="why the network is not run in ONNX Runtime, if that was tried")
     media_types: list[str] = Field(description="media types that POST /predict/{name} accepts")
     body_schema: dict[str, Any] = Field(description="JSON schema of an application/json body")
     example: dict[str, Any] | None = Field(

@@ -73,8 +73,8 @@ class Importer:
             record, path = self._adopted(child, model, upload, answer_s, arguments)
             if recipe is not None:
                 record = self._evaluated(child, model, record, path, answer_s, recipe)
-            to = self._storage.export(record).resolve()
-            child.ask(Export(model=model, path=path.resolve(), record=record, to=to), answer_s)
+            store = self._storage.root.resolve()
+            child.ask(Export(model=model, path=path.resolve(), record=record, store=store), answer_s)
         finally:
             child.stop()
         return record, path

@@ -184,8 +184,8 @@ class Worker:
     def _export(self, job: Job, child: Child, record: Record) -> None:
         """Write the export now, so that the version goes live sooner. A failure shows when it is loaded."""
         path = self._storage.checkpoint(job.model, record.sha256).resolve()
-        to = self._storage.export(record).resolve()
-        self._order(job, child, Export(model=job.model, path=path, record=record, to=to))
+        order = Export(model=job.model, path=path, record=record, store=self._storage.root.resolve())
+        self._order(job, child, order)
 
     def _order(self, job: Job, child: Child, order: Order[R]) -> R | Failed | None:
         """Have an order executed and renew the lease meanwhile. Returns None if the subprocess died.

@@ -20,7 +20,7 @@ Name = Literal["eager", "onnxruntime", "compile"]
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
     """A loaded network: `run` computes outputs (N, ...) of samples (N, ...), both on the host; `bulk` those of more
-    than one batch.
+    than one batch. `reason` says why it is not in ONNX Runtime, if that was tried.
 
     Up to `brief` samples are so fast that the event loop may compute them, even while a thread computes others: handing
     them to a thread would cost more.
@@ -29,6 +29,7 @@ class Network:
     run: Callable[[Array], Array]
     bulk: Callable[[Array], Array]
     backend: Name
+    reason: str = ""
     brief: int = 0
     pace: Pace = field(default_factory=Pace)
 

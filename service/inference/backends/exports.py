@@ -4,14 +4,13 @@ import logging
 import threading
 from pathlib import Path
 
-import numpy as np
-
 from models.checkpoints import onnx_file
 from models.checkpoints.onnx_file import Exported
 from models.checkpoints.record import Record, verify
 from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from models.messages import Export, Failed
+from models.spec import ModelSpec
 from service.execution.on_demand import Standby
 from service.execution.process import Child, StartChild
 
@@ -29,23 +28,24 @@ class Exports:
         self._turn = threading.Lock()
         self._standby = Standby(start_child, answer_s=_EXPORT_S, idle_s=_IDLE_S)
 
-    def get(self, model: str, path: Path, record: Record) -> Exported:
+    def get(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Exported:
         """Return the export of the checkpoint at `path`, after verifying its digest.
 
         Raises CheckpointError if the checkpoint is broken, or the subprocess did not answer.
         """
         verify(model, path, record)
-        kept = self._storage.export(record)
+        kept = self._storage.export(record, spec)
         with self._turn:
             found = onnx_file.read(kept)
             if found is None:
-                order = Export(model=model, path=path.resolve(), record=record, to=kept.resolve())
+                store = self._storage.root.resolve()
+                order = Export(model=model, path=path.resolve(), record=record, store=store)
                 match self._standby.do(order):
                     case None:
                         raise CheckpointError(_SILENCE)
                     case Failed(detail=detail):
                         raise CheckpointError(detail)
-                found = onnx_file.read(kept) or Exported(b"", np.empty(0), "the store cannot be written")
+                found = onnx_file.read(kept) or Exported(b"", refusal="the store cannot be written")
         return found
 
     def close(self) -> None:
