@@ -6,13 +6,11 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from models.checkpoints.record import Record
-from models.errors import CheckpointError
 from models.spec import Array, ModelSpec
 from service.errors import NothingLive
 from service.inference.backends.backend import Backend, Network
+from service.inference.rehearsal import rehearse
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -52,19 +50,13 @@ class Engine:
             raise NothingLive(f"{model} has no live version: train it (POST /train) or register a checkpoint") from err
 
     def load(self, model: str, version: int, path: Path, record: Record) -> Loaded:
-        """Read a checkpoint, move it to the device and warm it up with the spec's example. Blocks for seconds.
+        """Read a checkpoint, move it to the device and try the whole path with the spec's example. Blocks for seconds.
 
         Raises CheckpointError. The live version is not affected.
         """
         spec = self._specs[model]
         network = self._backend.load(model, spec, path, record)
-        try:
-            samples = spec.preprocess(spec.example)
-            values = spec.postprocess(network.run(samples))
-        except (RuntimeError, ValueError, TypeError) as err:
-            raise CheckpointError(f"{path.name} loads, but fails on the model's example: {err}") from err
-        if not np.isfinite(values).all():
-            raise CheckpointError(f"{path.name} loads, but answers the model's example with NaN or infinity")
+        rehearse(model, spec, network.run)
         return Loaded(
             model=model,
             version=version,
