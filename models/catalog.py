@@ -1,7 +1,9 @@
 """Discovery of models and recipes: all modules of a package that define a given object. No list has to be edited."""
 
+import ast
 import logging
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
@@ -9,7 +11,9 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import Generic, TypeVar
 
+from models.checkpoints.code import missing_class
 from models.checkpoints.files import sources
+from models.errors import without_folders
 from models.spec import ModelSpec
 
 T = TypeVar("T")
@@ -30,12 +34,26 @@ class Found(Generic[T]):
     usable: dict[str, T]
     left_aside: dict[str, str]
 
+    def faults(self, package: str) -> dict[str, str]:
+        """Map the model names of the files left aside to the file and the reason."""
+        stems = {Path(name).stem: f"{package}/{name}: {reason}" for name, reason in sorted(self.left_aside.items())}
+        return {stem: fault for stem, fault in stems.items() if NAME.fullmatch(stem)}
+
+
+class Specs(dict[str, ModelSpec]):
+    """The usable specs by model name. `faults` says why other models cannot serve, with the file and line."""
+
+    def __init__(self, usable: Mapping[str, ModelSpec], faults: Mapping[str, str]) -> None:
+        super().__init__(usable)
+        self.faults = dict(faults)
+
 
 def discover(package: str, attribute: str, kind: type[T]) -> Found[T]:
     """Import each module of `package` that mentions `attribute`, and collect these, in alphabetical order.
 
     A file that cannot be used takes no other down: it is left aside, with a line in the log. Its name cannot be a model
-    name, a folder hides it, its import fails, or its attribute is of another kind. Hidden files are skipped.
+    name, a folder hides it, its import fails, its attribute is of another kind, or it makes such an object under
+    another name. Hidden files are skipped.
     """
     found: Found[T] = Found({}, {})
     folders = map(Path, import_module(package).__path__)
@@ -50,13 +68,16 @@ def discover(package: str, attribute: str, kind: type[T]) -> Found[T]:
                     found.usable[path.stem] = value
                 elif value is not None:
                     reason = f"{attribute} is not a {kind.__name__}"
+                else:
+                    reason = _misnamed(path, attribute, kind)
+            else:
+                reason = _misnamed(path, attribute, kind)
         except CatalogError as err:
             reason = str(err)
         except (Exception, SystemExit) as err:  # noqa: BLE001 - a model author's code: it may raise anything
             reason = f"{_in_words(err, path)}; python -c 'import {package}.{path.stem}' prints the traceback"
         if reason:
-            log.error("left aside: %s/%s: %s", package, path.name, reason)
-            found.left_aside[path.name] = reason
+            leave_aside(found, package, path.name, reason)
     return found
 
 
@@ -66,6 +87,32 @@ def _mentions(path: Path, attribute: str) -> bool:
         return bool(re.search(rf"\b{attribute}\b".encode(), path.read_bytes()))
     except OSError as err:
         raise CatalogError(f"it cannot be read ({err.strerror})") from err
+
+
+def leave_aside(found: Found[T], package: str, file: str, reason: str) -> None:
+    """Note that a file cannot be used, and log why."""
+    log.error("left aside: %s/%s: %s", package, file, reason)
+    found.usable.pop(Path(file).stem, None)
+    found.left_aside[file] = reason
+
+
+def _misnamed(path: Path, attribute: str, kind: type) -> str:
+    """Return the reason if a module makes an object of the kind under another name than `attribute`; else empty."""
+    content = path.read_bytes()
+    if f"{kind.__name__}(".encode() not in content:
+        return ""
+    try:
+        statements = ast.parse(content).body
+    except (SyntaxError, ValueError):  # it does not mention the attribute: it may be no model at all
+        return ""
+    for statement in statements:
+        match statement:
+            case (
+                ast.Assign(targets=[ast.Name(id=name)], value=ast.Call(func=ast.Name(id=called)))
+                | ast.AnnAssign(target=ast.Name(id=name), value=ast.Call(func=ast.Name(id=called)))
+            ) if called == kind.__name__:
+                return f"line {statement.lineno}: {name} = {called}(...) is not found: name it {attribute}"
+    return ""
 
 
 def _check_name(package: str, path: Path) -> None:
@@ -78,12 +125,16 @@ def _check_name(package: str, path: Path) -> None:
 
 def _in_words(err: BaseException, path: Path) -> str:
     """Return an error in one line, with the line of the file that led to it."""
-    text = " ".join(f"{type(err).__name__}: {err}".split())
+    text = without_folders(" ".join(f"{type(err).__name__}: {err}".split()))
     lines = [number for frame, number in walk_tb(err.__traceback__) if Path(frame.f_code.co_filename) == path]
     return f"line {lines[-1]}: {text}" if lines else text
 
 
 @cache
-def specs() -> dict[str, ModelSpec]:
+def specs() -> Specs:
     """Map model names to specs, for each models/<name>.py that has a SPEC."""
-    return discover("models", "SPEC", ModelSpec).usable
+    found = discover("models", "SPEC", ModelSpec)
+    for name, spec in list(found.usable.items()):
+        if fault := missing_class(spec.network):
+            leave_aside(found, "models", f"{name}.py", fault.removeprefix(f"models/{name}.py, "))
+    return Specs(found.usable, found.faults("models"))

@@ -1,19 +1,22 @@
 """Errors with an HTTP status.
 
 ServiceError 500
-├── Malformed 400              ├── UnsupportedMediaType 415
-├── Unauthorized 401           ├── Misdirected 421
-├── Forbidden 403              ├── Invalid 422
-├── CrossSite 403              ├── QueueFull 429
-├── NotFound 404               ├── LimitReached 429
-├── Conflict 409               ├── NothingLive 503
+├── Malformed 400              ├── Misdirected 421
+├── Unauthorized 401           ├── Invalid 422
+├── Forbidden 403              ├── QueueFull 429
+├── CrossSite 403              ├── LimitReached 429
+├── NotFound 404               ├── NothingLive 503
+├── Conflict 409               ├── ModelFault 503
 ├── PreconditionFailed 412     ├── StoreUnavailable 503
 ├── TooLarge 413               └── DeadlineExceeded 504
+└── UnsupportedMediaType 415
 
 A message names the problem and the way out. Clients see it, so it contains no path and no trace.
 """
 
 from collections.abc import Mapping
+
+from models.catalog import Specs
 
 
 class ServiceError(Exception):
@@ -118,6 +121,12 @@ class NothingLive(ServiceError):
     status, title = 503, "Nothing live"
 
 
+class ModelFault(ServiceError):
+    """The file of the model cannot be used."""
+
+    status, title = 503, "Model fault"
+
+
 class StoreUnavailable(ServiceError):
     """The database or the store folder cannot be reached for now."""
 
@@ -134,6 +143,11 @@ class DeadlineExceeded(ServiceError):
 
 
 def require_model(name: str, known: Mapping[str, object]) -> None:
-    """Raise NotFound for an unknown model name."""
-    if name not in known:
-        raise NotFound(f"unknown model {name!r}; known are {', '.join(known)}")
+    """Raise NotFound for an unknown model name, ModelFault for a model that was left aside."""
+    if name in known:
+        return
+    if isinstance(known, Specs) and name in known.faults:
+        raise ModelFault(
+            f"{name} cannot serve until its file is corrected and the service restarted: {known.faults[name]}"
+        )
+    raise NotFound(f"unknown model {name!r}; known are {', '.join(known)}")

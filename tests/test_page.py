@@ -273,9 +273,16 @@ def test_a_fourth_model_has_its_tab_without_a_changed_file(page: Page, tmp_path:
     for folder in ("models", "training", "service"):
         shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "models" / "adder.py").write_text(MODEL)
+    (tmp_path / "models" / "broken.py").write_text("import nosuchmodule\nSPEC = 1\n")
     with running_server({}, cwd=tmp_path) as url:
         page.goto(f"{url}/#predict/adder")
         expect(page.get_by_role("tab", name="adder")).to_have_attribute("aria-selected", "true")
         expect(page.get_by_label("Body")).to_have_value('{"inputs": [\n  [0.25,0.5]\n]}')
         page.get_by_role("button", name="Predict").click()
         expect(page.get_by_role("alert").filter(has_text="no live version")).to_be_visible()
+        page.get_by_role("tab", name="broken fault").click()
+        for section in ("Train", "Versions", "Predict"):
+            page.get_by_role("link", name=section).click()
+            expect(page.get_by_role("heading", name="broken cannot be used")).to_be_visible()
+        expect(page.get_by_role("alert").filter(has_text="models/broken.py: line 1: ModuleNotFound")).to_be_visible()
+        expect(page.get_by_role("tab")).to_have_count(5)

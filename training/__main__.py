@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from models import terminal
-from models.catalog import NAME, specs
+from models.catalog import specs
 from models.checkpoints.storage import Storage
 from models.device import resolve
 from models.signals import INTERRUPTED, Interruption, ignore_signals
@@ -258,21 +258,20 @@ def _register(name: str, path: Path, store: Path) -> None:
 
 
 def _schemas() -> str:
-    """Describe all recipes as JSON, null for a file that was left aside.
+    """Describe all recipes as JSON; for a file that was left aside, the `fault`.
 
     The web process, which must not import training, runs this in a subprocess.
     """
-    found = discovered()
     described = {
         name: {
             "hyperparameters": recipe.config.model_json_schema(),
             "metric": recipe.metric,
             "higher_is_better": recipe.higher_is_better,
         }
-        for name, recipe in found.usable.items()
+        for name, recipe in recipes().items()
     }
-    left_aside = {stem for stem in (Path(name).stem for name in found.left_aside) if NAME.fullmatch(stem)}
-    return json.dumps(dict.fromkeys(sorted(left_aside)) | described)
+    faulty = {name: {"fault": fault} for name, fault in sorted(discovered().faults("training").items())}
+    return json.dumps(faulty | described)
 
 
 def _stopped(reason: str, *, status: int) -> int:

@@ -24,7 +24,7 @@ from models.errors import CheckpointError
 from models.messages import FailureKind
 from models.spec import ModelSpec
 from training.fitting.resume import ResumePoints
-from training.recipe import Dataset, Hyperparameters, Progress, Recipe, TrainingError, recipes
+from training.recipe import Dataset, Hyperparameters, Progress, Recipe, TrainingError, recipe_faults, recipes
 from training.report.live_plot import EVERY_S, LivePlot
 from training.report.tensorboard import EventFile
 from training.run import held_out_figures, run
@@ -99,8 +99,8 @@ class Executor:
         recipe = self._recipes().get(order.model)
         if recipe is None:
             raise TrainingError(
-                f"this worker has no recipe for {order.model}: add training/{order.model}.py, or see in the log why it "
-                "was left aside"
+                recipe_faults().get(order.model)
+                or f"this worker has no recipe for {order.model}: add training/{order.model}.py"
             )
         try:
             return recipe, recipe.config.model_validate(order.config)

@@ -1,7 +1,6 @@
 """Recipe: the interface between a trainable model and the command line or worker."""
 
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
@@ -10,14 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.catalog import Found, discover, specs
+from models.catalog import Found, discover, leave_aside, specs
 from models.messages import Progress as Progress  # noqa: PLC0414 - for authors of recipes, too
 from models.networks import Activation
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import, and only plots need it
     from matplotlib.axes import Axes
-
-log = logging.getLogger(__name__)
 
 # The hyperparameters whose defaults recipes restate: `lr: LearningRate = 0.5`
 Epochs = Annotated[int, Field(ge=1, le=10_000, description="passes over the training data")]
@@ -136,18 +133,32 @@ class Recipe(Generic[C]):
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     plot: Callable[[nn.Module, Dataset, "Axes"], None] | None = None
 
+    def __post_init__(self) -> None:
+        """Raise ValueError if `evaluate` says which figures it returns, and `metric` is none of them."""
+        figures: tuple[str, ...] | None = getattr(self.evaluate, "figures", None)
+        if figures is not None and self.metric not in figures:
+            raise ValueError(unknown_metric(self.metric, figures))
+
+
+def unknown_metric(metric: str, figures: Iterable[str]) -> str:
+    """Return the error for a metric that `evaluate` does not return."""
+    return f"the metric {metric!r} is not among the figures of evaluate: {', '.join(sorted(figures)) or 'none'}"
+
 
 @cache
 def discovered() -> Found[Recipe[Any]]:
     """Find the recipes, for each training/<name>.py that has a RECIPE and each models/<name>.py that has a SPEC."""
     found = discover("training", "RECIPE", Recipe)
     for name in found.usable.keys() - specs().keys():
-        log.error("left aside: training/%s.py: models/%s.py is missing or was left aside", name, name)
-        found.left_aside[f"{name}.py"] = "it has no model"
-        del found.usable[name]
+        leave_aside(found, "training", f"{name}.py", f"models/{name}.py is missing or was left aside")
     return found
 
 
 def recipes() -> dict[str, Recipe[Any]]:
     """Map model names to recipes."""
     return discovered().usable
+
+
+def recipe_faults() -> dict[str, str]:
+    """Map the names of models that cannot be trained to the file at fault and the reason."""
+    return discovered().faults("training") | specs().faults

@@ -23,9 +23,10 @@ from models.checkpoints.state_dict import build, load, save_record, save_weights
 from models.checkpoints.storage import content_name
 from models.errors import CheckpointError
 from training.fitting.randomness import own_random_numbers
-from training.recipe import Dataset, Hyperparameters, Recipe, Report, TrainingError
+from training.recipe import Dataset, Hyperparameters, Recipe, Report, Split, TrainingError, unknown_metric
 
 C = TypeVar("C", bound=Hyperparameters)
+_FEW = 64  # samples
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +63,9 @@ def run(
     dataset = recipe.load(config, data)
     arguments = recipe.arguments(config)
     with own_random_numbers(config.seed):
-        network = _new(name, arguments).to(device)
+        network = _new(name, arguments)
+        _require_metric(name, recipe, network, dataset)
+        network = network.to(device)
         recipe.fit(network, dataset.to(device), config, report)
     with _draft(folder) as draft:
         bare = Record(model=name, sha256=save_weights(network.state_dict(), draft), arguments=arguments)
@@ -86,6 +89,23 @@ def _new(name: str, arguments: Mapping[str, Any]) -> nn.Module:
         return build(specs()[name], arguments)
     except CheckpointError as err:
         raise TrainingError(str(err)) from err
+
+
+def _require_metric(name: str, recipe: Recipe[C], network: nn.Module, dataset: Dataset) -> None:
+    """Raise TrainingError before training if `evaluate` does not return the recipe's metric.
+
+    It is tried on a few samples. If it needs more, its own error is left to the evaluation after the training.
+    """
+    few = Split(dataset.validation.samples[:_FEW], dataset.validation.targets[:_FEW])
+    try:
+        with own_random_numbers():
+            figures = recipe.evaluate(network.eval(), few)
+    except Exception:  # noqa: BLE001 - a recipe's code: it may raise anything
+        return
+    finally:
+        network.train()
+    if recipe.metric not in figures:
+        raise TrainingError(f"training/{name}.py: {unknown_metric(recipe.metric, figures)}")
 
 
 def _reloaded(record: Record, path: Path) -> nn.Module:

@@ -7,6 +7,7 @@ import orjson
 from fastapi import APIRouter, Response
 from pydantic import TypeAdapter
 
+from models.catalog import Specs
 from models.spec import ModelSpec
 from service.api.openapi import body_schema, example_body, small_example
 from service.api.schemas import Example, ModelInfo, ModelList
@@ -34,15 +35,18 @@ def router(
 ) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(tags=["models"])
+    faults = specs.faults if isinstance(specs, Specs) else {}
 
     def describe(name: str, recipe: RecipeSchema | None) -> ModelInfo:
         spec, loaded = specs[name], engine.loaded(name)
+        fault = rollout.faults.get(name) or (recipe.fault if recipe else None) or None
+        usable = None if recipe is None or recipe.fault else recipe
         return ModelInfo(
             name=name,
             summary=spec.summary,
             live=rollout.live.get(name),
             loaded=loaded.version if loaded else None,
-            fault=rollout.faults.get(name),
+            fault=fault,
             device=device,
             backend=loaded.network.backend if loaded else None,
             backend_reason=(loaded.network.reason or None) if loaded else None,
@@ -50,18 +54,25 @@ def router(
             body_schema=body_schema(spec),
             example=small_example(spec),
             prediction_schema=TypeAdapter(spec.prediction).json_schema(),
-            hyperparameters=dict(recipe.hyperparameters) if recipe else None,
-            metric=recipe.metric if recipe else None,
-            higher_is_better=recipe.higher_is_better if recipe else None,
+            hyperparameters=dict(usable.hyperparameters) if usable else None,
+            metric=usable.metric if usable else None,
+            higher_is_better=usable.higher_is_better if usable else None,
         )
+
+    def faulty(name: str, fault: str) -> ModelInfo:
+        """Describe a model whose file cannot be used: its name and its fault, and nothing else is known."""
+        return ModelInfo(name=name, fault=fault, device=device)
 
     @routes.get("/models", summary="All models")
     async def list_models() -> ModelList:
         schemas = await recipes()
-        return ModelList(models=[describe(name, schemas.get(name)) for name in specs])
+        described = [describe(name, schemas.get(name)) for name in specs]
+        return ModelList(models=[*described, *(faulty(name, fault) for name, fault in faults.items())])
 
     @routes.get("/models/{model}", summary="One model")
     async def get_model(model: str) -> ModelInfo:
+        if model in faults:
+            return faulty(model, faults[model])
         require_model(model, specs)
         return describe(model, (await recipes()).get(model))
 

@@ -17,7 +17,7 @@ from service.web.auth import Access
 from service.web.multipart import MAX_FILES
 
 ACCESS: Mapping[str, Access] = {
-    "POST /preview/{model}": Access("predict", 400, 403, 404, 413, 415, 422),
+    "POST /preview/{model}": Access("predict", 400, 403, 404, 413, 415, 422, 503),
 }
 
 

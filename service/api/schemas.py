@@ -50,27 +50,35 @@ Time = Annotated[
 
 
 class ModelInfo(BaseModel):
-    """One model: its inputs, live version and hyperparameters."""
+    """One model: its inputs, live version and hyperparameters. A model whose file cannot be used has a fault alone."""
 
     name: str
-    summary: str
-    live: int | None = Field(description="the version that should answer; null: none yet")
-    loaded: int | None = Field(description="the version that answers in this process")
-    fault: str | None = Field(description="why the live version is not loaded")
+    summary: str = ""
+    live: int | None = Field(None, description="the version that should answer; null: none yet")
+    loaded: int | None = Field(None, description="the version that answers in this process")
+    fault: str | None = Field(
+        None, description="why the live version is not loaded, or the file of the model or its recipe cannot be used"
+    )
     device: str
     backend: str | None = Field(
-        description="backend in this process: onnxruntime, eager (PyTorch) or compile (torch.compile)"
+        None, description="backend in this process: onnxruntime, eager (PyTorch) or compile (torch.compile)"
     )
-    backend_reason: str | None = Field(description="why the network is not run in ONNX Runtime, if that was tried")
-    media_types: list[str] = Field(description="media types that POST /predict/{name} accepts")
-    body_schema: dict[str, Any] = Field(description="JSON schema of an application/json body")
+    backend_reason: str | None = Field(
+        None, description="why the network is not run in ONNX Runtime, if that was tried"
+    )
+    media_types: list[str] = Field(
+        [], description="media types that POST /predict/{name} accepts; empty: the file of the model cannot be used"
+    )
+    body_schema: dict[str, Any] | None = Field(None, description="JSON schema of an application/json body")
     example: dict[str, Any] | None = Field(
-        description="a valid application/json body; null: it is large, see GET /models/{name}/example"
+        None, description="a valid application/json body; null: it is large, see GET /models/{name}/example"
     )
-    prediction_schema: dict[str, Any] = Field(description="JSON schema of one prediction of the answer")
-    hyperparameters: dict[str, Any] | None = Field(description="JSON schema of the recipe's config; null: no recipe")
-    metric: str | None = Field(description="the figure that decides between two versions")
-    higher_is_better: bool | None
+    prediction_schema: dict[str, Any] | None = Field(None, description="JSON schema of one prediction of the answer")
+    hyperparameters: dict[str, Any] | None = Field(
+        None, description="JSON schema of the recipe's config; null: no recipe"
+    )
+    metric: str | None = Field(None, description="the figure that decides between two versions")
+    higher_is_better: bool | None = None
 
 
 class Example(BaseModel):

@@ -24,7 +24,10 @@ class Explanations(TypedDict):
 
 
 class Model(TypedDict):
-    """One model: its inputs, live version and hyperparameters."""
+    """One model: its inputs, live version and hyperparameters.
+
+    A model whose file cannot be used has a `fault`, no `media_types` and no `body_schema`.
+    """
 
     name: str
     summary: str
@@ -33,8 +36,9 @@ class Model(TypedDict):
     fault: str | None
     device: str
     backend: str | None
+    backend_reason: str | None
     media_types: list[str]
-    body_schema: dict[str, Any]
+    body_schema: dict[str, Any] | None
     example: dict[str, Any] | None
     hyperparameters: dict[str, Any] | None
     metric: str | None

@@ -22,7 +22,10 @@ def say(text: str) -> None:
 
 def models(found: Sequence[Model]) -> None:
     """Print models and their live versions."""
-    rows = [(m["name"], m["live"], m["loaded"], m["backend"], m["device"], m["metric"], m["summary"]) for m in found]
+    rows = [
+        (m["name"], m["live"], m["loaded"], m["backend"], m["device"], m["metric"], m["fault"] or m["summary"])
+        for m in found
+    ]
     _table(("model", "live", "loaded", "backend", "device", "gate", "summary"), rows)
 
 

@@ -16,7 +16,7 @@ from models.messages import Adopt, Adopted, Evaluate, Evaluated, Export, Failed,
 from service.delivery.registry import Registry, Version
 from service.errors import Invalid, ServiceError, StoreUnavailable
 from service.execution.process import Child, StartChild
-from service.execution.recipes import ReadRecipes, RecipeSchema, complete_config, faults_of
+from service.execution.recipes import ReadRecipes, RecipeSchema, complete_config, faults_of, usable
 from service.store.database import Store
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Importer:
         and what `pieces` raises.
         """
         named = _json_object(arguments)
-        recipe = (await self._recipes()).get(model)
+        recipe = usable(await self._recipes(), model)
         if recipe is not None and (faults := faults_of(recipe, named)):
             raise Invalid(f"arguments: {'; '.join(sorted(faults))}")
         with self._store.files(), self._storage.upload() as file:

@@ -11,7 +11,7 @@ import math
 import os
 import sys
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +27,21 @@ from service.settings import for_training
 
 log = logging.getLogger(__name__)
 _ROOT = Path(models.__file__).parents[1]
+_DESCRIBED = {"hyperparameters", "metric", "higher_is_better"}
 _DEPTH = 16  # of brackets in a hyperparameter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecipeSchema:
-    """A recipe as the web process knows it. `hyperparameters` is a JSON schema with defaults and bounds."""
+    """A recipe as the web process knows it. `hyperparameters` is a JSON schema with defaults and bounds.
 
-    hyperparameters: Mapping[str, Any]
-    metric: str
-    higher_is_better: bool
+    `fault` says why its file cannot be used, with file and line; the rest is empty then.
+    """
+
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    metric: str = ""
+    higher_is_better: bool = True
+    fault: str = ""
 
 
 ReadRecipes = Callable[[], Awaitable[Mapping[str, RecipeSchema]]]
@@ -80,14 +85,27 @@ async def read_recipes(store: Path, ask: Callable[[], Awaitable[bytes]] = ask_tr
     except (OSError, ValueError, TypeError, AttributeError):  # missing, or not written by this code
         pass
     output = await ask()
-    if output and None not in orjson.loads(output).values():
+    found = _parsed(output or b"{}")
+    faults = [recipe.fault for recipe in found.values() if recipe.fault]
+    for fault in faults:
+        log.error("left aside: %s", fault)
+    if output and not faults:
         with contextlib.suppress(OSError):  # read again at the next start
             await asyncio.to_thread(write_whole, output, kept)
-    return _parsed(output or b"{}")
+    return found
 
 
 def _parsed(output: bytes) -> Mapping[str, RecipeSchema]:
-    return {name: RecipeSchema(**fields) for name, fields in orjson.loads(output).items() if fields is not None}
+    """Raises ValueError, TypeError or AttributeError if the output is not that of `python -m training --schemas`."""
+    if not all(fields.keys() in ({"fault"}, _DESCRIBED) for fields in orjson.loads(output).values()):
+        raise ValueError("a recipe has other fields")
+    return {name: RecipeSchema(**fields) for name, fields in orjson.loads(output).items()}
+
+
+def usable(recipes: Mapping[str, RecipeSchema], model: str) -> RecipeSchema | None:
+    """Return the recipe of a model; None if it has none, or a faulty one."""
+    recipe = recipes.get(model)
+    return None if recipe is None or recipe.fault else recipe
 
 
 class Recipes:
@@ -112,9 +130,10 @@ def complete_config(model: str, recipes: Mapping[str, RecipeSchema], config: Map
     """Return `config` completed with the recipe's defaults. Raises Invalid, naming each bad hyperparameter."""
     if model not in recipes:
         raise Invalid(
-            f"{model} has no recipe: it can be served, not trained. If its file is in training/, the service's log "
-            "says why it was left aside"
+            f"{model} has no recipe: it can be served, not trained. A recipe is written in training/{model}.py"
         )
+    if recipes[model].fault:
+        raise Invalid(f"{model} cannot be trained until this is corrected: {recipes[model].fault}")
     known = recipes[model].hyperparameters["properties"]
     faults = [f"{shown(name)}: unknown hyperparameter; known are {', '.join(known)}" for name in config.keys() - known]
     faults += faults_of(recipes[model], config)

@@ -3,6 +3,7 @@
 import { Unreachable, connection, getJson, onKeyNeeded, savedKey } from "./api.js";
 import { askKey, notify } from "./dialogs.js";
 import { h } from "./dom.js";
+import { faultView } from "./fault.js";
 import { predictView } from "./predict.js";
 import { trainView } from "./train.js";
 import { versionsView } from "./versions.js";
@@ -90,13 +91,18 @@ function current() {
   };
 }
 
+/** Whether the model's file cannot be used: the service knows its name and fault alone. */
+function isUnusable(model) {
+  return model.body_schema === null;
+}
+
 function drawTabs() {
   const { section, model } = current();
   const focused = tabs.contains(document.activeElement);
   tabs.replaceChildren(...models.map((one) => {
     const chosen = one.name === model.name;
-    const version = one.loaded === null ? "not live" : `v${one.loaded}`;
-    return h("a", { role: "tab", id: `tab-${one.name}`, href: `#${section}/${one.name}`, title: one.summary,
+    const version = isUnusable(one) ? "fault" : one.loaded === null ? "not live" : `v${one.loaded}`;
+    return h("a", { role: "tab", id: `tab-${one.name}`, href: `#${section}/${one.name}`, title: one.fault ?? one.summary,
       "aria-selected": String(chosen), "aria-controls": "main", tabindex: chosen ? "0" : "-1" },
     one.name, " ", h("span", { class: "version" }, version));
   }));
@@ -108,10 +114,11 @@ function drawTabs() {
 
 function show() {
   const { section, model } = current();
-  const address = `${section}/${model?.name}`;
+  const address = `${section}/${model?.name}`; // the file of a model is read at the start of the service only
   if (!model || address === shown.address) return;
   shown.view?.stop?.();
-  const view = SECTIONS[section][1]({ model, now: () => models.find((one) => one.name === model.name) ?? model, refreshModels });
+  const viewOf = isUnusable(model) ? faultView : SECTIONS[section][1];
+  const view = viewOf({ model, now: () => models.find((one) => one.name === model.name) ?? model, refreshModels });
   shown = { address, view };
   drawTabs();
   main.setAttribute("aria-labelledby", `tab-${model.name}`);

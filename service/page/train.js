@@ -47,7 +47,7 @@ export function trainView({ model, refreshModels }) {
   }
 
   const timer = setInterval(() => document.hidden || refresh(), POLL_MS);
-  const form = model.hyperparameters ? trainForm(model, started) : h("p", { class: "card" }, `${model.name} has no recipe: it can be served, but not trained.`);
+  const form = model.hyperparameters ? trainForm(model, started) : h("p", { class: "card" }, model.fault ?? `${model.name} has no recipe: it can be served, but not trained.`);
   const heading = h("div", { class: "heading" }, h("h1", {}, `Train ${model.name}`),
     h("p", {}, model.metric ? `The gate compares ${words(model.metric)}: ${model.higher_is_better ? "higher" : "lower"} is better.` : ""));
   const element = h("section", {}, heading, h("div", { class: "train" }, form,

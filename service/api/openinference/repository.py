@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from models.catalog import Specs
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.openinference.codec import json_object
@@ -68,7 +69,9 @@ class Offered:
 
     def index(self) -> list[dict[str, str]]:
         """Return one row per model: its live version, or the reason why it has none."""
-        return [self._row(name) for name in self.specs]
+        faults = self.specs.faults if isinstance(self.specs, Specs) else {}
+        unusable = [{"name": name, "state": "UNAVAILABLE", "reason": fault} for name, fault in faults.items()]
+        return [*(self._row(name) for name in self.specs), *unusable]
 
     def _row(self, name: str) -> dict[str, str]:
         loaded = self._engine.loaded(name)
