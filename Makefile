@@ -9,13 +9,16 @@ PYTHON ?= $(or $(shell for name in $(BIN)/python python3.11 python3.12 python3.1
   done),$(error Torchloop needs Python 3.11 or newer with its venv module, and finds none: install it (Debian, Ubuntu: \
   apt install python3 python3-venv; macOS: brew install python) or name one: make PYTHON=/path/to/python3.12 ...))
 unexport PYTHONSAFEPATH  # the packages are imported from this folder
+unexport PYTHONDONTWRITEBYTECODE  # environment.py installs without compiling: each process would compile what it imports
 unexport TORCHLOOP_TORCH  # for the set-up only; the service refuses settings that it does not know
 MODEL ?= mnist
 ARGS ?=
 FUZZ_MINUTES ?= 5
 FUZZ := tests/test_fuzz_bodies.py tests/test_fuzz_routes.py
 MINUTES ?= 10
-PARALLEL ?= -n auto --maxprocesses 4 --dist worksteal
+CORES = $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 1)
+PARALLEL ?= -n $(shell echo $$(($(CORES) < 3 ? $(CORES) + 1 : 4))) --dist worksteal
+PARALLEL_FAST ?= -n $(shell echo $$(($(CORES) < 4 ? $(CORES) : 4))) --dist worksteal
 
 .PHONY: help serving development serve test test-fast check train bench fuzz soak checkpoints picture lock clean
 
@@ -32,11 +35,11 @@ serve: serving  ## start the service on http://127.0.0.1:8000, with a web proces
 	@cores=$$(getconf _NPROCESSORS_ONLN || echo 1); \
 	  export TORCHLOOP_WEB_PROCESSES=$${TORCHLOOP_WEB_PROCESSES:-$$((cores < 4 ? cores : 4))}; exec $(BIN)/python -m service
 
-test: development  ## run the whole test suite, in a process per core
+test: development  ## run the whole test suite, in a process per core and one more: many tests wait
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-fast: development  ## run the tests that start no service and train for no seconds: for the inner loop
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL_FAST) -m "not slow" $(ARGS)
 
 check: development  ## lint, format check, types
 	$(BIN)/ruff check .
