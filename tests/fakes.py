@@ -1,9 +1,11 @@
 """A model small enough to know its answers by heart, and servers to talk to."""
 
 import shutil
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -15,16 +17,19 @@ from torch import Tensor, nn
 from benchmarks.service_process import running_service
 from models import catalog
 from models.checkpoints import state_dict
-from models.checkpoints.record import Record
+from models.checkpoints.files import write_whole
+from models.checkpoints.record import Record, read_verified
+from models.checkpoints.storage import Storage
 from models.messages import Message, Order, decode_message, decode_order, encode_message, encode_order
 from models.outputs import Value, describe_values, values
 from models.spec import Entry, ModelSpec
 from service.execution.process import Child
+from service.inference.backends.exports import Exports
 from training import executor
 from training.report.live_plot import EVERY_S
 
 ROOT = Path(__file__).parents[1]
-_MADE = TemporaryDirectory()  # exports and recipes, shared by the servers of one test run
+_MADE = TemporaryDirectory()
 
 
 class Line(nn.Module):
@@ -82,20 +87,38 @@ class InProcess(Child):
         self._told.append(decode_message(encode_message(message)))
 
 
+@cache
+def _made() -> Path:
+    """A folder with the exports of the shipped checkpoints and the schemas of the recipes, made by the service's code.
+
+    A service makes them at its first start, by two processes that import torch: most of the work of that start.
+    """
+    folder = Path(_MADE.name)
+    with closing(Exports(folder, partial(InProcess, None))) as exports:
+        for model in catalog.specs():
+            path = catalog.PRETRAINED / f"{model}.pt"
+            exports.get(model, path, read_verified(model, path)[1])
+    command = [sys.executable, "-m", "training", "--schemas"]
+    schemas = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
+    write_whole(schemas, Storage(folder).recipes())
+    return folder
+
+
+def started_before(store: Path) -> Path:
+    """Copy to a store folder what the first start of a service makes besides the database. Returns the folder."""
+    return Path(shutil.copytree(_made(), store, dirs_exist_ok=True))
+
+
 @contextmanager
 def running_server(
     settings: Mapping[str, str], cwd: Path = ROOT, command: Sequence[str | Path] = (sys.executable, "-m", "service")
 ) -> Iterator[str]:
     """Start `python -m service`, or another command, as running_service does, and yield its URL.
 
-    Exports and recipes that one server made are copied into the store of the next, which then need not make them.
+    Its store is one of a service that was started before.
     """
     with TemporaryDirectory() as folder:
         settings = {"TORCHLOOP_STORE": folder, **settings}
-        store = Path(settings["TORCHLOOP_STORE"])
-        shutil.copytree(_MADE.name, store, dirs_exist_ok=True)
+        started_before(Path(settings["TORCHLOOP_STORE"]))
         with running_service(settings, cwd=cwd, command=command) as (url, _):
-            shutil.copytree(store / "exports", Path(_MADE.name) / "exports", dirs_exist_ok=True)
             yield url
-            if (store / "recipes").exists():
-                shutil.copytree(store / "recipes", Path(_MADE.name) / "recipes", dirs_exist_ok=True)

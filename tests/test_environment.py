@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from environment import Progress, has_driver
-from tests.fakes import ROOT
+from tests.fakes import ROOT, started_before
 
 pytestmark = pytest.mark.slow
 _LOCK = "torch==2.13.0\ntorchvision==0.28.0\n"
@@ -225,7 +225,8 @@ def test_signals_during_the_set_up_end_it_and_pip(seed: int, root: Path) -> None
 def test_signals_to_make_serve_and_all_its_processes_end_them(seed: int, tmp_path: Path) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("TORCHLOOP_", "MAKE"))}
     words = ["make", "serve", "SET_UP=true", f"BIN={Path(sys.executable).parent}"]
-    settings = {"TORCHLOOP_STORE": str(tmp_path), "TORCHLOOP_PORT": "0", "TORCHLOOP_WEB_PROCESSES": str(1 + seed)}
+    store = started_before(tmp_path)
+    settings = {"TORCHLOOP_STORE": str(store), "TORCHLOOP_PORT": "0", "TORCHLOOP_WEB_PROCESSES": str(1 + seed)}
     with subprocess.Popen(
         words, cwd=ROOT, env=inherited | settings, stderr=subprocess.PIPE, text=True, start_new_session=True
     ) as process:

@@ -18,7 +18,9 @@ import pytest
 from models.checkpoints.record import Record
 from models.messages import Evaluate, encode_order
 from service.execution.stop import Stop
-from tests.fakes import ROOT
+from tests.fakes import ROOT, started_before
+
+pytestmark = pytest.mark.slow
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 PREDICTION = {"inputs": [[0.5]]}
@@ -117,7 +119,7 @@ def end(process: "subprocess.Popen[str]") -> tuple[int, str]:
 @pytest.mark.parametrize("processes", [1, 2])
 @pytest.mark.parametrize("seed", [1, 2])
 def test_signals_while_it_serves_end_the_service(processes: int, seed: int, tmp_path: Path) -> None:
-    with started("service", tmp_path, processes) as process:
+    with started("service", started_before(tmp_path), processes) as process:
         url = seen(process, r"running on (http://[\d.:]+)")[1]
         assert httpx.post(f"{url}/predict/regressor", json=PREDICTION, timeout=60).status_code == 200
         send_many(process, seed)
@@ -156,7 +158,7 @@ def test_signals_while_the_load_hangs_end_the_service(seed: int, tmp_path: Path)
 
 @pytest.mark.parametrize("processes", [1, 2])
 def test_signals_while_it_stops_change_nothing(processes: int, tmp_path: Path) -> None:
-    with started("service", tmp_path, processes) as process:
+    with started("service", started_before(tmp_path), processes) as process:
         url = seen(process, r"running on (http://[\d.:]+)")[1]
         with httpx.Client(base_url=url) as client:  # an idle connection: the stop takes two seconds
             client.get("/health/live")

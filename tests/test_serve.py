@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import ROOT
+from tests.fakes import ROOT, started_before
 
 pytestmark = pytest.mark.slow
 
@@ -26,7 +26,8 @@ def _started(folder: Path, **settings: str) -> "subprocess.Popen[str]":
 
 
 def test_several_web_processes_name_the_address_once(tmp_path: Path) -> None:
-    with _started(tmp_path, TORCHLOOP_WEB_PROCESSES="2", TORCHLOOP_WORKER="external") as process:
+    store = started_before(tmp_path)
+    with _started(store, TORCHLOOP_WEB_PROCESSES="2", TORCHLOOP_WORKER="external") as process:
         assert process.stderr is not None
         seen = ""
         for line in process.stderr:
@@ -82,7 +83,7 @@ def test_a_host_that_cannot_be_listened_on_is_named_by_its_setting(
 def test_it_listens_on_an_address_in_brackets_among_the_variables_of_a_kubernetes_service(tmp_path: Path) -> None:
     variables = {"TORCHLOOP_SERVICE_HOST": "10.0.0.7", "TORCHLOOP_PORT_8000_TCP": "tcp://10.0.0.7:8000"}
     settings = {"TORCHLOOP_WORKER": "external", "TORCHLOOP_DATABASE_URL": "", "TORCHLOOP_LOG_FORMAT": "", **variables}
-    with _started(tmp_path, TORCHLOOP_HOST="[::1]", **settings) as process:
+    with _started(started_before(tmp_path), TORCHLOOP_HOST="[::1]", **settings) as process:
         assert process.stderr is not None
         seen = ""
         for line in process.stderr:
