@@ -1,6 +1,7 @@
 """Fixtures that several test files share."""
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,6 +16,13 @@ from tests.postgres import NoPostgres, Postgres
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=20)
 settings.register_profile("fuzz", deadline=None, max_examples=200, print_blob=True)  # make fuzz
 settings.load_profile("repeatable")
+_ALL_SLOW = re.compile(r"^pytestmark = \[?pytest\.mark\.slow\b", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Do not import files that hold slow tests only if these are left out: their imports take seconds."""
+    left_out = config.option.markexpr == "not slow" and collection_path.suffix == ".py"
+    return True if left_out and _ALL_SLOW.search(collection_path.read_text()) else None
 
 
 @pytest.fixture(scope="session")
