@@ -90,6 +90,7 @@ def test_an_unknown_hyperparameter_is_refused(name: str) -> None:
         recipes()[name].config(learning_rate=0.1)
 
 
+@pytest.mark.slow
 @every_recipe
 def test_the_loss_falls_and_the_last_report_is_the_end(name: str, tmp_path: Path) -> None:
     told: list[Progress] = []
@@ -119,6 +120,7 @@ def test_the_figures_are_those_of_the_reloaded_file(name: str, tmp_path: Path) -
     assert record.command == "a test"
 
 
+@pytest.mark.slow
 @every_recipe
 def test_the_same_seed_gives_the_same_bits_whatever_else_draws_random_numbers(name: str, tmp_path: Path) -> None:
     torch.manual_seed(1)
@@ -160,6 +162,7 @@ def test_weights_that_are_not_finite_stop_the_run_and_name_the_learning_rate(nam
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @every_recipe
 @pytest.mark.parametrize(
     ("field", "value"),

@@ -306,6 +306,7 @@ while job := jobs.claim(sys.argv[3], now=0, monotonic_s=0, lease_s=1000):
 """
 
 
+@pytest.mark.slow
 def test_two_workers_racing_for_fifty_jobs_run_each_once(store: Store, jobs: Jobs, database_url: str) -> None:
     ids = [enqueue(jobs).id for _ in range(50)]
     racers = [

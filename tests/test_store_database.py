@@ -67,6 +67,7 @@ def test_a_store_of_the_second_schema_opens_and_its_running_job_is_freed(tmp_pat
     store.close()
 
 
+@pytest.mark.slow
 def test_processes_that_start_together_migrate_once(tmp_path: Path, database_url: str) -> None:
     code = (
         "import sys; from pathlib import Path; from service.store.database import Store\n"
@@ -126,6 +127,7 @@ except StoreUnavailable:
 """
 
 
+@pytest.mark.slow
 def test_a_process_frozen_in_a_transaction_stops_nobody_else(postgres: Postgres, tmp_path: Path) -> None:
     url = postgres.create_database("frozen")
     store = Store(tmp_path, url)
@@ -164,6 +166,7 @@ def test_an_unsupported_database_names_the_setting_and_the_way_out(url: str, tmp
     assert "s3cret" not in str(raised.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["service", "service.worker", "service.register regressor x.pt"])
 def test_an_unsupported_database_stops_the_start_of_each_command(command: str, tmp_path: Path) -> None:
     done = subprocess.run(
@@ -205,6 +208,7 @@ def test_the_home_folder_in_a_database_url_is_expanded(tmp_path: Path, monkeypat
     assert locate("sqlite:///~/torchloop.db", Path("store")).database == f"{tmp_path}/torchloop.db"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["100%", "feature%2Fdigits", "a b#c?d", "größe"])
 def test_the_migrations_are_found_in_a_checkout_with_special_characters(name: str, tmp_path: Path) -> None:
     for package in ("models", "service"):

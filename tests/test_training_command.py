@@ -149,6 +149,7 @@ def test_a_run_prints_the_checkpoint_path_and_metrics(
     assert 8 <= out.count("step ") <= 12, "a line for each tenth"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "panels"), [("regressor", 3), ("classifier", 3), ("mnist", 2)])
 def test_plot_draws_the_curves_and_the_fit(name: str, panels: int, tmp_path: Path) -> None:
     words = [name, "--epochs", "2", "--store", str(tmp_path), "--plot", str(tmp_path / "new" / "run.png")]
@@ -200,6 +201,7 @@ def test_a_loss_that_blows_up_is_one_line_and_exit_1(tmp_path: Path, capsys: pyt
     assert not list(tmp_path.rglob("*.pt"))
 
 
+@pytest.mark.slow
 def test_schemas_are_all_that_is_printed() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "training", "--schemas"],
@@ -218,6 +220,7 @@ def test_schemas_are_all_that_is_printed() -> None:
         }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("package", ["torchvision", "sklearn", "matplotlib"])
 def test_asking_for_the_schemas_loads_nothing_heavy(package: str) -> None:
     code = f"import sys, training.__main__ as it; it.main(['--schemas']); sys.exit({package!r} in sys.modules)"

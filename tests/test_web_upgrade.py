@@ -303,6 +303,7 @@ def test_curl_that_asks_for_http2_is_answered(real: tuple[Address, Server]) -> N
             assert int(status) == case.status, (case, content)
 
 
+@pytest.mark.slow
 def test_the_http_client_of_java_is_answered(real: tuple[Address, Server], tmp_path: Path) -> None:
     java = shutil.which("java")
     if java is None:
