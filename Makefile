@@ -65,6 +65,7 @@ checkpoints: serving  ## make the shipped checkpoints in models/pretrained, and 
 	$(BIN)/python -m training mnist --preset champion --output models/pretrained/mnist.pt
 	$(BIN)/python -c "from PIL import Image; from models.mnist import drawn_seven; \
 	  Image.fromarray(drawn_seven()).save('models/pretrained/seven.png', optimize=True)"
+	$(BIN)/python -m training.exports
 	$(BIN)/python -m training.card
 
 picture:  ## draw docs/architecture.svg from the imports

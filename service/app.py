@@ -69,7 +69,7 @@ def create_app(
     specs = catalog.specs() if specs is None else specs
     metrics = Metrics(shared)
     store = Store(settings.store, settings.database_url, metrics.failed_write)
-    exports = Exports(settings.store, start_child)
+    exports = Exports(settings.store, start_child, pretrained)
     where = device.resolve(settings.device)
     backend = choice.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
     engine = Engine(specs, backend, settings.max_batch)

@@ -4,8 +4,8 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from functools import cache, partial
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -18,13 +18,12 @@ from benchmarks.service_process import running_service
 from models import catalog
 from models.checkpoints import state_dict
 from models.checkpoints.files import write_whole
-from models.checkpoints.record import Record, read_verified
+from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
 from models.messages import Message, Order, decode_message, decode_order, encode_message, encode_order
 from models.outputs import Value, describe_values, values
 from models.spec import Entry, ModelSpec
 from service.execution.process import Child
-from service.inference.backends.exports import Exports
 from training import executor
 from training.report.live_plot import EVERY_S
 
@@ -89,15 +88,10 @@ class InProcess(Child):
 
 @cache
 def _made() -> Path:
-    """A folder with the exports of the shipped checkpoints and the schemas of the recipes, made by the service's code.
-
-    A service makes them at its first start, by two processes that import torch: most of the work of that start.
+    """Return a folder with the schemas of the recipes. A service makes them at its first start, by a process that
+    imports torch: most of the work of that start.
     """
     folder = Path(_MADE.name)
-    with closing(Exports(folder, partial(InProcess, None))) as exports:
-        for model in catalog.specs():
-            path = catalog.PRETRAINED / f"{model}.pt"
-            exports.get(model, path, read_verified(model, path)[1])
     command = [sys.executable, "-m", "training", "--schemas"]
     schemas = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
     write_whole(schemas, Storage(folder).recipes())

@@ -22,6 +22,7 @@ from models.checkpoints.onnx_export import export
 from models.checkpoints.onnx_file import Exported
 from models.checkpoints.parity import DisagreementError
 from models.checkpoints.record import Record, read_verified, verify
+from models.checkpoints.shipped import shipped_path
 from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from models.messages import Message, Order
@@ -35,6 +36,7 @@ from service.inference.engine import Engine
 from service.inference.pace import Pace
 from tests.fakes import LINE, InProcess, Line, save_line
 from tests.lanes import Steady
+from training.exports import write_export
 
 
 class Moody(nn.Module):
@@ -125,6 +127,39 @@ def test_a_damaged_export_is_made_again(tmp_path: Path, line: tuple[Path, Record
         assert onnx_file.read(path) is None
         assert exports.get("line", LINE, *line).onnx == whole.onnx
     exports.close()
+
+
+@pytest.mark.parametrize("name", specs())
+def test_a_shipped_checkpoint_comes_with_the_export_of_its_network(name: str, tmp_path: Path) -> None:
+    spec = specs()[name]
+    network, record = state_dict.load(name, spec, PRETRAINED / f"{name}.pt")
+    orders: list[Order[Any]] = []
+    exports = Exports(tmp_path, partial(counted, specs(), orders))
+    shipped = exports.get(name, spec, PRETRAINED / f"{name}.pt", record)
+    assert not orders, "run: python -m training.exports"
+    made = export(spec, network)
+    for case, same in zip(shipped.cases, made.cases, strict=True):
+        np.testing.assert_allclose(case.outputs, same.outputs, rtol=1e-5, atol=1e-5)
+    onnx.session(shipped, 1)  # compares its outputs
+    assert [path.name.split(".")[0] for path in PRETRAINED.glob("*.safetensors")].count(name) == 1
+
+
+def test_an_export_that_ships_is_used_for_what_it_was_made_of_only(tmp_path: Path) -> None:
+    path = save_line(tmp_path)
+    made = write_export("line", LINE, tmp_path)
+    _, record = read_verified("line", path)
+    assert shipped_path(tmp_path, LINE, record) == made
+    other_samples = ModelSpec(**{**vars(LINE), "example": np.array([[4.0]], np.float32)})
+    others = [
+        (spec_of(Moody), record),
+        (other_samples, record),
+        (LINE, replace(record, arguments={"slope": 3.0})),
+        (LINE, replace(record, sha256="0" * 64)),
+    ]
+    assert made not in [shipped_path(tmp_path, spec, other) for spec, other in others]
+    save_line(tmp_path, slope=3.0)
+    assert write_export("line", LINE, tmp_path) != made
+    assert not made.exists()
 
 
 def test_the_key_of_an_export_names_all_that_it_depends_on(tmp_path: Path) -> None:

@@ -41,8 +41,20 @@ def code_digest(model: str, spec: ModelSpec) -> str:
     """
     named = {f"models.{model}", *_modules_of(spec.network), *_modules_of(spec.preprocess)}
     parts = [f"{name} {version(name)}" for name in _LIBRARIES]
-    parts += [f"{name} {digest}" for name, digest in _walk({*_EXPORTER, *named}).items()]
+    sources, installed = _walk({*_EXPORTER, *named})
+    parts += [f"{name} {digest}" for name, digest in (sources | installed).items()]
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
+def network_digest(spec: ModelSpec) -> str:
+    """Return the digest of the sources of a network alone: the files of its modules and of those that they import.
+
+    The versions of installed distributions do not count: it is the same on every machine.
+    """
+    sources, _ = _walk(set(_modules_of(spec.network)))
+    return hashlib.sha256(
+        "\n".join(sorted(f"{name} {digest}" for name, digest in sources.items())).encode()
+    ).hexdigest()
 
 
 def missing_class(network: Any) -> str:
@@ -92,8 +104,8 @@ def _modules_of(function: Any) -> Iterator[str]:
                 yield module
 
 
-def _walk(names: set[str]) -> dict[str, str]:
-    """Return module or distribution -> digest or version, for these modules and all that they import."""
+def _walk(names: set[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """Return module -> digest, and distribution -> version, of these modules and all that they import."""
     found: dict[str, str] = {}
     installed: dict[str, str] = {}
     specs: dict[str, ModuleSpec | None] = {}
@@ -115,7 +127,7 @@ def _walk(names: set[str]) -> dict[str, str]:
         source = _source(spec.origin, name if spec.submodule_search_locations is not None else parent)
         found[name] = source.sha256
         rest += source.imports
-    return found | installed
+    return found, installed
 
 
 def _find(name: str, found: dict[str, ModuleSpec | None]) -> ModuleSpec | None:

@@ -1,12 +1,16 @@
-"""Exports of checkpoints: written once by the torch subprocess to the store, read by every web process."""
+"""Exports of checkpoints: shipped with them, or written once by the torch subprocess to the store; read by every web
+process.
+"""
 
 import logging
 import threading
 from pathlib import Path
 
+from models.catalog import PRETRAINED
 from models.checkpoints import onnx_file
 from models.checkpoints.onnx_file import Exported
 from models.checkpoints.record import Record, verify
+from models.checkpoints.shipped import shipped_path
 from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from models.messages import Export, Failed
@@ -23,8 +27,9 @@ _SILENCE = "the process that exports networks gave no answer; it is tried again"
 class Exports:
     """Read the export of a checkpoint, or have it written. Callers in several threads take turns."""
 
-    def __init__(self, store: Path, start_child: StartChild = Child) -> None:
+    def __init__(self, store: Path, start_child: StartChild = Child, shipped: Path = PRETRAINED) -> None:
         self._storage = Storage(store)
+        self._shipped = shipped
         self._turn = threading.Lock()
         self._standby = Standby(start_child, answer_s=_EXPORT_S, idle_s=_IDLE_S)
 
@@ -34,6 +39,8 @@ class Exports:
         Raises CheckpointError if the checkpoint is broken, or the subprocess did not answer.
         """
         verify(model, path, record)
+        if found := onnx_file.read(shipped_path(self._shipped, spec, record)):
+            return found
         kept = self._storage.export(record, spec)
         with self._turn:
             found = onnx_file.read(kept)
