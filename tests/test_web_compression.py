@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from service.errors import Malformed, TooLarge, UnsupportedMediaType
+from service.web.compression import MAX_MEMBERS, coding_of, deflate, inflate
 from service.web.compression import accepted as coding_for
-from service.web.compression import coding_of, deflate, inflate
 
 CODINGS: dict[str, Callable[[bytes], bytes]] = {
     "gzip": gzip.compress,
@@ -29,9 +29,41 @@ def test_a_coding_is_undone_within_its_limit(header: str) -> None:
     assert inflate(packed, coding, 1000) == bytes(1000)
     with pytest.raises(TooLarge, match="999 bytes"):
         inflate(packed, coding, 999)
-    for broken in (b"", b"junk", packed[:-1], packed + b"x", packed + packed):
+    for broken in (b"", b"junk", packed[:-1], packed + b"x", packed + bytes(9)):
         with pytest.raises(Malformed):
             inflate(broken, coding, 10_000)
+    if coding == "deflate":  # a zlib stream is one (RFC 1950)
+        with pytest.raises(Malformed, match="follows the deflate stream"):
+            inflate(packed + packed, coding, 10_000)
+
+
+PARTS = [[b"a", b"b"], [b"", b"", b"end"], [b"x" * 5000, b"", bytes(range(256)) * 1000], [b"1234"] * 1000]
+
+
+@pytest.mark.parametrize("parts", PARTS, ids=["short", "empty", "long", "many"])
+def test_the_members_of_a_gzip_body_are_read_one_after_the_other(parts: list[bytes]) -> None:
+    """RFC 1952, section 2.2: as `cat a.gz b.gz`, bgzip and pigz write them."""
+    packed, content = b"".join(map(gzip.compress, parts)), b"".join(parts)
+    assert inflate(packed, "gzip", len(content)) == content
+    with pytest.raises(TooLarge, match=f"larger than {len(content) - 1} bytes"):
+        inflate(packed, "gzip", len(content) - 1)
+    for length in (1, 5, 10, len(packed) - 1):
+        with pytest.raises(Malformed):
+            inflate(packed[:-length], "gzip", len(content))
+
+
+@pytest.mark.parametrize("rest", [b"x", b"\0", bytes(512), b"\x1f", b"\x1f\x8b", b"\x1f\x8b\x09", b"\n", b"junk" * 99])
+def test_what_follows_the_last_member_is_refused(rest: bytes) -> None:
+    packed = gzip.compress(b"a") + gzip.compress(b"b") + rest
+    with pytest.raises(Malformed, match=r"follows the gzip stream|cut off"):
+        inflate(packed, "gzip", 100)
+
+
+def test_the_number_of_members_is_limited() -> None:
+    empty = gzip.compress(b"")
+    assert inflate(empty * MAX_MEMBERS, "gzip", 0) == b""
+    with pytest.raises(Malformed, match=f"more than {MAX_MEMBERS} gzip members"):
+        inflate(empty * (MAX_MEMBERS + 1), "gzip", 0)
 
 
 @pytest.mark.parametrize("size", [0, 1, 10, 100, 5000])

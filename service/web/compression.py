@@ -11,7 +11,10 @@ from service.errors import Malformed, TooLarge, UnsupportedMediaType
 # HTTP's deflate is zlib's format; some clients send the raw stream.
 _WINDOWS = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 _RAW = -zlib.MAX_WBITS
+_GZIP_MAGIC = b"\x1f\x8b"
 _LEVEL = 1  # fastest: the client waits meanwhile
+MAX_MEMBERS = 10_000  # of a gzip body: an empty member of 20 bytes takes as long as many bytes of a large one
+_SMALL, _LARGE = 4096, 1_048_576  # bytes given to zlib at once, which copies the rest of them at the end of a member
 
 
 def coding_of(header: str) -> str | None:
@@ -34,21 +37,52 @@ def coding_of(header: str) -> str | None:
 def inflate(body: bytes, coding: str, limit: int) -> bytes:
     """Decompress a body in a coding of `coding_of` to at most `limit` bytes.
 
-    Raises TooLarge, and Malformed if it is not one complete stream.
+    A gzip body may have several members (RFC 1952, section 2.2), of at most `limit` bytes together.
+    Raises TooLarge, and Malformed if the body is cut off, or something else follows the stream.
     """
-    window = _WINDOWS[coding]
-    if coding == "deflate" and not _is_zlib(body):
-        window = _RAW
+    window = _RAW if coding == "deflate" and not _is_zlib(body) else _WINDOWS[coding]
+    rest = memoryview(body)
+    pieces: list[bytes] = []
+    left = limit
+    for _ in range(MAX_MEMBERS):
+        try:
+            member, length = _member(rest, window, left, limit)
+        except zlib.error as err:
+            if not pieces:
+                raise _no_stream(coding) from err
+            raise _followed(coding) from err
+        if length is None:
+            raise Malformed(f"the body is not a whole {coding} stream: it is cut off. Send all of it")
+        pieces += member
+        left -= sum(map(len, member))
+        rest = rest[length:]
+        if not rest:
+            return b"".join(pieces)
+        if coding != "gzip" or not _GZIP_MAGIC.startswith(rest[:2]):
+            raise _followed(coding)
+    raise Malformed(f"the body has more than {MAX_MEMBERS} gzip members: compress it as one")
+
+
+def _member(content: memoryview, window: int, most: int, limit: int) -> tuple[list[bytes], int | None]:
+    """Decompress the first stream in `content`, of at most `most` bytes.
+
+    Returns it in pieces, at least one, and its compressed length; None if it is cut off. Raises zlib.error, TooLarge.
+    """
     stream = zlib.decompressobj(window)
-    try:
-        inflated = stream.decompress(body, limit + 1)
-    except zlib.error as err:
-        raise _no_stream(coding) from err
-    if len(inflated) > limit:
-        raise TooLarge(f"the body is larger than {limit} bytes when it is unpacked: send it in parts")
-    if not stream.eof or stream.unused_data:
-        raise _not_whole(coding)
-    return inflated
+    pieces: list[bytes] = []
+    start, step, left = 0, _SMALL, most
+    while not stream.eof and start < len(content):
+        piece = stream.decompress(content[start : start + step], left + 1)
+        left -= len(piece)
+        if left < 0:
+            raise TooLarge(f"the body is larger than {limit} bytes when it is unpacked: send it in parts")
+        pieces.append(piece)
+        start, step = min(start + step, len(content)), min(2 * step, _LARGE)
+    return pieces, start - len(stream.unused_data) if stream.eof else None
+
+
+def _followed(coding: str) -> Malformed:
+    return Malformed(f"something that is no {coding} stream follows the {coding} stream of the body: leave it out")
 
 
 class Inflating:
