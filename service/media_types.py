@@ -13,19 +13,37 @@ OCTETS = "application/octet-stream"
 
 # Other names under which browsers, mail programs and object stores send pictures; the bytes say which format they have.
 UNREGISTERED_PICTURES = frozenset({
-    "image/*",
-    "image/jpg", "image/pjpeg", "image/x-jpeg", "image/x-jpg", "image/jpe", "image/x-citrix-jpeg",
-    "image/x-png", "image/apng", "image/x-apng", "image/vnd.mozilla.apng", "image/x-citrix-png",
-    "image/x-bmp", "image/x-ms-bmp", "image/x-windows-bmp", "image/x-bitmap", "image/ms-bmp", "image/x-win-bitmap",
-    "application/bmp", "application/x-bmp",
-    "image/x-webp", "image/x-gif",
+    "image/vnd.mozilla.apng",
+    "application/bmp", "application/x-bmp", "application/x-win-bitmap",
+    "application/jpg", "application/jpeg", "application/x-jpg", "application/x-jpeg",
+    "application/png", "application/x-png", "application/gif", "application/webp",
     "binary/octet-stream", "application/x-octet-stream", "application/binary", "application/x-binary",
+})  # fmt: skip
+
+# Subtypes of image/ that are registered for formats which are not read
+# (https://www.iana.org/assignments/media-types/media-types.xhtml#image), besides those that begin with vnd. and prs.
+_OTHER_FORMATS = frozenset({
+    "aces", "avci", "avcs", "avif", "cgm", "dicom-rle", "dpx", "emf", "fits", "g3fax", "heic", "heic-sequence",
+    "heif", "heif-sequence", "hej2k", "hsj2", "ief", "j2c", "jaii", "jais", "jls", "jp2", "jph", "jphc", "jpm", "jpx",
+    "jxl", "jxr", "jxra", "jxrs", "jxs", "jxsc", "jxsi", "jxss", "ktx", "ktx2", "naplps", "pwg-raster", "svg+xml",
+    "t38", "tiff", "tiff-fx", "wmf",
 })  # fmt: skip
 
 
 def plain(content_type: str | None) -> str:
     """A media type without its parameters, in lower case."""
     return (content_type or "").partition(";")[0].strip().lower()
+
+
+def may_be_picture(media_type: str) -> bool:
+    """Whether a body of this media type is looked at as a picture: it names no other format.
+
+    There are too many unregistered names to list them, such as image/jfif, image/x-png and image/tif.
+    """
+    kind, _, subtype = media_type.partition("/")
+    if kind != "image" or media_type in UNREGISTERED_PICTURES:
+        return media_type in UNREGISTERED_PICTURES
+    return bool(subtype) and subtype not in _OTHER_FORMATS and not subtype.startswith(("vnd.", "prs."))
 
 
 def is_file(media_type: str) -> bool:

@@ -119,8 +119,18 @@ def test_a_small_compressed_prediction_does_not_take_the_fast_path_uncompressed(
             assert caller.answer()[0] == 200
 
 
+# Names that browsers, mail programs, scanners and libraries use, and that no format has registered.
+COUSINS = [
+    "image/*", "image/jpg", "image/jfif", "image/pjpeg", "image/pjp", "image/jpe", "image/x-jpeg",
+    "image/x-jpg", "image/x-jfif", "image/x-citrix-jpeg", "image/x-png", "image/apng", "image/x-apng",
+    "image/x-citrix-png", "image/tif", "image/x-tif", "image/x-tiff", "image/x-bmp", "image/x-ms-bmp",
+    "image/x-windows-bmp", "image/x-bitmap", "image/ms-bmp", "image/x-win-bitmap", "image/x-webp",
+    "image/x-gif", "image/x-icon", "image/x-unknown", "image/unknown",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("picture", [SEVEN, JPEG])
-@pytest.mark.parametrize("media_type", sorted(UNREGISTERED_PICTURES))
+@pytest.mark.parametrize("media_type", sorted({*UNREGISTERED_PICTURES, *COUSINS}))
 @pytest.mark.parametrize("spelled", ["{}", "{}; charset=binary", "upper"])
 def test_other_names_of_the_media_types_of_pictures_are_read(
     client: TestClient, media_type: str, picture: bytes, spelled: str
@@ -133,7 +143,14 @@ def test_other_names_of_the_media_types_of_pictures_are_read(
     assert client.post("/predict/regressor", content=picture, headers={"Content-Type": named}).status_code == 415
 
 
-@pytest.mark.parametrize("media_type", ["text/plain", "image/svg+xml", "image/tiff", "video/mp4", "application/pdf"])
+OTHERS = [
+    "text/plain", "image/svg+xml", "image/tiff", "image/avif", "image/heic", "image/jxl", "image/jp2", "image/ktx2",
+    "image/vnd.microsoft.icon", "image/vnd.adobe.photoshop", "image/prs.btif", "image", "video/mp4",
+    "application/pdf", "x-image/png",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("media_type", OTHERS)
 def test_media_types_other_than_pictures_are_415(client: TestClient, media_type: str) -> None:
     response = client.post("/predict/mnist", content=SEVEN, headers={"Content-Type": media_type})
     assert is_problem(response, 415, "send one of image/png")

@@ -14,7 +14,7 @@ from service.errors import UnsupportedMediaType
 from service.execution.threads import INLINE_BYTES, Threads
 from service.inference.arrays import Entries, checked, from_json, from_npy, stacked
 from service.inference.png import read_plain_png
-from service.media_types import JSON, MULTIPART, NPY, OCTETS, UNREGISTERED_PICTURES
+from service.media_types import JSON, MULTIPART, NPY, OCTETS, may_be_picture
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ _HOW_TO_SEND_PICTURES = (
 )
 _AS_TEXT = (b"data:", b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")  # data URLs; base64 of PNG, JPEG, GIF and WebP
 _INLINE_PIXELS = 65_536  # a larger picture is decoded in a thread
-_PICTURES = {*PICTURE_FORMATS, *UNREGISTERED_PICTURES, OCTETS, ""}
+_PICTURES = {*PICTURE_FORMATS, OCTETS, ""}
 
 
 def media_types(spec: ModelSpec) -> list[str]:
@@ -39,6 +39,10 @@ def unsupported(media_type: str, spec: ModelSpec) -> UnsupportedMediaType:
     """Return the error for a body of a media type that the model does not accept."""
     sent = repr(media_type) if media_type else "no Content-Type"
     return UnsupportedMediaType(f"the body came with {sent}; send one of {', '.join(media_types(spec))}")
+
+
+def _is_picture(media_type: str) -> bool:
+    return media_type in _PICTURES or may_be_picture(media_type)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +91,13 @@ class Decoder:
 
     def accepts(self, media_type: str, spec: ModelSpec) -> bool:
         """Whether `decode` supports the media type. Multipart forms are split by the caller: see `pictures`."""
-        return media_type in _ARRAYS or (spec.picture is not None and media_type in _PICTURES)
+        return media_type in _ARRAYS or (spec.picture is not None and _is_picture(media_type))
 
     def decodes_inline(self, media_type: str, spec: ModelSpec, size: int) -> bool:
         """Whether `decode_inline` can decode a body of `size` bytes without stalling the event loop."""
         if media_type in _ARRAYS:
             return size // _ARRAYS[media_type][1] <= INLINE_BYTES
-        return spec.picture is not None and media_type in _PICTURES and size <= INLINE_BYTES
+        return spec.picture is not None and size <= INLINE_BYTES and _is_picture(media_type)
 
     def decode_inline(self, media_type: str, spec: ModelSpec, body: bytes) -> Samples | None:
         """Decode a small body on the event loop. Returns None if the picture is too large and needs a thread.
