@@ -254,6 +254,62 @@ def test_queued_jobs_are_cancelled_with_one_request(client: TestClient, jobs: Jo
     assert {"GET", "DELETE"} <= set(client.put("/jobs").headers["allow"].split(", "))
 
 
+SECRETS = {"one": "train", "two": "train", "boss": "admin", "reads": "predict"}
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[TestClient]:
+    """A service with two keys of scope train, and jobs from before it had keys."""
+    save_line(tmp_path / "shipped")
+    store = Store(tmp_path)
+    store.migrate()
+    Jobs(store).enqueue("line", {"epochs": 1}, "never", submitter="anyone", now=time.time())
+    store.close()
+    keys = tuple(Key(scope=scope, secret=secret) for secret, scope in SECRETS.items())
+    with serving(tmp_path / "shipped", {"line": LINE}, store=tmp_path, api_keys=keys) as client:
+        yield client
+
+
+def signed(client: TestClient, secret: str, method: str, path: str, **more: Any) -> Any:
+    return client.request(method, path, headers={"Authorization": f"Bearer {secret}"}, **more)
+
+
+def queued_by(client: TestClient, secret: str, count: int) -> list[str]:
+    ask = {"json": {"model": "line"}}
+    return [signed(client, secret, "POST", "/train", **ask).json()["id"] for _ in range(count)]
+
+
+def states(client: TestClient) -> Counter[str]:
+    return Counter(job["state"] for job in signed(client, "reads", "GET", "/jobs").json()["jobs"])
+
+
+def test_a_key_cancels_the_queued_jobs_that_were_queued_with_it(locked: TestClient) -> None:
+    ones, twos = queued_by(locked, "one", 3), queued_by(locked, "two", 2)
+    everything = {"params": {"state": "queued"}}
+    assert signed(locked, "reads", "DELETE", "/jobs", **everything).status_code == 403
+    assert signed(locked, "two", "DELETE", "/jobs", **everything).json() == {"cancelled": 2}
+    assert states(locked) == {"queued": 1 + len(ones), "cancelled": len(twos)}
+    assert signed(locked, "two", "DELETE", "/jobs", **everything).json() == {"cancelled": 0}
+    of_another = {"state": "queued", "model": "x"}
+    assert signed(locked, "boss", "DELETE", "/jobs", params=of_another).json() == {"cancelled": 0}
+    assert signed(locked, "boss", "DELETE", "/jobs", **everything).json() == {"cancelled": 1 + len(ones)}
+    assert states(locked) == {"cancelled": 1 + len(ones) + len(twos)}
+
+
+def test_a_key_cancels_one_job_only_if_it_was_queued_with_it(locked: TestClient) -> None:
+    first, second = queued_by(locked, "one", 2)
+    (before,) = [job["id"] for job in signed(locked, "reads", "GET", "/jobs").json()["jobs"][2:]]
+    for job in (first, before):
+        refused = signed(locked, "two", "POST", f"/jobs/{job}/cancel")
+        assert (refused.status_code, refused.json()["title"]) == (403, "Not allowed with this key")
+        assert "one of scope admin" in refused.json()["detail"]
+    assert signed(locked, "two", "POST", "/jobs/nope/cancel").status_code == 404
+    assert signed(locked, "one", "POST", f"/jobs/{first}/cancel").json()["state"] == "cancelled"
+    assert signed(locked, "two", "POST", f"/jobs/{first}/cancel").status_code == 403
+    for job in (second, before):
+        assert signed(locked, "boss", "POST", f"/jobs/{job}/cancel").json()["state"] == "cancelled"
+
+
 POINTS: list[dict[str, Any]] = [
     {"epoch": 1, "epochs": 1, "step": step, "steps": 3, "loss": 1 / step, "metrics": {}} for step in (1, 2, 3)
 ]

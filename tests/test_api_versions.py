@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from sqlalchemy.exc import IntegrityError
 from starlette.testclient import TestClient
 
+from service.delivery.registry import Registry
 from service.settings import Key
+from service.store.database import Store
 from tests.fakes import LINE, Line, save_line
 from tests.serving import no_recipes, serving
 
@@ -221,6 +224,60 @@ def test_a_repeated_rollback_that_names_the_live_version_changes_nothing(client:
     assert client.post("/models/line/rollback", headers={"If-Match": "*"}).status_code == 200
     for odd in ("x", '"', "3, 4", "-1", "9" * 10, 'W/"3"'):
         assert client.post("/models/line/rollback", headers={"If-Match": odd}).status_code == 422, odd
+
+
+def rollback(client: TestClient, key: str, model: str = "line", **headers: str) -> Any:
+    return client.post(f"/models/{model}/rollback", headers={"Idempotency-Key": key, **headers})
+
+
+def test_a_repeated_rollback_with_its_idempotency_key_returns_the_first_answer(client: TestClient) -> None:
+    for slope in (3, 4):
+        promote(client, upload(client, slope))
+    first = rollback(client, "a")
+    assert (first.status_code, first.json()) == (200, {"model": "line", "live": 2, "previous": 3})
+    for headers in ({}, {"If-Match": "3"}, {"If-Match": "*"}):
+        again = rollback(client, "a", **headers)
+        assert (again.status_code, again.json()) == (200, first.json())
+    assert answer(client)["version"] == 2
+    promote(client, 3)
+    assert rollback(client, "a").json() == first.json()  # late: what has happened since stays
+    assert answer(client)["version"] == 3
+    assert rollback(client, "b").json() == {"model": "line", "live": 2, "previous": 3}
+    assert rollback(client, "c").json() == {"model": "line", "live": 1, "previous": 2}
+    assert len(client.get("/models/line/promotions").json()["promotions"]) == 7
+    assert rollback(client, "d").status_code == 409
+    assert rollback(client, "d").status_code == 409  # a refusal takes no key
+    for odd in ("", "x" * 201):
+        assert rollback(client, odd).status_code == 422
+
+
+def test_the_key_of_a_rollback_is_of_one_model(tmp_path: Path) -> None:
+    for name in ("line", "other"):
+        save_line(tmp_path, name)
+    with serving(tmp_path, {"line": LINE, "other": LINE}, no_recipes) as client:
+        promote(client, upload(client, 3))
+        assert rollback(client, "a").status_code == 200
+        refused = rollback(client, "a", "other")
+        assert (refused.status_code, "a rollback of line" in refused.json()["detail"]) == (422, True)
+
+
+def test_a_rollback_whose_key_has_come_to_another_process_meanwhile_is_not_made_again(tmp_path: Path) -> None:
+    """Two web processes get the same request: the second looks it up again in its transaction."""
+    store = Store(tmp_path)
+    store.migrate()
+    registry = Registry(store)
+    with store.write() as connection:
+        for number in (1, 2, 3):
+            registry.promote(connection, "line", number, by="x", reason="", now=number)
+        assert registry.rolled_back(connection, "line", "a") is None
+        assert registry.rollback(connection, "line", by="x", reason="", now=4, key="a") == (2, 3)
+    with store.write() as connection:
+        assert registry.rolled_back(connection, "line", "a") == (2, 3)
+        assert registry.rolled_back(connection, "line", None) is None
+    with pytest.raises(IntegrityError), store.write() as connection:
+        registry.rollback(connection, "line", by="x", reason="", now=5, key="a")
+    assert registry.live() == {"line": 2}
+    store.close()
 
 
 def test_versions_are_listed_in_pages(client: TestClient) -> None:

@@ -13,12 +13,12 @@ from starlette.types import Receive, Scope, Send
 
 from models.checkpoints.storage import Storage
 from models.spec import ModelSpec
-from service.api.schemas import Cancelled, JobHistory, JobInfo, JobPage, TrainRequest
+from service.api.schemas import Cancelled, IdempotencyKey, JobHistory, JobInfo, JobPage, TrainRequest, WholeNumber
 from service.errors import NotFound, require_model
 from service.execution.recipes import ReadRecipes, complete_config
 from service.jobs.feed import Feed
 from service.jobs.queue import FINAL, Event, Job, Jobs, State
-from service.web.auth import Access, Keyring
+from service.web.auth import Access, Keyring, caller
 from service.web.json_limit import Bounded
 
 ACCESS: Mapping[str, Access] = {
@@ -33,12 +33,15 @@ ACCESS: Mapping[str, Access] = {
 }
 
 _NUMBER = r"^[0-9]{0,17}$"  # in the range of both databases; empty means not given
-JobsPage = Annotated[int, Query(ge=1, le=200, description="jobs a page")]
+JobsPage = Annotated[WholeNumber, Query(ge=1, le=200, description="jobs a page")]
 Cursor = Annotated[str | None, Query(pattern=_NUMBER, description="`next` of the previous page")]
 LastEvent = Annotated[
     str | None, Header(alias="Last-Event-ID", pattern=_NUMBER, description="send only events after this one")
 ]
 ModelName = Annotated[str | None, Query(pattern=r"^[^\x00]*$", description="jobs of this model only")]
+
+
+Authorization = Annotated[str, Header(include_in_schema=False)]
 
 
 def router(
@@ -68,8 +71,8 @@ def _commands(
         body: TrainRequest,
         request: Request,
         response: Response,
-        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=200)] = None,
-        authorization: Annotated[str, Header(include_in_schema=False)] = "",
+        idempotency_key: IdempotencyKey = None,
+        authorization: Authorization = "",
     ) -> JobInfo:
         """The job is queued until a worker claims it. A repeat with the same Idempotency-Key returns the first job.
 
@@ -92,19 +95,35 @@ def _commands(
         return _info(job)
 
     @routes.post("/jobs/{job_id}/cancel", status_code=202, summary="Cancel a job")
-    async def cancel(job_id: str) -> JobInfo:
-        """A queued job ends at once, a running job within two seconds. A finished job is a 409."""
-        return _info(await asyncio.to_thread(jobs.cancel, job_id, now=time.time()))
+    async def cancel(job_id: str, request: Request, authorization: Authorization = "") -> JobInfo:
+        """A queued job ends at once, a running job within two seconds. A finished job is a 409.
+
+        A key of scope train cancels the jobs that were queued with it; an admin key cancels any.
+        """
+        submitter = _limited_to(keys, request, authorization)
+        return _info(await asyncio.to_thread(jobs.cancel, job_id, submitter, now=time.time()))
 
     @routes.delete("/jobs", summary="Cancel all queued jobs")
     async def cancel_queued(
         state: Annotated[Literal["queued"], Query(description="running jobs are cancelled one by one")],  # noqa: ARG001
+        request: Request,
         model: ModelName = None,
+        authorization: Authorization = "",
     ) -> Cancelled:
-        """Of all keys; with `model`, those of that model. Running jobs go on."""
-        return Cancelled(cancelled=await asyncio.to_thread(jobs.cancel_queued, model, now=time.time()))
+        """With `model`, those of that model. A key of scope train cancels the jobs that were queued with it; an admin
+        key, or anyone if the service has no keys, cancels those of all keys. Running jobs go on.
+        """
+        submitter = _limited_to(keys, request, authorization)
+        return Cancelled(cancelled=await asyncio.to_thread(jobs.cancel_queued, model, submitter, now=time.time()))
 
     return routes
+
+
+def _limited_to(keys: Keyring, request: Request, authorization: str) -> str | None:
+    """Return the submitter whose jobs the caller may cancel; None if it may cancel all of them."""
+    if not keys or caller(request.scope) == "admin":
+        return None
+    return keys.name(authorization.encode("latin-1"))
 
 
 def _lists(jobs: Jobs) -> APIRouter:

@@ -12,7 +12,7 @@ from models.errors import InvalidInput
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.predictions import PredictionRequest, wants_npy
-from service.api.schemas import is_version_number
+from service.api.schemas import is_whole_number
 from service.errors import Invalid, NotFound, ServiceError, require_model
 from service.inference.engine import Loaded
 from service.inference.pipeline import Lane, Pipeline
@@ -20,8 +20,8 @@ from service.web import problems
 from service.web.auth import Access
 from service.web.bodies import header
 from service.web.disconnect import unless_gone
+from service.web.exchange import Reply
 from service.web.prefix import route_path
-from service.web.protocol import Reply
 
 ACCESS: Mapping[str, Access] = {
     "POST /predict/{model}": Access("predict", 400, 403, 404, 409, 413, 415, 422, 429, 503, 504),
@@ -91,7 +91,7 @@ def asked_version(model: str, query: QueryParams) -> int | None:
         return None
     if len(given) > 1:
         raise Invalid(f"version is given {len(given)} times; give it once")
-    if not is_version_number(given[0]):
+    if not is_whole_number(given[0]):
         raise Invalid(f"version must be a whole number such as 3, not {given[0][:40]!r}")
     if len(given[0]) > 9:
         raise NotFound(f"{model} has no version {given[0][:40]}")

@@ -2,11 +2,16 @@
 
 import re
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictBool
+from fastapi import Header
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictBool, model_validator
 
+from models.errors import shown
 from service.delivery.gate import Policy
+
+_LONGEST_NAME = 80  # characters that are compared with known names
 
 
 def _from_seconds(value: object) -> object:
@@ -22,25 +27,27 @@ def _no_bare_number(value: object) -> object:
     return value
 
 
-def _only_a_number(value: object) -> object:
-    """Refuse booleans: otherwise true would be version 1."""
-    if isinstance(value, bool | str):
-        raise ValueError("a version is a whole number")  # noqa: TRY004 - pydantic reports ValueError as a fault of the value
+def _only_whole(value: object) -> object:
+    """Refuse what is no integer in JSON: true would be 1, 1.0 and "1" as well."""
+    if type(value) is not int:
+        raise ValueError("must be a whole number such as 3, without a point, an exponent or quotes")
     return value
 
 
-def is_version_number(text: str) -> bool:
-    """Whether a text is a version's number as the service writes it: 01, +1 and 1.0 are not."""
+def is_whole_number(text: str) -> bool:
+    """Whether a text is a whole number as the service writes it: 01, +1 and 1.0 are not."""
     return re.fullmatch(r"0|[1-9][0-9]*", text) is not None
 
 
 def _written_plainly(text: object) -> object:
-    if isinstance(text, str) and not is_version_number(text):
-        raise ValueError("a version is a whole number such as 3")
+    if isinstance(text, str) and not is_whole_number(text):
+        raise ValueError("must be a whole number such as 3")
     return text
 
 
-VersionNumber = Annotated[int, BeforeValidator(_written_plainly)]  # in a path
+WholeNumber = Annotated[int, BeforeValidator(_written_plainly)]  # in a path or query
+WholeJsonNumber = Annotated[int, BeforeValidator(_only_whole)]
+IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 Moment = Annotated[datetime, BeforeValidator(_no_bare_number)]
 Time = Annotated[
     datetime,
@@ -124,12 +131,27 @@ class VersionList(BaseModel):
     before: int | None = Field(None, description="with `limit`: `before` of the page of older versions; null: none")
 
 
-class PromoteRequest(BaseModel):
-    """The version to promote."""
+class _Body(BaseModel):
+    """A JSON body: an object with these fields and no others."""
 
     model_config = ConfigDict(extra="forbid")
 
-    version: Annotated[int, BeforeValidator(_only_a_number)] = Field(ge=1, le=2**31 - 1)
+    @model_validator(mode="before")
+    @classmethod
+    def _refuse_unknown_fields(cls, body: Any) -> Any:
+        names = body if isinstance(body, dict) else {}
+        unknown = next((name for name in names if name not in cls.model_fields), None)
+        if unknown is None:
+            return body
+        near = get_close_matches(unknown[:_LONGEST_NAME], cls.model_fields, 1)
+        hint = f"did you mean {near[0]}? " if near else ""
+        raise ValueError(f"{shown(unknown)} is not a field; {hint}the fields are {', '.join(cls.model_fields)}")
+
+
+class PromoteRequest(_Body):
+    """The version to promote."""
+
+    version: WholeJsonNumber = Field(ge=1, le=2**31 - 1)
 
 
 class Promoted(BaseModel):
@@ -158,10 +180,8 @@ class History(BaseModel):
     promotions: list[PromotionInfo]
 
 
-class TrainRequest(BaseModel):
+class TrainRequest(_Body):
     """What to train, and when to promote it."""
-
-    model_config = ConfigDict(extra="forbid")
 
     model: str
     config: dict[str, Any] = Field(default_factory=dict, description="hyperparameters; the others have their defaults")

@@ -14,13 +14,14 @@ from service.api.bodies import RequestBodies
 from service.api.openapi import CHECKPOINT_BODY
 from service.api.schemas import (
     History,
+    IdempotencyKey,
     Moment,
     Promoted,
     PromoteRequest,
     PromotionInfo,
     VersionInfo,
     VersionList,
-    VersionNumber,
+    WholeNumber,
 )
 from service.delivery.registry import Registry, Version
 from service.delivery.rollout import Rollout
@@ -42,8 +43,8 @@ ACCESS: Mapping[str, Access] = {
 }
 
 _WAY_OUT = "raise TORCHLOOP_MAX_CHECKPOINT_BYTES, or save half precision (tensor.half())"
-Limit = Annotated[int | None, Query(ge=1, le=1000, description="versions a page; by default all")]
-Before = Annotated[int | None, Query(ge=1, le=2**31 - 1, description="only versions with a lower number")]
+Limit = Annotated[WholeNumber | None, Query(ge=1, le=1000, description="versions a page; by default all")]
+Before = Annotated[WholeNumber | None, Query(ge=1, le=2**31 - 1, description="only versions with a lower number")]
 
 Expected = Annotated[
     str | None,
@@ -80,7 +81,7 @@ def versions_router(
         return _page(found, limit, (await asyncio.to_thread(registry.live)).get(model))
 
     @routes.get("/models/{model}/versions/{version}", summary="One version")
-    async def get_version(model: str, version: VersionNumber) -> VersionInfo:
+    async def get_version(model: str, version: WholeNumber) -> VersionInfo:
         found = await version_of(model, version)
         return _info(found, (await asyncio.to_thread(registry.live)).get(model))
 
@@ -90,7 +91,7 @@ def versions_router(
         response_class=FileResponse,
         responses={200: {"content": {OCTETS: {}}}, 304: {"description": "the client has the file already"}},
     )
-    async def checkpoint(model: str, version: VersionNumber, request: Request) -> Response:
+    async def checkpoint(model: str, version: WholeNumber, request: Request) -> Response:
         """Its ETag is its SHA-256: with `If-None-Match`, a client that has the file gets 304."""
         found = await version_of(model, version)
         path = registry.path(found)
@@ -137,9 +138,14 @@ def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollou
         return Promoted(model=model, live=body.version, previous=previous)
 
     @routes.post("/models/{model}/rollback", summary="Make the version before live again")
-    async def rollback(model: str, request: Request, if_match: Expected = None) -> Promoted:
-        """Each call goes one version further back; send If-Match so that a repeat does not."""
-        live, previous = await rollout.rollback(_known(specs, model), caller(request.scope), _version_in(if_match))
+    async def rollback(
+        model: str, request: Request, if_match: Expected = None, idempotency_key: IdempotencyKey = None
+    ) -> Promoted:
+        """Each call goes one version further back. A repeat with the same Idempotency-Key returns the first answer and
+        changes nothing; with If-Match, a repeat is a 412.
+        """
+        by, expected = caller(request.scope), _version_in(if_match)
+        live, previous = await rollout.rollback(_known(specs, model), by, expected, idempotency_key)
         return Promoted(model=model, live=live, previous=previous)
 
     @routes.get("/models/{model}/promotions", summary="History of promotions")

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, Select, func, select
 
 from models.checkpoints.record import Record
-from service.errors import Conflict, NotFound, PreconditionFailed
+from service.errors import Conflict, Invalid, NotFound, PreconditionFailed
 from service.store.database import Store
 from service.store.tables import promotions, versions
 
@@ -39,6 +39,7 @@ class Promotion:
     at: float
     by: str
     reason: str
+    idempotency_key: str | None = None
 
 
 class Registry:
@@ -137,18 +138,37 @@ class Registry:
         with self._store.read() as connection:
             return _below_top(model, _replay(_rows(connection, model)))
 
-    def rollback(self, connection: Connection, model: str, *, by: str, reason: str, now: float) -> tuple[int, int]:
+    def rollback(
+        self, connection: Connection, model: str, *, by: str, reason: str, now: float, key: str | None = None
+    ) -> tuple[int, int]:
         """Make the previous version live again. Returns (now live, previous). Raises Conflict if there is none."""
         stack = _replay(_rows(connection, model))
         target = _below_top(model, stack)
-        _append(connection, model=model, version=target, action="rollback", at=now, by=by, reason=reason)
+        values = {"model": model, "version": target, "action": "rollback", "at": now, "by": by, "reason": reason}
+        _append(connection, **values, idempotency_key=key)
         return target, stack[-1]
+
+    def rolled_back(self, connection: Connection, model: str, key: str | None) -> tuple[int, int] | None:
+        """Return what the rollback with this idempotency key has returned; None if there is none.
+
+        Raises Invalid if it was of another model.
+        """
+        first = None if key is None else connection.execute(_with_key(key)).one_or_none()
+        if first is None:
+            return None
+        if first.model != model:
+            raise Invalid(f"this Idempotency-Key was sent with a rollback of {first.model}: send a new key")
+        return first.version, _replay([row for row in _rows(connection, model) if row.id < first.id])[-1]
 
     def history(self, model: str, at: float | None = None) -> Sequence[Promotion]:
         """Return the promotions of a model, oldest first; with `at`, those until that time."""
         with self._store.read() as connection:
             rows = _rows(connection, model)
         return [row for row in rows if at is None or row.at <= at]
+
+
+def _with_key(key: str) -> Select[tuple[Any, ...]]:
+    return select(promotions).where(promotions.c.idempotency_key == key)
 
 
 def _rows(connection: Connection, model: str) -> Sequence[Promotion]:

@@ -6,6 +6,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from models.checkpoints.record import Record
@@ -125,33 +126,46 @@ class Rollout:
         await self._everywhere(model, number)
         return previous
 
-    async def rollback(self, model: str, by: str, expected: int | None = None) -> tuple[int, int]:
+    async def rollback(
+        self, model: str, by: str, expected: int | None = None, key: str | None = None
+    ) -> tuple[int, int]:
         """Make the version before the live one live: (now live, before). Raises Conflict.
 
-        Raises PreconditionFailed if another version than `expected` is live.
+        A repeat with the same idempotency key returns the same and changes nothing.
+        Raises PreconditionFailed if another version than `expected` is live, and Invalid if the key is another model's.
         """
         async with self._turn:
+            if (first := await asyncio.to_thread(self._rolled_back, model, key)) is not None:
+                return first
             target = await asyncio.to_thread(self._registry.rollback_target, model)
             loaded = await self._verified(model, target)
-
-            def commit() -> tuple[int, int]:
-                with self._store.write() as connection:
-                    self._registry.expect_live(connection, model, expected)
-                    done = self._registry.rollback(
-                        connection,
-                        model,
-                        by=by,
-                        reason="rolled back by hand",
-                        now=time.time(),
-                    )
-                    if done[0] != target:
-                        raise Conflict(f"another version of {model} went live in this moment: look, then try again")
-                    return done
-
-            done = await asyncio.to_thread(commit)
-            self._swap(loaded)
-        await self._everywhere(model, target)
+            commit = partial(self._commit_rollback, model, target, by=by, expected=expected, key=key)
+            done, is_new = await asyncio.to_thread(commit)
+            if is_new:
+                self._swap(loaded)
+        if is_new:
+            await self._everywhere(model, target)
         return done
+
+    def _rolled_back(self, model: str, key: str | None) -> tuple[int, int] | None:
+        if key is None:
+            return None
+        with self._store.read() as connection:
+            return self._registry.rolled_back(connection, model, key)
+
+    def _commit_rollback(
+        self, model: str, target: int, *, by: str, expected: int | None, key: str | None
+    ) -> tuple[tuple[int, int], bool]:
+        """Return the outcome of the rollback, and whether it was made now: not if its key has come again meanwhile."""
+        with self._store.write() as connection:
+            if (first := self._registry.rolled_back(connection, model, key)) is not None:
+                return first, False
+            self._registry.expect_live(connection, model, expected)
+            reason = "rolled back by hand"
+            done = self._registry.rollback(connection, model, by=by, reason=reason, now=time.time(), key=key)
+            if done[0] != target:
+                raise Conflict(f"another version of {model} went live in this moment: look, then try again")
+            return done, True
 
     async def reload(self, model: str) -> None:
         """Load the live version again. Raises NothingLive, or Conflict: then the loaded version goes on answering."""

@@ -10,13 +10,16 @@ import logging
 import math
 import os
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import orjson
 from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+from jsonschema.validators import extend
 
 import models
 from models.checkpoints.files import write_whole
@@ -29,6 +32,16 @@ log = logging.getLogger(__name__)
 _ROOT = Path(models.__file__).parents[1]
 _DESCRIBED = {"hyperparameters", "metric", "higher_is_better"}
 _DEPTH = 16  # of brackets in a hyperparameter
+_LONGEST_NAME = 80  # characters that are compared with known names
+
+
+def _is_whole(_: object, value: object) -> bool:
+    """Return whether a value is an integer in JSON: JSON Schema itself counts 1.0 as one."""
+    return type(value) is int
+
+
+_TYPES = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole)
+_Validator = extend(Draft202012Validator, type_checker=_TYPES)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,11 +148,17 @@ def complete_config(model: str, recipes: Mapping[str, RecipeSchema], config: Map
     if recipes[model].fault:
         raise Invalid(f"{model} cannot be trained until this is corrected: {recipes[model].fault}")
     known = recipes[model].hyperparameters["properties"]
-    faults = [f"{shown(name)}: unknown hyperparameter; known are {', '.join(known)}" for name in config.keys() - known]
+    faults = [f"{shown(name)}: {_unknown(name, known)}" for name in config.keys() - known]
     faults += faults_of(recipes[model], config)
     if faults:
         raise Invalid("; ".join(sorted(faults)))
     return {name: config.get(name, field.get("default")) for name, field in known.items()}
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
+    near = get_close_matches(name[:_LONGEST_NAME], known, 1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    return f"unknown hyperparameter; {hint}known are {', '.join(known)}"
 
 
 def faults_of(recipe: RecipeSchema, values: Mapping[str, Any]) -> list[str]:
@@ -150,9 +169,15 @@ def faults_of(recipe: RecipeSchema, values: Mapping[str, Any]) -> list[str]:
         if fault := _unstorable(values[name]):
             faults.append(f"{name}: {fault}")
         else:
-            errors = Draft202012Validator(known[name]).iter_errors(values[name])
-            faults += [f"{name}: {error.message[:200]}" for error in errors]
+            faults += [f"{name}: {_in_words(error)}" for error in _Validator(known[name]).iter_errors(values[name])]
     return faults
+
+
+def _in_words(error: ValidationError) -> str:
+    """Return the message of an error, with the way out if a whole number has a fraction or an exponent."""
+    way_out = ": write it without a point or an exponent" if isinstance(error.instance, float) else ""
+    is_type = error.validator == "type" and "integer" in str(error.validator_value)
+    return error.message[:200] + (way_out if is_type else "")
 
 
 def _unstorable(value: object) -> str:

@@ -12,7 +12,7 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from service.delivery.gate import Gate, Policy
-from service.errors import Conflict, Invalid, LimitReached, NotFound
+from service.errors import Conflict, Forbidden, Invalid, LimitReached, NotFound
 from service.jobs.leases import Lease, Leases
 from service.store.database import Store
 from service.store.tables import events, jobs
@@ -156,10 +156,15 @@ class Jobs:
         with self._store.read() as connection:
             return [Event(**row) for row in connection.execute(query).mappings()]
 
-    def cancel(self, job_id: str, *, now: float) -> Job:
-        """End a queued job, or ask the worker of a running job to stop. Raises NotFound, Conflict."""
+    def cancel(self, job_id: str, submitter: str | None = None, *, now: float) -> Job:
+        """End a queued job, or ask the worker of a running job to stop. Raises NotFound, Conflict.
+
+        With `submitter`, raises Forbidden if the job is another's.
+        """
         with self._store.write() as connection:
             job = _required(connection, job_id)
+            if submitter not in {None, job.submitter}:
+                raise Forbidden(f"job {job_id} was queued with another key: only that key, or one of scope admin, may")
             if job.state in FINAL:
                 raise Conflict(f"job {job_id} has {job.state} already: it cannot be cancelled")
             if job.state == "queued":
@@ -168,11 +173,13 @@ class Jobs:
                 connection.execute(update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True))
             return _required(connection, job_id)
 
-    def cancel_queued(self, model: str | None = None, *, now: float) -> int:
-        """End all queued jobs, or those of one model. Returns how many."""
+    def cancel_queued(self, model: str | None = None, submitter: str | None = None, *, now: float) -> int:
+        """End all queued jobs, or those of one model, or of one submitter. Returns how many."""
         chosen = jobs.c.state == "queued"
         if model is not None:
             chosen = and_(chosen, jobs.c.model == model)
+        if submitter is not None:
+            chosen = and_(chosen, jobs.c.submitter == submitter)
         with self._store.write() as connection:
             found = connection.execute(select(jobs.c.id, jobs.c.attempt).where(chosen)).all()
             if found:

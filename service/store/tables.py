@@ -86,5 +86,7 @@ promotions = Table(
     Column("at", Float, nullable=False),
     Column("by", String(200), nullable=False),
     Column("reason", String(2000), nullable=False),
+    Column("idempotency_key", String(200)),
     Index("promotions_by_model", "model", "id"),
+    Index("promotions_by_key", "idempotency_key", unique=True),
 )

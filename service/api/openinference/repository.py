@@ -1,11 +1,13 @@
-"""Model repository of the Open Inference Protocol: load and unload models under /v2, in this process.
+"""Model repository of the Open Inference Protocol: load and unload models under /v2.
 
-Unloading hides a model from /v2 in this process only: promotions decide which version is live and what /predict
-answers. Loading reads the live version's checkpoint again and shows the model again.
+Unloading hides a model from /v2 in all web processes of this service, until it is loaded or the service starts again.
+The network stays loaded: promotions decide which version is live and what /predict answers. Loading reads the live
+version's checkpoint again, in this process, and shows the model again.
 """
 
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import orjson
@@ -17,9 +19,9 @@ from models.catalog import Specs
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.openinference.codec import json_object
-from service.api.schemas import is_version_number
+from service.api.schemas import is_whole_number
 from service.delivery.rollout import Rollout
-from service.errors import Malformed, NotFound, NothingLive, require_model
+from service.errors import Malformed, NotFound, NothingLive, StoreUnavailable, require_model
 from service.inference.engine import Engine, Loaded
 from service.media_types import JSON
 from service.web.auth import Access
@@ -33,12 +35,48 @@ ACCESS: Mapping[str, Access] = {
 log = logging.getLogger(__name__)
 
 
+class Closed:
+    """The models that are hidden from /v2: one file each, in the folder that all web processes of a service share.
+
+    Without a folder there is one process.
+    """
+
+    def __init__(self, folder: Path | None) -> None:
+        self._folder = folder
+        self._names: set[str] = set()
+
+    def __contains__(self, model: str) -> bool:
+        return model in self._names if self._folder is None else self._file(self._folder, model).exists()
+
+    def add(self, model: str) -> None:
+        """Hide a model. Raises StoreUnavailable if the folder cannot be written."""
+        if self._folder is None:
+            self._names.add(model)
+            return
+        try:
+            self._file(self._folder, model).touch()
+        except OSError as err:
+            raise StoreUnavailable(f"{model} cannot be unloaded: {err.strerror}") from err
+
+    def discard(self, model: str) -> None:
+        """Show a model again."""
+        self._names.discard(model)
+        if self._folder is not None:
+            self._file(self._folder, model).unlink(missing_ok=True)
+
+    def _file(self, folder: Path, model: str) -> Path:
+        return folder / f"{model}.unloaded"
+
+
 class Offered:
     """The models and versions available under /v2."""
 
-    def __init__(self, specs: Mapping[str, ModelSpec], engine: Engine, rollout: Rollout) -> None:
+    def __init__(
+        self, specs: Mapping[str, ModelSpec], engine: Engine, rollout: Rollout, shared: Path | None = None
+    ) -> None:
+        """`shared` is a folder in which the web processes of one service share the models that are unloaded."""
         self.specs = specs
-        self.closed: set[str] = set()
+        self.closed = Closed(shared)
         self._engine = engine
         self._rollout = rollout
 
@@ -59,7 +97,7 @@ class Offered:
         version: str | None = request.path_params.get("version")
         if version is None:
             return None
-        if not (is_version_number(version) and len(version) <= 9):
+        if not (is_whole_number(version) and len(version) <= 9):
             raise NotFound(f"{name} has no version {version[:40]!r}")
         return await self._rollout.pinned(name, int(version))
 
