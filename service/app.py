@@ -45,9 +45,9 @@ from service.telemetry.metrics import Metrics
 from service.web import problems
 from service.web.answers import Answers
 from service.web.auth import Guard, Keyring
-from service.web.cors import allow_origins
+from service.web.cors import allow_origins, refusal_headers
+from service.web.exchange import AT_HEAD, AT_REFUSAL, AtHead, AtRefusal
 from service.web.prefix import Prefix
-from service.web.protocol import AT_HEAD, AtHead
 from service.web.started import Running, Started
 
 VERSION = "0.1.0"
@@ -83,9 +83,9 @@ def create_app(
     running = Running()
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AtHead]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AtHead | AtRefusal]]:
         async with metrics.published(), recipes, rollout, feed, running.marked():
-            yield {AT_HEAD: fast.at_head}
+            yield {AT_HEAD: fast.at_head, AT_REFUSAL: partial(refusal_headers, settings.cors_origins)}
             await pipeline.batcher.drain()
         for part in (engine, exports, explainer, threads, store):
             part.close()
@@ -97,7 +97,7 @@ def create_app(
     app.add_middleware(Started, running=running)
     app.router.routes.extend([*page.routes(), *documentation.routes(app)])
     app.router.routes.extend(PredictRoute(specs, bodies, pipeline, rollout.pinned).routes())
-    offered = repository.Offered(specs, engine, rollout)
+    offered = repository.Offered(specs, engine, rollout, shared)
     described = metadata.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
     app.router.routes.extend([*InferRoute(offered, bodies, pipeline, threads).routes(), *described])
     app.router.routes.extend(repository.routes(offered, bodies, rollout))

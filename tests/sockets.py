@@ -13,7 +13,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
-from service.web.protocol import AT_HEAD, AtHead, Protocol
+from service.web.exchange import AT_HEAD, AtHead
+from service.web.protocol import Protocol
 from service.web.server import Server, listen
 
 Address = tuple[str, int]

@@ -5,6 +5,7 @@ import gzip
 import json
 import zlib
 from collections.abc import Hashable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from starlette.testclient import TestClient
 from models.mnist import drawn_seven
 from models.spec import Array
 from service.api.access import TABLE
-from service.errors import DeadlineExceeded
+from service.api.openinference.repository import Closed
+from service.app import create_app
+from service.errors import DeadlineExceeded, StoreUnavailable
 from service.inference.batcher import Answer, Batcher
-from service.settings import Key
-from tests.fakes import LINE, save_line
+from service.settings import Key, Settings
+from tests.fakes import LINE, InProcess, save_line
 from tests.openinference import LENGTH, LIMIT, SEVEN, framed, is_error, row, with_tail
-from tests.serving import serving
+from tests.serving import BASE_URL, no_recipes, serving
 
 
 @pytest.fixture(scope="module")
@@ -205,6 +208,38 @@ def test_unloading_closes_a_model_to_v2_and_to_nothing_else(line: TestClient) ->
     assert line.post(predict, json={"inputs": [[1]]}).status_code == 200
     assert line.post("/v2/repository/models/line/load", json={}).content == b""
     assert line.post(infer, json={"inputs": [row(1)]}).status_code == 200
+
+
+def test_unloading_is_for_all_web_processes_that_share_a_folder(tmp_path: Path) -> None:
+    first, second = Closed(tmp_path), Closed(tmp_path)
+    for one, other in ((first, second), (second, first)):
+        one.add("line")
+        one.add("line")
+        assert ("line" in one, "line" in other, "other" in other) == (True, True, False)
+        other.discard("line")
+        other.discard("line")
+        assert ("line" in one, "line" in other) == (False, False)
+    with pytest.raises(StoreUnavailable, match="line cannot be unloaded"):
+        Closed(tmp_path / "gone").add("line")
+
+
+def test_a_model_unloaded_in_one_process_is_closed_in_another(tmp_path: Path) -> None:
+    save_line(tmp_path)
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    specs = {"line": LINE}
+    settings = Settings(store=tmp_path / "store")
+    made = [create_app(settings, specs, tmp_path, no_recipes, partial(InProcess, specs), shared) for _ in range(2)]
+    with TestClient(made[0], BASE_URL) as one, TestClient(made[1], BASE_URL) as other:
+        path = "/v2/repository/models/line/"
+        assert one.post(f"{path}unload").status_code == 200
+        for client in (one, other):
+            assert is_error(client.post("/v2/models/line/infer", json={"inputs": [row(1)]}), 503, "was unloaded")
+            assert client.post("/v2/repository/index").json()[0]["reason"] == "unloaded"
+            assert client.post("/predict/line", json={"inputs": [[1]]}).status_code == 200
+        assert other.post(f"{path}load").status_code == 200
+        for client in (one, other):
+            assert client.get("/v2/models/line/ready").status_code == 200
 
 
 def test_promotion_goes_on_whatever_is_unloaded_and_loading_promotes_nothing(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from service.api.access import RULES, TABLE
+from service.app import create_app
 from service.settings import Key, Scope, Settings, SettingsError, from_environment
-from service.web.protocol import AT_HEAD, AtHead
+from service.web.exchange import AT_HEAD, AtHead
 from tests.fakes import LINE, ROOT, save_line
 from tests.serving import BASE_URL, serving
 
@@ -110,6 +111,38 @@ def test_s11_a_route_is_opened_by_its_scope_and_those_above_and_by_no_other(lock
 def test_s11_a_route_missing_from_the_table_needs_an_admin_key(locked: TestClient, method: str, path: str) -> None:
     assert TABLE.scope(method, path) == "admin"
     assert locked.request(method, f"{BASE_URL}{path}").status_code == 401
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"])
+@pytest.mark.parametrize("path", ["/something/new", "/models/a/b", "/health/live/x", "/v2/x", "/jobs/x/y/z", "/docs/"])
+def test_an_unknown_path_is_404_for_every_valid_key_and_401_without_one(
+    locked: TestClient, method: str, path: str
+) -> None:
+    answers = {scope: locked.request(method, path, headers=bearer(scope)) for scope in OPENED_BY}
+    assert {scope: answer.status_code for scope, answer in answers.items()} == {
+        None: 401, "predict": 404, "train": 404, "admin": 404,
+    }  # fmt: skip
+    assert answers["predict"].content == answers["admin"].content
+    assert method == "HEAD" or "no such path" in answers["predict"].text
+
+
+def test_an_unknown_path_is_not_counted_as_refused(tmp_path: Path) -> None:
+    with serving(tmp_path, {"line": LINE}, api_keys=KEYS) as client:
+        client.get("/something/new", headers=bearer("predict"))
+        metrics = client.get("/metrics", headers=bearer("predict")).text
+        assert 'torchloop_refused_requests_total{status="404"}' not in metrics
+
+
+def test_a_route_missing_from_the_table_is_404_for_lesser_keys(tmp_path: Path) -> None:
+    app = create_app(Settings(store=tmp_path, api_keys=KEYS), {"line": LINE}, tmp_path)
+
+    @app.get("/forgotten")
+    async def forgotten() -> str:
+        return "secret"
+
+    with TestClient(app, BASE_URL) as client:
+        statuses = {scope: client.get("/forgotten", headers=bearer(scope)).status_code for scope in OPENED_BY}
+    assert statuses == {None: 401, "predict": 404, "train": 404, "admin": 200}
 
 
 @pytest.mark.parametrize(

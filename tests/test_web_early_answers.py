@@ -10,7 +10,7 @@ from starlette.responses import Response
 
 from service.app import create_app
 from service.settings import Settings
-from service.web.protocol import Headers
+from service.web.exchange import Headers
 from tests.early_answers import CLIENTS, EVERY, MAX_BODY_BYTES, MB, PNG, PROGRAMS, Case, named
 from tests.fakes import InProcess
 from tests.serving import no_recipes

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import service.web.protocol
-from service.web.protocol import Headers, Respond
+from service.web.exchange import Headers, Respond
 from service.web.server import Server
 from tests.sockets import BODY, HEAD, LENGTH, Address, Connection, echoing
 from tests.waiting import until

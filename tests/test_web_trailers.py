@@ -13,7 +13,8 @@ from starlette.routing import Route
 
 from service.app import create_app
 from service.settings import Key, Settings
-from service.web.protocol import AT_HEAD, MAX_HEAD_BYTES, MAX_HEADERS, AtHead, Headers, Respond
+from service.web.exchange import AT_HEAD, AtHead, Headers, Respond
+from service.web.protocol import MAX_HEAD_BYTES, MAX_HEADERS
 from service.web.server import Server
 from tests.fakes import InProcess
 from tests.serving import no_recipes

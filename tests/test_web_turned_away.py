@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from starlette.responses import Response
 
-from service.web.protocol import Headers
+from service.web.exchange import Headers
 from tests.sockets import BODY, HEAD, LENGTH, Address, Connection, echoing
 
 REFUSAL = Response("too many", 429, {"Retry-After": "1"})

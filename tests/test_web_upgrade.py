@@ -17,7 +17,7 @@ from starlette.responses import Response
 from service.app import create_app
 from service.execution.recipes import RecipeSchema
 from service.settings import Key, Settings
-from service.web.protocol import Headers, Respond
+from service.web.exchange import Headers, Respond
 from service.web.server import Server
 from tests.fakes import InProcess
 from tests.serving import LINE_RECIPE

@@ -21,7 +21,7 @@ from service.inference.pipeline import Lane, Pipeline
 from service.media_types import plain
 from service.web import problems
 from service.web.auth import Keyring
-from service.web.protocol import Headers, Reply, Respond
+from service.web.exchange import Headers, Reply, Respond
 
 log = logging.getLogger(__name__)
 _FULL = problems.of(QueueFull())

@@ -18,7 +18,7 @@ from service.media_types import JSON, NPY
 from service.telemetry.metrics import STAGES, Metrics
 from service.web import problems
 from service.web.answers import NO_STORE
-from service.web.protocol import Reply, reply_of
+from service.web.exchange import Reply, reply_of
 
 NOT_FINITE = InvalidInput("No finite answer", "the network's answer is not a finite number: the input is out of range")
 

@@ -9,11 +9,12 @@ from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Send
 from starlette.types import Scope as Request
 
-from service.errors import Forbidden, ServiceError, Unauthorized
+from service.errors import Forbidden, NotFound, ServiceError, Unauthorized
 from service.settings import Key, Scope
 from service.web import problems
 from service.web.origin import check_origin, check_site
 from service.web.prefix import route_path
+from service.web.problems import NO_SUCH_PATH
 
 _RANK: dict[Scope, int] = {"predict": 0, "train": 1, "admin": 2}  # each scope includes the lower ones
 
@@ -44,6 +45,10 @@ class AccessTable:
         """Return the rule of the route that answers a request, if there is one."""
         found = [access for ruled, pattern, access in self._patterns if ruled == method and pattern.match(path)]
         return found[0] if found else None
+
+    def knows(self, path: str) -> bool:
+        """Return whether there is a route with this path, for any method."""
+        return any(pattern.match(path) for _, pattern, _ in self._patterns)
 
     def _scope(self, method: str, path: str) -> Scope | None:
         """Return the lowest scope that opens a request; None for public routes, admin for unknown paths.
@@ -100,7 +105,8 @@ class Keyring:
             )  # a browser sends Host; the health checks of HTTP/1.0 need not
 
     def _check_key(self, request: Request, headers: Headers) -> None:
-        needed = self._access.scope(request["method"], route_path(request))
+        path = route_path(request)
+        needed = self._access.scope(request["method"], path)
         if needed is None:
             return
         authorization = headers.get(b"authorization", b"")
@@ -108,10 +114,17 @@ class Keyring:
         if best is None:
             challenge = {"WWW-Authenticate": 'Bearer realm="torchloop"'}
             sent = "the key that was sent is not valid: " if authorization else ""
-            raise Unauthorized(f'{sent}send a key of this service: "Authorization: Bearer KEY"', challenge)
+            other = ". Pages of other origins need TORCHLOOP_CORS_ORIGINS" if _is_preflight(request, headers) else ""
+            raise Unauthorized(f'{sent}send a key of this service: "Authorization: Bearer KEY"{other}', challenge)
         request["torchloop.caller"] = best
         if _RANK[best] < _RANK[needed]:
+            if not self._access.knows(path):
+                raise NotFound(NO_SUCH_PATH)
             raise Forbidden(f"this needs a key of scope {needed}")
+
+
+def _is_preflight(request: Request, headers: Headers) -> bool:
+    return request["method"] == "OPTIONS" and b"access-control-request-method" in headers
 
 
 def caller(request: Request) -> str:
@@ -132,13 +145,14 @@ class Guard:
         self._refused = refused  # called with the status of each refusal
 
     async def __call__(self, scope: Request, receive: Receive, send: Send) -> None:
-        """Pass the request on, or answer 401, 403 or 421."""
+        """Pass the request on, or answer 401, 403 or 421; 404 for an unknown path, if the key is valid."""
         if scope["type"] != "lifespan":
             headers = dict(scope["headers"])
             try:
                 self._keys.check(scope, headers)
             except ServiceError as err:
-                self._refused(err.status)
+                if not isinstance(err, NotFound):
+                    self._refused(err.status)
                 await problems.of(err, route_path(scope))(scope, receive, send)
                 return
         await self._app(scope, receive, send)

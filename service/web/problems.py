@@ -12,11 +12,12 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from models.errors import InvalidInput, MalformedInput, TooManySamples
-from service.errors import ServiceError, TooLarge, UnsupportedMediaType
+from service.errors import NotFound, ServiceError, TooLarge, UnsupportedMediaType
 from service.media_types import JSON, plain
 from service.web.prefix import route_path
 
 MEDIA_TYPE = "application/problem+json"
+NO_SUCH_PATH = "no such path; /docs lists the routes"
 _METHODS = {"GET": ("GET", "HEAD"), "POST": ("POST",), "DELETE": ("DELETE",)}
 _UNCACHED = {"Cache-Control": "no-store"}
 SCHEMA = {
@@ -62,7 +63,7 @@ def of(err: Exception, path: str = "") -> Response:
             return problem(err.status_code, title, str(err.detail), err.headers, path)
         case RequestValidationError():
             malformed = any(fault["type"] == "json_invalid" for fault in err.errors())
-            faults = (f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in err.errors())
+            faults = (f"{'.'.join(map(str, fault['loc']))}: {_words(fault)}" for fault in err.errors())
             return problem(400 if malformed else 422, "Invalid request", "; ".join(faults), path=path)
         case ClientDisconnect():  # the client does not receive it
             return problem(
@@ -70,6 +71,10 @@ def of(err: Exception, path: str = "") -> Response:
             )
         case _:
             return problem(500, "Internal error", "the service failed on this request; its log says why", path=path)
+
+
+def _words(fault: Mapping[str, str]) -> str:
+    return fault["msg"].removeprefix("Value error, ")
 
 
 def _status(err: InvalidInput) -> int:
@@ -91,10 +96,13 @@ def install(app: FastAPI) -> None:
 def _with_context(request: Request, err: Exception) -> Exception:
     """Return the error with the details that follow from the request: allowed methods, and the body's media type."""
     if isinstance(err, HTTPException) and err.status_code == 404:
-        return HTTPException(404, "no such path; /docs lists the routes", err.headers)
+        return NotFound(NO_SUCH_PATH)
     if isinstance(err, HTTPException) and err.status_code == 405:
         allowed = ", ".join(_allowed(request))  # the router's own Allow covers one of several routes with this path
-        return HTTPException(405, f"this path does not support {request.method}, only {allowed}", {"Allow": allowed})
+        detail = f"this path does not support {request.method}, only {allowed}"
+        if request.method == "OPTIONS" and "access-control-request-method" in request.headers:
+            detail += ". A page of another origin needs TORCHLOOP_CORS_ORIGINS, which lists the origins that may call"
+        return HTTPException(405, detail, {"Allow": allowed})
     if isinstance(err, RequestValidationError):
         of_body = any(fault["loc"] == ("body",) for fault in err.errors())
         if of_body and not _is_json(request):

@@ -3,7 +3,8 @@ load.
 
 The application may put an AT_HEAD function into its lifespan state. It is called when the headers of a request are
 complete, and decides between three ways: refuse the request from its headers alone, at a third of the cost of starting
-it; answer it from its body without a task (fast path); or run the ASGI application.
+it; answer it from its body without a task (fast path); or run the ASGI application. An AT_REFUSAL function there
+returns the headers to add to a refusal that does not pass through the application.
 
 An Upgrade header is ignored (RFC 9110, section 7.8), and CONNECT is refused: llhttp stops parsing at the end of such a
 head, and httptools skips the body, which would then be parsed as the next request (request smuggling).
@@ -16,8 +17,6 @@ an Authorization, Host or Origin after the body would count in the access checks
 """
 
 import asyncio
-import typing
-from collections.abc import Callable, Sequence
 from functools import partial
 from typing import ClassVar, NoReturn
 
@@ -25,6 +24,7 @@ from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from service.web.exchange import AT_HEAD, AT_REFUSAL, AtHead, AtRefusal, Direct, Headers, Reply, reply_of
 from service.web.framing import fault_in_head
 from service.web.lingering import LINGER_BYTES, LINGER_S, ExpectOutlet, Lingering, Outlet
 from service.web.problems import problem
@@ -34,47 +34,7 @@ MAX_HEADERS = 128
 PATIENCE_S = 10.0  # for the headers, from their first byte or from the connection
 LEAST_BYTES_PER_S = 16_384  # minimum average rate of a body, after PATIENCE_S
 STALL_S = 30.0  # how long a client may read nothing of an answer
-AT_HEAD = "at_head"
 _CLOSE = (b"connection", b"close")
-
-Headers = Sequence[tuple[bytes, bytes]]
-Reply = tuple[int, Headers, bytes]  # status, headers, body
-Respond = Callable[[Reply], None]
-
-
-def reply_of(response: Response) -> Reply:
-    """Return status, headers and body of a complete response."""
-    return response.status_code, response.raw_headers, bytes(response.body)
-
-
-class Exchange(typing.Protocol):
-    """A request that is answered without a task."""
-
-    def begin(self, body: bytes, respond: Respond) -> bool:
-        """Take the complete body; call `respond` once, now or later. Return False to run the application instead."""
-        ...
-
-    def abandon(self) -> None:
-        """Stop: the client has disconnected, and `respond` need not be called."""
-        ...
-
-
-AtHead = Callable[[bytes, bytes, Headers], Response | Exchange | None]  # method, target and headers of a request
-
-
-class _Direct:
-    """Replaces uvicorn's request-response cycle for a fast-path request; has the attributes that uvicorn reads."""
-
-    __slots__ = ("disconnected", "exchange", "keep_alive", "pieces", "response_complete")
-    response_started = False
-    message_event = asyncio.Event()  # never waited for
-
-    def __init__(self, exchange: Exchange) -> None:
-        self.exchange = exchange
-        self.pieces: list[bytes] = []  # of the body
-        self.keep_alive = True
-        self.response_complete = False
-        self.disconnected = False
 
 
 class _Deaf:
@@ -102,7 +62,7 @@ class Protocol(HttpToolsProtocol):
     _hang_up = False  # close after it
     _upgrade = False  # the head just parsed asks for an upgrade: it is parsed again without its Upgrade headers
     _last: ClassVar[tuple[Response, Headers, bytes] | None] = None  # see _as_sent
-    _direct: _Direct | None = None  # the current request, if it takes the fast path
+    _direct: Direct | None = None  # the current request, if it takes the fast path
     _parting: bytes | None = None  # a refusal that waits until the requests before it are answered
     _outlet: Outlet
 
@@ -172,7 +132,7 @@ class Protocol(HttpToolsProtocol):
                 self._turn_away(found)
                 return
             if found is not None and self._is_plain():
-                self._direct = self.cycle = _Direct(found)  # type: ignore[assignment]
+                self._direct = self.cycle = Direct(found)  # type: ignore[assignment]
                 return
         if (refusal := fault_in_head(self.headers, self.parser.get_http_version())) is not None:
             self._reject(*refusal)
@@ -256,7 +216,7 @@ class Protocol(HttpToolsProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Cancel a fast-path request that is not answered yet."""
-        if isinstance(self.cycle, _Direct) and not self.cycle.response_complete:
+        if isinstance(self.cycle, Direct) and not self.cycle.response_complete:
             self.cycle.exchange.abandon()
         self._outlet.detach()
         super().connection_lost(exc)
@@ -291,7 +251,7 @@ class Protocol(HttpToolsProtocol):
         fields = [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
         return b"".join([b"%b %b HTTP/%b\r\n" % (method, self.url, version), *fields, b"\r\n"])
 
-    def _begin(self, direct: _Direct) -> None:
+    def _begin(self, direct: Direct) -> None:
         self._direct = None
         body, direct.pieces = b"".join(direct.pieces), []
         if not direct.exchange.begin(body, partial(self._respond, direct)):
@@ -312,7 +272,7 @@ class Protocol(HttpToolsProtocol):
         if expects and self.cycle.keep_alive:
             self.cycle.transport = ExpectOutlet(self._outlet, self.cycle)  # type: ignore[assignment]
 
-    def _respond(self, direct: _Direct, reply: Reply) -> None:
+    def _respond(self, direct: Direct, reply: Reply) -> None:
         direct.response_complete = True
         if self.cycle is direct:  # type: ignore[comparison-overlap]
             self.cycle = None  # type: ignore[assignment]
@@ -366,13 +326,20 @@ class Protocol(HttpToolsProtocol):
             self.pipeline.popleft()  # it has not started
             waits = True
         silent = has_cycle and (self._turned_away or self.cycle.response_started)
-        reply = b"" if silent else self._content(*reply_of(problem(status, title, detail, {"Connection": "close"})))
+        reply = b"" if silent else self._refusal_of(problem(status, title, detail, {"Connection": "close"}))
         if waits:
             self._parting = reply
             self.parser = _Deaf()  # type: ignore[assignment]
             return
         self.transport.write(reply)
         self._linger()
+
+    def _refusal_of(self, refusal: Response) -> bytes:
+        """Return the bytes of a refusal, with the headers that the application adds for this request."""
+        at_refusal: AtRefusal | None = self.app_state.get(AT_REFUSAL)
+        if at_refusal is not None:
+            refusal.headers.update(at_refusal(self.headers or ()))
+        return self._content(*reply_of(refusal))
 
     def _end(self) -> None:
         """Close the connection after its last answer; linger if the client may still be sending."""
