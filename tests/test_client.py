@@ -186,9 +186,22 @@ def test_a_training_order_is_repeated_under_one_key_only() -> None:
     assert seen[-1].headers["idempotency-key"] not in keys
 
 
+def test_a_rollback_is_repeated_with_its_key_so_that_it_goes_back_once() -> None:
+    seen: list[httpx.Request] = []
+    done = {"model": "m", "live": 1, "previous": 2}
+    answers = outcomes(httpx.ReadError("broken"), httpx.Response(200, json=done), seen=seen)
+    assert answering(answers).rollback("m") == done
+    keys = {request.headers["idempotency-key"] for request in seen}
+    assert (len(seen), len(keys)) == (2, 1)
+    answering(outcomes(httpx.Response(200, json=done), seen=seen)).rollback("m")
+    assert seen[-1].headers["idempotency-key"] not in keys
+    answering(outcomes(httpx.Response(200, json=done), seen=seen)).rollback("m", idempotency_key="mine")
+    assert seen[-1].headers["idempotency-key"] == "mine"
+
+
 @pytest.mark.parametrize(
     "call",
-    [torchloop.calls.rollback("m"), torchloop.calls.promote("m", 1), torchloop.calls.register("m", b"x")],
+    [torchloop.calls.promote("m", 1), torchloop.calls.register("m", b"x")],
 )
 def test_what_changes_the_service_is_never_repeated(call: Call[Any]) -> None:
     seen: list[httpx.Request] = []

@@ -54,6 +54,20 @@ class _Version(argparse.Action):
         parser.exit()
 
 
+class _Help(argparse.Action):
+    """Print the help page; if a model is named before it, go on, so that its hyperparameters are listed."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, **kwargs)
+
+    def __call__(self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, *_: Any) -> None:
+        parser.print_help()
+        if getattr(namespace, "model", None) is None:
+            tables.say("\nhyperparameters: name MODEL before --help, and the service lists its own")
+            parser.exit()
+        namespace.help = True
+
+
 def main(
     words: Sequence[str] | None = None,
     environ: Mapping[str, str] = os.environ,
@@ -117,6 +131,10 @@ def _content(name: str) -> str | BinaryIO:
 
 
 def _train(client: Client, options: argparse.Namespace, rest: Sequence[str]) -> int:
+    if options.help:
+        tables.say("")
+        tables.say(hyperparameters.described(options.model, client.model(options.model)["hyperparameters"]))
+        return 0
     config = hyperparameters.read(options.model, client.model(options.model)["hyperparameters"], rest)
     job = client.submit(options.model, config, promote=options.promote, tensorboard=options.tensorboard)
     if options.follow:
@@ -189,9 +207,14 @@ def _parser(prog: str) -> _Parser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version, and exit")
     commands = parser.add_subparsers(metavar="COMMAND", title="commands", required=True)
 
-    def command(run: Callable[..., int], words: str, text: str) -> argparse.ArgumentParser:
+    def command(
+        run: Callable[..., int], words: str, text: str, help_: type[argparse.Action] | str = "help"
+    ) -> argparse.ArgumentParser:
         name, *arguments = words.split()
-        sub = commands.add_parser(name, help=text, description=text, parents=[shared], allow_abbrev=False)
+        sub = commands.add_parser(
+            name, help=text, description=text, parents=[shared], allow_abbrev=False, add_help=False
+        )
+        sub.add_argument("-h", "--help", action=help_, default=False, help="show this help message and exit")
         sub.set_defaults(run=run, fail=sub.error)
         for argument in arguments:
             sub.add_argument(argument, metavar=argument.upper(), type=int if argument == "version" else str)
@@ -204,15 +227,8 @@ def _parser(prog: str) -> _Parser:
     predict.add_argument("--inputs", type=_json, help='instead of files: "[[0.5], [1.0]]"')
     predict.add_argument("--version", type=int, help="a version other than the live one")
     for name in ("train", "submit"):  # `torchloop train` fits without a service, `torchloop submit` queues a job
-        train = command(
-            _train,
-            f"{name} model",
-            "queue a training job; --epochs 1 and the like; an unknown option lists them",
-        )
-        train.add_argument("--follow", action="store_true", help="wait for the job and show its progress")
-        promote = ("never", "if_better", "always")
-        train.add_argument("--promote", choices=promote, default="if_better", help="[if_better]")
-        train.add_argument("--tensorboard", action="store_true", help="keep TensorBoard event files as well")
+        text = "queue a training job; hyperparameters are options, such as --epochs 1: MODEL --help lists them"
+        _add_train_options(command(_train, f"{name} model", text, _Help))
     command(_models, "models", "list models and their live versions")
     command(_versions, "versions model", "the versions of a model")
     jobs = command(_jobs, "jobs", "training jobs, the newest first")
@@ -228,6 +244,12 @@ def _parser(prog: str) -> _Parser:
     download = command(_download, "download model version", "the state_dict of a version")
     download.add_argument("--output", help="output file [MODEL-VERSION.pt]")
     return parser
+
+
+def _add_train_options(train: argparse.ArgumentParser) -> None:
+    train.add_argument("--follow", action="store_true", help="wait for the job and show its progress")
+    train.add_argument("--promote", choices=("never", "if_better", "always"), default="if_better", help="[if_better]")
+    train.add_argument("--tensorboard", action="store_true", help="keep TensorBoard event files as well")
 
 
 def _json(word: str) -> str:

@@ -93,6 +93,10 @@ def _json(value: object, name: str) -> dict[str, Any]:
     return {"content": numbers.encoded(value, name), "headers": {"Content-Type": "application/json"}}
 
 
+def _key(given: str | None) -> dict[str, Any]:
+    return {"Idempotency-Key": connection.header("idempotency_key", uuid4().hex if given is None else given)}
+
+
 def _get(path: str, read: Callable[[httpx.Response], T], **params: Any) -> Call[T]:
     given = {name: value for name, value in params.items() if value is not None}
     return Call(method="GET", path=path, read=read, repeatable=True, arguments={"params": given})
@@ -140,8 +144,7 @@ def submit(
     if tensorboard:
         order["tensorboard"] = True
     arguments = _json(order, "order")
-    key = uuid4().hex if idempotency_key is None else idempotency_key
-    arguments["headers"]["Idempotency-Key"] = connection.header("idempotency_key", key)
+    arguments["headers"] |= _key(idempotency_key)
     return Call(method="POST", path="/train", read=_object("id"), repeatable=True, arguments=arguments)
 
 
@@ -251,10 +254,15 @@ def promote(model: str, number: int) -> Call[answers.Promoted]:
     )
 
 
-def rollback(model: str) -> Call[answers.Promoted]:
-    """Make the previous version live again."""
+def rollback(model: str, *, idempotency_key: str | None = None) -> Call[answers.Promoted]:
+    """Make the previous version live again. The Idempotency-Key, generated unless given, makes a retry safe."""
     return Call(
-        method="POST", path=_path("models", model, "rollback"), read=_object("live"), repeatable=False, timeout_s=60
+        method="POST",
+        path=_path("models", model, "rollback"),
+        read=_object("live"),
+        repeatable=True,
+        arguments={"headers": _key(idempotency_key)},
+        timeout_s=60,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from service.client import files, numbers
 from service.client.errors import BadArgument, first_line
 
+MOST_BYTES = 4_294_967_296
 # NumPy's type characters -> names in the safetensors format (https://huggingface.co/docs/safetensors, Format).
 _DTYPES = {
     "f8": "F64", "f4": "F32", "f2": "F16", "i8": "I64", "i4": "I32", "i2": "I16", "i1": "I8", "u8": "U64", "u4": "U32",
@@ -25,7 +26,7 @@ def content(checkpoint: Any) -> bytes | files.Upload:
     if files.is_regular(checkpoint):
         return files.Upload(checkpoint)
     if files.is_file(checkpoint):
-        return files.read(checkpoint)[0]
+        return files.read(checkpoint, MOST_BYTES)[0]
     if isinstance(checkpoint, type):
         raise BadArgument(f"{checkpoint.__name__} is a class: pass a network, an object of this class")
     state = checkpoint.state_dict() if callable(getattr(checkpoint, "state_dict", None)) else checkpoint

@@ -1,8 +1,12 @@
-"""Read the bytes behind an argument: a path, an open file, or bytes. Every failure is a BadArgument."""
+"""Read the bytes behind an argument: a path, an open file, or bytes. Every failure is a BadArgument.
+
+No more than a stated number of bytes is read: a path may lead to a device or pipe without an end.
+"""
 
 import array
 import io
 import os
+import stat
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -11,6 +15,7 @@ import httpx
 
 from service.client.errors import BadArgument, first_line
 
+MOST_BYTES = 268_435_456  # of the files of a request; by default the service takes 16 MiB
 _MOST_SHOWN = 200  # characters of a path in a message
 _PIECE = 262_144  # bytes
 
@@ -48,17 +53,27 @@ def is_file(item: Any) -> bool:
     return _is_bytes(item) or isinstance(item, str | os.PathLike) or _is_open(item)
 
 
-def read(item: Any) -> tuple[bytes, str]:
-    """Return the content, and the name of the file or "". Raises BadArgument, also if there is no content."""
+def read(item: Any, most: int = MOST_BYTES) -> tuple[bytes, str]:
+    """Return the content of at most `most` bytes, and the name of the file or "".
+
+    Raises BadArgument, also if there is more, or no content.
+    """
     if _is_bytes(item):
         content, name = bytes(item), ""
     elif _is_open(item):
-        content, name = _read_open(item)
+        content, name = _read_open(item, most)
     else:
-        content, name = _read_path(item)
+        content, name = _read_path(item, most)
     if not content:
         raise BadArgument(f"{_shown(name) or 'the content'} is empty: 0 bytes")
+    if len(content) > most:
+        raise _too_large(name, most)
     return content, name
+
+
+def _too_large(name: str, most: int) -> BadArgument:
+    shown = _shown(name) or "the content"
+    return BadArgument(f"{shown} has more than {most:,} bytes, the most that is read: name a smaller file")
 
 
 def _is_bytes(item: Any) -> bool:
@@ -71,9 +86,21 @@ def _is_open(item: Any) -> bool:
     return not isinstance(item, type) and callable(getattr(item, "read", None))
 
 
-def _read_path(item: Any) -> tuple[bytes, str]:
+def _read_path(item: Any, most: int) -> tuple[bytes, str]:
+    name = os.fsdecode(item)
     with _opened(item) as file:
-        return file.read(), os.fsdecode(item)
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode) and status.st_size > most:
+            raise _too_large(name, most)
+        return _read(file, most + 1, name), name
+
+
+def _read(file: IO[bytes], size: int, name: str) -> bytes:
+    """Read at most `size` bytes. Raises BadArgument."""
+    try:
+        return file.read(size)
+    except OSError as err:
+        raise BadArgument(f"{_shown(name)} cannot be read ({err.strerror})") from err
 
 
 def _opened(item: Any) -> IO[bytes]:
@@ -89,14 +116,14 @@ def _opened(item: Any) -> IO[bytes]:
         raise BadArgument(f"{_shown(name)!r} is not a path ({first_line(err)})") from err
 
 
-def _read_open(item: Any) -> tuple[bytes, str]:
+def _read_open(item: Any, most: int) -> tuple[bytes, str]:
     name = item.name if isinstance(getattr(item, "name", None), str) else ""
     shown = _shown(name) or "the file"
     in_text_mode = f'{shown} is open in text mode: open it with mode "rb"'
     if isinstance(item, io.TextIOBase):
         raise BadArgument(in_text_mode)
     try:
-        content = item.read()
+        content = _start_of(item, most + 1)
     except (OSError, ValueError, RuntimeError, TypeError, EOFError) as err:  # closed, or open for writing only
         raise BadArgument(f"{shown} cannot be read ({first_line(err)})") from err
     if hasattr(content, "__await__"):
@@ -109,6 +136,17 @@ def _read_open(item: Any) -> tuple[bytes, str]:
     if not content:
         raise BadArgument(f"{shown} is empty, or was read to its end: seek(0) goes back to its start")
     return bytes(content), name
+
+
+def _start_of(file: Any, size: int) -> Any:
+    """Read up to `size` bytes of an open file, or all of it if it is no file of io: its `read` may take no size."""
+    if isinstance(file, io.RawIOBase):  # whose `read` may return fewer
+        buffered = io.BufferedReader(file)
+        try:
+            return buffered.read(size)
+        finally:
+            buffered.detach()  # leaves the file open
+    return file.read(size) if isinstance(file, io.IOBase) else file.read()
 
 
 def _shown(name: str) -> str:

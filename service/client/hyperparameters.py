@@ -1,10 +1,15 @@
 """Parse command-line options into hyperparameters, by a recipe's JSON schema (GET /models)."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
 from typing import Any
 
 from service.client.errors import BadArgument
+
+_INDENT, _WIDTH = 24, 100  # columns of a help page
+_BOUNDS = {"minimum": "at least", "exclusiveMinimum": "above", "maximum": "at most", "exclusiveMaximum": "below"}
 
 
 class BadOption(BadArgument):
@@ -28,8 +33,10 @@ def read(model: str, schema: Mapping[str, Any] | None, words: Sequence[str]) -> 
         if flag.startswith("--no-") and known.get(negated, {}).get("type") == "boolean":
             config[negated] = False
         elif not flag.startswith("--") or name not in known:
-            options = " ".join(f"--{name.replace('_', '-')}" for name in known)
-            raise BadOption(f"{flag} is not a hyperparameter of {model}; known are {options}")
+            options = [f"--{name.replace('_', '-')}" for name in known]
+            near = get_close_matches(flag, options, 1)
+            hint = f"did you mean {near[0]}? " if near else ""
+            raise BadOption(f"{flag} is not a hyperparameter of {model}; {hint}known are {' '.join(options)}")
         elif known[name].get("type") == "boolean":
             config[name] = True
         else:
@@ -37,6 +44,53 @@ def read(model: str, schema: Mapping[str, Any] | None, words: Sequence[str]) -> 
             values, rest = rest[:count], rest[count:]
             config[name] = _value(flag, known[name], values)
     return config
+
+
+def described(model: str, schema: Mapping[str, Any] | None) -> str:
+    """Return the lines of a help page: each hyperparameter as an option, with its description, bounds and default."""
+    if schema is None:
+        return f"{model} has no hyperparameters: it has no recipe, and cannot be trained here"
+    lines = [f"hyperparameters of {model}:"]
+    for name, field in schema["properties"].items():
+        flag = f"--{name.replace('_', '-')}"
+        option = f"--[no-]{flag[2:]}" if field.get("type") == "boolean" else f"{flag} {_argument(field)}"
+        words = "; ".join(filter(None, [field.get("description", ""), _bounds(field)]))
+        text = f"{words} [{_plain(field.get('default'))}]".strip()
+        first = f"  {option}  ".ljust(_INDENT)
+        if len(first) > _INDENT:
+            lines.append(first.rstrip())
+            first = " " * _INDENT
+        lines += textwrap.wrap(text, _WIDTH, initial_indent=first, subsequent_indent=" " * _INDENT)
+    return "\n".join(lines)
+
+
+def _argument(schema: Mapping[str, Any]) -> str:
+    if "enum" in schema:
+        return "{" + ",".join(map(str, schema["enum"])) + "}"
+    return " ".join(["VALUE"] * schema.get("maxItems", 1))
+
+
+def _bounds(schema: Mapping[str, Any]) -> str:
+    """Return the bounds of a number, as `1 to 10` or `above 0, at most 100`."""
+    found = {key: value for choice in schema.get("anyOf", [schema]) for key, value in choice.items()}
+    if "minimum" in found and "maximum" in found:
+        return f"{_plain(found['minimum'])} to {_plain(found['maximum'])}"
+    words = [f"{word} {_plain(found[key])}" for key, word in _BOUNDS.items() if key in found]
+    return ", ".join(words)
+
+
+def _plain(value: Any) -> str:
+    match value:
+        case None:
+            return "none"
+        case bool():
+            return "on" if value else "off"
+        case list():
+            return " ".join(map(_plain, value))
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
 
 
 def _value(flag: str, schema: Mapping[str, Any], words: Sequence[str]) -> Any:

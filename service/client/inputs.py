@@ -36,7 +36,7 @@ def body(inputs: Any) -> dict[str, Any]:
     if items and all(parts):
         if len(items) == 1:
             return body(items[0])
-        return {"files": [("file", ("picture", *_part(item))) for item in items]}
+        return {"files": [("file", ("picture", *part)) for part in _all_parts(items)]}
     if any(parts):
         other = parts.index(False)
         raise BadArgument(
@@ -52,11 +52,23 @@ def _is_part(item: Any) -> bool:
     return pictures.is_picture(item) or files.is_file(item)
 
 
-def _part(item: Any) -> tuple[bytes, str]:
+def _all_parts(items: list[Any]) -> list[tuple[bytes, str]]:
+    """Return the parts of a form, of at most MOST_BYTES together."""
+    parts = []
+    left = files.MOST_BYTES
+    for item in items:
+        parts.append(_part(item, left))
+        left -= len(parts[-1][0])
+        if left <= 0:
+            raise BadArgument(f"the files have more than {files.MOST_BYTES:,} bytes together: send fewer at once")
+    return parts
+
+
+def _part(item: Any, most: int = files.MOST_BYTES) -> tuple[bytes, str]:
     """Return a body, or one part of a form, with its media type."""
     if pictures.is_picture(item):
         return pictures.png(item), "image/png"
-    content, name = files.read(item)
+    content, name = files.read(item, most)
     return content, _TYPES.get(PurePath(name).suffix.lower()) or _detected(content)
 
 

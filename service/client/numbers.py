@@ -7,7 +7,7 @@ from array import array
 from collections.abc import AsyncIterable, Iterable, Mapping, Set
 from decimal import Decimal
 from itertools import islice
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 from service.client.errors import BadArgument, first_line
@@ -143,7 +143,7 @@ def _number(value: Any, place: _Place) -> float | int:
         number = math.nan
     if not math.isfinite(number):
         raise BadArgument(f"{_at(place)} cannot be sent as JSON: {str(value)[:20]} is not a finite number")
-    return value if isinstance(value, int) else number
+    return int(value) if isinstance(value, Integral) else number
 
 
 def _text(value: str, place: _Place) -> str:

@@ -1,9 +1,12 @@
 """Text output of the command-line client."""
 
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -11,7 +14,11 @@ from rich.text import Text
 from service.client.answers import Job, Model, Promoted, Version
 from service.client.events import Event
 
-_WIDE = 200  # columns of a table in a file or pipe
+_GAP = 2  # spaces between columns
+_WRAPPED = {"outcome", "summary", "error"}  # columns of text, which may take several lines
+_UNNAMED = {"", "figures"}  # columns whose cells say what they are
+_LEAST = 24  # columns of such text
+_WRAP = partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
 
 
 def say(text: str) -> None:
@@ -41,9 +48,9 @@ def versions(found: Sequence[Version]) -> None:
 def jobs(found: Sequence[Job]) -> None:
     """Print jobs, one per row."""
     rows = [
-        (j["id"], j["model"], j["state"], _done(j), j["version"], _outcome(j), _time(j["created_at"])) for j in found
+        (j["id"], j["model"], j["state"], _done(j), j["version"], _time(j["created_at"]), _outcome(j)) for j in found
     ]
-    _table(("job", "model", "state", "done", "version", "outcome", "queued"), rows)
+    _table(("job", "model", "state", "done", "version", "queued", "outcome"), rows)
 
 
 def predictions(names: Sequence[str], found: Sequence[Mapping[str, Any]]) -> None:
@@ -81,12 +88,45 @@ def figures(values: Mapping[str, float]) -> str:
 
 
 def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    table = Table(box=None, pad_edge=False, header_style="bold")
+    """Print a table. Its first column and its figures are never cut or broken.
+
+    In a file or pipe each row is one line. A terminal that is too narrow gets a paragraph for each row instead.
+    """
+    texts = [["" if cell is None else " ".join(str(cell).split("\n")) for cell in row] for row in rows]
+    widths = [max(map(cell_len, column)) for column in zip(columns, *texts, strict=True)]
+    if not sys.stdout.isatty():
+        _print_table(columns, texts, sum(widths) + _GAP * len(widths))
+        return
+    terminal = Console().width
+    least = [min(width, _LEAST) if name in _WRAPPED else width for name, width in zip(columns, widths, strict=True)]
+    if sum(least) + _GAP * (len(least) - 1) <= terminal:
+        _print_table(columns, texts, terminal)
+        return
+    for row in texts:
+        say("\n".join(_paragraph(columns, row, terminal)))
+
+
+def _print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for column in columns:
-        table.add_column(column)
+        table.add_column(column, no_wrap=column not in _WRAPPED, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
-    Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+        table.add_row(*map(Text, row))
+    Console(width=width, soft_wrap=False).print(table)
+
+
+def _paragraph(columns: Sequence[str], row: Sequence[str], width: int) -> list[str]:
+    """Return a row as lines: the first cell alone, then `name value` pairs, indented, as many on a line as fit."""
+    lines = [f"{columns[0]} {row[0]}" if cell_len(f"{columns[0]} {row[0]}") <= width else row[0]]
+    for name, cell in [pair for pair in zip(columns[1:], row[1:], strict=True) if pair[1]]:
+        named = cell if name in _UNNAMED else f"{name} {cell}"
+        for part in [named] if name in _WRAPPED else named.split("  "):
+            joined = f"{lines[-1]}  {part}"
+            if len(lines) > 1 and cell_len(joined) <= width:
+                lines[-1] = joined
+            else:
+                lines += _WRAP(part, width, initial_indent="  ", subsequent_indent="    ")
+    return lines
 
 
 def _cell(value: Any) -> str:

@@ -1,0 +1,88 @@
+"""Tables of the commands on wide and narrow terminals, and in pipes."""
+
+import io
+import re
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service.client import tables
+
+ID = "0123456789abcdef0123456789abcdef"
+REASON = "validation_accuracy 0.99 is better than the 0.98 of version 11 (p = 0.01)"
+QUEUED: dict[str, Any] = {
+    "id": ID[::-1], "model": "mnist", "state": "queued", "progress": None, "version": None, "error": None, "gate": None,
+    "created_at": "2026-01-31T13:00:00.000Z",
+}  # fmt: skip
+DONE: dict[str, Any] = {
+    "id": ID, "model": "classifier", "state": "succeeded", "progress": {"step": 3, "steps": 3}, "version": 12,
+    "error": None, "gate": {"decision": "promoted", "reason": REASON}, "created_at": "2026-01-31T12:00:00.000Z",
+}  # fmt: skip
+JOBS: Any = [DONE, QUEUED]
+METRICS = {"validation_accuracy": 0.991, "validation_nll": 0.0312, "test_accuracy": 0.9921, "test_nll": 0.0277}
+VERSIONS: Any = [
+    {"version": n, "live": n == 2, "created_at": "2026-01-31T12:00:00.000Z", "metrics": METRICS, "sha256": "ab" * 32}
+    for n in (1, 2)
+]
+CELLS = [*(f"{name} {value:g}" for name, value in METRICS.items()), "2026-01-31 12:00:00", "abababababab"]
+
+
+class Terminal(io.StringIO):
+    """Standard output on a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, width: int | None, show: Callable[[Any], None], found: Any) -> list[str]:
+    """The lines of a table on a terminal of this width; None is a pipe."""
+    out = io.StringIO() if width is None else Terminal()
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", str(width or 80))
+    monkeypatch.setattr(sys, "stdout", out)
+    show(found)
+    return [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()).splitlines()]
+
+
+@pytest.mark.parametrize("width", [34, 40, 80, 120, 250, None])
+def test_the_id_of_a_job_is_whole(monkeypatch: pytest.MonkeyPatch, width: int | None) -> None:
+    lines = shown(monkeypatch, width, tables.jobs, JOBS)
+    words = [word for line in lines for word in line.split()]
+    assert [word for word in words if len(word) == 32] == [ID, ID[::-1]]
+    assert width is None or max(map(len, lines)) <= max(width, 36)
+    assert "…" not in "".join(lines)
+    assert " ".join(words).count("succeeded") == 1
+
+
+@pytest.mark.parametrize("width", [40, 80, 120, 250, None])
+def test_no_figure_of_a_version_is_broken(monkeypatch: pytest.MonkeyPatch, width: int | None) -> None:
+    lines = shown(monkeypatch, width, tables.versions, VERSIONS)
+    for cell in CELLS:
+        assert sum(cell in line for line in lines) == 2, cell
+    assert width is None or max(map(len, lines)) <= width
+
+
+def test_a_narrow_terminal_gets_a_paragraph_for_each_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert shown(monkeypatch, 80, tables.jobs, JOBS) == [
+        f"job {ID}",
+        "  model classifier  state succeeded  done 100 %  version 12",
+        "  queued 2026-01-31 12:00:00",
+        "  outcome promoted, validation_accuracy 0.99 is better than the 0.98 of version",
+        "    11 (p = 0.01)",
+        f"job {ID[::-1]}",
+        "  model mnist  state queued  queued 2026-01-31 13:00:00",
+    ]
+
+
+def test_in_a_pipe_each_row_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    long = DONE | {"error": {"title": "x", "detail": "one\ntwo " * 100}}
+    header, *rows = shown(monkeypatch, None, tables.jobs, [long, QUEUED])
+    assert header.split() == ["job", "model", "state", "done", "version", "queued", "outcome"]
+    assert [row.split()[0] for row in rows] == [ID, ID[::-1]]
+    assert rows[0].endswith("one two one two")
+
+
+def test_an_empty_table_is_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert len(shown(monkeypatch, None, tables.jobs, [])) == 1
