@@ -22,6 +22,7 @@ from service.logs import configure_logging, log_uncaught
 from service.serve import serve
 from service.settings import (
     PREFIX,
+    OptionParser,
     Settings,
     SettingsError,
     for_worker,
@@ -39,7 +40,7 @@ _LAST_RESORT_S = 20.0  # after the deadline of the requests in progress
 
 def main(words: Sequence[str] | None = None, *, prog: str = "python -m service") -> int:
     """Serve until SIGINT or SIGTERM. Returns the exit status: 2 for a bad setting, 3 if it could not start."""
-    _parser(prog).parse_args(words)
+    os.environ.update(_from_options(_parser(prog).parse_args(words)))  # the other processes read it, too
     try:
         settings = from_environment(os.environ)
         locate(settings.database_url, settings.store)
@@ -124,18 +125,27 @@ def _shown(default: object) -> str:
     return "" if default in ("", (), None) else str(default)
 
 
+def _from_options(options: argparse.Namespace) -> dict[str, str]:
+    """Return the settings that options make, as environment variables."""
+    return {f"{PREFIX}{name.upper()}": value for name, value in vars(options).items() if value is not None}
+
+
 def _parser(prog: str) -> argparse.ArgumentParser:
     defaults = Settings()
     lines = [
         f"  {PREFIX}{name.upper():<20} {field.description} [{_shown(getattr(defaults, name))}]"
         for name, field in Settings.model_fields.items()
     ]
-    return argparse.ArgumentParser(
+    parser = OptionParser(
         prog=prog,
         description="Serve the models over HTTP.",
         epilog="settings, from the environment [default]:\n" + "\n".join(lines),
         formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
+    for name in ("host", "port"):
+        parser.add_argument(f"--{name}", help=f"as {PREFIX}{name.upper()}, which it replaces")
+    return parser
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Settings: one frozen object, read once from the environment and passed down."""
 
+import argparse
 import logging
 import os
 import re
@@ -8,7 +9,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
@@ -20,6 +21,7 @@ _OF_A_SERVICE = re.compile(
     r"TORCHLOOP_(?:[A-Z0-9_]+_)?"
     r"(?:SERVICE_HOST|SERVICE_PORT(?:_[A-Z0-9_]+)?|PORT_\d+_(?:TCP|UDP|SCTP)(?:_(?:PROTO|PORT|ADDR))?)"
 )
+_OTHER_NAMES = {"workers": "web_processes", "bind": "host", "database": "database_url"}  # options of other servers
 _PORT = re.compile(r"TORCHLOOP_(?:[A-Z0-9_]+_)?PORT")
 _PORT_URL = re.compile(r"(?:tcp|udp|sctp)://\S+")
 # Of no use to a training worker, and secret: the keys, and the settings that may not be without them.
@@ -229,6 +231,18 @@ def for_worker(environ: Mapping[str, str]) -> dict[str, str]:
 def for_training(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a process that runs recipes: also without the database's address and password."""
     return {name: value for name, value in for_worker(environ).items() if name.upper() != f"{PREFIX}DATABASE_URL"}
+
+
+class OptionParser(argparse.ArgumentParser):
+    """A parser with one-line errors, which name the setting that an unknown option stands for."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the message, and exit with status 2."""
+        option = next((word for word in message.split() if word.startswith("--")), "")
+        name = option.partition("=")[0].removeprefix("--").replace("-", "_")
+        near = [_OTHER_NAMES[name]] if name in _OTHER_NAMES else get_close_matches(name, Settings.model_fields, 1)
+        hint = f"set {PREFIX}{near[0].upper()}=VALUE in the environment; " if near else ""
+        self.exit(2, f"torchloop: {message} ({hint}--help of torchloop serve lists the settings)\n")
 
 
 def refuse(reason: str, status: int) -> int:

@@ -9,7 +9,6 @@ if __name__ == "__main__":  # the imports below take time
 
     exit_at_signals(0)
 
-import argparse
 import os
 import platform
 import sys
@@ -19,7 +18,7 @@ from models.signals import ignore_signals
 from service.execution.stop import Stop
 from service.jobs.worker import LEASE_S, Worker
 from service.logs import configure_logging, log_uncaught
-from service.settings import SettingsError, from_environment, log_service_variables, refuse
+from service.settings import OptionParser, SettingsError, from_environment, log_service_variables, refuse
 from service.store.database import Store
 
 _LAST_RESORT_S = 20.0
@@ -27,7 +26,7 @@ _LAST_RESORT_S = 20.0
 
 def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.worker") -> int:
     """Work until SIGINT or SIGTERM, or, embedded, until the parent has ended. Returns the exit status."""
-    parser = argparse.ArgumentParser(prog=prog, description="Do training jobs.")
+    parser = OptionParser(prog=prog, description="Do training jobs.", allow_abbrev=False)
     parser.add_argument(
         "--lease-s",
         type=float,

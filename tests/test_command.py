@@ -120,3 +120,41 @@ def test_help_lists_every_command_and_an_unknown_one_is_named(capsys: pytest.Cap
     assert all(f"  {verb} " in said for verbs in command.VERBS.values() for verb in verbs)
     assert command.main(["sreve"]) == 2
     assert "there is no command sreve" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["serve", "--prot", "9000"], "--prot 9000 (set TORCHLOOP_PORT=VALUE in the environment; --help"),
+        (["serve", "--store", "x"], "--store x (set TORCHLOOP_STORE=VALUE in the environment"),
+        (["serve", "--workers", "4"], "set TORCHLOOP_WEB_PROCESSES=VALUE"),
+        (["serve", "--zzz"], "--zzz (--help of torchloop serve lists the settings)"),
+        (["serve", "--port"], "--port: expected one argument"),
+        (["worker", "--database-url", "x"], "set TORCHLOOP_DATABASE_URL=VALUE"),
+    ],
+)
+def test_an_unknown_option_names_the_setting(words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        command.main(words)
+    said = capsys.readouterr().err
+    assert end.value.code == 2
+    assert said.startswith("torchloop: ")
+    assert len(said.splitlines()) == 1
+    assert says in said
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--port", "70000"], "TORCHLOOP_PORT: Input should be less than or equal to 65535"),
+        (["--port=abc"], "TORCHLOOP_PORT: "),
+        (["--host", "0.0.0.0"], "TORCHLOOP_HOST=0.0.0.0 opens the service to the network"),
+    ],
+)
+def test_host_and_port_are_options_that_replace_the_settings(
+    words: list[str], says: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("HOST", "PORT", "API_KEYS"):
+        monkeypatch.setenv(f"TORCHLOOP_{name}", "")  # restored at the end
+    assert command.main(["serve", *words]) == 2
+    assert says in capsys.readouterr().err
