@@ -78,8 +78,13 @@ def test_a_file_of_just_that_size_is_read(tmp_path: Path) -> None:
 def test_an_unbuffered_pipe_is_read_to_its_end() -> None:
     read, write = os.pipe()
     with os.fdopen(read, "rb", buffering=0) as pipe, os.fdopen(write, "wb", buffering=0) as out:
+
+        def write_on() -> None:
+            out.write(b" second")
+            out.close()
+
         out.write(b"first")
-        threading.Timer(0, lambda: (out.write(b" second"), out.close())).start()
+        threading.Thread(target=write_on).start()
         assert files.read(pipe, MOST)[0] == b"first second"
 
 
