@@ -237,6 +237,54 @@ def test_a_narrow_screen_is_never_scrolled_sideways(page: Page, url: str) -> Non
             assert page.evaluate("document.documentElement.scrollWidth") <= 360, f"{section}/{model}"
 
 
+def test_on_a_narrow_screen_each_version_is_a_list_of_its_figures(page: Page, url: str) -> None:
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto(f"{url}/#versions/mnist")
+    live = page.locator("tr.live")
+    expect(live).to_contain_text("1")
+    download, choice = live.get_by_role("button", name="Download"), live.get_by_role("checkbox")
+    for shown in (live.locator(".number").first, download, choice):
+        box = shown.bounding_box()
+        assert box is not None
+        assert 0 <= box["x"] <= box["x"] + box["width"] <= 360
+    label = "getComputedStyle(document.querySelector('tr.live .number'), '::before').content"
+    assert page.evaluate(label) == "attr(data-label)" or "accuracy" in page.evaluate(label)
+    assert page.evaluate("document.querySelector('.scroll.card').scrollWidth") <= 360
+
+
+def test_the_dialog_of_a_section_is_closed_when_the_section_changes(page: Page, url: str) -> None:
+    page.goto(f"{url}/#versions/mnist")
+    expect(page.locator("tr.live")).to_be_visible()
+    page.evaluate("""() => {
+        import("./page/dialogs.js").then(async ({ confirmed }) => {
+            window.answer = await confirmed("Make version 2 live?", "", "Promote");
+        });
+    }""")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.evaluate("location.hash = '#versions/regressor'")
+    expect(page.locator("h1")).to_contain_text("regressor")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.wait_for_function("window.answer === false")
+
+
+def test_a_service_that_is_silent_at_the_start_is_said_to_be(page: Page, url: str) -> None:
+    page.route("**/models", lambda _: None)  # neither answered nor refused
+    page.route("**/health/live", lambda _: None)
+    page.goto(url)
+    expect(page.locator("#offline")).to_contain_text("does not answer")
+    expect(page.locator("#state")).to_have_text("Offline")
+    page.unroute_all()
+    expect(page.locator("#offline")).to_be_hidden()
+    expect(page.locator("#state")).to_have_text("Ready")
+    expect(page.locator("h1")).to_be_visible()
+
+
+def test_another_server_at_the_address_is_said_to_be(page: Page, url: str) -> None:
+    page.route("**/models", lambda route: route.fulfill(status=200, content_type="text/html", body="<p>a portal"))
+    page.goto(url)
+    expect(page.locator("#notices")).to_contain_text("The answer is not from Torchloop")
+
+
 def test_a_wrong_key_and_a_missing_scope_ask_for_another_key(page: Page) -> None:
     with running_server(KEYED) as url:
         page.goto(f"{url}/#versions/regressor")
@@ -248,6 +296,15 @@ def test_a_wrong_key_and_a_missing_scope_ask_for_another_key(page: Page) -> None
                 expect(page.get_by_label("Key", exact=True)).to_have_value("")
         expect(page.locator("tr.live")).to_be_visible()
         assert page.evaluate("sessionStorage.getItem('torchloop.key')") == "p"
+        page.get_by_role("button", name="Metrics").click()  # a link would send no key
+        expect(page.get_by_role("dialog")).to_contain_text("torchloop_loaded_version")
+        page.get_by_role("button", name="Close").click()
+        page.get_by_role("button", name="API documentation").click()
+        expect(page.get_by_role("dialog")).to_contain_text(f"curl -H 'Authorization: Bearer KEY' {url}/openapi.json")
+        with page.expect_download() as saved:
+            page.get_by_role("link", name="Save openapi.json").click()
+        assert "openapi" in saved.value.path().read_text()
+        page.get_by_role("button", name="Close").click()
         page.goto(f"{url}/#train/regressor")
         page.get_by_role("button", name="Start training").click()
         expect(page.get_by_role("dialog")).to_contain_text("scope train")

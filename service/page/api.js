@@ -2,6 +2,7 @@
 
 const KEY = "torchloop.key";
 const PROBE_MS = 1000;
+const SILENCE_MS = 8000; // a service that does not answer GET /models for so long counts as lost
 
 /** An error response of the service: title and detail of the RFC 9457 problem document. */
 export class Problem extends Error {
@@ -64,7 +65,7 @@ async function fetchOnce(path, options) {
     if (lost && response.ok) markRestored();
     return response;
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (error.name === "AbortError" || error.name === "TimeoutError") throw error;
     markLost();
     throw new Unreachable();
   }
@@ -83,6 +84,22 @@ export async function getJson(path, options = {}) {
 /** Return a valid body of a model. A large one has an address of its own. */
 export async function exampleOf(model) {
   return model.example ?? getJson(`models/${model.name}/example`);
+}
+
+/** GET JSON that the service has at hand. If it is silent, the connection is lost: throws Unreachable. */
+export async function getJsonSoon(path, options = {}) {
+  try {
+    return await getJson(path, { ...options, signal: AbortSignal.timeout(SILENCE_MS) });
+  } catch (error) {
+    if (error.name !== "TimeoutError") throw error;
+    markLost();
+    throw new Unreachable();
+  }
+}
+
+/** GET text. */
+export async function getText(path) {
+  return (await send(path)).text();
 }
 
 /** POST a JSON body. */
@@ -159,7 +176,7 @@ function markRestored() {
 
 async function probe() {
   try {
-    if ((await fetch("health/live", { cache: "no-store" })).ok) markRestored();
+    if ((await fetch("health/live", { cache: "no-store", signal: AbortSignal.timeout(SILENCE_MS) })).ok) markRestored();
   } catch {
     // still no response: try again
   }

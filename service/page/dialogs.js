@@ -40,7 +40,7 @@ export async function askKey(problem) {
     field,
     h("p", { class: "help" }, "It is stored for this tab only and sent with each request."),
   ];
-  const key = await openDialog("This service needs an API key", body, "Use this key", () => field.value.trim());
+  const key = await openDialog("This service needs an API key", body, "Use this key", () => field.value.trim(), "key-dialog");
   if (key) saveKey(key);
   return Boolean(key);
 }
@@ -52,6 +52,16 @@ export function showPicture(title, url) {
   const frame = h("div", { class: "frame" }, zoom);
   zoom.addEventListener("click", () => zoom.setAttribute("aria-pressed", String(frame.classList.toggle("full"))));
   return openDialog(title, [frame, h("p", { class: "help" }, "Click or tap the picture for full size.")], null, () => true, "wide");
+}
+
+/** Show a sentence, a text to copy, and what else there is. */
+export function showText(title, sentence, text, more = null) {
+  return openDialog(title, [h("p", {}, sentence), h("pre", { tabindex: "0" }, text), more && h("p", { class: "more" }, more)], null, () => true, "wide");
+}
+
+/** Close the dialogs of a section that is left, as if they were cancelled. The one that asks for a key stays. */
+export function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog:not(.key-dialog)")) dialog.close();
 }
 
 /** Open a modal dialog. Returns the value of its action, or null. */

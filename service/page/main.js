@@ -1,7 +1,7 @@
 // Navigation between models and sections, the service's status, and the API key.
 
-import { Unreachable, connection, getJson, onKeyNeeded, savedKey } from "./api.js";
-import { askKey, notify } from "./dialogs.js";
+import { Unreachable, asUrl, connection, getJsonSoon, getText, onKeyNeeded, savedKey } from "./api.js";
+import { askKey, closeDialogs, notify, showText, trying } from "./dialogs.js";
 import { h } from "./dom.js";
 import { faultView } from "./fault.js";
 import { predictView } from "./predict.js";
@@ -15,6 +15,7 @@ const tabs = document.getElementById("models");
 const state = document.getElementById("state");
 const banner = document.getElementById("offline");
 const keyButton = document.getElementById("key");
+const links = document.getElementById("links");
 
 let models = [];
 let shown = { address: "", view: null };
@@ -54,7 +55,7 @@ async function start() {
 async function refreshModels({ quiet = true } = {}) {
   try {
     const before = models;
-    ({ models } = await getJson("models", { quiet }));
+    ({ models } = await getJsonSoon("models", { quiet }));
     showState();
     drawTabs();
     if (shown.view === null) show();
@@ -62,7 +63,7 @@ async function refreshModels({ quiet = true } = {}) {
   } catch (error) {
     if (error instanceof Unreachable) return;
     showState(error.status === 401 || error.status === 403 ? "locked" : "trouble");
-    if (!quiet && error.status !== 401) notify(error);
+    if (!quiet && error.status !== 401) notify(error.status ? error : new Error("The answer is not from Torchloop. Is another server, or a proxy, at this address?"));
   }
 }
 
@@ -78,8 +79,28 @@ function showState(given = "") {
   state.textContent = texts[kind];
   state.dataset.kind = kind;
   state.title = faults.map((one) => `${one.name}: ${one.fault}`).join("; ");
+  if (kind === "locked" || savedKey()) replaceLinks();
   keyButton.hidden = kind !== "locked" && !savedKey();
   keyButton.textContent = savedKey() ? "Change key" : "Enter key";
+}
+
+/** Replace the links to pages that need a key, which a link does not send, by buttons that do, or say how. */
+function replaceLinks() {
+  if (!links.querySelector("a")) return;
+  const button = (text, click) => h("button", { type: "button", class: "link", on: { click: () => trying(click) } }, text);
+  links.replaceChildren(button("API documentation", showDocumentation), " ", button("Metrics", showMetrics));
+}
+
+async function showDocumentation() {
+  const url = await asUrl("openapi.json");
+  const here = new URL("openapi.json", location.href).href;
+  await showText("API documentation", "This service needs a key, which a browser does not send with a link. Save the description of the API (OpenAPI), or fetch it with:",
+    `curl -H 'Authorization: Bearer KEY' ${here}`, h("a", { href: url, download: "openapi.json" }, "Save openapi.json"));
+  URL.revokeObjectURL(url);
+}
+
+async function showMetrics() {
+  await showText("Metrics", "Prometheus needs a key of scope predict as the credentials of its authorization.", await getText("metrics"));
 }
 
 /** Parse the URL fragment #section/model; without them: Predict, and the first model that takes pictures. */
@@ -117,6 +138,7 @@ function show() {
   const address = `${section}/${model?.name}`; // the file of a model is read at the start of the service only
   if (!model || address === shown.address) return;
   shown.view?.stop?.();
+  closeDialogs();
   const viewOf = isUnusable(model) ? faultView : SECTIONS[section][1];
   const view = viewOf({ model, now: () => models.find((one) => one.name === model.name) ?? model, refreshModels });
   shown = { address, view };

@@ -29,7 +29,7 @@ export function versionsView({ model, now, refreshModels }) {
   function draw() {
     const newestFirst = [...versions].reverse();
     const figures = figuresOf(model, versions);
-    table.replaceChildren(h("table", {},
+    table.replaceChildren(h("table", { class: "stacked" },
       h("thead", {}, h("tr", {}, ["Compare", "Version", ...figures.map(words), "Created", "Origin", "Actions"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, newestFirst.map((version) => row(version, figures)))));
   }
@@ -41,11 +41,11 @@ export function versionsView({ model, now, refreshModels }) {
     const promote = version.live ? null : button("Promote", () => makeLive(version.version), name);
     const picture = version.job ? button("Picture", () => showRun(version), name) : null;
     return h("tr", { class: version.live ? "live" : null },
-      h("td", {}, box),
+      h("td", { data: { label: "Compare" } }, box),
       h("th", { scope: "row" }, String(version.version), version.live && h("span", { class: "chip", data: { state: "live" } }, "live")),
-      figures.map((key) => h("td", { class: "number" }, figure(version.metrics[key]))),
-      h("td", {}, when(version.created_at)),
-      h("td", { class: "origin" }, version.job ? `job ${version.job.slice(0, 8)}` : "from a file", h("small", { class: "help" }, version.dataset)),
+      figures.map((key) => h("td", { class: "number", data: { label: words(key) } }, figure(version.metrics[key]))),
+      h("td", { data: { label: "Created" } }, when(version.created_at)),
+      h("td", { class: "origin", data: { label: "Origin" } }, version.job ? `job ${version.job.slice(0, 8)}` : "from a file", h("small", { class: "help" }, version.dataset)),
       h("td", {}, h("span", { class: "does" }, promote, button("Download", () => download(version.version), name), picture)));
   }
 
