@@ -118,6 +118,31 @@ def test_an_export_is_made_once_and_read_by_all(tmp_path: Path, line: tuple[Path
     assert len(orders) == 1
 
 
+def test_an_export_that_is_there_is_read_while_another_one_is_made(tmp_path: Path, line: tuple[Path, Record]) -> None:
+    asked, finish = threading.Event(), threading.Event()
+
+    class Slow(InProcess):
+        def send(self, order: Order[Any]) -> None:
+            if asked.is_set():
+                finish.wait(20)
+            super().send(order)
+
+    exports = Exports(tmp_path, partial(Slow, {"line": LINE}))
+    whole = exports.get("line", LINE, *line)
+    other = save_line(tmp_path, "other", slope=3)
+    record = replace(read_verified("other", other)[1], model="line")
+    asked.set()
+    with ThreadPoolExecutor(1) as pool:
+        made = pool.submit(exports.get, "line", LINE, other, record)
+        try:
+            assert exports.get("line", LINE, *line).onnx == whole.onnx
+            assert not made.done()
+        finally:
+            finish.set()
+        made.result()
+    exports.close()
+
+
 def test_a_damaged_export_is_made_again(tmp_path: Path, line: tuple[Path, Record]) -> None:
     exports = Exports(tmp_path, partial(InProcess, {"line": LINE}))
     whole = exports.get("line", LINE, *line)

@@ -163,7 +163,7 @@ def read_form(content: bytes, boundary: str) -> Samples:
         return {"type": "http.request", "body": content}
 
     with closing(Threads()) as threads:
-        bodies = RequestBodies(1_000_000, Decoder(MAX_PIXELS, threads), threads)
+        bodies = RequestBodies(1_000_000, 1_000_000, Decoder(MAX_PIXELS, threads), threads)
         return asyncio.run(bodies.samples({"type": "http", "headers": headers}, receive, SPEC))
 
 

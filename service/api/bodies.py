@@ -15,12 +15,15 @@ from service.web.bodies import PIECE_BYTES, content_coding, header, pieces, read
 from service.web.compression import Inflating, inflate
 from service.web.multipart import files
 
+_WAY_OUT = "raise TORCHLOOP_MAX_CHECKPOINT_BYTES, or save half precision (tensor.half())"
+
 
 class RequestBodies:
-    """Reads request bodies of at most `max_bytes` bytes, and decodes them."""
+    """Reads request bodies of at most `max_bytes` bytes, and decodes them; checkpoints have a limit of their own."""
 
-    def __init__(self, max_bytes: int, decoder: Decoder, threads: Threads) -> None:
+    def __init__(self, max_bytes: int, max_checkpoint_bytes: int, decoder: Decoder, threads: Threads) -> None:
         self.max_bytes = max_bytes
+        self._max_checkpoint_bytes = max_checkpoint_bytes
         self._decoder = decoder
         self._threads = threads
 
@@ -33,13 +36,13 @@ class RequestBodies:
         body = await read_body(scope, receive, self.max_bytes)
         return body if coding is None else await self._threads.run(partial(inflate, body, coding, self.max_bytes))
 
-    async def stream(self, scope: Scope, receive: Receive, limit: int, way_out: str) -> AsyncGenerator[bytes, None]:
-        """Yield a body with its Content-Encoding removed, in pieces; `limit` applies to the result, too.
+    async def checkpoint(self, scope: Scope, receive: Receive) -> AsyncGenerator[bytes, None]:
+        """Yield the body with its Content-Encoding removed, in pieces; the size limit applies to the result, too.
 
-        Raises as `read` does; TooLarge names the way out.
+        Raises as `read` does.
         """
-        coding = content_coding(scope)
-        async with aclosing(pieces(scope, receive, limit, way_out)) as arriving:
+        coding, limit = content_coding(scope), self._max_checkpoint_bytes
+        async with aclosing(pieces(scope, receive, limit, _WAY_OUT)) as arriving:
             if coding is None:
                 async for piece in arriving:
                     yield piece
@@ -51,7 +54,7 @@ class RequestBodies:
                     inflated = await self._threads.run(partial(stream.feed, rest, PIECE_BYTES))
                     rest, total = stream.rest, total + len(inflated)
                     if total > limit:
-                        raise too_large(limit, way_out, " when it is unpacked")
+                        raise too_large(limit, _WAY_OUT, " when it is unpacked")
                     yield inflated
             stream.end()
 

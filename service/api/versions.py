@@ -42,7 +42,6 @@ ACCESS: Mapping[str, Access] = {
     "POST /models/{model}/rollback": Access("admin", 400, 403, 404, 409, 412, 413, 415, 422, 503),
 }
 
-_WAY_OUT = "raise TORCHLOOP_MAX_CHECKPOINT_BYTES, or save half precision (tensor.half())"
 Limit = Annotated[WholeNumber | None, Query(ge=1, le=1000, description="versions a page; by default all")]
 Before = Annotated[WholeNumber | None, Query(ge=1, le=2**31 - 1, description="only versions with a lower number")]
 
@@ -65,9 +64,8 @@ def versions_router(
     registry: Registry,
     importer: Importer,
     bodies: RequestBodies,
-    max_bytes: int,
 ) -> APIRouter:
-    """Return the routes of versions. `max_bytes` is the size of the largest checkpoint."""
+    """Return the routes of versions."""
     routes = APIRouter(tags=["versions"])
 
     async def version_of(model: str, number: int) -> Version:
@@ -113,7 +111,7 @@ def versions_router(
         promoted.
         """
         require_model(model, specs)  # before the body is read
-        async with aclosing(bodies.stream(request.scope, request.receive, max_bytes, _WAY_OUT)) as pieces:
+        async with aclosing(bodies.checkpoint(request.scope, request.receive)) as pieces:
             return _info(await importer.register(model, pieces, arguments), None)
 
     return routes

@@ -42,6 +42,9 @@ class Exports:
         if found := onnx_file.read(shipped_path(self._shipped, spec, record)):
             return found
         kept = self._storage.export(record, spec)
+        found = onnx_file.read(kept)  # not behind an export that is being written
+        if found is not None:
+            return found
         with self._turn:
             found = onnx_file.read(kept)
             if found is None:
