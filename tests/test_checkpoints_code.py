@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+import models
 from models.checkpoints import code
-from models.checkpoints.code import code_digest, missing_class
+from models.checkpoints.code import code_digest, missing_class, network_digest
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
 from models.spec import ModelSpec, by_name
@@ -112,16 +113,21 @@ def test_a_network_is_found_by_whatever_the_spec_wraps_it_in(project: Path, netw
     assert key(network) != before
 
 
-def test_the_file_of_the_spec_and_the_exporter_are_part_of_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    names: list[set[str]] = []
+def test_the_file_of_the_spec_is_part_of_the_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(models, "__path__", [*models.__path__, str(tmp_path)])
+    write(tmp_path, "iris.py", "SCALE = 1\n")
+    before = code_digest("iris", LINE)
+    assert code_digest("iris", LINE) == before
+    write(tmp_path, "iris.py", "SCALE = 22\n")
+    assert code_digest("iris", LINE) != before
 
-    def walk(found: set[str]) -> dict[str, str]:
-        names.append(found)
-        return {}
 
-    monkeypatch.setattr(code, "_walk", walk)
-    code_digest("iris", using(by_name("zoo.net:Net")))
-    assert {"models.iris", "zoo.net", "models.checkpoints.onnx_export"} <= names[0]
+def test_the_digest_of_the_network_alone_follows_its_sources_only(project: Path) -> None:
+    before = network_digest(using(by_name("zoo.net:Net")))
+    write(project, "zoo/unrelated.py", "X = 1\n")
+    assert network_digest(using(by_name("zoo.net:Net"))) == before
+    write(project, "zoo/layers/blocks.py", "Block = 22\n")
+    assert network_digest(using(by_name("zoo.net:Net"))) != before
 
 
 def installed(folder: Path, version: str, distribution: str = "flowers") -> None:

@@ -139,6 +139,7 @@ def _find(name: str, found: dict[str, ModuleSpec | None]) -> ModuleSpec | None:
         parent = name.rpartition(".")[0]
         package = _find(parent, found) if parent else None
         folders = package.submodule_search_locations if package else None
+        folders = getattr(sys.modules.get(parent), "__path__", folders)  # a project folder may have been added
         found[name] = None
         if not parent or folders is not None:
             specs = (finder.find_spec(name, folders) for finder in sys.meta_path)
