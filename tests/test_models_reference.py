@@ -101,12 +101,21 @@ def test_no_digit_of_mnist_is_refused_and_every_changed_one_is(mnist_folder: Pat
 
 
 def above(limit: float) -> Bounds:
-    return Bounds(statistic=lambda entries: entries.max(axis=1), high=limit, detail=lambda value: f"{value:g}")
+    return Bounds(
+        name=f"above {limit:g}",
+        statistic=lambda entries: entries.max(axis=1),
+        high=limit,
+        detail=lambda value: f"{value:g}",
+    )
 
 
 def test_the_first_bounds_that_an_entry_is_out_of_give_its_error() -> None:
     accepts_nine = Bounds(
-        statistic=lambda entries: entries.min(axis=1), low=0, high=8, detail=lambda value: None if value == 9 else "min"
+        name="least",
+        statistic=lambda entries: entries.min(axis=1),
+        low=0,
+        high=8,
+        detail=lambda value: None if value == 9 else "min",
     )
     check = within(above(10), above(5), accepts_nine)
     found = check(np.array([[1, 2], [6, 1], [11, 1], [9, 9], [-1, 0], [12, 12]]))

@@ -9,19 +9,21 @@ from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from models.errors import InvalidInput
 from models.handwriting.components import is_one_digit, writing
+from models.handwriting.counts import digits_in, is_struck_through
 from models.handwriting.cuts import paper_of_a_cut
 from models.handwriting.frames import inside_frame
 from models.handwriting.lines import without_lines
+from models.handwriting.noise import noisy
+from models.handwriting.ready import FAINTEST, FIELD, as_it_is
+from models.handwriting.rings import inside_ring
 from models.picture_files.stripped import damaged_picture
 from models.spec import Array
 
-FIELD = 28  # pixels, the whole picture
 BOX = 20  # pixels, the ink
 _WORKING_SIZE = 320  # pixels, longer side: keeps the ink legible and the computation cheap
 _FITTED_SIZE = 80  # pixels, shorter side: the paper's colour is estimated at this size
 _REACH = 10  # pixels of _FITTED_SIZE: strokes of up to 2 * 10 + 1 pixels are not taken for paper
-_LEAST_CONTRAST = 24.0  # grey levels between paper and ink: less than this is noise
-_MOST = FIELD * FIELD * 3 // 4  # pixels of ink on black; every MNIST digit has fewer than half as many
+_LEAST_CONTRAST = float(FAINTEST)  # grey levels between paper and ink: less than this is noise
 _FULL = 0.25  # share of the picture that is ink if it was cropped to the digit
 _FAINTEST, _SAME = (
     0.25,
@@ -33,7 +35,6 @@ _LEAST_INNER = 0.05  # of the opaque pixels: fewer pixels inside the strokes do 
 _MOST_NOISE = 0.35  # of the ink's strength: the median distance from the paper
 _MOST_STEPS, _UNEVEN_STEPS = 0.45, 0.15  # of the pairs of neighbours, in both directions together
 _MOST_INK = 200  # grey levels: lower bound of the strongest ink in a picture in the form of MNIST
-_FAINT = bytes(range(int(_LEAST_CONTRAST)))  # grey levels that are not ink on black
 
 
 def read_digit(picture: Image.Image) -> Array:
@@ -54,16 +55,6 @@ def read_digit(picture: Image.Image) -> Array:
     colours = _colours(shrunk)
     field = _already_a_field(colours)
     return _to_field(_find_ink(inside_frame(colours))) if field is None else field
-
-
-def as_it_is(grey: Array) -> Array | None:
-    """Return grey pixels, uint8 (height, width), if they have the form of MNIST: 28x28, light on black; else None."""
-    if grey.shape != (FIELD, FIELD):
-        return None
-    content = grey.tobytes()
-    border = content[:FIELD] + content[-FIELD:] + content[::FIELD] + content[FIELD - 1 :: FIELD]
-    inked = len(content.translate(None, _FAINT))
-    return grey if sum(border) < 128 * len(border) and 0 < inked < _MOST else None
 
 
 def _already_a_field(colours: Array) -> Array | None:
@@ -158,17 +149,29 @@ def _find_ink(colours: Array) -> Array:
     if strength < _LEAST_CONTRAST:
         raise no_ink()
     if _is_noise(distance, strength):
-        raise no_ink()
+        raise noisy()
     marks: Array = smooth > threshold
     if min(marks.shape) > 2 * FIELD:
         plain = without_lines(marks)
         if plain.sum() < marks.sum():
             threshold, strength = _otsu(smooth[plain | ~marks])
             marks = plain & (smooth > threshold)
-        marks = writing(marks, far > threshold)
+        marks = _one_digit(writing(marks, far > threshold))
     ink = ((distance - threshold / 2) / max(strength - threshold / 2, 1.0)).clip(0, 1)
     inked: Array = np.where(_near(marks), ink, 0).astype(np.float32)
     return inked
+
+
+def _one_digit(marks: Array) -> Array:
+    """Return the marks of the digit, without a ring around it. Raises InvalidInput if there are several digits, or a
+    line through the digit.
+    """
+    inside = inside_ring(marks)
+    if (count := max(digits_in(marks), digits_in(inside))) > 1:
+        raise InvalidInput("Several digits", f"this looks like {count} digits: send one")
+    if is_struck_through(inside):
+        raise InvalidInput("No ink found", "a line goes through the digit: send the digit without it")
+    return inside
 
 
 def _is_noise(distance: Array, strength: float) -> bool:
