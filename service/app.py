@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -74,10 +75,10 @@ def create_app(
     backend = choice.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
     engine = Engine(specs, backend, settings.max_batch)
     rollout = Rollout(specs, store, pretrained, engine, metrics, Followers(shared))
-    threads = Threads()
+    threads, recipes = Threads(), Recipes(read or partial(read_recipes, settings.store))
     pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads))
+    specs = {name: replace(spec, check=engine.check_of(name)) for name, spec in specs.items()}
     bodies = RequestBodies(settings.max_body_bytes, settings.max_checkpoint_bytes, pipeline.decoder, threads)
-    recipes = Recipes(read or partial(read_recipes, settings.store))
     jobs, storage = Jobs(store), Storage(settings.store)
     feed = Feed(jobs, settings.max_event_streams)
     running = Running()

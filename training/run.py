@@ -23,6 +23,7 @@ from models.checkpoints.state_dict import build, load, save_record, save_weights
 from models.checkpoints.storage import content_name
 from models.errors import CheckpointError
 from training.fitting.randomness import own_random_numbers
+from training.fitting.reference import measure
 from training.recipe import Dataset, Hyperparameters, Recipe, Report, Split, TrainingError, unknown_metric
 
 C = TypeVar("C", bound=Hyperparameters)
@@ -77,6 +78,7 @@ def run(
             dataset=dataset.name,
             torch=torch.__version__,
             command=command,
+            reference=measure(name, specs()[name], dataset.train.samples),
         )
         path = folder / (file or content_name(record.sha256))
         save_record(record, draft)

@@ -19,6 +19,7 @@ class Record:
     metrics    metrics on the held-out splits, measured on the reloaded file
     command    the command line that reproduces the file
     notes      conversions when the weights were read: dtypes, names of tensors
+    reference  range of each statistic of the spec's check over the training split: name -> [least, greatest]
     """
 
     model: str
@@ -30,6 +31,7 @@ class Record:
     torch: str = ""
     command: str = ""
     notes: Sequence[str] = field(default_factory=list)
+    reference: Mapping[str, Any] = field(default_factory=dict)
 
 
 def record_path(path: Path) -> Path:

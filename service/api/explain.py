@@ -63,7 +63,8 @@ def router(
             return await answer(model, request, method)
 
     async def answer(model: str, request: Request, method: Method) -> Response:
-        spec, loaded = specs[model], await version_of(model, asked_version(model, request.query_params))
+        loaded = await version_of(model, asked_version(model, request.query_params))
+        spec = loaded.spec
         samples = await bodies.samples(request.scope, request.receive, spec)
         if samples.count > MAX_SAMPLES:
             raise TooManySamples(samples.count, MAX_SAMPLES)

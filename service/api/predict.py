@@ -72,7 +72,7 @@ class PredictRoute:
 
     async def _predict(self, scope: Scope, receive: Receive, request: PredictionRequest) -> Reply:
         lane = await self._lane(request.model, scope["query_string"])
-        decode = self._bodies.decoder_for(scope, request.spec)
+        decode = self._bodies.decoder_for(scope, lane.pinned.spec if lane.pinned else request.spec)
         body = await self._bodies.read(scope, receive)
         predicted = self._pipeline.predict(lane, partial(decode, body), request.watch)
         samples, answer = await unless_gone(receive, predicted)

@@ -121,6 +121,9 @@ class VersionInfo(BaseModel):
     torch: str
     command: str
     notes: list[str] = Field(description="what was converted when the weights were read: dtypes, names of tensors")
+    reference: dict[str, Any] = Field(
+        description="range of each statistic that arrays are checked by, over the training split: [least, greatest]"
+    )
     live: bool
 
 

@@ -174,6 +174,7 @@ def _info(version: Version, live: int | None) -> VersionInfo:
         job=version.job,
         live=version.version == live,
         notes=version.record.get("notes", []),
+        reference=version.record.get("reference", {}),
         **{
             key: version.record[key]
             for key in ("metrics", "config", "arguments", "sha256", "dataset", "torch", "command")

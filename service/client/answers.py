@@ -59,6 +59,7 @@ class Version(TypedDict):
     torch: str
     command: str
     notes: list[str]
+    reference: dict[str, Any]
     live: bool
 
 

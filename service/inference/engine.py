@@ -3,10 +3,12 @@
 import asyncio
 from collections.abc import Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models.checkpoints.record import Record
+from models.errors import CheckpointError, InvalidInput
+from models.reference import Check, Reference
 from models.spec import Array, ModelSpec
 from service.errors import NothingLive
 from service.inference.backends.backend import Backend, Network
@@ -49,12 +51,22 @@ class Engine:
         except KeyError as err:
             raise NothingLive(f"{model} has no live version: train it (POST /train) or register a checkpoint") from err
 
+    def check_of(self, model: str) -> Check:
+        """Return the check of the version that is live when it is called, or that of the spec."""
+        spec = self._specs[model]
+
+        def check(entries: Array) -> Mapping[int, InvalidInput]:
+            loaded = self._live.get(model)
+            return (spec if loaded is None else loaded.spec).check(entries)
+
+        return check
+
     def load(self, model: str, version: int, path: Path, record: Record) -> Loaded:
         """Read a checkpoint, move it to the device and try the whole path with the spec's example. Blocks for seconds.
 
         Raises CheckpointError. The live version is not affected.
         """
-        spec = self._specs[model]
+        spec = _bounded(self._specs[model], path, record)
         network = self._backend.load(model, spec, path, record)
         rehearse(model, spec, network.run)
         return Loaded(
@@ -81,3 +93,15 @@ class Engine:
     def close(self) -> None:
         """Stop the thread after the current batch."""
         self._thread.shutdown()
+
+
+def _bounded(spec: ModelSpec, path: Path, record: Record) -> ModelSpec:
+    """Return the spec with the bounds that follow from the record's reference. Raises CheckpointError."""
+    if not record.reference or not isinstance(spec.check, Reference):
+        return spec
+    try:
+        check = spec.check.bounded_by(record.reference)
+        check(spec.example)
+    except (ValueError, TypeError, LookupError) as err:
+        raise CheckpointError(f"the reference in the record of {path.name} does not fit the model's check") from err
+    return replace(spec, check=check)

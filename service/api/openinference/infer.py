@@ -76,7 +76,7 @@ class InferRoute:
         read = partial(codec.parse, body, request.headers.get(_HEADER_LENGTH), accepted(spec), [OUTPUT])
         asked = await self._threads.run_if_large(len(body), read)
         timeout_s = min(self._pipeline.timeout_s, asked.timeout_s or self._pipeline.timeout_s)
-        decode = partial(self._samples, asked.inputs[INPUT], spec)
+        decode = partial(self._samples, asked.inputs[INPUT], lane.pinned.spec if lane.pinned else spec)
         predicted = self._pipeline.predict(lane, decode, watch, timeout_s)
         _, answer = await unless_gone(request.receive, predicted)
         write = partial(_response, name, asked, answer, request.headers.get("accept-encoding", ""))
