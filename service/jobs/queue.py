@@ -12,7 +12,7 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
 
 from service.delivery.gate import Gate, Policy
-from service.errors import Conflict, Forbidden, Invalid, LimitReached, NotFound
+from service.errors import Conflict, Invalid, LimitReached, NotFound
 from service.jobs.leases import Lease, Leases
 from service.store.database import Store
 from service.store.tables import events, jobs
@@ -156,15 +156,10 @@ class Jobs:
         with self._store.read() as connection:
             return [Event(**row) for row in connection.execute(query).mappings()]
 
-    def cancel(self, job_id: str, submitter: str | None = None, *, now: float) -> Job:
-        """End a queued job, or ask the worker of a running job to stop. Raises NotFound, Conflict.
-
-        With `submitter`, raises Forbidden if the job is another's.
-        """
+    def cancel(self, job_id: str, *, now: float) -> Job:
+        """End a queued job, or ask the worker of a running job to stop. Raises NotFound, Conflict."""
         with self._store.write() as connection:
             job = _required(connection, job_id)
-            if submitter not in {None, job.submitter}:
-                raise Forbidden(f"job {job_id} was queued with another key: only that key, or one of scope admin, may")
             if job.state in FINAL:
                 raise Conflict(f"job {job_id} has {job.state} already: it cannot be cancelled")
             if job.state == "queued":
