@@ -22,7 +22,7 @@ def attribute(spec: ModelSpec, network: nn.Module, samples: Array, method: Metho
     mapped back to the entries through the spec's preprocessing. Raises NoGradient.
     """
     try:
-        route = routing(spec.preprocess, spec.entry, spec.example)
+        route = routing(spec.preprocess, spec.tensor, spec.example)
     except NotRoutable as err:
         raise NoGradient(f"its attributions cannot be mapped to its inputs: {err}") from err
     inputs = torch.from_numpy(np.ascontiguousarray(samples, dtype=np.float32))

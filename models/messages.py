@@ -3,8 +3,6 @@
 An order is answered by any number of `Progressed` and then by one result of its type, or by `Failed`.
 """
 
-import base64
-import io
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,27 +11,11 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, cast
 
-import numpy as np
 from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter
 
+from models.artifacts import packed, unpacked
 from models.checkpoints.record import Record
 from models.spec import Array, Method
-
-
-def packed(array: Array) -> str:
-    """Encode an array as base64 of the .npy format."""
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return base64.b64encode(file.getvalue()).decode()
-
-
-def unpacked(value: str | Array) -> Array:
-    """Decode the result of `packed`. Raises ValueError. An array is returned unchanged."""
-    if isinstance(value, np.ndarray):
-        return value
-    array: Array = np.load(io.BytesIO(base64.b64decode(value)), allow_pickle=False)
-    return array
-
 
 PackedArray = Annotated[Array, PlainValidator(unpacked), PlainSerializer(packed, when_used="json")]
 

@@ -1,11 +1,14 @@
 """Postprocessing: convert network outputs to the values and predictions of a response."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from typing_extensions import TypedDict  # pydantic cannot read typing.TypedDict before Python 3.12
 
-from models.spec import Array, Method, Prediction
+from models.artifacts import Artifacts, bound
+from models.samples import Batch, Columns
+from models.spec import Array, Method, ModelSpec, Prediction
 
 
 class Value(TypedDict):
@@ -53,3 +56,70 @@ def saliency(attributions: Array, _: Method) -> dict[str, Array]:
     sizes = np.abs(attributions)
     largest = sizes.max(axis=tuple(range(1, sizes.ndim)), keepdims=True)
     return {"saliency": np.divide(sizes, largest, out=np.zeros_like(sizes), where=largest > 0)}
+
+
+def in_order(outputs: Any, names: Iterable[str]) -> list[Any]:
+    """Return what a network returned, one tensor, a tuple or a dictionary, as a list in the order of `names`.
+
+    Without names, one tensor. Raises TypeError if it returned something else.
+    """
+    wanted = list(names)
+    if isinstance(outputs, Mapping):
+        if not wanted or not outputs.keys() >= set(wanted):
+            said = ", ".join(wanted) or "none"
+            raise TypeError(f"the network returns {', '.join(map(str, outputs))}; the spec's `outputs` name {said}")
+        return [outputs[name] for name in wanted]
+    found = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
+    if len(found) != (len(wanted) or 1):
+        named = f"`outputs` has {len(wanted)}" if wanted else "they have no names: give the spec `outputs`"
+        raise TypeError(f"the network returns {len(found)} outputs; {named}")
+    return found
+
+
+def postprocessing(spec: ModelSpec, artifacts: Artifacts) -> Callable[[Any], Any]:
+    """Return the function from the network's outputs to the values of the answer, for one version of the model."""
+    if spec.postprocess is None:
+        return _unchanged
+    function = bound(spec.postprocess, artifacts)
+    return _on_columns(function) if spec.outputs else function
+
+
+def description(spec: ModelSpec, artifacts: Artifacts) -> Callable[[Any], Sequence[Prediction]]:
+    """Return the function from values to predictions, for one version of the model."""
+    if spec.describe is None:
+        return describe_outputs
+    function = bound(spec.describe, artifacts)
+    return (lambda values: function(values.arrays)) if spec.outputs else function
+
+
+def describe_outputs(values: Columns) -> Sequence[Prediction]:
+    """Return one prediction per sample, with a field for each output."""
+    arrays = {
+        name: [np.ascontiguousarray(row) if row.ndim else row for row in column]
+        for name, column in values.arrays.items()
+    }
+    return [dict(zip(arrays, row, strict=True)) for row in zip(*arrays.values(), strict=True)]
+
+
+def output_fault(spec: ModelSpec, values: Batch, count: int) -> str | None:
+    """Return why the values of `count` samples are not those that the spec declares; None if they are."""
+    if not spec.outputs:
+        return None
+    if not isinstance(values, Columns) or values.arrays.keys() != spec.outputs.keys():
+        names = ", ".join(values.arrays) if isinstance(values, Columns) else "one array"
+        return f"postprocess returns {names} instead of {', '.join(spec.outputs)}"
+    for name, output in spec.outputs.items():
+        column = values.arrays[name]
+        if len(column) != count:
+            return f"the output {name} has {len(column)} rows for {count} samples"
+        if fault := output.fault(column[0]):
+            return f"the output {name} {fault}"
+    return None
+
+
+def _unchanged(outputs: Any) -> Any:
+    return outputs
+
+
+def _on_columns(function: Callable[..., Mapping[str, Any]]) -> Callable[[Columns], Columns]:
+    return lambda outputs: Columns(function(outputs.arrays))

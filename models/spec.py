@@ -4,16 +4,18 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL.Image import Image
 
+from models.artifacts import takes_artifacts
 from models.errors import CheckpointError, InvalidInput
 from models.reference import Check, accept_all
+from models.signature import Input, Output, Padded, Picture, PictureReader, Text, is_missing, is_required
 
 if TYPE_CHECKING:  # importing torch takes two seconds and 200 MB: only code that builds a network does
     from torch import nn
@@ -35,7 +37,6 @@ __all__ = [
 Array = NDArray[Any]
 Prediction = Mapping[str, Any]
 Method = Literal["gradient", "integrated_gradients"]  # of computing feature attributions
-PictureReader = Callable[[Image], Array]
 
 
 def by_name(network: str) -> Callable[..., "nn.Module"]:
@@ -126,13 +127,19 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelSpec:
-    """How a model is built and served: plain functions, no state.
+    """How a model is built and served: plain functions, no state. It has either one `entry` or named `inputs`.
 
-    Data flow: body -> entries (N, *entry.shape) -> `preprocess` -> samples -> network -> outputs
-    -> `postprocess` -> values (N, k) float32 -> `describe` -> N predictions.
+    One tensor:   body -> entries (N, *entry.shape) -> `preprocess` -> samples -> network
+    Named inputs: body -> for each sample: `inputs` check its values -> `encode` -> named arrays -> network, which gets
+                  them as keyword arguments (N, ...)
+    Both:         network -> outputs -> `postprocess` -> values -> `describe` -> N predictions
+
+    Outputs and values are one array (N, k) float32; with `outputs`, they are named arrays of any shape and dtype.
+    A function that has a parameter `artifacts` gets the artifacts of the version that answers: `encode`,
+    `postprocess`, `describe`.
 
     network      keyword arguments -> nn.Module: the class, or its name (see `by_name`). Scaling and statistics
-                 that the weights depend on are part of the network.
+                 that the weights depend on are part of the network, or artifacts of its version.
     entry        shape, dtype and bounds of one entry of a JSON or .npy body.
     check        entries of a JSON, .npy or /v2 body (N, *entry.shape) -> the error of each entry that does not look
                  like the training data, by position; see `models.reference`. Pictures are not checked.
@@ -141,28 +148,98 @@ class ModelSpec:
                  Raises InvalidInput.
     grey         the pixels of a small grey picture, uint8 (height, width) -> the entry that `picture` would give, if
                  this is cheap to decide, else None: a fast path for pictures in the form of the training data.
-    postprocess  outputs of the network, on the host -> float32 values (N, k), which are also the .npy response.
-    describe     values -> one prediction per row; numbers may be NumPy scalars.
+    inputs       name -> Number, Category, Text, Tensor or Picture; see `models.signature`.
+    encode       one sample, its checked values by name -> its arrays, by the names of the network's keyword arguments.
+                 Raises InvalidInput. By default each input is one array: Number float32, Category its position, int64,
+                 Tensor and Picture themselves.
+    padding      array of `encode` -> how arrays of different lengths are padded. Without an entry here, only samples
+                 of equal shape are computed together.
+    outputs      name -> shape and dtype of one sample's output. A network that returns a tuple gives them in this
+                 order; a dictionary, by these names.
+    postprocess  outputs of the network, on the host -> values, which are also the .npy or .npz response. It may be
+                 left out with `outputs`.
+    describe     values -> one prediction per row; numbers may be NumPy scalars. By default, with `outputs`, each is a
+                 field of the prediction.
     prediction   the TypedDict that `describe` fills; its JSON schema goes into the API documentation.
     explain      attributions (N, *entry.shape) and their method -> named arrays, one row per sample: the fields of an
                  explanation after the first field of the sample's prediction.
-    example      a valid value of "inputs", for warm-up, documentation and contract tests.
+    example      a valid value of "inputs", for warm-up, documentation and contract tests: an array of entries, or a
+                 list of samples by name, pictures as PIL images or bytes.
     """
 
     summary: str
     network: Callable[..., "nn.Module"]
-    entry: Entry
+    entry: Entry | None = None
     check: Check = accept_all
     preprocess: Callable[[Array], Array] = same
     picture: PictureReader | None = None
     grey: Callable[[Array], Array | None] | None = None
-    postprocess: Callable[[Array], Array]
-    describe: Callable[[Array], Sequence[Prediction]]
-    prediction: type
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    encode: Callable[..., Mapping[str, Any]] | None = None
+    padding: Mapping[str, Padded] = field(default_factory=dict)
+    outputs: Mapping[str, Output] = field(default_factory=dict)
+    postprocess: Callable[..., Any] | None = None
+    describe: Callable[..., Sequence[Prediction]] | None = None
+    prediction: type | None = None
     explain: Callable[[Array, Method], Mapping[str, Array]] = signed
-    example: Array
+    example: Any
 
     def __post_init__(self) -> None:
-        """Raise ValueError if the example does not fit the entry."""
-        if fault := self.entry.fault_of(self.example):
+        """Raise ValueError for fields that contradict each other, or an example that does not fit the signature."""
+        if (self.entry is None) == (not self.inputs):
+            raise ValueError("a ModelSpec has either `entry` or `inputs`")
+        if not self.outputs and None in {self.postprocess, self.describe, self.prediction}:
+            raise ValueError("a ModelSpec without `outputs` needs `postprocess`, `describe` and `prediction`")
+        if self.describe is not None and self.prediction is None:
+            raise ValueError("a ModelSpec with `describe` needs `prediction`, the TypedDict that it fills")
+        if self.inputs:
+            self._check_named()
+        fault = self.entry.fault_of(self.example) if self.entry else _example_fault(self.inputs, self.example)
+        if fault:
             raise ValueError(f"example: {fault}")
+
+    @property
+    def tensor(self) -> Entry:
+        """The entry of a one-tensor model."""
+        assert self.entry is not None
+        return self.entry
+
+    @cached_property
+    def is_plain(self) -> bool:
+        """Whether samples and values are one array each, and no function needs the artifacts of a version."""
+        functions = [function for function in (self.postprocess, self.describe) if function is not None]
+        return not self.inputs and not self.outputs and not any(map(takes_artifacts, functions))
+
+    def _check_named(self) -> None:
+        if self.check is not accept_all or self.preprocess is not same or self.picture or self.grey:
+            raise ValueError(
+                "`check`, `preprocess`, `picture` and `grey` belong to `entry`; use `encode` with `inputs`"
+            )
+        for name, kind in self.inputs.items():
+            if not name.isidentifier():
+                raise ValueError(f"the input {name!r} must be a Python name")
+            if self.encode is None and isinstance(kind, Text):
+                raise ValueError(f"the input {name} is a Text: define `encode`, which turns it into arrays")
+        if self.encode is None and (unknown := self.padding.keys() - self.inputs.keys()):
+            raise ValueError(f"padding of {min(unknown)}, which is no input")
+        for name, output in self.outputs.items():
+            if output.like is not None and output.like not in self.padding:
+                raise ValueError(f"the output {name} is like {output.like}, which has no padding")
+
+
+def _example_fault(inputs: Mapping[str, Input], example: Sequence[Any]) -> str:
+    """Say why samples by name, at least one, do not fit the inputs; empty if they do. Pictures are not read."""
+    for sample in example:
+        values = {next(iter(inputs)): sample} if isinstance(sample, str) else sample
+        if unknown := [name for name in values if name not in inputs]:
+            return f"it has {unknown[0]}, which is no input"
+        for name, kind in inputs.items():
+            value = values.get(name)
+            if is_missing(value) and is_required(kind):
+                return f"it has no {name}, which is required"
+            if not is_missing(value) and not isinstance(kind, Picture):
+                try:
+                    kind.code(value)
+                except InvalidInput as err:
+                    return f"{name}: {err.detail}"
+    return "" if len(example) else "it has no samples"

@@ -17,10 +17,11 @@ import torch
 from starlette.testclient import TestClient
 from torch import Tensor, nn
 
+from models.artifacts import packed, unpacked
 from models.attribution import NoGradient, attribute
 from models.catalog import PRETRAINED, specs
 from models.checkpoints import state_dict
-from models.messages import Explain, Order, packed, unpacked
+from models.messages import Explain, Order
 from models.mnist import drawn_seven
 from models.outputs import saliency
 from models.spec import Array, Method, ModelSpec

@@ -100,8 +100,8 @@ def test_every_shipped_network_runs_in_onnx_runtime_and_agrees_with_pytorch(name
     network, _ = state_dict.load(name, spec, PRETRAINED / f"{name}.pt")
     run = onnx.session(export(spec, network), 1)
     generator = np.random.default_rng(0)
-    high = min(spec.entry.high, 255)
-    entries = generator.uniform(max(spec.entry.low, -255), high, (70, *spec.entry.shape)).astype(spec.entry.dtype)
+    high = min(spec.tensor.high, 255)
+    entries = generator.uniform(max(spec.tensor.low, -255), high, (70, *spec.tensor.shape)).astype(spec.tensor.dtype)
     samples = spec.preprocess(entries)
     with torch.inference_mode():
         wanted = network(torch.from_numpy(samples)).numpy()

@@ -80,7 +80,7 @@ def test_a_model_describes_itself(client: triton.InferenceServerClient, name: st
     assert client.is_model_ready(name)
     assert client.is_model_ready(name, "1")
     assert not client.is_model_ready(name, "7")
-    assert (entry["shape"], entry["datatype"]) == ([-1, *spec.entry.shape], datatype_of(spec.entry.dtype))
+    assert (entry["shape"], entry["datatype"]) == ([-1, *spec.tensor.shape], datatype_of(spec.tensor.dtype))
     assert config["input"][0]["dims"] == entry["shape"][1:]
     assert config["output"][0]["dims"] == output["shape"][1:]
     assert output["shape"][1] > 0

@@ -20,6 +20,7 @@ class Record:
     command    the command line that reproduces the file
     notes      conversions when the weights were read: dtypes, names of tensors
     reference  range of each statistic of the spec's check over the training split: name -> [least, greatest]
+    artifacts  what belongs to the weights, e.g. a vocabulary, in the form of `models.artifacts.pack`
     """
 
     model: str
@@ -32,6 +33,7 @@ class Record:
     command: str = ""
     notes: Sequence[str] = field(default_factory=list)
     reference: Mapping[str, Any] = field(default_factory=dict)
+    artifacts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def record_path(path: Path) -> Path:

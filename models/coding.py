@@ -1,0 +1,150 @@
+"""From one sample of a model with named inputs to the arrays that its network takes. For requests and for training."""
+
+import base64
+import binascii
+import difflib
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from PIL.Image import Image
+
+from models.artifacts import Artifacts, bound
+from models.errors import InvalidInput, shown
+from models.pictures import open_picture
+from models.samples import Batch, Columns
+from models.signature import Array, Input, Picture, Text, is_missing, is_required
+from models.spec import ModelSpec
+
+log = logging.getLogger(__name__)
+OpenPicture = Callable[[bytes], Image]
+
+_STANDARD = bytes.maketrans(b"-_", b"+/")
+_BLANKS = b" \t\r\n"
+_MAX_PIXELS = 25_000_000  # of a picture in training data and examples
+
+
+class Coder:
+    """Checks and codes samples of one version. The first sample fixes the names and dtypes of the arrays."""
+
+    def __init__(self, spec: ModelSpec, artifacts: Artifacts) -> None:
+        self.spec = spec
+        self._encode = bound(spec.encode or partial(_each, spec.inputs), artifacts)
+        self._dtypes: dict[str, np.dtype[Any]] = {}
+        names = list(spec.inputs)
+        self._text = names[0] if len(names) == 1 and isinstance(spec.inputs[names[0]], Text) else None
+
+    def __call__(self, sample: object, open_file: OpenPicture | None = None) -> Mapping[str, Array]:
+        """Return the arrays of one sample, a mapping of its values by name; a single text is taken as well.
+
+        Pictures are PIL images, bytes of a file, base64 of them, or arrays as the input's `read` returns them.
+        Raises InvalidInput that names the input, its value and what is allowed.
+        """
+        if self._text is not None and isinstance(sample, str):
+            sample = {self._text: sample}
+        if not isinstance(sample, Mapping):
+            raise InvalidInput("Wrong sample", f"send a sample as an object with {_listed(self.spec.inputs)}")
+        for name in sample:
+            if name not in self.spec.inputs:
+                raise _unknown(str(name), self.spec.inputs)
+        values = {
+            name: _checked(name, kind, sample.get(name), open_file or _open) for name, kind in self.spec.inputs.items()
+        }
+        return self._encoded(values)
+
+    def _encoded(self, values: Mapping[str, Any]) -> Mapping[str, Array]:
+        try:
+            arrays = self._typed(self._encode(values))
+        except InvalidInput:
+            raise
+        except Exception as err:
+            log.warning("a sample could not be encoded", exc_info=True)
+            detail = f"the model's encode raised {type(err).__name__} for this sample; the log of the service says why"
+            raise InvalidInput("Unreadable sample", detail) from err
+        for name in self.spec.padding:
+            if name in arrays and not arrays[name].size:
+                raise InvalidInput("Empty sample", f"nothing is left of {name} once the sample is encoded")
+        return arrays
+
+    def _typed(self, encoded: Mapping[str, Any]) -> dict[str, Array]:
+        """Convert what `encode` returned to arrays, with the names and dtypes of the first sample."""
+        arrays = {name: np.asarray(value) for name, value in encoded.items()}
+        if not self._dtypes:
+            if wrong := [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]:
+                raise TypeError(f"encode returned no numbers under {wrong[0]}")
+            self._dtypes = {
+                name: np.dtype(np.float32) if array.dtype == np.float64 else array.dtype
+                for name, array in arrays.items()
+            }
+        if arrays.keys() != self._dtypes.keys():
+            raise KeyError(f"encode returned {', '.join(arrays)}; for other samples {', '.join(self._dtypes)}")
+        return {
+            name: array.astype(self._dtypes[name], casting="same_kind" if array.size else "unsafe", copy=False)
+            for name, array in arrays.items()
+        }
+
+
+def example_samples(spec: ModelSpec, coder: Coder | None = None) -> Batch:
+    """Return the spec's example as the network takes it.
+
+    Raises ValueError if the example does not fit the signature.
+    """
+    if not spec.inputs:
+        return spec.preprocess(spec.example)
+    coder = coder or Coder(spec, {})
+    try:
+        return Columns.of([coder(sample) for sample in spec.example])
+    except InvalidInput as err:
+        raise ValueError(f"the example does not fit the inputs: {err}") from err
+
+
+def picture_file(value: str | bytes) -> bytes:
+    """Return the bytes of a picture file that is given as such, in base64 of either alphabet, or as a data URL.
+
+    Raises InvalidInput.
+    """
+    if isinstance(value, bytes):
+        return value
+    text = value.encode("ascii", "replace")
+    if text.startswith(b"data:"):
+        text = text.partition(b",")[2]
+    digits = text.translate(_STANDARD, _BLANKS).rstrip(b"=")
+    try:
+        return base64.b64decode(digits + b"=" * (-len(digits) % 4), validate=True)
+    except binascii.Error as err:
+        raise InvalidInput("No base64", "the picture is neither base64 nor a data URL") from err
+
+
+def _checked(name: str, kind: Input, value: object, open_file: OpenPicture) -> Any:
+    """Return the checked value of one input, or its default. Raises InvalidInput that begins with its name."""
+    if is_missing(value):
+        if is_required(kind):
+            raise InvalidInput("Missing value", f"{name} is missing and has no default")
+        return np.asarray(kind.default) if isinstance(kind.default, list | tuple) else kind.default
+    try:
+        if isinstance(kind, Picture) and isinstance(value, str | bytes):
+            value = open_file(picture_file(value))
+        return kind.code(value)
+    except InvalidInput as err:
+        raise InvalidInput(err.title, f"{name}: {err.detail}") from err
+
+
+def _each(inputs: Mapping[str, Input], values: Mapping[str, Any]) -> Mapping[str, Array]:
+    """Default `encode`: one array for each input."""
+    return {name: kind.array(values[name]) for name, kind in inputs.items()}
+
+
+def _unknown(name: str, inputs: Mapping[str, Input]) -> InvalidInput:
+    near = difflib.get_close_matches(name, inputs, 1)
+    hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {_listed(inputs)}"
+    return InvalidInput("Unknown input", f"the model has no input {shown(name)!r}{hint}")
+
+
+def _listed(inputs: Mapping[str, Input]) -> str:
+    return ", ".join(name if is_required(kind) else f"{name} (optional)" for name, kind in inputs.items())
+
+
+def _open(content: bytes) -> Image:
+    return open_picture(content, _MAX_PIXELS)

@@ -1,0 +1,158 @@
+"""Variable length: bring samples of different shapes into arrays, with a bound on the padding.
+
+A batch is computed in buckets of samples of similar size: in each, the padded arrays have at most WASTE times as many
+elements as the samples. A sample alone in its bucket needs no padding, so the bound holds for any batch. Arrays without
+an entry in the spec's `padding` are never padded: only samples of equal shape share a bucket.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from models.samples import Batch, Column, Columns
+from models.signature import Array, Output, Padded
+from models.spec import ModelSpec
+
+WASTE = 2  # elements of the padded arrays, relative to those of the samples
+Padding = Mapping[str, Padded]
+Forward = Callable[[Mapping[str, Array]], Sequence[Array]]  # keyword arguments (N, ...) -> outputs (N, ...), in order
+_Shape = tuple[int, ...]
+
+
+def buckets(samples: Columns, padding: Padding) -> list[list[int]]:
+    """Return the positions of the samples of each bucket; the largest samples first."""
+    ragged = {name: column for name, column in samples.arrays.items() if isinstance(column, list)}
+    if not ragged:
+        return [list(range(len(samples)))]
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for row in range(len(samples)):
+        fixed = tuple(_fixed(column[row].shape, padding.get(name)) for name, column in ragged.items())
+        groups.setdefault(fixed, []).append(row)
+    padded = [column for name, column in ragged.items() if name in padding]
+    return [bucket for rows in groups.values() for bucket in _by_size(rows, padded)]
+
+
+def stacked(samples: Columns, padding: Padding) -> dict[str, Array]:
+    """Return the network's keyword arguments (N, ...) for the samples of one bucket: arrays, lengths and masks."""
+    arrays: dict[str, Array] = {}
+    for name, column in samples.arrays.items():
+        how = padding.get(name)
+        if how is None:
+            arrays[name] = np.stack(column) if isinstance(column, list) else column
+            continue
+        arrays[name] = _filled(column, how.value)
+        lengths = _lengths(column, how)
+        if how.lengths:
+            arrays[how.lengths] = lengths[:, 0] if len(how.axes) == 1 else lengths
+        if how.mask:
+            arrays[how.mask] = _mask(lengths, [arrays[name].shape[axis + 1] for axis in how.axes])
+    return arrays
+
+
+def computing(forward: Forward, spec: ModelSpec) -> Callable[[Any], Batch]:
+    """Return a function that computes any samples of a model with named inputs or outputs, in their order.
+
+    Named inputs are computed bucket by bucket. It returns named values if the spec names its outputs, else one array.
+    """
+
+    def one_tensor(samples: Array) -> Batch:
+        return _named(forward({"samples": samples}), Columns({}), spec)
+
+    def run(samples: Columns) -> Batch:
+        rows = buckets(samples, spec.padding)
+        found = []
+        for bucket in rows:
+            part = samples if len(rows) == 1 else samples.take(bucket)
+            found.append(_named(forward(stacked(part, spec.padding)), part, spec))
+        return found[0] if len(rows) == 1 else _in_order(found, rows)
+
+    return run if spec.inputs else one_tensor
+
+
+def _named(arrays: Sequence[Array], samples: Columns, spec: ModelSpec) -> Batch:
+    if not spec.outputs:
+        return arrays[0]
+    named = zip(spec.outputs.items(), arrays, strict=True)
+    return Columns({name: _cut(array, samples, spec.padding, output) for (name, output), array in named})
+
+
+def _cut(array: Array, samples: Columns, padding: Padding, output: Output) -> Column:
+    """Cut the padding off the variable axes of an output that is as long as one of the padded arrays."""
+    if output.like is None:
+        return array
+    axes = [axis for axis, size in enumerate(output.shape) if size is None]
+    lengths = _lengths(samples.arrays[output.like], padding[output.like])
+    if (lengths == lengths[0]).all():
+        return array[(slice(None), *_ends(axes, lengths[0]))]
+    return [row[_ends(axes, ends)] for row, ends in zip(array, lengths, strict=True)]
+
+
+def _ends(axes: Sequence[int], ends: Array) -> tuple[slice, ...]:
+    slices = [slice(None)] * (max(axes, default=-1) + 1)
+    for axis, end in zip(axes, ends, strict=True):
+        slices[axis] = slice(int(end))
+    return tuple(slices)
+
+
+def _in_order(found: Sequence[Batch], rows: Sequence[Sequence[int]]) -> Batch:
+    """Join the values of the buckets, and put them in the order of the samples."""
+    places = np.argsort(np.concatenate(rows)).tolist()
+    if not isinstance(found[0], Columns):
+        array: Array = np.concatenate([np.asarray(part) for part in found])
+        ordered: Array = array[places]
+        return ordered
+    names = found[0].arrays
+    parts = [part.arrays for part in found if isinstance(part, Columns)]
+    chained = {name: [row for part in parts for row in part[name]] for name in names}
+    return Columns.stacked({name: [values[place] for place in places] for name, values in chained.items()})
+
+
+def _fixed(shape: _Shape, how: Padded | None) -> _Shape:
+    """Return the sizes that samples of one bucket have in common; -1 for variable axes."""
+    return shape if how is None else tuple(-1 if axis in how.axes else size for axis, size in enumerate(shape))
+
+
+def _by_size(rows: Sequence[int], padded: Sequence[list[Array]]) -> list[list[int]]:
+    """Cut samples, the largest first, into buckets whose padded arrays have at most WASTE times as many elements."""
+    order = sorted(rows, key=lambda row: -sum(column[row].size for column in padded))
+    found: list[list[int]] = []
+    largest: list[_Shape] = []
+    real = 0
+    for row in order:
+        shapes = [column[row].shape for column in padded]
+        elements = sum(map(math.prod, shapes))
+        grown = [tuple(map(max, one, other)) for one, other in zip(largest, shapes, strict=True)] if found else shapes
+        wanted = (len(found[-1]) + 1 if found else 1) * sum(map(math.prod, grown))
+        if found and wanted <= WASTE * (real + elements):
+            found[-1].append(row)
+            largest, real = grown, real + elements
+        else:
+            found.append([row])
+            largest, real = shapes, elements
+    return found
+
+
+def _lengths(column: Column, how: Padded) -> Array:
+    """Return the sizes of the samples along their variable axes, int64 (N, axes)."""
+    shapes = [row.shape for row in column] if isinstance(column, list) else [column.shape[1:]] * len(column)
+    return np.array([[shape[axis] for axis in how.axes] for shape in shapes], np.int64).reshape(-1, len(how.axes))
+
+
+def _filled(column: Column, value: float) -> Array:
+    if not isinstance(column, list):
+        return column
+    shape = tuple(map(max, *(row.shape for row in column))) if len(column) > 1 else column[0].shape
+    array = np.full((len(column), *shape), value, column[0].dtype)
+    for place, row in enumerate(column):
+        array[place][tuple(map(slice, row.shape))] = row
+    return array
+
+
+def _mask(lengths: Array, longest: Sequence[int]) -> Array:
+    mask: Array = np.ones((len(lengths), *longest), bool)
+    for axis, size in enumerate(longest):
+        inside = np.arange(size) < lengths[:, axis, None]  # (N, size)
+        mask &= inside.reshape(len(lengths), *(size if other == axis else 1 for other in range(len(longest))))
+    return mask
