@@ -12,7 +12,7 @@ import numpy as np
 from PIL.Image import Image
 
 from models.artifacts import Artifacts, bound
-from models.errors import InvalidInput, shown
+from models.errors import CheckpointError, InvalidInput, shown
 from models.pictures import open_picture
 from models.samples import Batch, Columns
 from models.signature import Array, Input, Picture, Text, is_missing, is_required
@@ -89,7 +89,7 @@ class Coder:
 def example_samples(spec: ModelSpec, coder: Coder | None = None) -> Batch:
     """Return the spec's example as the network takes it.
 
-    Raises ValueError if the example does not fit the signature.
+    Raises CheckpointError if the version's `encode` refuses the example.
     """
     if not spec.inputs:
         return spec.preprocess(spec.example)
@@ -97,7 +97,7 @@ def example_samples(spec: ModelSpec, coder: Coder | None = None) -> Batch:
     try:
         return Columns.of([coder(sample) for sample in spec.example])
     except InvalidInput as err:
-        raise ValueError(f"the example does not fit the inputs: {err}") from err
+        raise CheckpointError(f"the model's example does not fit its inputs: {err}") from err
 
 
 def picture_file(value: str | bytes) -> bytes:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -76,8 +75,8 @@ def create_app(
     engine = Engine(specs, backend, settings.max_batch)
     rollout = Rollout(specs, store, pretrained, engine, metrics, Followers(shared))
     threads, recipes = Threads(), Recipes(read or partial(read_recipes, settings.store))
-    pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads))
-    specs = {name: replace(spec, check=engine.check_of(name)) for name, spec in specs.items()}
+    pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads, settings.max_body_bytes))
+    specs = engine.served()
     bodies = RequestBodies(settings.max_body_bytes, settings.max_checkpoint_bytes, pipeline.decoder, threads)
     jobs, storage = Jobs(store), Storage(settings.store)
     feed = Feed(jobs, settings.max_event_streams)
@@ -97,12 +96,12 @@ def create_app(
     _add_middleware(app, settings, keys, metrics)
     app.add_middleware(Started, running=running)
     app.router.routes.extend([*page.routes(), *documentation.routes(app)])
-    app.router.routes.extend(PredictRoute(specs, bodies, pipeline, rollout.pinned).routes())
+    app.router.routes.extend(PredictRoute(specs, bodies, pipeline, threads, engine.live, rollout.pinned).routes())
     offered = repository.Offered(specs, engine, rollout, shared)
     described = metadata.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
     app.router.routes.extend([*InferRoute(offered, bodies, pipeline, threads).routes(), *described])
     app.router.routes.extend(repository.routes(offered, bodies, rollout))
-    app.include_router(preview.router(specs, bodies))
+    app.include_router(preview.router(specs, bodies, engine.live))
     explainer = Explainer(settings.request_timeout_s, start_child)
     app.include_router(explain.router(specs, bodies, rollout, engine, Registry(store), explainer, metrics))
     importer = Importer(store, settings.data, recipes, start_child)

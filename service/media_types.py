@@ -6,6 +6,12 @@ JSON = "application/json"
 NPY = "application/x-npy"
 
 
+NPZ = "application/x-npz"
+
+
+PNG = "image/png"
+
+
 MULTIPART = "multipart/form-data"
 
 

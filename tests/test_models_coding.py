@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from models.coding import Coder, example_samples, picture_file
-from models.errors import InvalidInput
+from models.errors import CheckpointError, InvalidInput
 from models.samples import Columns
 from models.signature import Category, Input, Number, Picture, Tensor
 from tests.signatures import SIAMESE, TABLE, TEXT, VOCABULARY, grey_8x8, spot
@@ -56,7 +56,7 @@ def test_defaults_of_every_kind() -> None:
         "array": Tensor((2,), default=[1.0, 2.0]),
         "picture": Picture(grey_8x8, (8, 8), default=np.zeros((8, 8), np.uint8)),
     }
-    arrays = Coder(replace(TABLE, inputs=inputs), {})({})
+    arrays = Coder(replace(TABLE, inputs=inputs, example=[{}]), {})({})
     assert (arrays["number"].item(), arrays["category"].item(), arrays["array"].tolist()) == (3, 1, [1, 2])
     assert arrays["picture"].shape == (8, 8)
 
@@ -151,9 +151,10 @@ def test_a_damaged_picture_names_its_input() -> None:
     assert ": right: " in said
 
 
-def test_an_example_that_does_not_fit_its_signature_says_why() -> None:
-    with pytest.raises(ValueError, match=r"the example does not fit the inputs: .*age: 200 is not from 0 to 120"):
-        example_samples(replace(TABLE, example=[{**ROW, "age": 200}]))
+def test_an_example_that_the_encode_of_a_version_refuses_is_a_fault_of_its_checkpoint() -> None:
+    spec = replace(TEXT, example=[{"review": " "}])
+    with pytest.raises(CheckpointError, match="the model's example does not fit its inputs: No words: review: the"):
+        example_samples(spec, Coder(spec, VOCABULARY))
 
 
 def test_examples_are_stacked() -> None:

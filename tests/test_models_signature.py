@@ -180,6 +180,10 @@ def test_a_faulty_signature_is_refused_when_it_is_made(make: Any, said: str) -> 
         pytest.param({"picture": grey_8x8}, "belong to `entry`", id="picture"),
         pytest.param({"inputs": {"the age": Number()}}, "Python name", id="name"),
         pytest.param({"inputs": {"review": Text()}}, "define `encode`", id="text without encode"),
+        pytest.param({"example": [{"age": 200, "sex": "male"}]}, "example: age: 200 is not from", id="value"),
+        pytest.param({"example": [{"age": 20}]}, "example: it has no sex, which is required", id="missing value"),
+        pytest.param({"example": [{"age": 20, "sex": "male", "x": 1}]}, "example: it has x", id="unknown input"),
+        pytest.param({"example": []}, "example: it has no samples", id="empty example"),
     ],
 )
 def test_a_spec_whose_fields_contradict_each_other_is_refused(changes: Any, said: str) -> None:

@@ -2,27 +2,41 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from models.artifacts import unpack
 from models.checkpoints.code import network_digest
 from models.checkpoints.record import Record
-from models.spec import ByName, ModelSpec
+from models.coding import Coder, example_samples
+from models.samples import Columns
+from models.spec import Array, ByName, ModelSpec
 
 
 def shipped_path(folder: Path, spec: ModelSpec, record: Record) -> Path:
-    """Return the path of the export that ships with a checkpoint in `folder`.
+    """Return the path of the export that ships with a checkpoint in `folder`. Raises CheckpointError.
 
     It changes with all that the export depends on: weights, arguments, the class of the network and its sources,
-    and the samples of the example. So an export that was made of something else is not found.
+    and the samples of the example, as its artifacts encode them. So an export that was made of something else is not
+    found.
     """
-    samples = spec.preprocess(spec.example)
+    samples = example_samples(spec, Coder(spec, unpack(record.artifacts)) if spec.inputs else None)
     network = [_names(spec.network), network_digest(spec)]
-    made_of = [record.sha256, dict(record.arguments), network, str(samples.dtype), samples.shape]
+    made_of: list[Any] = [record.sha256, dict(record.arguments), network]
+    arrays = [samples] if not isinstance(samples, Columns) else list(_arrays(samples))
+    made_of += [part for array in arrays for part in (str(array.dtype), array.shape)]
     digest = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode())
-    digest.update(samples.tobytes())
+    for array in arrays:
+        digest.update(array.tobytes())
     return folder / f"{record.model}.{digest.hexdigest()[:12]}.safetensors"
+
+
+def _arrays(samples: Columns) -> Iterator[Array]:
+    """Yield the arrays of each sample, in the order of their names."""
+    for _, column in sorted(samples.arrays.items()):
+        yield from column
 
 
 def _names(network: Any) -> list[Any]:

@@ -7,13 +7,14 @@ from functools import partial
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
+from models.coding import Coder
 from models.spec import ModelSpec
 from service.execution.threads import Threads
-from service.inference.decoding import Decoder, Samples, samples_of, unsupported
+from service.inference.decoding import Decoder, Samples, media_types, samples_of, unsupported
 from service.media_types import MULTIPART, plain
 from service.web.bodies import PIECE_BYTES, content_coding, header, pieces, read_body, too_large
 from service.web.compression import Inflating, inflate
-from service.web.multipart import files
+from service.web.multipart import fields, files
 
 _WAY_OUT = "raise TORCHLOOP_MAX_CHECKPOINT_BYTES, or save half precision (tensor.half())"
 
@@ -58,26 +59,31 @@ class RequestBodies:
                     yield inflated
             stream.end()
 
-    async def samples(self, scope: Scope, receive: Receive, spec: ModelSpec) -> Samples:
+    async def samples(self, scope: Scope, receive: Receive, spec: ModelSpec, coder: Coder | None = None) -> Samples:
         """Read and decode the body of a request.
 
         Raises UnsupportedMediaType, TooLarge, Malformed, or the InvalidInput of a body without a good sample.
         """
-        decode = self.decoder_for(scope, spec)
+        decode = self.decoder_for(scope, spec, coder)
         return await decode(await self.read(scope, receive))
 
-    def decoder_for(self, scope: Scope, spec: ModelSpec) -> Callable[[bytes], Awaitable[Samples]]:
+    def decoder_for(
+        self, scope: Scope, spec: ModelSpec, coder: Coder | None = None
+    ) -> Callable[[bytes], Awaitable[Samples]]:
         """Return the function that decodes this request's body. Raises UnsupportedMediaType, before the body is read.
 
-        The function raises Malformed, or the InvalidInput of a body without a good sample.
+        `coder` is that of the version that will answer; only models with named inputs need it. The function raises
+        Malformed, or the InvalidInput of a body without a good sample.
         """
         media_type = plain(header(scope, b"content-type").decode("latin-1"))
         if self._decoder.accepts(media_type, spec):
-            return partial(self._decoder.decode, media_type, spec)
-        if spec.picture and media_type == MULTIPART:
-            return partial(self._form, Headers(scope=scope), spec)
+            return partial(self._decoder.decode, media_type, spec, coder=coder)
+        if media_type == MULTIPART and MULTIPART in media_types(spec):
+            return partial(self._form, Headers(scope=scope), spec, coder)
         raise unsupported(media_type, spec)
 
-    async def _form(self, headers: Headers, spec: ModelSpec, body: bytes) -> Samples:
+    async def _form(self, headers: Headers, spec: ModelSpec, coder: Coder | None, body: bytes) -> Samples:
+        if coder is not None and spec.inputs:
+            return await self._decoder.form(fields(headers, body), coder)
         entries = await self._decoder.pictures(files(headers, body), spec)
         return await self._threads.run_if_large(entries.good.nbytes, partial(samples_of, spec, entries))

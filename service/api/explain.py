@@ -12,13 +12,14 @@ from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
 from models.errors import InvalidInput, TooManySamples
+from models.samples import Batch, Columns
 from models.spec import Array, Method, ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.predict import asked_version
 from service.api.predictions import in_order
 from service.delivery.registry import Registry
 from service.delivery.rollout import Rollout
-from service.errors import require_model
+from service.errors import Invalid, require_model
 from service.inference.engine import Engine, Loaded
 from service.inference.explainer import Explainer
 from service.media_types import JSON
@@ -63,15 +64,17 @@ def router(
             return await answer(model, request, method)
 
     async def answer(model: str, request: Request, method: Method) -> Response:
+        if specs[model].inputs or specs[model].outputs:
+            raise Invalid(f"{model} has named inputs or outputs, which cannot be explained")
         loaded = await version_of(model, asked_version(model, request.query_params))
         spec = loaded.spec
         samples = await bodies.samples(request.scope, request.receive, spec)
         if samples.count > MAX_SAMPLES:
             raise TooManySamples(samples.count, MAX_SAMPLES)
         path = await asyncio.to_thread(checkpoint_of, loaded)
-        computed = explainer.attributions(model, path, loaded.record, samples.good, method)
+        computed = explainer.attributions(model, path, loaded.record, _array(samples.good), method)
         outputs, attributions = await while_connected(request, computed)
-        entries = explanations(spec, outputs, attributions, method, samples.errors)
+        entries = explanations(loaded, outputs, attributions, method, samples.errors)
         content = orjson.dumps(
             {"model": model, "version": loaded.version, "explanations": entries},
             option=orjson.OPT_SERIALIZE_NUMPY,
@@ -79,6 +82,12 @@ def router(
         return Response(content, headers={"X-Model-Version": str(loaded.version)}, media_type=JSON)
 
     return routes
+
+
+def _array(samples: Batch) -> Array:
+    """Return the samples of a one-tensor model."""
+    assert not isinstance(samples, Columns)
+    return samples
 
 
 @contextmanager
@@ -112,7 +121,7 @@ async def while_connected(request: Request, answer: Coroutine[Any, Any, T]) -> T
 
 
 def explanations(
-    spec: ModelSpec,
+    loaded: Loaded,
     outputs: Array,
     attributions: Array,
     method: Method,
@@ -123,11 +132,11 @@ def explanations(
     An explanation has the first field of the sample's prediction (label or value) and the arrays of `spec.explain`.
     Raises InvalidInput if no answer is finite.
     """
-    values = spec.postprocess(outputs)
-    named = {name: np.ascontiguousarray(rows) for name, rows in spec.explain(attributions, method).items()}
+    values = loaded.postprocess(outputs)
+    named = {name: np.ascontiguousarray(rows) for name, rows in loaded.spec.explain(attributions, method).items()}
     numbers = np.concatenate([values, attributions.reshape(len(values), -1)], axis=1)
     entries = (
         {**dict([next(iter(prediction.items()))]), **{name: rows[position] for name, rows in named.items()}}
-        for position, prediction in enumerate(spec.describe(values))
+        for position, prediction in enumerate(loaded.describe(values))
     )
     return in_order(entries, errors, np.all(np.isfinite(numbers), axis=1))

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from models.errors import InvalidInput
 from models.spec import ModelSpec
 from service.api.predict import PREFIX
-from service.api.predictions import PredictionRequest, wants_npy
+from service.api.predictions import PredictionRequest, wanted
 from service.errors import QueueFull, ServiceError
 from service.inference.batcher import Answer
 from service.inference.decoding import Samples
@@ -49,6 +49,7 @@ class FastPath:
             f"{prefix}{PREFIX}{name}".encode(): (Lane(name, None), spec)
             for prefix in {"", root_path}
             for name, spec in specs.items()
+            if spec.is_plain
         }
 
     def at_head(self, method: bytes, target: bytes, headers: Headers) -> "Response | Exchange | None":
@@ -74,7 +75,7 @@ class FastPath:
         if size is None or size > self._max_bytes or not self._pipeline.decoder.decodes_inline(media_type, spec, size):
             self._pipeline.admission.announce()
             return None
-        request = PredictionRequest(lane.model, spec, wants_npy(found.get(b"accept", b"")))
+        request = PredictionRequest(lane.model, spec, wanted(found.get(b"accept", b""), spec))
         return Exchange(self._pipeline, lane, media_type, request)
 
     def _is_allowed(self, model: str, headers: Mapping[bytes, bytes]) -> bool:

@@ -5,12 +5,11 @@ from collections.abc import Mapping
 
 import orjson
 from fastapi import APIRouter, Response
-from pydantic import TypeAdapter
 
 from models.catalog import Specs
 from models.spec import ModelSpec
-from service.api.openapi import body_schema, example_body, small_example
 from service.api.schemas import Example, ModelInfo, ModelList
+from service.api.signatures import body_schema, example_body, prediction_schema, signature, small_example
 from service.delivery.rollout import Rollout
 from service.errors import require_model
 from service.execution.recipes import ReadRecipes, RecipeSchema
@@ -51,9 +50,10 @@ def router(
             backend=loaded.network.backend if loaded else None,
             backend_reason=(loaded.network.reason or None) if loaded else None,
             media_types=media_types(spec),
+            signature=signature(spec),
             body_schema=body_schema(spec),
             example=small_example(spec),
-            prediction_schema=TypeAdapter(spec.prediction).json_schema(),
+            prediction_schema=prediction_schema(spec),
             hyperparameters=dict(usable.hyperparameters) if usable else None,
             metric=usable.metric if usable else None,
             higher_is_better=usable.higher_is_better if usable else None,

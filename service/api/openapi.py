@@ -6,13 +6,13 @@ from typing import Any, get_args
 import numpy as np
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from pydantic import TypeAdapter
 
 from models.pictures import PICTURE_FORMATS
 from models.spec import Method, ModelSpec
-from service.inference.arrays import MAX_SAMPLES
+from service.api.predictions import binary_types
+from service.api.signatures import body_schema, prediction_schema, small_example
 from service.inference.decoding import media_types
-from service.media_types import JSON, MULTIPART, NPY, OCTETS
+from service.media_types import JSON, MULTIPART, NPY, NPZ, OCTETS, PNG
 from service.web import problems
 from service.web.auth import AccessTable
 from service.web.multipart import MAX_FILES
@@ -33,7 +33,6 @@ _TEXTS = {
     "504": "the answer would come after the deadline",
 }
 _KEY = {"key": {"type": "http", "scheme": "bearer", "description": "one of TORCHLOOP_API_KEYS"}}
-_SMALL_EXAMPLE = 1024  # numbers
 CHECKPOINT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -50,6 +49,7 @@ PREVIEW_BODY: dict[str, Any] = {
         },
     },
 }
+_BINARY = {"type": "string", "format": "binary"}
 _ERROR_ENTRY = {
     "type": "object",
     "required": ["error"],
@@ -61,22 +61,6 @@ _ERROR_ENTRY = {
         },
     },
 }
-
-
-def body_schema(spec: ModelSpec) -> dict[str, Any]:
-    """Return the JSON schema of a model's application/json body."""
-    inputs = {"type": "array", "items": spec.entry.json_schema(), "minItems": 1, "maxItems": MAX_SAMPLES}
-    return {"type": "object", "required": ["inputs"], "properties": {"inputs": inputs}, "additionalProperties": False}
-
-
-def example_body(spec: ModelSpec) -> dict[str, Any]:
-    """Return the spec's example as an application/json body."""
-    return {"inputs": spec.example.tolist()}
-
-
-def small_example(spec: ModelSpec) -> dict[str, Any] | None:
-    """Return `example_body` if it is small; None if it has an address of its own only: GET /models/{model}/example."""
-    return example_body(spec) if spec.example.size <= _SMALL_EXAMPLE else None
 
 
 def describe(app: FastAPI, specs: Mapping[str, ModelSpec], access: AccessTable, *, locked: bool) -> None:
@@ -95,7 +79,11 @@ def describe(app: FastAPI, specs: Mapping[str, ModelSpec], access: AccessTable, 
                 tags=app.openapi_tags,
             )
             predict = {f"/predict/{name}": {"post": _predict(name, spec)} for name, spec in specs.items()}
-            explain = {f"/explain/{name}": {"post": _explain(name, spec)} for name, spec in specs.items()}
+            explain = {
+                f"/explain/{name}": {"post": _explain(name, spec)}
+                for name, spec in specs.items()
+                if not (spec.inputs or spec.outputs)
+            }
             schema["paths"] = {**predict, **explain, **schema["paths"]}
             _correct_parameters(schema, list(specs))
             _add_problems(schema, access, locked=locked)
@@ -189,38 +177,71 @@ def _explain(name: str, spec: ModelSpec) -> dict[str, Any]:
 
 def _explanation(spec: ModelSpec) -> dict[str, Any]:
     """Return the JSON schema of one explanation: the first field of a prediction, and the arrays of `spec.explain`."""
-    field, kind = next(iter(TypeAdapter(spec.prediction).json_schema()["properties"].items()))
-    no_samples = np.zeros((0, *spec.entry.shape), np.float32)
+    field, kind = next(iter(prediction_schema(spec)["properties"].items()))
+    no_samples = np.zeros((0, *spec.tensor.shape), np.float32)
     names = {name for method in get_args(Method) for name in spec.explain(no_samples, method)}
     rows = {name: {"type": "array", "description": "of the shape of one entry"} for name in sorted(names)}
     return {"anyOf": [{"type": "object", "required": [field], "properties": {field: kind, **rows}}, _ERROR_ENTRY]}
 
 
 def _body(media_type: str, spec: ModelSpec) -> dict[str, Any]:
-    binary = {"type": "string", "format": "binary"}
     if media_type == JSON:
         example = small_example(spec)
         return {"schema": body_schema(spec), **({} if example is None else {"example": example})}
+    if spec.inputs:
+        return {"schema": _named_body(media_type, spec)}
     if media_type == MULTIPART:
-        files = {"type": "array", "items": binary, "minItems": 1, "maxItems": MAX_FILES}
+        files = {"type": "array", "items": _BINARY, "minItems": 1, "maxItems": MAX_FILES}
         return {"schema": {"type": "object", "required": ["file"], "properties": {"file": files}}}
     if media_type in {*PICTURE_FORMATS, OCTETS}:
-        return {"schema": {**binary, "description": "the bytes of one picture"}}
-    shape = ", ".join(["N", *map(str, spec.entry.shape)])
-    return {"schema": {**binary, "description": f"a .npy file: {np.dtype(spec.entry.dtype).name} ({shape})"}}
+        return {"schema": {**_BINARY, "description": "the bytes of one picture"}}
+    shape = ", ".join(["N", *map(str, spec.tensor.shape)])
+    return {"schema": {**_BINARY, "description": f"a .npy file: {np.dtype(spec.tensor.dtype).name} ({shape})"}}
+
+
+def _named_body(media_type: str, spec: ModelSpec) -> dict[str, Any]:
+    """Return the schema of a body of named inputs that is not JSON."""
+    if media_type == MULTIPART:
+        fields = {name: {"type": "array", "items": {"type": "string"}} for name in spec.inputs}
+        return {
+            "type": "object",
+            "properties": fields,
+            "description": "a field of each input for each sample, in order",
+        }
+    if media_type == NPZ:
+        arrays = ", ".join(f"{name} {_shape(kind.described())}" for name, kind in spec.inputs.items())
+        return {**_BINARY, "description": f"an .npz file: {arrays}; arrays of optional inputs may be absent"}
+    if media_type == NPY:
+        ((name, kind),) = spec.inputs.items()
+        return {**_BINARY, "description": f"a .npy file: {name} {_shape(kind.described())}"}
+    return {**_BINARY, "description": "the bytes of one picture"}
+
+
+def _shape(described: Mapping[str, Any]) -> str:
+    sizes = ["N", *("any" if size is None else str(size) for size in described["shape"])]
+    return f"{'values' if 'values' in described else described['dtype']} ({', '.join(sizes)})"
 
 
 def _answer(name: str, spec: ModelSpec) -> dict[str, Any]:
-    entry = {"anyOf": [TypeAdapter(spec.prediction).json_schema(), _ERROR_ENTRY]}
+    entry = {"anyOf": [prediction_schema(spec), _ERROR_ENTRY]}
     text = {"schema": {"type": "string"}}
     return {
         "description": "one prediction a sample; a sample that failed has its error in its place",
         "headers": {"X-Model-Version": text, "Server-Timing": text},
         "content": {
             JSON: {"schema": _entries(name, "predictions", entry)},
-            NPY: {"schema": {"type": "string", "format": "binary", "description": "float32 values (N, k)"}},
+            **{kind: {"schema": {**_BINARY, "description": _binary_answer(kind, spec)}} for kind in binary_types(spec)},
         },
     }
+
+
+def _binary_answer(media_type: str, spec: ModelSpec) -> str:
+    if media_type == PNG:
+        return "the answered picture of one sample"
+    if not spec.outputs:
+        return "float32 values (N, k)"
+    outputs = (f"{name} {_shape(output.described())}" for name, output in spec.outputs.items())
+    return f"{'arrays' if media_type == NPZ else 'an array'}: {', '.join(outputs)}"
 
 
 def _entries(name: str, field: str, entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,14 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from models.errors import InvalidInput
+from models.samples import Columns
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
-from service.api.predictions import PredictionRequest, wants_npy
+from service.api.predictions import PredictionRequest, wanted
 from service.api.schemas import is_whole_number
 from service.errors import Invalid, NotFound, ServiceError, require_model
+from service.execution.threads import Threads
+from service.inference.batcher import Answer
 from service.inference.engine import Loaded
 from service.inference.pipeline import Lane, Pipeline
 from service.web import problems
@@ -38,11 +41,15 @@ class PredictRoute:
         specs: Mapping[str, ModelSpec],
         bodies: RequestBodies,
         pipeline: Pipeline,
+        threads: Threads,
+        live: Callable[[str], Loaded],
         pinned: Callable[[str, int], Awaitable[Loaded]],
     ) -> None:
         self._specs = specs
         self._bodies = bodies
         self._pipeline = pipeline
+        self._threads = threads
+        self._live = live
         self._pinned = pinned
 
     def routes(self) -> list[Route]:
@@ -57,7 +64,7 @@ class PredictRoute:
         except ServiceError as err:
             await problems.of(err)(scope, receive, send)
             return
-        request = PredictionRequest(name, self._specs[name], wants_npy(header(scope, b"accept")))
+        request = PredictionRequest(name, self._specs[name], wanted(header(scope, b"accept"), self._specs[name]))
         try:
             status, headers, content = await self._predict(scope, receive, request)
         except ClientDisconnect:
@@ -72,16 +79,32 @@ class PredictRoute:
 
     async def _predict(self, scope: Scope, receive: Receive, request: PredictionRequest) -> Reply:
         lane = await self._lane(request.model, scope["query_string"])
-        decode = self._bodies.decoder_for(scope, lane.pinned.spec if lane.pinned else request.spec)
+        spec, coder = request.spec, None
+        if lane.pinned is not None:
+            request.describe, spec, coder = lane.pinned.describe, lane.pinned.spec, lane.pinned.coder
+        decode = self._bodies.decoder_for(scope, spec, coder)
         body = await self._bodies.read(scope, receive)
         predicted = self._pipeline.predict(lane, partial(decode, body), request.watch)
         samples, answer = await unless_gone(receive, predicted)
-        return request.answer(samples, answer, self._pipeline.metrics)
+        return await self._threads.run_if_large(
+            _size(answer), lambda: request.answer(samples, answer, self._pipeline.metrics)
+        )
 
     async def _lane(self, name: str, query: bytes) -> Lane:
-        """Return the lane of the live version, or of the version in `?version=`."""
+        """Return the lane of the live version, or of the version in `?version=`.
+
+        The version is taken now if samples or predictions depend on its artifacts, so that a promotion does not
+        come between encoding, computing and describing.
+        """
         number = asked_version(name, QueryParams(query)) if query else None
-        return Lane(name, None if number is None else await self._pinned(name, number))
+        if number is None:
+            return Lane(name, None if self._specs[name].is_plain else self._live(name))
+        return Lane(name, await self._pinned(name, number))
+
+
+def _size(answer: Answer) -> int:
+    """Return how many bytes of named values are to be written; the others are written at once."""
+    return answer.values.nbytes if isinstance(answer.values, Columns) else 0
 
 
 def asked_version(model: str, query: QueryParams) -> int | None:

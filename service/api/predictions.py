@@ -1,6 +1,7 @@
 """Write predictions as response bodies, for the fast path and the ASGI route."""
 
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -8,13 +9,15 @@ from typing import Any
 import numpy as np
 import orjson
 from numpy.typing import NDArray
+from PIL import Image
 
 from models.errors import InvalidInput
+from models.samples import Columns, all_finite, finite_rows
 from models.spec import ModelSpec
 from service.inference.batcher import Answer
 from service.inference.decoding import Samples
 from service.inference.pipeline import Stopwatch
-from service.media_types import JSON, NPY
+from service.media_types import JSON, NPY, NPZ, PNG
 from service.telemetry.metrics import STAGES, Metrics
 from service.web import problems
 from service.web.answers import NO_STORE
@@ -48,22 +51,32 @@ def _failed(err: InvalidInput) -> dict[str, Any]:
 
 
 _TIMING = ", ".join(f"{stage};dur=%.3f" for stage in STAGES).encode()  # milliseconds
-_JSON_TYPE, _NPY_TYPE = JSON.encode(), NPY.encode()
+_JSON_TYPE, _PNG_TYPE = JSON.encode(), PNG.encode()
+_NP = b"application/x-np"  # begin of .npy's and .npz's media types
+Describe = Callable[[Any], Iterable[Any]]
 
 
 @dataclass(slots=True, eq=False)
 class PredictionRequest:
-    """One request for predictions: model, wanted format, and the times of its stages."""
+    """One request for predictions: model, wanted media type, and the times of its stages.
+
+    `describe` is that of the version that answers, for models that are not plain; see `ModelSpec.is_plain`.
+    """
 
     model: str
     spec: ModelSpec
-    npy: bool
+    wanted: str
     watch: Stopwatch = field(default_factory=Stopwatch)
+    describe: Describe | None = None
 
     def answer(self, samples: Samples, answer: Answer, metrics: Metrics) -> Reply:
         """Return the reply with predictions, and count it. Raises InvalidInput."""
-        write = _npy if self.npy else _json
-        content, media_type = write(self.model, self.spec, samples, answer)
+        if self.wanted == JSON:
+            describe = self.describe or self.spec.describe
+            assert describe
+            content, media_type = _json(self.model, describe, samples, answer), _JSON_TYPE
+        else:
+            content, media_type = _binary(self.wanted, self.spec, samples, answer), self.wanted.encode()
         spent_s = self.watch.stages(answer)
         metrics.stages(self.model, spent_s)
         headers = [
@@ -83,15 +96,34 @@ class PredictionRequest:
         return reply_of(response)
 
 
-def wants_npy(accept: bytes) -> bool:
-    """Return whether the Accept header asks for a .npy file, and prefers it to JSON or is indifferent."""
-    if _NPY_TYPE not in accept:
-        return False
+def wanted(accept: bytes, spec: ModelSpec) -> str:
+    """Return the media type of the answer: one that the Accept header prefers to JSON, or is indifferent to; else JSON.
+
+    One array is written as .npy, several as .npz, a picture as PNG.
+    """
+    if _NP not in accept and _PNG_TYPE not in accept:
+        return JSON
+    offered = binary_types(spec)
     weights = {}
     for offer in accept.decode("latin-1").split(","):
         media_type, *parameters = (part.strip().lower() for part in offer.split(";"))
         weights[media_type] = next((_weight(part) for part in parameters if part.startswith("q=")), 1.0)
-    return weights.get(NPY, 0) > 0 and weights[NPY] >= weights.get(JSON, 0)
+    best = max(offered, key=lambda media_type: weights.get(media_type, 0))
+    return best if weights.get(best, 0) > 0 and weights[best] >= weights.get(JSON, 0) else JSON
+
+
+def binary_types(spec: ModelSpec) -> list[str]:
+    """Return the media types besides JSON in which a model answers."""
+    if not spec.outputs:
+        return [NPY]
+    pictures = [PNG] if picture_output(spec) else []
+    return [NPZ, *([NPY] if len(spec.outputs) == 1 else []), *pictures]
+
+
+def picture_output(spec: ModelSpec) -> str | None:
+    """Return the output that is a picture, if there is one and only one."""
+    pictures = [name for name, output in spec.outputs.items() if output.picture]
+    return pictures[0] if len(pictures) == 1 else None
 
 
 def _weight(parameter: str) -> float:
@@ -102,22 +134,48 @@ def _weight(parameter: str) -> float:
         return 1.0
 
 
-def _json(name: str, spec: ModelSpec, samples: Samples, answer: Answer) -> tuple[bytes, bytes]:
-    """Return predictions in the order of the body's samples, as JSON; a failed sample has its error in its place."""
-    finite = None if answer.finite else np.all(np.isfinite(answer.values), axis=1)
-    predictions = in_order(spec.describe(answer.values), samples.errors, finite)
+def _json(name: str, describe: Describe, samples: Samples, answer: Answer) -> bytes:
+    """Return predictions in the order of the body's samples; a failed sample has its error in its place."""
+    finite = None if answer.finite else finite_rows(answer.values)
+    predictions = in_order(describe(answer.values), samples.errors, finite)
     body = {"model": name, "version": answer.version, "predictions": predictions}
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY), _JSON_TYPE
+    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _npy(_: str, __: ModelSpec, samples: Samples, answer: Answer) -> tuple[bytes, bytes]:
-    """Return values (N, k) as a float32 .npy file. An array cannot hold errors, so one bad sample fails the request."""
+def _binary(media_type: str, spec: ModelSpec, samples: Samples, answer: Answer) -> bytes:
+    """Return values as a .npy or .npz file, or a picture: they hold no errors, so one bad sample fails the request."""
     if samples.errors:
         position = min(samples.errors)
         error = samples.errors[position]
         raise InvalidInput(error.title, f"sample {position}: {error.detail}. Ask for JSON to get the others' answers")
-    if not (answer.finite or np.isfinite(answer.values).all()):
+    if not (answer.finite or all_finite(answer.values)):
         raise NOT_FINITE
+    arrays = {"values": answer.values} if not isinstance(answer.values, Columns) else answer.values.arrays
+    if media_type == PNG:
+        return _png(arrays, spec)
+    if ragged := [name for name, array in arrays.items() if isinstance(array, list)]:
+        detail = f"the samples' {ragged[0]} have different lengths, an array cannot hold them: ask for JSON"
+        raise InvalidInput("Unequal lengths", detail)
     file = BytesIO()
-    np.save(file, np.ascontiguousarray(answer.values), allow_pickle=False)
-    return file.getvalue(), _NPY_TYPE
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    if media_type == NPY:
+        (only,) = whole.values()
+        np.save(file, only, allow_pickle=False)
+        return file.getvalue()
+    with zipfile.ZipFile(file, "w") as archive:  # numpy.savez takes no array of the name "file"
+        for output, array in whole.items():
+            with archive.open(f"{output}.npy", "w") as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+    return file.getvalue()
+
+
+def _png(arrays: Mapping[str, Any], spec: ModelSpec) -> bytes:
+    """Return the picture that the model answers for the one sample."""
+    name = picture_output(spec)
+    assert name
+    if len(arrays[name]) != 1:
+        detail = f"a PNG holds the answer of one sample, the body has {len(arrays[name])}: send one, or ask for .npz"
+        raise InvalidInput("Several pictures", detail)
+    file = BytesIO()
+    Image.fromarray(np.ascontiguousarray(arrays[name][0])).save(file, "PNG")
+    return file.getvalue()

@@ -1,17 +1,19 @@
 """POST /preview/{model}: the network's input for a body, after decoding and preprocessing."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import orjson
 from fastapi import APIRouter, Request, Response
 
 from models.errors import TooManySamples
+from models.samples import Columns
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.openapi import PREVIEW_BODY
 from service.api.predictions import in_order
 from service.api.schemas import Preview
 from service.errors import require_model
+from service.inference.engine import Loaded
 from service.media_types import JSON
 from service.web.auth import Access
 from service.web.multipart import MAX_FILES
@@ -21,7 +23,7 @@ ACCESS: Mapping[str, Access] = {
 }
 
 
-def router(specs: Mapping[str, ModelSpec], bodies: RequestBodies) -> APIRouter:
+def router(specs: Mapping[str, ModelSpec], bodies: RequestBodies, live: Callable[[str], Loaded]) -> APIRouter:
     """Return the route."""
     routes = APIRouter(tags=["predict"])
 
@@ -35,13 +37,17 @@ def router(specs: Mapping[str, ModelSpec], bodies: RequestBodies) -> APIRouter:
     async def preview(model: str, request: Request) -> Response:
         """Bodies as for POST /predict/{model}, up to 256 samples. A sample that failed has its error in its place.
 
-        A picture is returned as the network's input: for a digit 28x28 numbers, located, cropped and centred.
+        A picture is returned as the network's input: for a digit 28x28 numbers, located, cropped and centred. A sample
+        of named inputs is returned as an object of arrays, as the live version encodes it.
         """
         require_model(model, specs)
-        samples = await bodies.samples(request.scope, request.receive, specs[model])
+        coder = live(model).coder if specs[model].inputs else None
+        samples = await bodies.samples(request.scope, request.receive, specs[model], coder)
         if samples.count > MAX_FILES:
             raise TooManySamples(samples.count, MAX_FILES)
-        previews = in_order(samples.good, samples.errors)
+        good = samples.good
+        rows = [good.sample(row) for row in range(len(good))] if isinstance(good, Columns) else good
+        previews = in_order(rows, samples.errors)
         content = orjson.dumps({"model": model, "samples": previews}, option=orjson.OPT_SERIALIZE_NUMPY)
         return Response(content, media_type=JSON)
 

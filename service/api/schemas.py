@@ -56,6 +56,37 @@ Time = Annotated[
 ]
 
 
+class InputInfo(BaseModel):
+    """One input of a signature. Fields that its kind does not have are null."""
+
+    name: str
+    kind: Literal["number", "category", "text", "tensor", "picture"]
+    required: bool
+    default: Any = Field(None, description="the value of an optional input that is null or absent; null: NaN or none")
+    low: float | None = Field(None, description="the least number allowed")
+    high: float | None = Field(None, description="the greatest number allowed")
+    values: list[str | int] | None = Field(None, description="the categories")
+    max_chars: int | None = Field(None, description="of a text")
+    shape: list[int | None] = Field(description="of one sample; null: any length")
+    dtype: str
+
+
+class OutputInfo(BaseModel):
+    """One output of a signature: the array of one sample."""
+
+    name: str
+    dtype: str
+    shape: list[int | None] = Field(description="of one sample; null: any length")
+    labels: list[str] | None = Field(description="names of the classes along the last axis")
+
+
+class SignatureInfo(BaseModel):
+    """Typed inputs and outputs of a model."""
+
+    inputs: list[InputInfo]
+    outputs: list[OutputInfo]
+
+
 class ModelInfo(BaseModel):
     """One model: its inputs, live version and hyperparameters. A model whose file cannot be used has a fault alone."""
 
@@ -76,6 +107,7 @@ class ModelInfo(BaseModel):
     media_types: list[str] = Field(
         [], description="media types that POST /predict/{name} accepts; empty: the file of the model cannot be used"
     )
+    signature: SignatureInfo | None = None
     body_schema: dict[str, Any] | None = Field(None, description="JSON schema of an application/json body")
     example: dict[str, Any] | None = Field(
         None, description="a valid application/json body; null: it is large, see GET /models/{name}/example"
@@ -104,7 +136,9 @@ class Preview(BaseModel):
     """The network's input for a body: one entry per sample, in order."""
 
     model: str
-    samples: list[Any] = Field(description="nested lists of numbers, in the shape of the network's input")
+    samples: list[Any] = Field(
+        description="nested lists of numbers, in the shape of the network's input; of named inputs an object of them"
+    )
 
 
 class VersionInfo(BaseModel):
@@ -116,6 +150,7 @@ class VersionInfo(BaseModel):
     metrics: dict[str, float]
     config: dict[str, Any]
     arguments: dict[str, Any] = Field(description="constructor arguments of the network")
+    artifacts: list[str] = Field(description="names of what belongs to the weights, such as a vocabulary")
     sha256: str
     dataset: str
     torch: str

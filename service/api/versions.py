@@ -175,6 +175,7 @@ def _info(version: Version, live: int | None) -> VersionInfo:
         live=version.version == live,
         notes=version.record.get("notes", []),
         reference=version.record.get("reference", {}),
+        artifacts=sorted(version.record.get("artifacts", {})),
         **{
             key: version.record[key]
             for key in ("metrics", "config", "arguments", "sha256", "dataset", "torch", "command")

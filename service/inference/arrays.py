@@ -36,6 +36,20 @@ def from_json(content: bytes, entry: Entry) -> Entries:
 
     Raises MalformedInput if the body is not JSON, InvalidInput if it has no list of inputs.
     """
+    inputs = inputs_in(content)
+    if b"true" in content or b"false" in content or content.count(b'"') > 2:
+        return _one_by_one(
+            inputs,
+            entry,
+        )  # NumPy would read [true, 2] as [1, 2], and ["text", 2] as two strings of that length
+    return _together(inputs, entry)
+
+
+def inputs_in(content: bytes) -> list[Any]:
+    """Return the list in a body `{"inputs": [...]}`.
+
+    Raises MalformedInput if the body is not JSON, InvalidInput if it has no list of inputs.
+    """
     try:
         body = orjson.loads(content)
     except orjson.JSONDecodeError as err:
@@ -47,12 +61,7 @@ def from_json(content: bytes, entry: Entry) -> Entries:
         raise InvalidInput("Wrong inputs", '"inputs" must be a list of at least one sample')
     if len(inputs) > MAX_SAMPLES:
         raise TooManySamples(len(inputs), MAX_SAMPLES)
-    if b"true" in content or b"false" in content or content.count(b'"') > 2:
-        return _one_by_one(
-            inputs,
-            entry,
-        )  # NumPy would read [true, 2] as [1, 2], and ["text", 2] as two strings of that length
-    return _together(inputs, entry)
+    return inputs
 
 
 def from_npy(content: bytes, entry: Entry) -> Entries:
@@ -60,7 +69,7 @@ def from_npy(content: bytes, entry: Entry) -> Entries:
 
     Raises MalformedInput if the bytes are not a .npy file, InvalidInput if shape or dtype do not fit.
     """
-    return from_array(_read_npy(content), entry)
+    return from_array(read_npy(content), entry)
 
 
 def from_array(array: Array, entry: Entry) -> Entries:
@@ -94,7 +103,8 @@ def checked(entries: Entries, check: Check) -> Entries:
     return Entries(entries.good[kept], {**entries.errors, **refused})
 
 
-def _read_npy(content: bytes) -> Array:
+def read_npy(content: bytes) -> Array:
+    """Parse a .npy file without a copy. Raises MalformedInput, or InvalidInput for a pickled array."""
     file = io.BytesIO(content)
     if not content.startswith(_NPY_MAGIC):
         raise MalformedInput("No .npy file", "the body is not a .npy file; write it with numpy.save")
@@ -182,8 +192,12 @@ def _in_range(array: Array, entry: Entry) -> Entries:
     with np.errstate(invalid="ignore"):
         bad: Array = ~np.all((flat >= entry.low) & (flat <= entry.high), axis=1)
     rounded = np.rint(array) if entry.dtype.kind == "u" else array
-    if not bad.any():
-        return Entries(rounded.astype(entry.dtype))
     detail = f"every number must be finite and between {entry.low:g} and {entry.high:g}"
     errors = {int(position): InvalidInput("Number out of range", detail) for position in bad.nonzero()[0]}
+    if entry.dtype.kind == "i" and array.dtype.kind == "f":
+        broken: Array = ~bad & np.any(np.rint(flat) != flat, axis=1)
+        errors |= {int(at): InvalidInput("Not whole", "every number must be whole") for at in broken.nonzero()[0]}
+        bad |= broken
+    if not errors:
+        return Entries(rounded.astype(entry.dtype))
     return Entries(rounded[~bad].astype(entry.dtype), errors)

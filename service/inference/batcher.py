@@ -13,11 +13,9 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Protocol
+from typing import Any, Protocol
 
-import numpy as np
-
-from models.spec import Array
+from models.samples import Batch, all_finite, joined
 from service.errors import DeadlineExceeded, QueueFull
 from service.inference.fair_lock import FairLock
 from service.inference.pace import Pace
@@ -41,11 +39,11 @@ class Forward(Protocol):
         """The network's estimated time per sample; learns from each slice."""
         ...
 
-    def now(self, samples: Array) -> Array:
+    def now(self, samples: Any) -> Any:
         """Compute values (N, k) of samples (N, ...), and block the event loop meanwhile."""
         ...
 
-    def later(self, samples: Array) -> Awaitable[Array]:
+    def later(self, samples: Any) -> Awaitable[Any]:
         """Compute values (N, k) of samples (N, ...) in a thread."""
         ...
 
@@ -55,13 +53,15 @@ Take = Callable[[Hashable], Forward]  # lane -> its network
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Values (N, k) of one caller's N samples, all computed by one version, and the seconds spent.
+    """Values of one caller's N samples, all computed by one version, and the seconds spent.
+
+    `values` is a Batch: an array (N, k), or named arrays.
 
     `finite`: the whole batch has only finite values. Otherwise some value is NaN or infinite, perhaps another caller's.
     """
 
     version: int
-    values: Array
+    values: Any
     finite: bool
     queue_s: float
     forward_s: float
@@ -85,7 +85,7 @@ class Receiver(Protocol):
 
 @dataclass(slots=True, eq=False)
 class _Caller:
-    samples: Array
+    samples: Batch
     receiver: Receiver
     arrived: float
     timeout_s: float
@@ -100,9 +100,9 @@ class _Batch:
     """Callers whose samples are computed together by one network, and the values computed so far."""
 
     callers: list[_Caller]
-    samples: Array
+    samples: Batch
     forward: Forward
-    parts: list[Array] = field(default_factory=list)
+    parts: list[Batch] = field(default_factory=list)
     row: int = 0  # the first one that is not computed
     forward_s: float = 0.0
 
@@ -163,7 +163,7 @@ class Batcher:
             if not caller.receiver.done():
                 caller.receiver.set_exception(QueueFull())
 
-    async def submit(self, lane: Hashable, samples: Array, timeout_s: float) -> Answer:
+    async def submit(self, lane: Hashable, samples: Batch, timeout_s: float) -> Answer:
         """Return the values of `samples` (N, ...), N at least 1.
 
         Raises DeadlineExceeded after `timeout_s`, QueueFull if the queue is cut, or the error of the network for this
@@ -173,7 +173,7 @@ class Batcher:
         self.enqueue(lane, samples, timeout_s, future)
         return await future
 
-    def enqueue(self, lane: Hashable, samples: Array, timeout_s: float, receiver: Receiver) -> None:
+    def enqueue(self, lane: Hashable, samples: Batch, timeout_s: float, receiver: Receiver) -> None:
         """Queue samples for a receiver, as `submit` does for a future. A receiver that is done is dropped."""
         caller = _Caller(samples, receiver, self._now(), timeout_s)
         if caller.deadline < self._alarm_at:
@@ -281,16 +281,16 @@ class Batcher:
                         batch = _Batch(callers, _together(callers), forward)
                     if batch.left:  # as before it waited for this turn
                         await batch.compute_slice(self._now)
-            values = batch.parts[0] if len(batch.parts) == 1 else np.concatenate(batch.parts)
+            values = batch.parts[0] if len(batch.parts) == 1 else joined(batch.parts)
             self._answer(callers, batch.forward.version, values, batch.forward_s)
         except Exception as err:  # noqa: BLE001 - the edge, as in _compute_now
             _fail(callers, err)
         finally:
             self._batches.pop(lane, None)
 
-    def _answer(self, callers: list[_Caller], version: int, values: Array, forward_s: float) -> None:
+    def _answer(self, callers: list[_Caller], version: int, values: Batch, forward_s: float) -> None:
         """Give each caller its rows. `forward_s`: seconds of computing, without those between slices."""
-        finite = bool(np.isfinite(values).all())
+        finite = all_finite(values)
         finished = self._now()
         row = 0
         for caller in callers:
@@ -313,8 +313,8 @@ def _first(queue: deque[_Caller], limit: int) -> list[_Caller]:
     return callers
 
 
-def _together(callers: list[_Caller]) -> Array:
-    return callers[0].samples if len(callers) == 1 else np.concatenate([caller.samples for caller in callers])
+def _together(callers: list[_Caller]) -> Batch:
+    return callers[0].samples if len(callers) == 1 else joined([caller.samples for caller in callers])
 
 
 def _fail(callers: Iterable[_Caller], err: Exception) -> None:

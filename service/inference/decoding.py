@@ -1,22 +1,23 @@
 """Decode a request body into the samples of a model, by its media type. No HTTP in this module."""
 
-import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from PIL import Image
 
+from models.coding import Coder
 from models.errors import InvalidInput, MalformedInput
 from models.pictures import PICTURE_FORMATS, format_of, open_picture
+from models.signature import Picture, read_picture
 from models.spec import Array, ModelSpec
 from service.errors import UnsupportedMediaType
 from service.execution.threads import INLINE_BYTES, Threads
-from service.inference.arrays import Entries, checked, from_json, from_npy, stacked
+from service.inference import named
+from service.inference.arrays import Entries, checked, from_json, from_npy, inputs_in, stacked
 from service.inference.png import read_plain_png
-from service.media_types import JSON, MULTIPART, NPY, OCTETS, may_be_picture
-
-log = logging.getLogger(__name__)
+from service.media_types import JSON, MULTIPART, NPY, NPZ, OCTETS, may_be_picture
 
 _ARRAYS = {JSON: (from_json, 1), NPY: (from_npy, 16)}  # parser, and its speed as a multiple of the JSON parser's
 _WRONG_FORMS = {"Wrong body", "Wrong inputs", "Wrong sample"}
@@ -25,12 +26,15 @@ _HOW_TO_SEND_PICTURES = (
     "multipart form. Base64 and data URLs are not read"
 )
 _AS_TEXT = (b"data:", b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")  # data URLs; base64 of PNG, JPEG, GIF and WebP
+_NAMED_COST = 8  # of coding named inputs, a byte, as a multiple of the JSON parser's
 _INLINE_PIXELS = 65_536  # a larger picture is decoded in a thread
 _PICTURES = {*PICTURE_FORMATS, OCTETS, ""}
 
 
 def media_types(spec: ModelSpec) -> list[str]:
     """Return the media types that a model accepts, the most convenient first."""
+    if spec.inputs:
+        return named.media_types(spec)
     pictures = [*PICTURE_FORMATS, OCTETS, MULTIPART] if spec.picture else []
     return [*pictures, JSON, NPY]
 
@@ -49,7 +53,7 @@ def _is_picture(media_type: str) -> bool:
 class Samples:
     """A decoded body: good samples (k, ...), the error of each other sample by its position, and the total count."""
 
-    good: Array
+    good: Any  # a Batch: an array, or Columns of a model with named inputs
     errors: Mapping[int, InvalidInput]
     count: int
 
@@ -59,9 +63,14 @@ def samples_of(spec: ModelSpec, entries: Entries) -> Samples:
     of several.
     """
     if not len(entries.good):
-        error = entries.errors[0]
-        raise error if len(entries) == 1 else InvalidInput(error.title, f"sample 0: {error.detail}")
+        raise _first_of(entries.errors)
     return Samples(spec.preprocess(entries.good), entries.errors, len(entries))
+
+
+def _first_of(errors: Mapping[int, InvalidInput]) -> InvalidInput:
+    """Return the error of a body whose samples are all bad: the first one, named if it is one of several."""
+    error = errors[0]
+    return error if len(errors) == 1 else InvalidInput(error.title, f"sample 0: {error.detail}")
 
 
 def _array_samples(media_type: str, spec: ModelSpec, body: bytes) -> Samples:
@@ -70,7 +79,7 @@ def _array_samples(media_type: str, spec: ModelSpec, body: bytes) -> Samples:
     If a model of pictures can read no entry of a JSON body, the error says how pictures are sent.
     """
     try:
-        return samples_of(spec, checked(_ARRAYS[media_type][0](body, spec.entry), spec.check))
+        return samples_of(spec, checked(_ARRAYS[media_type][0](body, spec.tensor), spec.check))
     except InvalidInput as err:
         found = err.alone()  # without its traceback, which holds the body
     if spec.picture is not None:
@@ -85,16 +94,26 @@ def _array_samples(media_type: str, spec: ModelSpec, body: bytes) -> Samples:
 class Decoder:
     """Decodes bodies: small ones on the event loop, large ones in a thread."""
 
-    def __init__(self, max_pixels: int, threads: Threads) -> None:
+    def __init__(self, max_pixels: int, threads: Threads, max_bytes: int = 16 * 2**20) -> None:
+        """`max_bytes` bounds what an .npz file unpacks to."""
         self._max_pixels = max_pixels
         self._threads = threads
+        self._max_bytes = max_bytes
 
     def accepts(self, media_type: str, spec: ModelSpec) -> bool:
-        """Whether `decode` supports the media type. Multipart forms are split by the caller: see `pictures`."""
+        """Whether `decode` supports the media type. Multipart forms are split by the caller: see `pictures`, `form`."""
+        if spec.inputs:
+            accepted = named.media_types(spec)
+            return media_type != MULTIPART and (
+                media_type in accepted or (OCTETS in accepted and _is_picture(media_type))
+            )
         return media_type in _ARRAYS or (spec.picture is not None and _is_picture(media_type))
 
     def decodes_inline(self, media_type: str, spec: ModelSpec, size: int) -> bool:
-        """Whether `decode_inline` can decode a body of `size` bytes without stalling the event loop."""
+        """Whether `decode_inline` can decode a body of `size` bytes without stalling the event loop.
+
+        Only bodies of plain models can: see `ModelSpec.is_plain`.
+        """
         if media_type in _ARRAYS:
             return size // _ARRAYS[media_type][1] <= INLINE_BYTES
         return spec.picture is not None and size <= INLINE_BYTES and _is_picture(media_type)
@@ -109,16 +128,23 @@ class Decoder:
         entry = self._entry(body, spec)
         return None if isinstance(entry, Image.Image) else samples_of(spec, Entries(entry[None]))
 
-    async def decode(self, media_type: str, spec: ModelSpec, body: bytes) -> Samples:
-        """Decode a body of a media type that `accepts` names.
+    async def decode(self, media_type: str, spec: ModelSpec, body: bytes, coder: Coder | None = None) -> Samples:
+        """Decode a body of a media type that `accepts` names. Named inputs are coded by `coder`.
 
         Raises MalformedInput, or the InvalidInput of a body without a good sample.
         """
+        if coder is not None and spec.inputs:
+            return await self._coded(len(body), coder, partial(self._named, media_type, coder, body))
         if media_type in _ARRAYS:
             size = len(body) // _ARRAYS[media_type][1]
             return await self._threads.run_if_large(size, partial(_array_samples, media_type, spec, body))
         entries = Entries((await self._picture(body, spec))[None])
         return await self._threads.run_if_large(entries.good.nbytes, partial(samples_of, spec, entries))
+
+    async def form(self, fields: Sequence[named.Field], coder: Coder) -> Samples:
+        """Decode a form with the fields of named inputs. Raises the InvalidInput of a form without a good sample."""
+        size = sum(len(field.content) for field in fields)
+        return await self._coded(size, coder, lambda: self._samples(named.from_form(fields, coder.spec), coder))
 
     async def pictures(self, contents: Iterable[bytes], spec: ModelSpec) -> Entries:
         """Decode several pictures. A bad picture is the error of its entry only."""
@@ -129,7 +155,31 @@ class Decoder:
                 good.append(await self._picture(content, spec))
             except InvalidInput as err:
                 errors[position] = err.alone()
-        return stacked(good, errors, spec.entry)
+        return stacked(good, errors, spec.tensor)
+
+    async def _coded(self, size: int, coder: Coder, decode: Callable[[], Samples]) -> Samples:
+        """Call `decode`, in a thread unless the body is small and has no pictures."""
+        has_pictures = any(isinstance(kind, Picture) for kind in coder.spec.inputs.values())
+        return await self._threads.run_if_large(INLINE_BYTES + 1 if has_pictures else _NAMED_COST * size, decode)
+
+    def _named(self, media_type: str, coder: Coder, body: bytes) -> Samples:
+        """Decode a body of named inputs."""
+        rows: Sequence[object]
+        if media_type == JSON:
+            rows = inputs_in(body)
+        elif media_type == NPZ:
+            rows = named.from_npz(body, self._max_bytes)
+        elif media_type == NPY:
+            rows = named.from_npy(body, coder.spec)
+        else:
+            rows = named.from_picture(body, coder.spec)
+        return self._samples(rows, coder)
+
+    def _samples(self, rows: Iterable[object], coder: Coder) -> Samples:
+        good, errors, count = named.coded(rows, coder, lambda content: open_picture(content, self._max_pixels))
+        if good is None:
+            raise _first_of(errors)
+        return Samples(good, errors, count)
 
     async def _picture(self, content: bytes, spec: ModelSpec) -> Array:
         """Decode one picture into one entry. Raises InvalidInput."""
@@ -158,11 +208,4 @@ class Decoder:
 def _read(spec: ModelSpec, picture: Image.Image) -> Array:
     """Decode an opened picture into one entry. Raises InvalidInput, whatever the model's reader raises."""
     assert spec.picture
-    try:
-        return spec.picture(picture)
-    except InvalidInput:
-        raise
-    except Exception as err:
-        log.warning("a picture could not be read", exc_info=True)
-        detail = "the picture cannot be decoded: it may be damaged. Save it again as PNG and send that"
-        raise InvalidInput("Unreadable picture", detail) from err
+    return read_picture(spec.picture, picture)

@@ -1,15 +1,21 @@
 """Networks on the device: load, warm up, swap, compute a batch."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+from models.artifacts import Artifacts, unpack
+from models.catalog import Specs
 from models.checkpoints.record import Record
+from models.coding import Coder
 from models.errors import CheckpointError, InvalidInput
+from models.outputs import description, postprocessing
 from models.reference import Check, Reference
-from models.spec import Array, ModelSpec
+from models.samples import Batch
+from models.spec import Array, ModelSpec, Prediction
 from service.errors import NothingLive
 from service.inference.backends.backend import Backend, Network
 from service.inference.rehearsal import rehearse
@@ -24,6 +30,10 @@ class Loaded:
     spec: ModelSpec
     network: Network
     record: Record
+    artifacts: Artifacts
+    coder: Coder | None  # of a model with named inputs
+    postprocess: Callable[[Any], Any]
+    describe: Callable[[Any], Sequence[Prediction]]
 
 
 class Engine:
@@ -51,6 +61,14 @@ class Engine:
         except KeyError as err:
             raise NothingLive(f"{model} has no live version: train it (POST /train) or register a checkpoint") from err
 
+    def served(self) -> Specs:
+        """Return the specs, each with the check of the version that is live when it is called."""
+        faults = self._specs.faults if isinstance(self._specs, Specs) else {}
+        checked = {
+            name: replace(spec, check=self.check_of(name)) if spec.entry else spec for name, spec in self._specs.items()
+        }
+        return Specs(checked, faults)
+
     def check_of(self, model: str) -> Check:
         """Return the check of the version that is live when it is called, or that of the spec."""
         spec = self._specs[model]
@@ -68,26 +86,32 @@ class Engine:
         """
         spec = _bounded(self._specs[model], path, record)
         network = self._backend.load(model, spec, path, record)
-        rehearse(model, spec, network.run)
+        artifacts = unpack(record.artifacts)
+        if spec.is_plain:
+            rehearse(model, spec, network.run)
         return Loaded(
             model=model,
             version=version,
             spec=spec,
             network=network,
             record=record,
+            artifacts=artifacts,
+            coder=Coder(spec, artifacts) if spec.inputs else None,
+            postprocess=postprocessing(spec, artifacts),
+            describe=description(spec, artifacts),
         )
 
     def swap(self, loaded: Loaded) -> None:
         """Make `loaded` the live version of its model, from the next batch on."""
         self._live[loaded.model] = loaded
 
-    def compute_now(self, loaded: Loaded, samples: Array) -> Array:
-        """Compute values (N, k) float32 of samples (N, ...) in this thread."""
+    def compute_now(self, loaded: Loaded, samples: Batch) -> Any:
+        """Compute values of N samples, float32 (N, k) or named arrays, in this thread."""
         compute = loaded.network.run if len(samples) <= self._max_batch else loaded.network.bulk
-        return loaded.spec.postprocess(compute(samples))
+        return loaded.postprocess(compute(samples))
 
-    async def compute(self, loaded: Loaded, samples: Array) -> Array:
-        """Compute values (N, k) float32 of samples (N, ...) in the engine's thread."""
+    async def compute(self, loaded: Loaded, samples: Batch) -> Any:
+        """Compute values of N samples in the engine's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self.compute_now, loaded, samples)
 
     def close(self) -> None:

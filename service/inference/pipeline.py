@@ -4,7 +4,7 @@ body -> `Decoder`: samples, bad ones fail alone (400, 413, 415, 422)
      -> `Admission`: load shedding before work is queued (429)
      -> `Batcher`: a bounded queue per lane, micro-batches, deadlines (504)
      -> `Engine`: forward passes of one network, taken once per batch; postprocessing (503 if nothing is live)
-     -> `Answer`: values (N, k) of one version, and the time that each stage took
+     -> `Answer`: values of one version, and the time that each stage took
 
 Every protocol uses it: /predict through ASGI and through the fast path, and /v2. Requests differ in how they are read
 and answered; nothing between differs.
@@ -13,9 +13,9 @@ and answered; nothing between differs.
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from models.spec import Array
+from models.samples import Batch
 from service.inference.admission import Admission
 from service.inference.batcher import Answer, Batcher, Forward, Receiver, Take
 from service.inference.decoding import Decoder, Samples
@@ -24,7 +24,9 @@ from service.telemetry.metrics import Metrics
 
 
 class Lane(NamedTuple):
-    """The queue that a request waits in: that of the live version, or of one version requested by its number."""
+    """The queue that a request waits in: that of the live version, or of one version: requested by its number, or the
+    one that the samples were encoded for.
+    """
 
     model: str
     pinned: Loaded | None
@@ -96,11 +98,11 @@ class _Forward:
         self.brief = loaded.network.brief
         self.pace = loaded.network.pace
 
-    def now(self, samples: Array) -> Array:
+    def now(self, samples: Batch) -> Any:
         self._metrics.batch(self._loaded.model, len(samples))
         return self._engine.compute_now(self._loaded, samples)
 
-    def later(self, samples: Array) -> Awaitable[Array]:
+    def later(self, samples: Batch) -> Awaitable[Any]:
         self._metrics.batch(self._loaded.model, len(samples))
         return self._engine.compute(self._loaded, samples)
 

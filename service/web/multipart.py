@@ -1,6 +1,7 @@
 """Parse multipart forms of files."""
 
 import re
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
@@ -15,7 +16,17 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 MAX_FILES = 256  # in one multipart form; as many other fields
+_MAX_TEXTS = 4096  # in a form with a field for each input of each sample
 _FILE_NAME = re.compile(rb";\s*filename\*?\s*=\s*([^;]*)", re.IGNORECASE)  # also filename*, the form of RFC 8187
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a form. File names from the client are ignored."""
+
+    name: str
+    content: bytes
+    is_file: bool
 
 
 class _Part:
@@ -40,14 +51,23 @@ class _Part:
             return is_file(self.media_type)
         return bool(self.content) or found[1].strip() not in {b"", b'""'}
 
+    def field(self, *, is_file: bool) -> Field:
+        """Return the part as a field."""
+        _, options = parse_options_header(self.headers.get(b"content-disposition", b""))
+        return Field(options.get(b"name", b"").decode("utf-8", "replace"), bytes(self.content), is_file)
+
 
 class _Form:
-    """Collects the parts, and records the final boundary: without that, a truncated form looks like a shorter one."""
+    """Collects the files, and text fields if `max_texts` is given. Records the final boundary: without that, a
+    truncated form looks like a shorter one.
+    """
 
-    def __init__(self) -> None:
-        self.files: list[bytes] = []
+    def __init__(self, max_texts: int | None = None) -> None:
+        self.fields: list[Field] = []
         self.ended = False
-        self._fields = 0
+        self._files = 0
+        self._texts = 0
+        self._max_texts = max_texts
         self._part = _Part()
 
     def callbacks(self) -> "MultipartCallbacks":
@@ -80,15 +100,19 @@ class _Form:
         self._part.content += data[start:end]
 
     def _end(self) -> None:
-        """Keep a file; count a text field and discard it."""
-        if self._part.is_file:
-            self.files.append(bytes(self._part.content))
+        """Keep a file; count a text field, and discard it unless it is wanted."""
+        is_file = self._part.is_file
+        if is_file:
+            self._files += 1
         else:
-            self._fields += 1
-        if len(self.files) > MAX_FILES:
+            self._texts += 1
+        if self._files > MAX_FILES:
             raise TooManySamples(MAX_FILES + 1, MAX_FILES)
-        if self._fields > MAX_FILES:
-            raise TooLarge(f"the form has more than {MAX_FILES} text fields: leave out those that are not pictures")
+        if self._texts > (self._max_texts or MAX_FILES):
+            others = "" if self._max_texts else ": leave out those that are not pictures"
+            raise TooLarge(f"the form has more than {self._max_texts or MAX_FILES} text fields{others}")
+        if is_file or self._max_texts:
+            self.fields.append(self._part.field(is_file=is_file))
 
     def _form_end(self) -> None:
         self.ended = True
@@ -100,7 +124,22 @@ def files(headers: Headers, content: bytes) -> list[bytes]:
     A part is a file if it has a file name, or the media type of a picture. Other fields are ignored.
     Raises Malformed, TooManySamples, or InvalidInput if there is no file.
     """
-    form = _Form()
+    form = _parsed(headers, content, _Form())
+    if not form.fields:
+        raise InvalidInput(
+            "No file",
+            f"the form holds no file; send 1 to {MAX_FILES} pictures, each as a part with a file name or "
+            "a Content-Type such as image/png",
+        )
+    return [field.content for field in form.fields]
+
+
+def fields(headers: Headers, content: bytes) -> list[Field]:
+    """Return all fields of a multipart body, in order. Raises Malformed, TooManySamples, TooLarge."""
+    return _parsed(headers, content, _Form(_MAX_TEXTS)).fields
+
+
+def _parsed(headers: Headers, content: bytes, form: _Form) -> _Form:
     boundary = parse_options_header(headers["content-type"])[1].get(b"boundary")
     if not boundary:
         raise Malformed("the multipart body cannot be read: its Content-Type names no boundary")
@@ -110,10 +149,4 @@ def files(headers: Headers, content: bytes) -> list[bytes]:
         raise Malformed(f"the multipart body cannot be read: {err}") from err
     if not form.ended:
         raise Malformed("the multipart body cannot be read: it ends before its last boundary")
-    if not form.files:
-        raise InvalidInput(
-            "No file",
-            f"the form holds no file; send 1 to {MAX_FILES} pictures, each as a part with a file name or "
-            "a Content-Type such as image/png",
-        )
-    return form.files
+    return form

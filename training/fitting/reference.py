@@ -34,8 +34,8 @@ def measure(model: str, spec: ModelSpec, samples: Tensor) -> Mapping[str, Any]:
 def _entries(spec: ModelSpec, samples: Tensor) -> Array | None:
     """Undo `preprocess` by reshaping; None if `preprocess` does more than that."""
     given: Array = samples.detach().cpu().numpy()
-    if given[0].size != int(np.prod(spec.entry.shape)):
+    if given[0].size != int(np.prod(spec.tensor.shape)):
         return None
-    entries = given.reshape(len(given), *spec.entry.shape).astype(spec.entry.dtype, copy=False)
+    entries = given.reshape(len(given), *spec.tensor.shape).astype(spec.tensor.dtype, copy=False)
     again = spec.preprocess(entries[:_COMPARED])
     return entries if np.array_equal(again, given[:_COMPARED]) else None

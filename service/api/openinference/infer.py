@@ -97,7 +97,7 @@ class InferRoute:
         if tensor.type.datatype != BYTES or spec.picture is None:
             return await self._threads.run_if_large(
                 tensor.data.nbytes,
-                lambda: checked(from_array(tensor.data, spec.entry), spec.check),
+                lambda: checked(from_array(tensor.data, spec.tensor), spec.check),
             )
         contents: list[bytes] = tensor.data.tolist()
         if not contents:

@@ -7,6 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from models.coding import example_samples
+from models.samples import Columns
 from service.api.openinference import signature
 from service.api.openinference.repository import Offered, answer
 from service.api.openinference.statistics import model_stats
@@ -108,8 +110,9 @@ class Descriptions:
             return -1
         key = (loaded.model, loaded.version)
         if key not in self._widths:
-            samples = loaded.spec.preprocess(loaded.spec.example)
-            self._widths[key] = (await self._engine.compute(loaded, samples)).shape[1]
+            values = await self._engine.compute(loaded, example_samples(loaded.spec))
+            assert not isinstance(values, Columns)
+            self._widths[key] = values.shape[1]
         return self._widths[key]
 
 

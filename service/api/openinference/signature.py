@@ -20,9 +20,9 @@ def accepted(spec: ModelSpec) -> Accepted:
 
     A model of FP32 also accepts FP64.
     """
-    shape = (-1, *spec.entry.shape)
-    forms = [TensorType(INPUT, datatype_of(spec.entry.dtype), shape)]
-    if spec.entry.dtype == np.float32:
+    shape = (-1, *spec.tensor.shape)
+    forms = [TensorType(INPUT, datatype_of(spec.tensor.dtype), shape)]
+    if spec.tensor.dtype == np.float32:
         forms.append(TensorType(INPUT, "FP64", shape))  # NumPy's and pandas' own; it is converted
     if spec.picture:
         forms.append(TensorType(INPUT, BYTES, (-1,)))

@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from itertools import chain
 from math import ceil
 from pathlib import Path
-from typing import Literal, Protocol
-
-import numpy as np
+from typing import Any, Literal, Protocol
 
 from models.checkpoints.record import Record
-from models.spec import Array, ModelSpec
+from models.samples import Batch, joined, split
+from models.spec import ModelSpec
 from service.inference.pace import Pace
 
+Run = Callable[[Any], Any]  # samples -> outputs, N of each: a Batch; an array for most models
 Name = Literal["eager", "onnxruntime", "compile"]
 
 
@@ -26,8 +26,8 @@ class Network:
     them to a thread would cost more.
     """
 
-    run: Callable[[Array], Array]
-    bulk: Callable[[Array], Array]
+    run: Run
+    bulk: Run
     backend: Name
     reason: str = ""
     brief: int = 0
@@ -43,11 +43,11 @@ class Backend(Protocol):
 
 
 def in_slices(
-    run: Callable[[Array], Array],
+    run: Run,
     max_batch: int,
     pool: Executor | None = None,
     at_once: int = 1,
-) -> Callable[[Array], Array]:
+) -> Run:
     """Compute any number of samples in slices of at most `max_batch`: in this thread, or in `at_once` threads, which
     are this one and those of `pool`.
 
@@ -55,14 +55,14 @@ def in_slices(
     finish together. Slices taken from a shared queue would make the threads wait for each other at every slice.
     """
 
-    def compute(share: Array, slices: int) -> list[Array]:
-        return [run(part) for part in np.array_split(share, slices)]
+    def compute(share: Batch, slices: int) -> list[Batch]:
+        return [run(part) for part in split(share, slices)]
 
-    def bulk(samples: Array) -> Array:
+    def bulk(samples: Batch) -> Batch:
         slices = ceil(len(samples) / (max_batch * at_once))  # samples per thread
-        first, *rest = np.array_split(samples, at_once)
+        first, *rest = split(samples, at_once)
         others = [pool.submit(compute, share, slices) for share in rest] if pool else []
         outputs = compute(first, slices)
-        return np.concatenate([*outputs, *chain.from_iterable(other.result() for other in others)])
+        return joined([*outputs, *chain.from_iterable(other.result() for other in others)])
 
     return bulk

@@ -43,6 +43,8 @@ class OnnxBackend:
     def load(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Network:
         """See Backend."""
         try:
+            if spec.inputs or spec.outputs:
+                raise DisagreementError("named inputs and outputs are not exported")
             exported = self._exports.get(model, spec, path, record)
             run = session(exported, self._threads)
             brief, pace = _timed(run, spec, self._max_batch)

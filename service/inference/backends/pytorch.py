@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,12 +11,13 @@ from torch import Tensor, nn
 
 from models.checkpoints import state_dict
 from models.checkpoints.record import Record
+from models.eager import eager, plain, tensor
 from models.spec import Array, ModelSpec
 from service.inference.backends.backend import Network, in_slices
 
 log = logging.getLogger(__name__)
 Replay = Callable[[], None]
-Forward = Callable[[Tensor], Tensor]  # a network, compiled or not
+Forward = Callable[..., Any]  # a network, compiled or not
 Compiler = Callable[[nn.Module], Forward]
 Capture = Callable[[Forward, Tensor], tuple[Replay, Tensor]]  # network, input -> (replay function, output tensor)
 
@@ -37,8 +39,11 @@ class EagerBackend:
         """See Backend."""
         network, _ = state_dict.load(model, spec, path, record)
         network = network.to(self._device)
+        if spec.inputs or spec.outputs:
+            run = eager(network, spec, self._device)
+            return Network(run, in_slices(run, self._max_batch), "eager")
         forward = self._compiled(network, model, spec)
-        run = _plain(forward, self._device)
+        run = plain(forward, self._device)
         if self._device.type == "cuda":
             run = self._recorded(forward, model, spec) or run
         return Network(run, in_slices(run, self._max_batch), "eager" if forward is network else "compile")
@@ -50,7 +55,7 @@ class EagerBackend:
         try:
             faster = self._compiler(network)
             for rows in (1, self._max_batch):  # compiles on the first call, and once more for all other sizes
-                _plain(faster, self._device)(np.resize(samples, (rows, *samples.shape[1:])))
+                plain(faster, self._device)(np.resize(samples, (rows, *samples.shape[1:])))
         except RuntimeError as err:  # no C++ compiler, or a network that cannot be traced
             log.warning("run without torch.compile", extra={"model": model, "reason": str(err).partition("\n")[0]})
             return network
@@ -83,7 +88,7 @@ class Recorded:
         """Compute at most max_batch samples."""
         given, replay, outputs = next(one for one in self._recordings if len(one[0]) >= len(samples))
         with torch.inference_mode():
-            given[: len(samples)].copy_(_tensor(samples))
+            given[: len(samples)].copy_(tensor(samples))
             replay()
             computed: Array = outputs[: len(samples)].to("cpu", copy=True).numpy()
         return computed
@@ -106,17 +111,3 @@ def cuda_graph(network: Forward, given: Tensor) -> tuple[Replay, Tensor]:
     with torch.inference_mode(), torch.cuda.graph(graph):
         outputs: Tensor = network(given)
     return graph.replay, outputs
-
-
-def _plain(network: Forward, device: torch.device) -> Callable[[Array], Array]:
-    def run(samples: Array) -> Array:
-        with torch.inference_mode():
-            outputs: Array = network(_tensor(samples).to(device)).cpu().numpy()
-        return outputs
-
-    return run
-
-
-def _tensor(samples: Array) -> Tensor:
-    """Convert samples to a tensor without a copy, unless they are read-only, which PyTorch would warn about."""
-    return torch.from_numpy(samples if samples.flags.writeable else samples.copy())

@@ -1,0 +1,113 @@
+"""The signature of a model in GET /models and in the API documentation: inputs, outputs, schemas, an example body."""
+
+import base64
+import io
+from typing import Any
+
+import numpy as np
+import orjson
+from PIL.Image import Image
+from pydantic import TypeAdapter
+
+from models.signature import Text, is_required, jsonable, value_schema
+from models.spec import ModelSpec
+from service.api.schemas import InputInfo, OutputInfo, SignatureInfo
+from service.inference.arrays import MAX_SAMPLES
+
+_SMALL_EXAMPLE = 1024  # numbers
+_SMALL_BODY = 8192  # bytes of an example of named inputs
+_ONE_TENSOR, _VALUES = "input", "output"  # the names in /v2, too
+
+
+def signature(spec: ModelSpec) -> SignatureInfo:
+    """Return the named, typed inputs and outputs of a model; a one-tensor model has one of each."""
+    if spec.inputs:
+        inputs = [
+            InputInfo(
+                name=name,
+                kind=kind.kind,
+                required=is_required(kind),
+                default=None if is_required(kind) else jsonable(kind.default),
+                **kind.described(),
+            )
+            for name, kind in spec.inputs.items()
+        ]
+    else:
+        inputs = [_one_tensor(spec)]
+    outputs = [OutputInfo(name=name, **output.described()) for name, output in spec.outputs.items()]
+    return SignatureInfo(
+        inputs=inputs,
+        outputs=outputs or [OutputInfo(name=_VALUES, dtype="float32", shape=[None], labels=None)],
+    )
+
+
+def _one_tensor(spec: ModelSpec) -> InputInfo:
+    return InputInfo(
+        name=_ONE_TENSOR,
+        kind="picture" if spec.picture else "tensor",
+        required=True,
+        low=spec.tensor.low,
+        high=spec.tensor.high,
+        shape=list(spec.tensor.shape),
+        dtype=spec.tensor.dtype.name,
+    )
+
+
+def body_schema(spec: ModelSpec) -> dict[str, Any]:
+    """Return the JSON schema of a model's application/json body."""
+    inputs = {"type": "array", "items": _sample_schema(spec), "minItems": 1, "maxItems": MAX_SAMPLES}
+    return {"type": "object", "required": ["inputs"], "properties": {"inputs": inputs}, "additionalProperties": False}
+
+
+def _sample_schema(spec: ModelSpec) -> dict[str, Any]:
+    if not spec.inputs:
+        return spec.tensor.json_schema()
+    schema = {
+        "type": "object",
+        "required": [name for name, kind in spec.inputs.items() if is_required(kind)],
+        "properties": {name: value_schema(kind) for name, kind in spec.inputs.items()},
+        "additionalProperties": False,
+    }
+    (first, *others) = spec.inputs.values()
+    return {"anyOf": [first.json_schema(), schema]} if isinstance(first, Text) and not others else schema
+
+
+def example_body(spec: ModelSpec) -> dict[str, Any]:
+    """Return the spec's example as an application/json body: pictures in base64."""
+    if not spec.inputs:
+        return {"inputs": spec.example.tolist()}
+    return {
+        "inputs": [
+            sample if isinstance(sample, str) else {name: _example_value(value) for name, value in sample.items()}
+            for sample in spec.example
+        ]
+    }
+
+
+def small_example(spec: ModelSpec) -> dict[str, Any] | None:
+    """Return `example_body` if it is small; None if it has an address of its own only: GET /models/{model}/example."""
+    if not spec.inputs and spec.example.size > _SMALL_EXAMPLE:
+        return None
+    body = example_body(spec)
+    return body if not spec.inputs or len(orjson.dumps(body)) <= _SMALL_BODY else None
+
+
+def _example_value(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode()
+    if isinstance(value, Image):
+        file = io.BytesIO()
+        value.save(file, "PNG")
+        return base64.b64encode(file.getvalue()).decode()
+    return value.item() if isinstance(value, np.generic) else jsonable(value)
+
+
+def prediction_schema(spec: ModelSpec) -> dict[str, Any]:
+    """Return the JSON schema of one prediction."""
+    if spec.prediction is not None:
+        return TypeAdapter(spec.prediction).json_schema()
+    return {
+        "type": "object",
+        "required": list(spec.outputs),
+        "properties": {name: output.json_schema() for name, output in spec.outputs.items()},
+    }

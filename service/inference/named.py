@@ -1,0 +1,188 @@
+"""Bodies of models with named inputs: JSON, .npz, .npy, forms and single pictures -> samples, coded one by one.
+
+No HTTP in this module. The readers return the samples as mappings of values by name, not checked yet; null and absent
+values are left to the input's default.
+"""
+
+import io
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import orjson
+
+from models.coding import Coder, OpenPicture
+from models.errors import InvalidInput, MalformedInput, TooManySamples, shown
+from models.pictures import PICTURE_FORMATS
+from models.samples import Columns
+from models.signature import Category, Input, Number, Picture, Tensor, Text, is_required
+from models.spec import Array, ModelSpec
+from service.inference.arrays import MAX_SAMPLES, read_npy
+from service.media_types import JSON, MULTIPART, NPY, NPZ, OCTETS
+
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
+_MOST_MEMBERS = 1024  # of an .npz file
+_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
+_ENCRYPTED = 1  # flag of a member
+
+
+class Field(Protocol):
+    """A field of a form."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def content(self) -> bytes: ...
+    @property
+    def is_file(self) -> bool: ...
+
+
+def media_types(spec: ModelSpec) -> list[str]:
+    """Return the media types that a model with named inputs accepts, the most convenient first."""
+    pictures = [*PICTURE_FORMATS, OCTETS] if picture_input(spec) else []
+    has_pictures = any(isinstance(kind, Picture) for kind in spec.inputs.values())
+    return [*pictures, *([MULTIPART] if has_pictures else []), JSON, NPZ, *([NPY] if array_input(spec) else [])]
+
+
+def picture_input(spec: ModelSpec) -> str | None:
+    """Return the one picture that a body of its bytes stands for: all other inputs are optional."""
+    pictures = [name for name, kind in spec.inputs.items() if isinstance(kind, Picture)]
+    needed = [name for name, kind in spec.inputs.items() if is_required(kind) or isinstance(kind, Picture)]
+    return pictures[0] if len(pictures) == 1 and needed == pictures else None
+
+
+def array_input(spec: ModelSpec) -> str | None:
+    """Return the one input of numbers that a .npy body stands for."""
+    ((name, kind), *others) = spec.inputs.items()
+    return name if isinstance(kind, Number | Tensor | Picture) and not others else None
+
+
+def from_npz(content: bytes, max_bytes: int) -> list[Mapping[str, Any]]:
+    """Read an .npz file with an array (N, ...) for each input, of at most `max_bytes` unpacked.
+
+    Raises MalformedInput if it is none, InvalidInput if its arrays do not belong together.
+    """
+    arrays = read_npz(content, max_bytes)
+    counts = {name: len(array) if array.ndim else None for name, array in arrays.items()}
+    if None in counts.values() or len(set(counts.values())) != 1:
+        found = ", ".join(f"{shown(name)} {list(array.shape)}" for name, array in arrays.items())
+        raise InvalidInput("Unequal counts", f"the first axis of each array is the samples: {found or 'no arrays'}")
+    return _rows(arrays)
+
+
+def from_npy(content: bytes, spec: ModelSpec) -> list[Mapping[str, Any]]:
+    """Read a .npy file with an array (N, ...) for the one input. Raises MalformedInput, InvalidInput."""
+    array = read_npy(content)
+    name = array_input(spec)
+    assert name
+    if not array.ndim:
+        raise InvalidInput("Wrong shape", "the first axis of the array is the samples; it has no axes")
+    return _rows({name: array})
+
+
+def read_npz(content: bytes, max_bytes: int) -> dict[str, Array]:
+    """Return the arrays of an .npz file by name. Pickled arrays are refused, as are archives that unpack to too much.
+
+    Raises MalformedInput, InvalidInput.
+    """
+    if not content.startswith(_ZIP):
+        raise MalformedInput("No .npz file", "the body is not an .npz file; write it with numpy.savez")
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            total = sum(member.file_size for member in members)
+            if total > max_bytes or len(members) > _MOST_MEMBERS:
+                raise InvalidInput(
+                    "Too large",
+                    f"the .npz file unpacks to {total} bytes, at most {max_bytes} are read: send less at once",
+                )
+            if any(member.compress_type not in _METHODS or member.flag_bits & _ENCRYPTED for member in members):
+                raise MalformedInput("No .npz file", "a member of the .npz file is not stored or deflated")
+            return {member.filename.removesuffix(".npy"): read_npy(archive.read(member)) for member in members}
+    except InvalidInput:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError) as err:
+        raise MalformedInput("No .npz file", "the .npz file is damaged; write it with numpy.savez") from err
+
+
+def from_form(fields: Sequence[Field], spec: ModelSpec) -> list[Mapping[str, Any]]:
+    """Read a form: each input is a field of its name, repeated in the order of the samples.
+
+    The only field of a model with one picture may have any name. Raises InvalidInput.
+    """
+    values: dict[str, list[Any]] = {}
+    only = next(iter(spec.inputs)) if len(spec.inputs) == 1 else None
+    for field in fields:
+        name = only or field.name
+        if name not in spec.inputs:
+            known = ", ".join(spec.inputs)
+            raise InvalidInput("Unknown input", f"the form has a field {shown(name)!r}; the fields are {known}")
+        if only is None or field.is_file or not isinstance(spec.inputs[only], Picture):
+            values.setdefault(name, []).append(_form_value(field, name, spec.inputs[name]))
+    counts = {name: len(found) for name, found in values.items()}
+    if len(set(counts.values())) != 1:
+        found = ", ".join(f"{name} {count} times" for name, count in counts.items()) or "no field"
+        raise InvalidInput("Unequal counts", f"send a field of each input for each sample; the form has {found}")
+    return [dict(zip(values, row, strict=True)) for row in zip(*values.values(), strict=True)]
+
+
+def from_picture(content: bytes, spec: ModelSpec) -> list[Mapping[str, Any]]:
+    """Return the one sample of a body that is the bytes of a picture."""
+    name = picture_input(spec)
+    assert name
+    return [{name: content}]
+
+
+def coded(
+    samples: Iterable[object], coder: Coder, open_file: OpenPicture
+) -> tuple[Columns | None, Mapping[int, InvalidInput], int]:
+    """Code the samples one by one: the good ones stacked, the error of each other by its position, and the count."""
+    good: list[Mapping[str, Array]] = []
+    errors: dict[int, InvalidInput] = {}
+    for position, sample in enumerate(samples):
+        try:
+            good.append(coder(sample, open_file))
+        except InvalidInput as err:
+            errors[position] = err.alone()
+    return Columns.of(good) if good else None, errors, len(good) + len(errors)
+
+
+def _rows(arrays: Mapping[str, Array]) -> list[Mapping[str, Any]]:
+    (count,) = {len(array) for array in arrays.values()}
+    if not count:
+        raise InvalidInput("Wrong shape", "the arrays have no samples; send at least one")
+    if count > MAX_SAMPLES:
+        raise TooManySamples(count, MAX_SAMPLES)
+    columns = [_column(name, array) for name, array in arrays.items()]
+    return [dict(zip(arrays, row, strict=True)) for row in zip(*columns, strict=True)]
+
+
+def _column(name: str, array: Array) -> Sequence[Any]:
+    """Return the values of an array (N, ...): of one axis as Python numbers and texts, of more as arrays."""
+    if array.dtype.kind == "S":
+        try:
+            array = np.char.decode(array, "utf-8")
+        except UnicodeDecodeError as err:
+            raise InvalidInput("Wrong value", f"{shown(name)} has bytes that are not UTF-8") from err
+    values: Sequence[Any] = array.tolist() if array.ndim == 1 else list(array)
+    return values
+
+
+def _form_value(field: Field, name: str, kind: Input) -> Any:
+    """Return a field's value: the bytes of a file for a picture, else what its text says. Raises InvalidInput."""
+    if isinstance(kind, Picture) and field.is_file:
+        return field.content
+    try:
+        text = field.content.decode()
+    except UnicodeDecodeError as err:
+        raise InvalidInput("Wrong value", f"{name}: the field is not a text in UTF-8") from err
+    if isinstance(kind, Text | Picture) or (isinstance(kind, Category) and isinstance(kind.values[0], str)):
+        return text or (text if isinstance(kind, Text) and is_required(kind) else None)
+    if not text.strip():
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text  # the input names what is allowed
