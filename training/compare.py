@@ -17,6 +17,7 @@ from training.fitting.optimizers import make_optimizer
 from training.fitting.randomness import own_random_numbers
 from training.flags import properties, read_config, shown
 from training.recipe import Hyperparameters, Progress, Recipe, TrainingError, checked
+from training.rows import arguments_of, made_artifacts, prepared
 
 C = TypeVar("C", bound=Hyperparameters)
 
@@ -103,10 +104,12 @@ def compare(
 def _tried(
     name: str, recipe: Recipe[C], config: C, data: Path, label: str, device: str, check: Callable[[], None]
 ) -> Trial:
-    dataset = recipe.load(config, data).to(device)
+    rows = recipe.load(config, data)
+    _, artifacts = made_artifacts(recipe, config, rows)
+    dataset = prepared(specs()[name], rows, artifacts).to(device)
     trial = Trial(label=label)
     with own_random_numbers(config.seed):
-        network = specs()[name].network(**recipe.arguments(config)).to(device)
+        network = specs()[name].network(**arguments_of(recipe, config, artifacts)).to(device)
         began = time.perf_counter()
         try:
             recipe.fit(network, dataset, config, checked(trial.history.append, check))

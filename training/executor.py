@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from models import messages
+from models.artifacts import unpack
 from models.attribution import NoGradient, attribute
 from models.checkpoints import onnx_file, state_dict
 from models.checkpoints.files import unwritable
@@ -27,6 +28,7 @@ from training.fitting.resume import ResumePoints
 from training.recipe import Dataset, Hyperparameters, Progress, Recipe, TrainingError, recipe_faults, recipes
 from training.report.live_plot import EVERY_S, LivePlot
 from training.report.tensorboard import EventFile
+from training.rows import prepared
 from training.run import held_out_figures, run
 
 _EXPLAINED = 4  # networks
@@ -137,7 +139,7 @@ class Executor:
             if event_file:
                 event_file.finish(config, outcome.record.metrics)
         curves.draw(outcome.network, outcome.dataset)
-        self._datasets[_dataset_key(order)] = outcome.dataset
+        self._datasets[_dataset_key(order)] = outcome.rows
         return messages.Fitted(
             record=outcome.record,
             metric=recipe.metric,
@@ -149,7 +151,7 @@ class Executor:
         key = _dataset_key(order)
         if key not in self._datasets:
             self._datasets[key] = recipe.load(config, order.data)
-        dataset = self._datasets[key]
+        dataset = prepared(self._specs[order.model], self._datasets[key], unpack(order.record.artifacts))
         network = self._network(order)
         return messages.Evaluated(metrics=held_out_figures(recipe, network, dataset), dataset=dataset.name)
 

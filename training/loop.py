@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,9 @@ from training.fitting.batches import Augment, Batch, batches
 from training.fitting.optimizers import lr_factor, make_optimizer
 from training.fitting.resume import Resumable, State
 from training.recipe import Hyperparameters, Progress, Report, Split, TrainingError
+from training.rows import call
 
-Loss = Callable[[Tensor, Tensor], Tensor]  # outputs, targets -> the mean over the batch
+Loss = Callable[[Any, Tensor], Tensor]  # outputs, targets -> the mean over the batch
 _MOST_STEPS = 50  # between two reports, so that a run can be cancelled quickly
 
 
@@ -115,8 +117,8 @@ def _step(fitting: Fitting, batch: Batch, loss: Loss, *, lr: float, mixed: bool)
     for group in fitting.optimizer.param_groups:
         group["lr"] = lr
     with torch.autocast(samples.device.type, torch.bfloat16, enabled=mixed):
-        outputs = fitting.network(samples)
-    error = loss(outputs.float(), targets)
+        outputs = call(fitting.network, samples)
+    error = loss(_in_float32(outputs), targets)
     fitting.optimizer.zero_grad()
     torch.autograd.backward(error)
     fitting.optimizer.step()
@@ -124,6 +126,15 @@ def _step(fitting: Fitting, batch: Batch, loss: Loss, *, lr: float, mixed: bool)
     fitting.losses.append(error.item())
     if not math.isfinite(fitting.losses[-1]):
         raise _diverged(fitting, "loss", lr)
+
+
+def _in_float32(outputs: Any) -> Any:
+    """Convert the outputs of a network, one tensor, a tuple or a dictionary, to float32."""
+    if isinstance(outputs, Tensor):
+        return outputs.float()
+    if isinstance(outputs, Mapping):
+        return {name: output.float() for name, output in outputs.items()}
+    return tuple(output.float() for output in outputs)
 
 
 def _progress(fitting: Fitting, epochs: int, steps: int, metrics: Mapping[str, float]) -> Progress:

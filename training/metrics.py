@@ -1,11 +1,14 @@
 """Metrics on a split: accuracy, loss, calibration error, confusion matrix."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from models.outputs import in_order
 from training.recipe import Split
+from training.rows import call
 
 Evaluate = Callable[[nn.Module, Split], dict[str, float]]
 _BATCH = 100  # samples per forward pass: their activations fit the CPU cache, larger batches are slower
@@ -21,14 +24,24 @@ def returns(*figures: str) -> Callable[[Evaluate], Evaluate]:
     return declared
 
 
-def outputs(network: nn.Module, samples: Tensor) -> Tensor:
-    """Run the network on the samples in eval mode without gradients, then restore its mode."""
+def outputs(network: nn.Module, samples: Any) -> Tensor:
+    """Run the network on the samples in eval mode without gradients, then restore its mode.
+
+    `samples` are those of a Split. The network has one output; see `all_outputs`.
+    """
+    (out,) = all_outputs(network, samples)
+    return out
+
+
+def all_outputs(network: nn.Module, samples: Any, names: Sequence[str] = ()) -> list[Tensor]:
+    """Return each of the network's outputs, as `outputs` does: those of a tuple, or of a dictionary by `names`."""
     training = network.training
     network.eval()
     with torch.inference_mode():
-        out = torch.cat([network(batch) for batch in torch.split(samples, _BATCH)])
+        found = [call(network, batch) for batch in samples.split(_BATCH)]
     network.train(training)
-    return out
+    parts = [in_order(part, names or [""] * (len(part) if isinstance(part, tuple | list) else 1)) for part in found]
+    return [torch.cat(part) for part in zip(*parts, strict=True)]
 
 
 def accuracy(network: nn.Module, split: Split) -> float:

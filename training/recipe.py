@@ -75,9 +75,13 @@ def checked(report: Report, check: Callable[[], None]) -> Report:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Samples (N, ...) as the network takes them, and their targets (N, ...)."""
+    """Samples (N, ...) as the network takes them, and their targets (N, ...).
 
-    samples: Tensor
+    For a model with named inputs, `Recipe.load` returns rows: values by the names of the inputs, as in the body of a
+    request. The spec checks and encodes them (see `training.rows`).
+    """
+
+    samples: Any  # a tensor; of a model with named inputs, a list of rows, and once they are encoded, Coded
     targets: Tensor
 
     def __len__(self) -> int:
@@ -110,7 +114,9 @@ C = TypeVar("C", bound=Hyperparameters)
 class Recipe(Generic[C]):
     """How one model is trained: plain functions, no state.
 
-    arguments  config -> constructor arguments of the network
+    arguments  config -> constructor arguments of the network. With a parameter `artifacts`, it gets those, too.
+    artifacts  config, dataset as `load` returned it -> what belongs to the weights, e.g. a vocabulary made of the
+               training rows: texts, numbers, lists, dicts and NumPy arrays by name. The functions of the spec get them.
     load       config, data folder -> dataset. Raises TrainingError if the files are missing.
     fit        trains the network in place and calls `report`. Raises TrainingError, Cancelled.
     evaluate   network in eval mode, split -> metrics
@@ -122,13 +128,14 @@ class Recipe(Generic[C]):
     """
 
     config: type[C]
-    arguments: Callable[[C], dict[str, Any]]
+    arguments: Callable[..., dict[str, Any]]
     load: Callable[[C, Path], Dataset]
     fit: Callable[[nn.Module, Dataset, C, Report], None]
     evaluate: Callable[[nn.Module, Split], dict[str, float]]
     metric: str
     higher_is_better: bool
     loss: str = "loss"
+    artifacts: Callable[[C, Dataset], Mapping[str, Any]] | None = None
     details: Callable[[nn.Module, Split], dict[str, float]] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     plot: Callable[[nn.Module, Dataset, "Axes"], None] | None = None

@@ -16,6 +16,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from models.artifacts import unpack
 from models.catalog import specs
 from models.checkpoints.files import sync_folder
 from models.checkpoints.record import Record, record_path
@@ -25,6 +26,7 @@ from models.errors import CheckpointError
 from training.fitting.randomness import own_random_numbers
 from training.fitting.reference import measure
 from training.recipe import Dataset, Hyperparameters, Recipe, Report, Split, TrainingError, unknown_metric
+from training.rows import arguments_of, made_artifacts, prepared
 
 C = TypeVar("C", bound=Hyperparameters)
 _FEW = 64  # samples
@@ -32,12 +34,16 @@ _FEW = 64  # samples
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Result of a run: the checkpoint at `path`, its record, and the reloaded network in eval mode."""
+    """Result of a run: the checkpoint at `path`, its record, and the reloaded network in eval mode.
+
+    `dataset` is as the network takes it, `rows` as the recipe loaded it: the same for a one-tensor model.
+    """
 
     path: Path
     record: Record
     network: nn.Module
     dataset: Dataset
+    rows: Dataset
 
 
 def run(
@@ -61,15 +67,18 @@ def run(
     Raises TrainingError and whatever `report` raises.
     """
     _require_writable(folder, file)
-    dataset = recipe.load(config, data)
-    arguments = recipe.arguments(config)
+    rows = recipe.load(config, data)
+    packed, artifacts = made_artifacts(recipe, config, rows)
+    dataset = prepared(specs()[name], rows, artifacts)
+    arguments = arguments_of(recipe, config, artifacts)
     with own_random_numbers(config.seed):
         network = _new(name, arguments)
         _require_metric(name, recipe, network, dataset)
         network = network.to(device)
         recipe.fit(network, dataset.to(device), config, report)
     with _draft(folder) as draft:
-        bare = Record(model=name, sha256=save_weights(network.state_dict(), draft), arguments=arguments)
+        sha256 = save_weights(network.state_dict(), draft)
+        bare = Record(model=name, sha256=sha256, arguments=arguments, artifacts=packed)
         saved = _reloaded(bare, draft)
         record = replace(
             bare,
@@ -83,7 +92,7 @@ def run(
         path = folder / (file or content_name(record.sha256))
         save_record(record, draft)
         _rename(draft, path)
-    return Outcome(path=path, record=record, network=saved, dataset=dataset)
+    return Outcome(path=path, record=record, network=saved, dataset=dataset, rows=rows)
 
 
 def _new(name: str, arguments: Mapping[str, Any]) -> nn.Module:
@@ -133,7 +142,7 @@ def reopened(name: str, recipe: Recipe[C], path: Path, data: Path) -> tuple[nn.M
         raise TrainingError(str(err)) from err
     except ValidationError as err:
         raise TrainingError(f"{record_path(path).name} names hyperparameters that {name} does not have") from err
-    return network, record, recipe.load(config, data)
+    return network, record, prepared(specs()[name], recipe.load(config, data), unpack(record.artifacts))
 
 
 def held_out_figures(recipe: Recipe[C], network: nn.Module, dataset: Dataset) -> dict[str, float]:

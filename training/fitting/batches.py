@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -9,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from training.recipe import Split
 
-Batch = tuple[Tensor, Tensor]
+Batch = tuple[Any, Tensor]  # samples, of a tensor or Coded, and targets
 Augment = Callable[[Tensor, torch.Generator], Tensor]  # samples -> samples of the same shape
 
 
