@@ -71,6 +71,14 @@ def test_the_commands_of_the_operating_page_answer_as_it_says_and_its_backup_is_
 
 
 @pytest.mark.slow
+def test_the_model_of_the_page_on_signatures_is_trained_served_and_tested(tmp_path: Path) -> None:
+    page = DOCS / "signatures.md"
+    files = ["models/review.py", "models/review_network.py", "training/review.py"]
+    assert [block.file for block in blocks(page) if block.file] == files
+    do(page, copy_of_the_checkout(tmp_path, page))
+
+
+@pytest.mark.slow
 def test_the_route_of_the_page_for_newcomers_is_replaced_by_one_file(tmp_path: Path) -> None:
     page = DOCS / "coming-from.md"
     assert [block.file for block in blocks(page) if block.file] == ["models/rent.py"]

@@ -198,3 +198,11 @@ def test_a_text_among_numbers_does_not_widen_them(inputs: Any) -> None:
 def test_lists_as_deep_as_json_may_be_are_an_error_and_no_failure() -> None:
     deep = b"[" * 900 + b"true" + b"]" * 900
     assert from_json(b'{"inputs": [' + deep + b"]}", POINT).errors[0].title == "Wrong sample"
+
+
+@pytest.mark.parametrize("array", [[[1.0, 2.0], [1.7, 0.0]], [[1, 2], [3.5, 4]]], ids=["floats", "mixed"])
+def test_a_fraction_for_a_whole_number_fails_alone(array: Any) -> None:
+    codes = Entry(shape=(2,), dtype=np.dtype(np.int64), low=0, high=9)
+    for entries in (from_json(body(array), codes), from_npy(npy(np.array(array)), codes)):
+        assert (entries.good.tolist(), entries.good.dtype) == ([[1, 2]], codes.dtype)
+        assert entries.errors[1].detail == "every number must be whole"

@@ -1,6 +1,5 @@
 """Write predictions as response bodies, for the fast path and the ASGI route."""
 
-import zipfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -16,6 +15,7 @@ from models.samples import Columns, all_finite, finite_rows
 from models.spec import ModelSpec
 from service.inference.batcher import Answer
 from service.inference.decoding import Samples
+from service.inference.npz import write_npz
 from service.inference.pipeline import Stopwatch
 from service.media_types import JSON, NPY, NPZ, PNG
 from service.telemetry.metrics import STAGES, Metrics
@@ -156,16 +156,12 @@ def _binary(media_type: str, spec: ModelSpec, samples: Samples, answer: Answer) 
     if ragged := [name for name, array in arrays.items() if isinstance(array, list)]:
         detail = f"the samples' {ragged[0]} have different lengths, an array cannot hold them: ask for JSON"
         raise InvalidInput("Unequal lengths", detail)
-    file = BytesIO()
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    if media_type == NPY:
-        (only,) = whole.values()
-        np.save(file, only, allow_pickle=False)
-        return file.getvalue()
-    with zipfile.ZipFile(file, "w") as archive:  # numpy.savez takes no array of the name "file"
-        for output, array in whole.items():
-            with archive.open(f"{output}.npy", "w") as member:
-                np.lib.format.write_array(member, array, allow_pickle=False)
+    if media_type == NPZ:
+        return write_npz(whole)
+    (only,) = whole.values()
+    file = BytesIO()
+    np.save(file, only, allow_pickle=False)
     return file.getvalue()
 
 

@@ -4,9 +4,6 @@ No HTTP in this module. The readers return the samples as mappings of values by 
 values are left to the input's default.
 """
 
-import io
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -14,18 +11,14 @@ import numpy as np
 import orjson
 
 from models.coding import Coder, OpenPicture
-from models.errors import InvalidInput, MalformedInput, TooManySamples, shown
+from models.errors import InvalidInput, TooManySamples, shown
 from models.pictures import PICTURE_FORMATS
 from models.samples import Columns
 from models.signature import Category, Input, Number, Picture, Tensor, Text, is_required
 from models.spec import Array, ModelSpec
 from service.inference.arrays import MAX_SAMPLES, read_npy
+from service.inference.npz import read_npz
 from service.media_types import JSON, MULTIPART, NPY, NPZ, OCTETS
-
-_ZIP = (b"PK\x03\x04", b"PK\x05\x06")
-_MOST_MEMBERS = 1024  # of an .npz file
-_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
-_ENCRYPTED = 1  # flag of a member
 
 
 class Field(Protocol):
@@ -80,31 +73,6 @@ def from_npy(content: bytes, spec: ModelSpec) -> list[Mapping[str, Any]]:
     if not array.ndim:
         raise InvalidInput("Wrong shape", "the first axis of the array is the samples; it has no axes")
     return _rows({name: array})
-
-
-def read_npz(content: bytes, max_bytes: int) -> dict[str, Array]:
-    """Return the arrays of an .npz file by name. Pickled arrays are refused, as are archives that unpack to too much.
-
-    Raises MalformedInput, InvalidInput.
-    """
-    if not content.startswith(_ZIP):
-        raise MalformedInput("No .npz file", "the body is not an .npz file; write it with numpy.savez")
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            members = archive.infolist()
-            total = sum(member.file_size for member in members)
-            if total > max_bytes or len(members) > _MOST_MEMBERS:
-                raise InvalidInput(
-                    "Too large",
-                    f"the .npz file unpacks to {total} bytes, at most {max_bytes} are read: send less at once",
-                )
-            if any(member.compress_type not in _METHODS or member.flag_bits & _ENCRYPTED for member in members):
-                raise MalformedInput("No .npz file", "a member of the .npz file is not stored or deflated")
-            return {member.filename.removesuffix(".npy"): read_npy(archive.read(member)) for member in members}
-    except InvalidInput:
-        raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError) as err:
-        raise MalformedInput("No .npz file", "the .npz file is damaged; write it with numpy.savez") from err
 
 
 def from_form(fields: Sequence[Field], spec: ModelSpec) -> list[Mapping[str, Any]]:

@@ -69,13 +69,14 @@ class Closed:
 
 
 class Offered:
-    """The models and versions available under /v2."""
+    """The models and versions available under /v2: those of one tensor and one array of values."""
 
     def __init__(
         self, specs: Mapping[str, ModelSpec], engine: Engine, rollout: Rollout, shared: Path | None = None
     ) -> None:
         """`shared` is a folder in which the web processes of one service share the models that are unloaded."""
-        self.specs = specs
+        one_tensor = {name: spec for name, spec in specs.items() if spec.entry and not spec.outputs}
+        self.specs = Specs(one_tensor, specs.faults if isinstance(specs, Specs) else {})
         self.closed = Closed(shared)
         self._engine = engine
         self._rollout = rollout
@@ -107,7 +108,7 @@ class Offered:
 
     def index(self) -> list[dict[str, str]]:
         """Return one row per model: its live version, or the reason why it has none."""
-        faults = self.specs.faults if isinstance(self.specs, Specs) else {}
+        faults = self.specs.faults
         unusable = [{"name": name, "state": "UNAVAILABLE", "reason": fault} for name, fault in faults.items()]
         return [*(self._row(name) for name in self.specs), *unusable]
 
