@@ -10,6 +10,8 @@ from typing import Any
 import jsonschema
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
 
@@ -261,3 +263,27 @@ def test_named_inputs_cannot_be_explained_yet_and_the_answer_says_so(client: Tes
 
 def test_the_open_inference_protocol_does_not_list_them_yet(client: TestClient) -> None:
     assert client.get("/v2/models/table").status_code == 404
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**70), 2**70) | st.floats(allow_nan=False) | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=12,
+)
+
+
+@given(data=st.data())
+def test_whatever_a_sample_is_it_gets_an_answer_or_a_refusal(client: TestClient, data: st.DataObject) -> None:
+    name = data.draw(st.sampled_from(sorted(SIGNATURES)))
+    names = st.sampled_from(sorted(SIGNATURES[name].inputs)) | st.text(max_size=5)
+    samples = data.draw(st.lists(VALUES | st.dictionaries(names, VALUES, max_size=4), max_size=4))
+    response = client.post(f"/predict/{name}", json={"inputs": samples})
+    assert response.status_code in {200, 422}, response.text
+    if response.status_code == 200:
+        assert len(response.json()["predictions"]) == len(samples)
+
+
+@given(content=st.binary(max_size=300) | st.builds(lambda tail: b"PK\x03\x04" + tail, st.binary(max_size=300)))
+def test_whatever_an_npz_body_is_it_gets_a_refusal(client: TestClient, content: bytes) -> None:
+    response = client.post("/predict/table", content=content, headers={"content-type": "application/x-npz"})
+    assert response.status_code in {400, 422}, response.text
