@@ -9,7 +9,7 @@ import inspect
 import io
 import json
 from collections.abc import Callable, Mapping
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -54,6 +54,7 @@ def unpack(found: Mapping[str, Any]) -> Artifacts:
     return {name: _unpack(value) for name, value in found.items()}
 
 
+@lru_cache(256)
 def takes_artifacts(function: Callable[..., Any]) -> bool:
     """Return whether a function has a parameter `artifacts`."""
     try:

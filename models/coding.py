@@ -15,7 +15,7 @@ from models.artifacts import Artifacts, bound
 from models.errors import CheckpointError, InvalidInput, shown
 from models.pictures import open_picture
 from models.samples import Batch, Columns
-from models.signature import Array, Input, Picture, Text, is_missing, is_required
+from models.signature import Array, Input, Picture, Text, is_missing, is_required, random_value
 from models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ OpenPicture = Callable[[bytes], Image]
 
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _BLANKS = b" \t\r\n"
+_MOST_WORDS = 40  # of a random text
 _MAX_PIXELS = 25_000_000  # of a picture in training data and examples
 
 
@@ -98,6 +99,18 @@ def example_samples(spec: ModelSpec, coder: Coder | None = None) -> Batch:
         return Columns.of([coder(sample) for sample in spec.example])
     except InvalidInput as err:
         raise CheckpointError(f"the model's example does not fit its inputs: {err}") from err
+
+
+def random_sample(spec: ModelSpec, rng: np.random.Generator) -> dict[str, Any]:
+    """Return a random valid sample of named inputs, with defaults left out. Texts have words of the example, too."""
+    sample = {name: random_value(kind, rng) for name, kind in spec.inputs.items()}
+    for name, kind in spec.inputs.items():
+        if isinstance(kind, Text) and sample[name] is not None and rng.random() < 0.5:
+            given = [one if isinstance(one, str) else one.get(name) for one in spec.example]
+            words = [word for text in given if text for word in text.split()] or [sample[name]]
+            chosen = " ".join(rng.choice(words, int(rng.integers(1, _MOST_WORDS))).tolist())
+            sample[name] = chosen[: kind.max_chars]
+    return sample
 
 
 def picture_file(value: str | bytes) -> bytes:

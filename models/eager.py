@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from models.outputs import in_order
-from models.padding import computing
+from models.padding import Forward, computing
 from models.spec import Array, ModelSpec
 
 Network = Callable[..., Any]  # an nn.Module, compiled or not
@@ -21,14 +21,22 @@ def eager(network: Network, spec: ModelSpec, device: torch.device = _CPU) -> Cal
     """
     if not (spec.inputs or spec.outputs):
         return plain(network, device)
+    return computing(forward(network, spec, device), spec)
 
-    def forward(arrays: Mapping[str, Array]) -> list[Array]:
+
+def forward(network: Network, spec: ModelSpec, device: torch.device = _CPU) -> Forward:
+    """Return the function from the arrays of one bucket (N, ...) to the outputs (N, ...), in the order of the spec.
+
+    A network of one tensor gets the only array. The function raises TypeError as `eager` does.
+    """
+
+    def run(arrays: Mapping[str, Array]) -> list[Array]:
         tensors = {name: tensor(array).to(device) for name, array in arrays.items()}
         with torch.inference_mode():
             outputs = network(**tensors) if spec.inputs else network(*tensors.values())
             return [output.cpu().numpy() for output in in_order(outputs, spec.outputs)]
 
-    return computing(forward, spec)
+    return run
 
 
 def plain(network: Network, device: torch.device = _CPU) -> Callable[[Array], Array]:

@@ -4,7 +4,6 @@ import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from models.artifacts import takes_artifacts
 from models.errors import CheckpointError, InvalidInput
 from models.reference import Check, accept_all
-from models.signature import Input, Output, Padded, Picture, PictureReader, Text, is_missing, is_required
+from models.signature import Input, Output, Padded, Picture, PictureReader, Tensor, Text, is_missing, is_required
 
 if TYPE_CHECKING:  # importing torch takes two seconds and 200 MB: only code that builds a network does
     from torch import nn
@@ -204,11 +203,18 @@ class ModelSpec:
         assert self.entry is not None
         return self.entry
 
-    @cached_property
+    @property
     def is_plain(self) -> bool:
         """Whether samples and values are one array each, and no function needs the artifacts of a version."""
         functions = [function for function in (self.postprocess, self.describe) if function is not None]
         return not self.inputs and not self.outputs and not any(map(takes_artifacts, functions))
+
+    @property
+    def is_ragged(self) -> bool:
+        """Whether samples may have different lengths."""
+        shapes = (kind.shape for kind in self.inputs.values() if isinstance(kind, Tensor | Picture))
+        has_texts = any(isinstance(kind, Text) for kind in self.inputs.values())
+        return bool(self.padding) or has_texts or any(None in shape for shape in shapes)
 
     def _check_named(self) -> None:
         if self.check is not accept_all or self.preprocess is not same or self.picture or self.grey:

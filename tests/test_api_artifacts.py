@@ -11,6 +11,7 @@ import torch
 from starlette.applications import Starlette
 from starlette.testclient import TestClient
 from torch import Tensor, nn
+from typing_extensions import TypedDict
 
 from models.artifacts import pack
 from models.checkpoints import state_dict
@@ -26,13 +27,20 @@ from service.inference.backends.pytorch import EagerBackend
 from service.inference.batcher import Batcher
 from service.inference.decoding import Decoder
 from service.inference.engine import Engine, Loaded
-from service.inference.pipeline import Pipeline, compute_with
+from service.inference.pipeline import Pipeline, networks_of
 from service.telemetry.metrics import Metrics
 from tests.fakes import LINE
 from tests.serving import no_recipes, serving
 from tests.signatures import HEADS, TEXT, VOCABULARY, Bag, Heads, save
 
 PROMOTES = 2.0  # the value of x at which the other version goes live while the request is encoded
+
+
+class WithUnit(TypedDict):
+    """A value and its unit."""
+
+    value: float
+    unit: str
 
 
 class Weighted(nn.Module):
@@ -81,7 +89,7 @@ class Served:
         self.versions = {number: self._loaded(folder, number) for number in (1, 2)}
         self.engine.swap(self.versions[1])
         metrics, self.threads = Metrics(None), Threads()
-        batcher = Batcher(compute_with(self.engine, metrics), max_batch=64)
+        batcher = Batcher(networks_of(self.engine, metrics), max_batch=64)
         pipeline = Pipeline(
             decoder=Decoder(1000, self.threads),
             admission=Admission(batcher, 100, lambda: 0.0),
@@ -89,7 +97,7 @@ class Served:
             metrics=metrics,
             timeout_s=60,
         )
-        bodies = RequestBodies(10_000, pipeline.decoder, self.threads)
+        bodies = RequestBodies(10_000, 10_000, pipeline.decoder, self.threads)
         route = PredictRoute({"numbered": self.spec}, bodies, pipeline, self.threads, self.engine.live, self._pinned)
         self.client = TestClient(Starlette(routes=route.routes()))
 
@@ -143,7 +151,7 @@ def test_a_one_tensor_model_may_describe_with_artifacts(tmp_path: Path) -> None:
     path = tmp_path / "line.pt"
     sha256 = state_dict.save_weights(LINE.network().state_dict(), path)
     state_dict.save_record(Record(model="line", sha256=sha256, artifacts={"unit": "m"}), path)
-    with serving(tmp_path, {"line": replace(LINE, describe=named)}, recipes=no_recipes) as client:
+    with serving(tmp_path, {"line": replace(LINE, describe=named, prediction=WithUnit)}, recipes=no_recipes) as client:
         predictions = client.post("/predict/line", json={"inputs": [[1]]}).json()["predictions"]
         assert predictions == [{"value": 3.0, "unit": "m"}]
         assert client.post("/explain/line", json={"inputs": [[1]]}).status_code == 200

@@ -12,7 +12,7 @@ from service.client import Client, NotFound
 from tests.fakes import LINE
 from tests.serving import BASE_URL, no_recipes, over, serving
 
-WIDE = replace(LINE, entry=replace(LINE.entry, shape=(1025,)), example=np.zeros((1, 1025), np.float32))
+WIDE = replace(LINE, entry=replace(LINE.tensor, shape=(1025,)), example=np.zeros((1, 1025), np.float32))
 SPECS = {"line": LINE, "wide": WIDE, "one": resnet.SPEC, "other": resnet.SPEC, **{f"m{i}": LINE for i in range(26)}}
 
 

@@ -98,7 +98,7 @@ def save(network: nn.Module, folder: Path) -> tuple[Path, Record]:
 def test_every_shipped_network_runs_in_onnx_runtime_and_agrees_with_pytorch(name: str) -> None:
     spec = specs()[name]
     network, _ = state_dict.load(name, spec, PRETRAINED / f"{name}.pt")
-    run = onnx.session(export(spec, network), 1)
+    run = onnx.session(export(spec, network), spec, 1)
     generator = np.random.default_rng(0)
     high = min(spec.tensor.high, 255)
     entries = generator.uniform(max(spec.tensor.low, -255), high, (70, *spec.tensor.shape)).astype(spec.tensor.dtype)
@@ -165,7 +165,7 @@ def test_a_shipped_checkpoint_comes_with_the_export_of_its_network(name: str, tm
     made = export(spec, network)
     for case, same in zip(shipped.cases, made.cases, strict=True):
         np.testing.assert_allclose(case.outputs, same.outputs, rtol=1e-5, atol=1e-5)
-    onnx.session(shipped, 1)  # compares its outputs
+    onnx.session(shipped, spec, 1)  # compares its outputs
     assert [path.name.split(".")[0] for path in PRETRAINED.glob("*.safetensors")].count(name) == 1
 
 
@@ -289,18 +289,18 @@ def test_an_export_that_answers_differently_is_refused(change: float) -> None:
         others = made.cases[:at], made.cases[at + 1 :]
         wrong = replace(case, outputs=case.outputs * np.float32(1 + change))
         with pytest.raises(DisagreementError, match=f"of a batch of {len(case.samples)} differ by"):
-            onnx.session(replace(made, cases=[*others[0], wrong, *others[1]]), 1)
+            onnx.session(replace(made, cases=[*others[0], wrong, *others[1]]), LINE, 1)
     with pytest.raises(DisagreementError, match="answers"):
-        onnx.session(replace(made, cases=[replace(made.cases[0], outputs=made.cases[0].outputs[:1])]), 1)
+        onnx.session(replace(made, cases=[replace(made.cases[0], outputs=made.cases[0].outputs[:1])]), LINE, 1)
     with pytest.raises(DisagreementError, match="ONNX Runtime"):
-        onnx.session(replace(made, onnx=b"no model"), 1)
+        onnx.session(replace(made, onnx=b"no model"), LINE, 1)
 
 
 def sessions_of(pace: Pace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The number of threads of each session that one, two and eight web processes with six cores make."""
     asked: list[int] = []
 
-    def session(made: Exported, threads: int) -> Any:
+    def session(made: Exported, spec: ModelSpec, threads: int) -> Any:
         asked.append(threads)
         return onnxruntime
 

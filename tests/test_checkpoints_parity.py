@@ -260,7 +260,7 @@ def test_an_engine_tells_no_batch_apart_from_the_export(tmp_path: Path) -> None:
     engine = Engine({"series": spec}, backend, 8)
     loaded = engine.load("series", 1, path, record)
     engine.close()
-    samples: Array = random_entries(spec.entry, spec.example, 29, np.random.default_rng(5))
+    samples: Array = random_entries(spec.tensor, spec.example, 29, np.random.default_rng(5))
     with torch.inference_mode():
         wanted = network(torch.from_numpy(samples)).numpy()
     assert loaded.network.backend == "onnxruntime"

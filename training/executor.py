@@ -175,7 +175,7 @@ class Executor:
 
     def _export(self, order: messages.Export) -> messages.ExportDone:
         spec = self._specs[order.model]
-        result = export(spec, self._network(order))
+        result = export(spec, self._network(order), unpack(order.record.artifacts))
         with contextlib.suppress(OSError):  # the reader finds no file, and reports it
             onnx_file.write(result, Storage(order.store).export(order.record, spec))
         return messages.ExportDone()

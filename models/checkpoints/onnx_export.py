@@ -3,19 +3,26 @@
 import io
 import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from torch import nn
 
+from models.artifacts import Artifacts
 from models.checkpoints.onnx_file import Exported
-from models.checkpoints.onnx_session import open_session
+from models.checkpoints.onnx_session import OF_INPUT, OF_OUTPUT, ONE_OUTPUT, open_session
 from models.checkpoints.parity import Case, DisagreementError, cases, compare
+from models.coding import Coder
+from models.eager import forward, tensor
 from models.errors import CheckpointError, in_one_line
+from models.outputs import in_order
+from models.samples import Batch, Columns, all_finite
 from models.spec import Array, ModelSpec
 
+_NONE: Artifacts = MappingProxyType({})
 _Traced: type[Warning] = torch.jit.TracerWarning  # type: ignore[attr-defined]  # it is public, but not listed
 _CHEAP = 8 * 2**20  # bytes of a network and its batches: all of them are computed again whenever it is loaded
 # Warnings of the tracer about a value of a tensor that becomes a constant of the export. Booleans are left out: most
@@ -23,26 +30,21 @@ _CHEAP = 8 * 2**20  # bytes of a network and its batches: all of them are comput
 _CONSTANT = re.compile(r"Converting a tensor to a (Python (?!boolean)\w+|NumPy array)")
 
 
-def export(spec: ModelSpec, network: nn.Module) -> Exported:
+def export(spec: ModelSpec, network: nn.Module, artifacts: Artifacts = _NONE) -> Exported:
     """Export `network` with a dynamic batch size, and compare it with PyTorch on the example and on random batches.
 
     If it cannot be exported or gives other outputs, `onnx` is empty and `refusal` says why. Raises CheckpointError if
     the network itself fails on the spec's example or returns NaN or infinity.
     """
 
-    def run(samples: Array) -> Array:
-        outputs: Array = network(torch.from_numpy(samples)).numpy()
-        return outputs
-
     try:
-        with torch.inference_mode():
-            short, random = cases(spec, run)
+        short, random = cases(spec, _computing(network, spec), Coder(spec, artifacts) if spec.inputs else None)
     except (RuntimeError, ValueError, TypeError, AttributeError) as err:
         raise CheckpointError(f"the network fails on the model's example: {in_one_line(err)}") from err
-    if not all(np.isfinite(case.outputs).all() for case in short):
+    if not all(all_finite(case.outputs) for case in short):
         raise CheckpointError("the network returns NaN or infinity for the model's example")
     try:
-        onnx = _to_onnx(network, torch.from_numpy(short[0].samples))
+        onnx = _to_onnx(spec, network, [case.samples for case in (*short, *random)])
         session = open_session(onnx, 1)
         for case in (*short, *random):
             compare(session, case)
@@ -53,24 +55,81 @@ def export(spec: ModelSpec, network: nn.Module) -> Exported:
     return Exported(onnx, [*short, *random] if _size(onnx, random) <= _CHEAP else short)
 
 
+def _traced(spec: ModelSpec, batches: Sequence[Batch]) -> tuple[Mapping[str, Array], list[dict[int, str]]]:
+    """Return the arrays that are traced, and the names of the dynamic axes of each: of the samples, and variable ones.
+
+    A batch of several samples of several elements is traced: the tracer takes sizes of 1 for constants.
+    """
+    arrays = list(map(_arrays, batches))
+    if not spec.inputs:
+        return arrays[0], [{0: "n"}]
+    chosen = max(arrays, key=lambda batch: (len(next(iter(batch.values()))) > 1, sum(a.size for a in batch.values())))
+    axes = []
+    for name, array in chosen.items():
+        sizes = [{batch[name].shape[axis] for batch in arrays} for axis in range(array.ndim)]
+        padded = spec.padding[name].axes if name in spec.padding else ()
+        variable = [axis for axis in range(1, array.ndim) if len(sizes[axis]) > 1 or axis - 1 in padded]
+        axes.append({0: "n", **{axis: f"{name}_{axis}" for axis in variable}})
+    return chosen, axes
+
+
 def _size(onnx: bytes, batches: Iterable[Case]) -> int:
-    return len(onnx) + sum(case.samples.nbytes + case.outputs.nbytes for case in batches)
+    return len(onnx) + sum(int(case.samples.nbytes + case.outputs.nbytes) for case in batches)
 
 
-def _to_onnx(network: nn.Module, samples: torch.Tensor) -> bytes:
-    """Trace the network. Raises DisagreementError if the trace holds a number of this batch as a constant."""
+def _computing(network: nn.Module, spec: ModelSpec) -> Callable[[Batch], Batch]:
+    """Return the function from samples to outputs, without the buckets of `eager`."""
+    compute = forward(network, spec)
+
+    def run(samples: Batch) -> Batch:
+        outputs = compute(_arrays(samples))
+        return Columns(dict(zip(spec.outputs, outputs, strict=True))) if spec.outputs else outputs[0]
+
+    return run
+
+
+def _arrays(samples: Batch) -> dict[str, Array]:
+    """Return the arrays of one bucket by name."""
+    named = samples.arrays if isinstance(samples, Columns) else {"samples": samples}
+    return {name: np.asarray(array) for name, array in named.items()}
+
+
+class _Positional(nn.Module):
+    """A network that takes its arrays by position, and returns its outputs in the order of the spec."""
+
+    def __init__(self, network: nn.Module, spec: ModelSpec, names: Sequence[str]) -> None:
+        super().__init__()
+        self.network = network
+        self.keywords = list(names) if spec.inputs else []
+        self.outputs = list(spec.outputs)
+
+    def forward(self, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        by_name = dict(zip(self.keywords, tensors, strict=False))
+        found = self.network(**by_name) if by_name else self.network(*tensors)
+        return tuple(in_order(found, self.outputs))
+
+
+def _to_onnx(spec: ModelSpec, network: nn.Module, batches: Sequence[Batch]) -> bytes:
+    """Trace the network on one of the batches. Raises DisagreementError if the trace holds a number of it as a
+    constant.
+    """
     file = io.BytesIO()
+    samples, axes = _traced(spec, batches)
+    named = {f"{OF_INPUT}{name}": array for name, array in samples.items()} if spec.inputs else dict(samples)
+    outputs = [f"{OF_OUTPUT}{name}" for name in spec.outputs] or [ONE_OUTPUT]
+    if spec.inputs or spec.outputs:
+        network = _Positional(network, spec, list(samples)).eval()
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         warnings.filterwarnings("ignore", category=_Traced, module=r"torch\.")  # as torch itself does
         torch.onnx.export(
             network,
-            (samples,),
+            tuple(tensor(array) for array in samples.values()),
             file,  # type: ignore[arg-type]  # a file object is declared for the newer exporter only
             dynamo=False,
-            input_names=["samples"],
-            output_names=["outputs"],
-            dynamic_axes={"samples": {0: "n"}, "outputs": {0: "n"}},
+            input_names=list(named),
+            output_names=outputs,
+            dynamic_axes={**dict(zip(named, axes, strict=True)), **{name: {0: "n"} for name in outputs}},
         )
     for warning in told:
         found = _CONSTANT.match(str(warning.message))

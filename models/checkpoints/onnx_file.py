@@ -4,7 +4,7 @@ Needs no torch.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 from models.checkpoints.files import write_whole
 from models.checkpoints.parity import Case
+from models.samples import Batch, Columns
 from models.spec import Array
 
 
@@ -42,8 +43,9 @@ def read(path: Path) -> Exported | None:
         with safetensors.safe_open(path, framework="np") as file:
             said = file.metadata()
             places = range(int(said["cases"]))
-            cases = [Case(file.get_tensor(f"samples.{at}"), file.get_tensor(f"outputs.{at}")) for at in places]
-            exported = Exported(file.get_tensor("onnx").tobytes(), cases, said["refusal"])
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            cases = [Case(_batch(arrays, f"samples.{at}"), _batch(arrays, f"outputs.{at}")) for at in places]
+            exported = Exported(arrays["onnx"].tobytes(), cases, said["refusal"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     return exported if _digest(exported) == said["sha256"] else None
@@ -51,8 +53,27 @@ def read(path: Path) -> Exported | None:
 
 def _arrays(exported: Exported) -> Iterator[tuple[str, Array]]:
     for at, case in enumerate(exported.cases):
-        yield f"samples.{at}", np.ascontiguousarray(case.samples)
-        yield f"outputs.{at}", np.ascontiguousarray(case.outputs)
+        yield from _named(f"samples.{at}", case.samples)
+        yield from _named(f"outputs.{at}", case.outputs)
+
+
+def _named(name: str, batch: Batch) -> Iterator[tuple[str, Array]]:
+    """Yield the arrays of a batch: one of that name, or named ones in the order of their names."""
+    if not isinstance(batch, Columns):
+        yield name, np.ascontiguousarray(batch)
+        return
+    for key, array in sorted(batch.arrays.items()):
+        yield f"{name}.{key}", np.ascontiguousarray(array)
+
+
+def _batch(arrays: Mapping[str, Array], name: str) -> Batch:
+    """Return the batch that `_named` wrote. Raises KeyError."""
+    if name in arrays:
+        return arrays[name]
+    found = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
+    if not found:
+        raise KeyError(name)
+    return Columns(found)
 
 
 def _digest(exported: Exported) -> str:

@@ -1,15 +1,23 @@
 """A session of ONNX Runtime on the CPU. Needs no torch."""
 
 from collections.abc import Callable
+from typing import Any
 
 import onnxruntime
 
 from models.checkpoints.parity import DisagreementError
+from models.samples import Batch, Columns
 from models.spec import Array
 
+ONE_OUTPUT = "outputs"  # of a network whose spec names none
+OF_INPUT = "inputs."  # prefix of a named input
+OF_OUTPUT = "outputs."  # prefix of a named output
 
-def open_session(onnx: bytes, threads: int) -> Callable[[Array], Array]:
+
+def open_session(onnx: bytes, threads: int) -> Callable[[Any], Any]:
     """Return a function that computes outputs (N, ...) of samples (N, ...) with `threads` threads.
+
+    Samples are an array, or the named arrays of one bucket; so are outputs, if the export names them.
 
     Raises DisagreementError if ONNX Runtime cannot load the network.
     """
@@ -22,8 +30,19 @@ def open_session(onnx: bytes, threads: int) -> Callable[[Array], Array]:
     except Exception as err:  # its errors have no other common base class
         raise DisagreementError(f"ONNX Runtime: {err}") from err
 
-    def run(samples: Array) -> Array:
-        outputs: Array = inner.run(None, {"samples": samples})[0]
-        return outputs
+    outputs = [output.name for output in inner.get_outputs()]
+    inputs = [entry.name for entry in inner.get_inputs()]  # without arrays that the network does not use
 
-    return run
+    def run(samples: Array) -> Array:
+        found: Array = inner.run(None, {"samples": samples})[0]
+        return found
+
+    def run_named(samples: Batch) -> Batch:
+        arrays = samples.arrays if isinstance(samples, Columns) else {"samples": samples}
+        found = inner.run(None, {name: arrays[name.removeprefix(OF_INPUT)] for name in inputs})
+        if outputs == [ONE_OUTPUT]:
+            only: Array = found[0]
+            return only
+        return Columns({name.removeprefix(OF_OUTPUT): array for name, array in zip(outputs, found, strict=True)})
+
+    return run if (inputs, outputs) == (["samples"], [ONE_OUTPUT]) else run_named

@@ -77,7 +77,7 @@ class Storage:
 
     def export(self, record: Record, spec: ModelSpec) -> Path:
         """Return the path of a checkpoint's export. It changes with all that the export depends on."""
-        made_of = [record.sha256, dict(record.arguments), code_digest(record.model, spec)]
+        made_of = [record.sha256, dict(record.arguments), dict(record.artifacts), code_digest(record.model, spec)]
         key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:24]
         return self.root / "exports" / record.model / f"{key}.safetensors"
 

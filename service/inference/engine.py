@@ -87,8 +87,8 @@ class Engine:
         spec = _bounded(self._specs[model], path, record)
         network = self._backend.load(model, spec, path, record)
         artifacts = unpack(record.artifacts)
-        if spec.is_plain:
-            rehearse(model, spec, network.run)
+        coder = Coder(spec, artifacts) if spec.inputs else None
+        rehearse(model, spec, network.run, artifacts, coder)
         return Loaded(
             model=model,
             version=version,
@@ -96,7 +96,7 @@ class Engine:
             network=network,
             record=record,
             artifacts=artifacts,
-            coder=Coder(spec, artifacts) if spec.inputs else None,
+            coder=coder,
             postprocess=postprocessing(spec, artifacts),
             describe=description(spec, artifacts),
         )

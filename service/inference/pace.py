@@ -2,10 +2,9 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
-import numpy as np
-
-from models.spec import Array
+from models.samples import Batch, resized
 
 SLICE_S = 0.02  # how long one lane holds the device; handing a slice to a thread costs 0.1 ms
 BRIEF_S = 0.004  # how long the event loop may block: handing a batch to a thread costs a tenth of the rate
@@ -47,8 +46,8 @@ class Pace:
 
 
 def measured(
-    run: Callable[[Array], Array],
-    samples: Array,
+    run: Callable[[Any], Any],
+    samples: Batch,
     max_batch: int,
     clock: Callable[[], float] = time.perf_counter,
 ) -> tuple[int, Pace]:
@@ -59,13 +58,13 @@ def measured(
     """
     size = 1
     while True:
-        seconds = _shortest(run, np.resize(samples, (size, *samples.shape[1:])), clock)
+        seconds = _shortest(run, resized(samples, size), clock)
         if seconds > BRIEF_S or size == max_batch:
             return int(size * min(1.0, BRIEF_S / seconds)) if seconds else size, Pace(seconds / size)
         size = min(size * _STEP, max_batch)
 
 
-def _shortest(run: Callable[[Array], Array], batch: Array, clock: Callable[[], float]) -> float:
+def _shortest(run: Callable[[Any], Any], batch: Batch, clock: Callable[[], float]) -> float:
     shortest = float("inf")
     for _ in range(_TRIES):
         began = clock()

@@ -1,53 +1,76 @@
 """Run the whole path of a prediction on a spec's example, before a network goes live."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import orjson
 from pydantic import TypeAdapter, ValidationError
 
+from models.artifacts import Artifacts
+from models.coding import Coder, example_samples
 from models.errors import CheckpointError, in_one_line
+from models.outputs import description, output_fault, postprocessing
+from models.samples import Batch, Columns, all_finite, resized
 from models.spec import Array, ModelSpec
+from service.inference.backends.backend import Run
 
 _SIZES = (1, 3)  # samples in a batch
 _INSTALLED = {"site-packages", "dist-packages"}
 
 
-def rehearse(model: str, spec: ModelSpec, run: Callable[[Array], Array]) -> None:
+def rehearse(
+    model: str, spec: ModelSpec, run: Run, artifacts: Artifacts = MappingProxyType({}), coder: Coder | None = None
+) -> None:
     """Preprocess, forward, postprocess, describe and serialise the example, as a batch of one and of three samples.
 
-    Raises CheckpointError, with the step that failed and the line of the model's code.
+    Named inputs are encoded by `coder`. Raises CheckpointError, with the step that failed and the line of the model's
+    code.
     """
-    widths = {_values(model, spec, run, size).shape[1] for size in _SIZES}
+    widths = {_rehearsed(model, spec, run, artifacts, coder, size) for size in _SIZES}
     if len(widths) > 1:
         raise _fault(model, f"postprocess returns {' and '.join(map(str, sorted(widths)))} values for a sample")
 
 
-def _values(model: str, spec: ModelSpec, run: Callable[[Array], Array], size: int) -> Array:
-    entries = np.ascontiguousarray(np.resize(spec.example, (size, *spec.example.shape[1:])))
-    with _step(model, "preprocess"):
-        samples = spec.preprocess(entries)
-    _require_rows(model, "preprocess", samples, size)
+def _rehearsed(model: str, spec: ModelSpec, run: Run, artifacts: Artifacts, coder: Coder | None, size: int) -> int:
+    """Return how many values a sample has; 0 if they are named."""
+    samples = _samples(model, spec, coder, size)
     with _step(model, "the network"):
         outputs = run(samples)
     _require_rows(model, "the network", outputs, size)
     with _step(model, "postprocess"):
-        values = spec.postprocess(outputs)
+        values = postprocessing(spec, artifacts)(outputs)
+    if fault := output_fault(spec, values, size):
+        raise _fault(model, fault)
     _require_rows(model, "postprocess", values, size)
-    if values.ndim != 2 or values.dtype != np.float32:
+    if not spec.outputs and (values.ndim != 2 or values.dtype != np.float32):
         raise _fault(model, f"postprocess returns {_form(values)}; it must return float32 (N, k), here ({size}, k)")
-    if not np.isfinite(values).all():
+    if not all_finite(values):
         raise _fault(model, "the answer to the example is NaN or infinity")
     with _step(model, "describe"):
-        predictions = list(spec.describe(values))
+        predictions = list(description(spec, artifacts)(values))
     _require_predictions(model, spec, predictions, size)
+    if spec.outputs:
+        return 0
     np.save(io.BytesIO(), np.ascontiguousarray(values), allow_pickle=False)
-    return values
+    width: int = values.shape[1]
+    return width
+
+
+def _samples(model: str, spec: ModelSpec, coder: Coder | None, size: int) -> Batch:
+    if coder is not None:
+        with _step(model, "encode"):
+            return resized(example_samples(spec, coder), size)
+    entries = np.ascontiguousarray(np.resize(spec.example, (size, *spec.example.shape[1:])))
+    with _step(model, "preprocess"):
+        samples = spec.preprocess(entries)
+    _require_rows(model, "preprocess", samples, size)
+    return samples
 
 
 def _require_predictions(model: str, spec: ModelSpec, predictions: Sequence[Any], size: int) -> None:
@@ -60,6 +83,8 @@ def _require_predictions(model: str, spec: ModelSpec, predictions: Sequence[Any]
         sent = orjson.loads(orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY))
     except TypeError as err:
         raise _fault(model, f"JSON cannot hold the predictions of describe: {in_one_line(err)}") from err
+    if spec.prediction is None:
+        return
     with _step(model, spec.prediction.__name__):
         adapter: TypeAdapter[Any] = TypeAdapter(spec.prediction)
         known = adapter.json_schema().get("properties", {})
@@ -96,6 +121,11 @@ def _place(err: Exception) -> str:
 
 
 def _require_rows(model: str, step: str, array: object, size: int) -> None:
+    if isinstance(array, Columns):
+        for name, column in array.arrays.items():
+            if not isinstance(column, list):
+                _require_rows(model, f"{step}, under {name},", column, size)
+        return
     if not isinstance(array, np.ndarray):
         raise _fault(model, f"{step} returns {type(array).__name__}, not an array")
     if array.ndim == 0 or len(array) != size:

@@ -1,18 +1,22 @@
 """Networks in ONNX Runtime. PyTorch is the reference: an export is used only if it gives the same answers."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+from models.artifacts import unpack
 from models.checkpoints.onnx_file import Exported
 from models.checkpoints.onnx_session import open_session
 from models.checkpoints.parity import DisagreementError, compare
 from models.checkpoints.record import Record
+from models.coding import Coder, example_samples
 from models.errors import CheckpointError
+from models.padding import computing
+from models.samples import Columns
 from models.spec import Array, ModelSpec
-from service.inference.backends.backend import Backend, Network, in_slices
+from service.inference.backends.backend import Backend, Network, Run, in_slices
 from service.inference.backends.exports import Exports
 from service.inference.pace import Pace, measured
 
@@ -43,14 +47,12 @@ class OnnxBackend:
     def load(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Network:
         """See Backend."""
         try:
-            if spec.inputs or spec.outputs:
-                raise DisagreementError("named inputs and outputs are not exported")
             exported = self._exports.get(model, spec, path, record)
-            run = session(exported, self._threads)
-            brief, pace = _timed(run, spec, self._max_batch)
+            run = session(exported, spec, self._threads)
+            brief, pace = _timed(run, spec, record, self._max_batch)
             if pace.at_once <= self._max_batch:  # the batcher cuts what would be bulk
                 return Network(run, in_slices(run, self._max_batch), "onnxruntime", brief=brief, pace=pace)
-            one = run if self._threads == 1 else session(exported, 1)
+            one = run if self._threads == 1 else session(exported, spec, 1)
             # Slices run in parallel without waiting for each other at every layer, as threads inside one would.
             bulk = in_slices(one, self._max_batch, self._pool, self._cores)
             return Network(run, bulk, "onnxruntime", brief=brief, pace=pace)
@@ -64,8 +66,8 @@ class OnnxBackend:
         return replace(self._otherwise().load(model, spec, path, record), reason=reason)
 
 
-def session(exported: Exported, threads: int) -> Callable[[Array], Array]:
-    """Return a function that computes outputs (N, ...) of samples (N, ...) with `threads` threads.
+def session(exported: Exported, spec: ModelSpec, threads: int) -> Run:
+    """Return a function that computes outputs of samples, N of each, with `threads` threads.
 
     Raises DisagreementError if there is no export, if it fails, or if its outputs differ from those of the PyTorch
     network that are stored with it.
@@ -75,12 +77,24 @@ def session(exported: Exported, threads: int) -> Callable[[Array], Array]:
     run = open_session(exported.onnx, threads)
     for case in exported.cases:
         compare(run, case)
-    return run
+    if not (spec.inputs or spec.outputs):
+        return run
+
+    def forward(arrays: Mapping[str, Array]) -> Sequence[Array]:
+        outputs = run(Columns(arrays) if spec.inputs else arrays["samples"])
+        return [outputs.arrays[name] for name in spec.outputs] if spec.outputs else [outputs]
+
+    return computing(forward, spec)
 
 
-def _timed(run: Callable[[Array], Array], spec: ModelSpec, max_batch: int) -> tuple[int, Pace]:
-    """See measured. Raises DisagreementError if the export fails on a larger batch."""
+def _timed(run: Run, spec: ModelSpec, record: Record, max_batch: int) -> tuple[int, Pace]:
+    """See measured. Raises DisagreementError if the export fails on a larger batch.
+
+    No sample of a model with variable length is brief: the next one may be longer than the example.
+    """
+    coder = Coder(spec, unpack(record.artifacts)) if spec.inputs else None
     try:
-        return measured(run, spec.preprocess(spec.example), max_batch)
+        brief, pace = measured(run, example_samples(spec, coder), max_batch)
     except Exception as err:  # as in session
         raise DisagreementError(f"ONNX Runtime: {err}") from err
+    return 0 if spec.is_ragged else brief, pace
