@@ -30,6 +30,7 @@ from service.inference.engine import Engine, Loaded
 from service.inference.pipeline import Pipeline, networks_of
 from service.telemetry.metrics import Metrics
 from tests.fakes import LINE
+from tests.problems import is_problem
 from tests.serving import no_recipes, serving
 from tests.signatures import HEADS, TEXT, VOCABULARY, Bag, Heads, save
 
@@ -163,6 +164,14 @@ def test_versions_name_their_artifacts_and_the_shipped_record_brings_them(tmp_pa
         assert client.get("/models/text/versions/1").json()["artifacts"] == ["labels", "weight", "words"]
         (prediction,) = client.post("/predict/text", json={"inputs": ["good"]}).json()["predictions"]
         assert prediction["label"] in {"no", "yes"}
+
+
+def test_weights_without_their_artifacts_are_refused(tmp_path: Path) -> None:
+    path = save(tmp_path, "text")
+    with serving(tmp_path, {"text": TEXT}, recipes=no_recipes) as client:
+        response = client.post("/models/text/versions", content=path.read_bytes())
+        assert is_problem(response, 422, "come with labels, weight, words, which a state_dict file does not carry")
+        assert len(client.get("/models/text/versions").json()["versions"]) == 1
 
 
 def test_a_checkpoint_that_answers_in_another_form_than_its_outputs_is_not_loaded(tmp_path: Path) -> None:

@@ -47,6 +47,7 @@ class Importer:
         recipe = usable(await self._recipes(), model)
         if recipe is not None and (faults := faults_of(recipe, named)):
             raise Invalid(f"arguments: {'; '.join(sorted(faults))}")
+        await asyncio.to_thread(self._require_no_artifacts, model)
         with self._store.files(), self._storage.upload() as file:
             size = 0
             async for piece in pieces:
@@ -58,6 +59,15 @@ class Importer:
                     self._made_ready, model, Path(file.name), _ANSWER_S + size / _BYTES_PER_S, named, recipe
                 )
                 return await asyncio.to_thread(self._add, model, record, path)
+
+    def _require_no_artifacts(self, model: str) -> None:
+        """Raise Invalid if the model's weights have artifacts: a state_dict has none, and would answer wrongly."""
+        for version in self._registry.versions(model, limit=1):
+            if names := ", ".join(sorted(version.record.get("artifacts", {}))):
+                raise Invalid(
+                    f"the weights of {model} come with {names}, which a state_dict file does not carry: train it here, "
+                    f"or register the checkpoint and its record with python -m training {model} --register"
+                )
 
     def _made_ready(
         self,
