@@ -2,6 +2,7 @@
 
 import ast
 import logging
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,9 +12,11 @@ from pathlib import Path
 from traceback import walk_tb
 from typing import Generic, TypeVar
 
+from models import project
 from models.checkpoints.code import missing_class
 from models.checkpoints.files import sources
 from models.errors import without_folders
+from models.project import Project
 from models.spec import ModelSpec
 
 T = TypeVar("T")
@@ -48,15 +51,18 @@ class Specs(dict[str, ModelSpec]):
         self.faults = dict(faults)
 
 
-def discover(package: str, attribute: str, kind: type[T]) -> Found[T]:
+def discover(package: str, attribute: str, kind: type[T], of: Project | None = None) -> Found[T]:
     """Import each module of `package` that mentions `attribute`, and collect these, in alphabetical order.
+
+    The modules are ours and those of the project folder `of`, by default the one that the environment names.
 
     A file that cannot be used takes no other down: it is left aside, with a line in the log. Its name cannot be a model
     name, a folder hides it, its import fails, its attribute is of another kind, or it makes such an object under
     another name. Hidden files are skipped.
     """
     found: Found[T] = Found({}, {})
-    folders = map(Path, import_module(package).__path__)
+    within = project.of(os.environ) if of is None else of
+    folders = within.mount(package)
     paths = [path for folder in folders for path in sources(folder) if path.parent == folder]
     for path in sorted(paths, key=lambda path: path.stem):
         reason = ""
@@ -75,7 +81,7 @@ def discover(package: str, attribute: str, kind: type[T]) -> Found[T]:
         except CatalogError as err:
             reason = str(err)
         except (Exception, SystemExit) as err:  # noqa: BLE001 - a model author's code: it may raise anything
-            reason = f"{_in_words(err, path)}; python -c 'import {package}.{path.stem}' prints the traceback"
+            reason = f"{_in_words(err, path)}; {_importing(package, path, within)} prints the traceback"
         if reason:
             leave_aside(found, package, path.name, reason)
     return found
@@ -130,11 +136,31 @@ def _in_words(err: BaseException, path: Path) -> str:
     return f"line {lines[-1]}: {text}" if lines else text
 
 
+def _importing(package: str, path: Path, within: Project) -> str:
+    """Return a command that imports a file. Python alone does not find those of a project folder."""
+    if within.folder is not None and path.is_relative_to(within.folder):
+        return f"torchloop check {path.stem}"
+    return f"python -c 'import {package}.{path.stem}'"
+
+
+def specs(of: Project | None = None) -> Specs:
+    """Map model names to specs, for each models/<name>.py that has a SPEC: ours, and those of the project folder `of`.
+
+    By default it is the folder that the environment names. Raises ProjectError.
+    """
+    return _specs(project.of(os.environ) if of is None else of)
+
+
 @cache
-def specs() -> Specs:
-    """Map model names to specs, for each models/<name>.py that has a SPEC."""
-    found = discover("models", "SPEC", ModelSpec)
+def _specs(of: Project) -> Specs:
+    found = discovered(of)
+    return Specs(found.usable, found.faults("models"))
+
+
+def discovered(of: Project | None = None) -> Found[ModelSpec]:
+    """Find the specs, and the files that were left aside. Raises ProjectError."""
+    found = discover("models", "SPEC", ModelSpec, of)
     for name, spec in list(found.usable.items()):
         if fault := missing_class(spec.network):
             leave_aside(found, "models", f"{name}.py", fault.removeprefix(f"models/{name}.py, "))
-    return Specs(found.usable, found.faults("models"))
+    return found

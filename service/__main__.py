@@ -14,7 +14,8 @@ import time
 from collections.abc import Sequence
 from tempfile import TemporaryDirectory
 
-from models import device
+from models import device, project
+from models.project import ProjectError, of_any_folder
 from models.signals import ignore_signals
 from service.execution.stop import Stop
 from service.execution.supervisor import BROKEN, SILENT_S, Kept
@@ -40,12 +41,14 @@ _LAST_RESORT_S = 20.0  # after the deadline of the requests in progress
 
 def main(words: Sequence[str] | None = None, *, prog: str = "python -m service") -> int:
     """Serve until SIGINT or SIGTERM. Returns the exit status: 2 for a bad setting, 3 if it could not start."""
-    os.environ.update(_from_options(_parser(prog).parse_args(words)))  # the other processes read it, too
     try:
+        options = _parser(prog).parse_args(project.take_option(sys.argv[1:] if words is None else words))
+        os.environ.update(_from_options(options))  # the other processes read it, too
         settings = from_environment(os.environ)
         locate(settings.database_url, settings.store)
         device.resolve(settings.device)
-    except (SettingsError, ValueError) as err:
+        project.of(os.environ).enter()
+    except (SettingsError, ProjectError, ValueError) as err:
         return refuse(str(err), 2)
     configure_logging(settings.log_format)
     log_uncaught()
@@ -57,7 +60,7 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service")
         bound = _bound(settings)
     except (OSError, UnicodeError) as err:
         return refuse(_not_listening(settings, err), 1)
-    worker = Kept(_WORKER, stop.set, environ=for_worker(os.environ))
+    worker = Kept(_WORKER, stop.set, environ=of_any_folder(for_worker(os.environ)))
 
     def stop_worker() -> None:
         worker.ask_to_stop()
@@ -108,7 +111,8 @@ def _several_processes(settings: Settings, port: int, stop: Stop) -> int:
 
     with TemporaryDirectory() as folder:
         words = ["service.serve", str(port), folder]
-        processes = [Kept(words, give_up, SILENT_S) for _ in range(settings.web_processes)]
+        environ = of_any_folder(os.environ)
+        processes = [Kept(words, give_up, SILENT_S, environ=environ) for _ in range(settings.web_processes)]
         for process in processes:
             process.start()
         stop.wait()
@@ -145,6 +149,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     )
     for name in ("host", "port"):
         parser.add_argument(f"--{name}", help=f"as {PREFIX}{name.upper()}, which it replaces")
+    project.add_option(parser)
     return parser
 
 

@@ -1,7 +1,8 @@
 """Composition root of the web process."""
 
+import os
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -12,6 +13,7 @@ from starlette.types import Lifespan
 
 from models import catalog, device
 from models.checkpoints.storage import Storage
+from models.project import Project
 from models.spec import ModelSpec
 from service.api import access, documentation, explain, openapi, page, preview, versions
 from service.api import health as ops_routes
@@ -27,7 +29,7 @@ from service.delivery.registry import Registry
 from service.delivery.rollout import Rollout
 from service.delivery.uploads import Importer
 from service.execution.process import Child, StartChild
-from service.execution.recipes import ReadRecipes, Recipes, read_recipes
+from service.execution.recipes import ReadRecipes, Recipes, ask_training, read_recipes
 from service.execution.threads import Threads
 from service.inference.admission import Admission
 from service.inference.backends import choice
@@ -56,31 +58,30 @@ VERSION = "0.1.0"
 def create_app(
     settings: Settings,
     specs: Mapping[str, ModelSpec] | None = None,
-    pretrained: Path = catalog.PRETRAINED,
+    pretrained: Path | None = None,
     read: ReadRecipes | None = None,
-    start_child: StartChild = Child,
+    start_child: StartChild | None = None,
     shared: Path | None = None,
 ) -> FastAPI:
     """Return the application with all models and the shipped checkpoints, unless others are given.
 
     `start_child` starts the torch subprocess. `shared` is a folder in which the web processes of one service share
-    their metrics and the versions that they have loaded. Raises ValueError if the device is not available.
+    metrics and what they have loaded. Raises ValueError if the device is not available, ProjectError.
     """
-    specs = catalog.specs() if specs is None else specs
+    specs, shipped, read, start_child = _defaults(settings, specs, pretrained, read, start_child)
     metrics = Metrics(shared)
     store = Store(settings.store, settings.database_url, metrics.failed_write)
-    exports = Exports(settings.store, start_child, pretrained)
+    exports = Exports(settings.store, start_child, shipped[-1])
     where = device.resolve(settings.device)
     backend = choice.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
     engine = Engine(specs, backend, settings.max_batch)
-    rollout = Rollout(specs, store, pretrained, engine, metrics, Followers(shared))
-    threads, recipes = Threads(), Recipes(read or partial(read_recipes, settings.store))
+    rollout = Rollout(specs, store, shipped, engine, metrics, Followers(shared))
+    threads, recipes = Threads(), Recipes(read)
     pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads, settings.max_body_bytes))
     specs = engine.served()
     bodies = RequestBodies(settings.max_body_bytes, settings.max_checkpoint_bytes, pipeline.decoder, threads)
     jobs, storage = Jobs(store), Storage(settings.store)
-    feed = Feed(jobs, settings.max_event_streams)
-    running = Running()
+    feed, running = Feed(jobs, settings.max_event_streams), Running()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AtHead | AtRefusal]]:
@@ -113,6 +114,24 @@ def create_app(
     problems.install(app)
     openapi.describe(app, specs, access.TABLE, locked=bool(settings.api_keys))
     return app
+
+
+def _defaults(
+    settings: Settings,
+    specs: Mapping[str, ModelSpec] | None,
+    pretrained: Path | None,
+    read: ReadRecipes | None,
+    start_child: StartChild | None,
+) -> tuple[Mapping[str, ModelSpec], Sequence[Path], ReadRecipes, StartChild]:
+    """Complete the arguments of create_app with the models of the settings: built-in ones, and the project folder's."""
+    project = Project(settings.project, settings.builtin == "on")
+    environ = {**os.environ, **project.variables}
+    return (
+        catalog.specs(project) if specs is None else specs,
+        project.pretrained(catalog.PRETRAINED) if pretrained is None else (pretrained,),
+        read or partial(read_recipes, settings.store, partial(ask_training, environ)),
+        start_child or partial(Child, environ),
+    )
 
 
 def _pipeline(settings: Settings, engine: Engine, metrics: Metrics, decoder: Decoder) -> Pipeline:

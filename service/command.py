@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from models import terminal
+from models import project, terminal
+from models.project import ProjectError
 from models.signals import INTERRUPTED, exit_at_signals, ignore_signals
 
 VERBS = {
@@ -42,6 +43,7 @@ _OWN: dict[str, tuple[str, tuple[str, ...], str]] = {
     "compare": ("training.__main__", ("compare",), "torchloop"),
     "evaluate": ("training.__main__", ("evaluate",), "torchloop"),
 }
+_PROJECT = "--project DIR, with any command: the folder of your own models, as TORCHLOOP_PROJECT."
 
 
 def run() -> int:
@@ -58,7 +60,11 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _main(words: Sequence[str] | None) -> int:
-    verb, *rest = list(sys.argv[1:] if words is None else words) or ["--help"]
+    try:
+        verb, *rest = project.take_option(sys.argv[1:] if words is None else words) or ["--help"]
+    except ProjectError as err:
+        sys.stderr.write(f"torchloop: {err}\n")
+        return 2
     if verb in {"-h", "--help"}:
         sys.stdout.write(_help())
         return 0
@@ -78,7 +84,8 @@ def _help() -> str:
     lines = ["usage: torchloop COMMAND ...", "", "Train, evaluate, promote, serve and roll back PyTorch models."]
     for title, verbs in VERBS.items():
         lines += ["", f"{title}:", *(f"  {verb:<10}{text}" for verb, text in verbs.items())]
-    return "\n".join([*lines, "", "torchloop COMMAND --help lists the options of one; torchloop --version.", ""])
+    lines += ["", "torchloop COMMAND --help lists the options of one; torchloop --version.", _PROJECT, ""]
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,14 @@ import sys
 import time
 from pathlib import Path
 
+from models import project
 from models.catalog import specs
 from models.checkpoints import state_dict
 from models.checkpoints.files import unwritable
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
+from models.project import ProjectError
 from models.signals import INTERRUPTED, Interruption
 from service.delivery.registry import Registry
 from service.errors import ServiceError
@@ -44,6 +46,10 @@ def register(store: Store, model: str, path: Path) -> tuple[int, Record]:
 
 def main() -> int:
     """Run the command. Returns the exit status: 1 if it failed, 2 for a bad setting."""
+    try:
+        project.of(os.environ).enter()
+    except ProjectError as err:
+        return refuse(str(err), 2)
     parser = argparse.ArgumentParser(prog="python -m service.register", description="Make a checkpoint a version.")
     parser.add_argument("model", choices=list(specs()))
     parser.add_argument("file", type=Path, help="a .pt file, with its record beside it or a bare state_dict")

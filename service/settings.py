@@ -132,6 +132,10 @@ class Settings(BaseModel):
         description="postgresql+psycopg://... for several machines; SQLite in STORE by default",
     )
     data: Folder = Field(Path("data"), description="dataset folder")
+    project: Annotated[Path, AfterValidator(_expanded), AfterValidator(Path.absolute)] | None = Field(
+        None, description="folder of your own models: models/, training/, pretrained/, requirements.txt"
+    )
+    builtin: Literal["on", "off"] = Field("on", description="off: leave the built-in models out")
     host: Annotated[str, AfterValidator(_bare)] = Field(
         "127.0.0.1", description="address to listen on; any other than loopback needs API_KEYS"
     )
@@ -229,8 +233,14 @@ def for_worker(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_training(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process that runs recipes: also without the database's address and password."""
-    return {name: value for name, value in for_worker(environ).items() if name.upper() != f"{PREFIX}DATABASE_URL"}
+    """Return the environment of a process that runs recipes: also without the database's address and password.
+
+    The path of the project folder is absolute, because such a process has another current folder.
+    """
+    kept = {name: value for name, value in for_worker(environ).items() if name.upper() != f"{PREFIX}DATABASE_URL"}
+    if project := kept.get(f"{PREFIX}PROJECT", "").strip():
+        kept[f"{PREFIX}PROJECT"] = str(Path(project).expanduser().absolute())
+    return kept
 
 
 class OptionParser(argparse.ArgumentParser):

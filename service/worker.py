@@ -14,6 +14,8 @@ import platform
 import sys
 from collections.abc import Sequence
 
+from models import project
+from models.project import ProjectError
 from models.signals import ignore_signals
 from service.execution.stop import Stop
 from service.jobs.worker import LEASE_S, Worker
@@ -38,13 +40,18 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.w
         action="store_true",
         help="end when standard input does, as under python -m service",
     )
-    options = parser.parse_args(words)
+    project.add_option(parser)
+    try:
+        options = parser.parse_args(project.take_option(sys.argv[1:] if words is None else words))
+    except ProjectError as err:
+        return refuse(str(err), 2)
     stop = Stop()
     stop.at_signals()
     try:
         settings = from_environment(os.environ)
+        project.of(os.environ).enter()
         store = Store(settings.store, settings.database_url)
-    except SettingsError as err:
+    except (SettingsError, ProjectError) as err:
         return refuse(str(err), 2)
     configure_logging(settings.log_format)
     log_uncaught()

@@ -54,6 +54,11 @@ LINE = ModelSpec(
 )
 
 
+def shipped_specs() -> dict[str, ModelSpec]:
+    """The models that an empty store serves: a model that was added need not have a checkpoint."""
+    return {name: spec for name, spec in catalog.specs().items() if (catalog.PRETRAINED / f"{name}.pt").exists()}
+
+
 def save_line(folder: Path, name: str = "line", slope: float = 2.0, offset: float = 1.0) -> Path:
     """A checkpoint of LINE under `folder`."""
     path = folder / f"{name}.pt"

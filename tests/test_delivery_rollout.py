@@ -27,7 +27,7 @@ class Replica:
         self.engine = Engine(SPECS, EagerBackend("cpu", 1, 8), max_batch=8)
         self.metrics = Metrics()
         self.rollout = Rollout(
-            SPECS, store, shipped, self.engine, self.metrics, followers or Followers(None), follow_s=60
+            SPECS, store, [shipped], self.engine, self.metrics, followers or Followers(None), follow_s=60
         )
 
     @property

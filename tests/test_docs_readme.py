@@ -37,7 +37,7 @@ def test_the_table_of_settings_is_complete_and_true() -> None:
     assert {name.lower() for name in rows} == set(Settings.model_fields)
     for name, default in rows.items():
         value = getattr(Settings(), name.lower())
-        assert default.strip(" `") == (str(value) if value not in {(), ""} else "")
+        assert default.strip(" `") == (str(value) if value not in {(), "", None} else "")
 
 
 def test_the_file_tree_names_what_is_there() -> None:

@@ -16,6 +16,7 @@ import models
 from models import catalog
 from models.catalog import Specs
 from models.errors import in_one_line
+from models.project import Project
 from models.spec import Entry, ModelSpec
 from service.client import tables
 from service.execution.recipes import RecipeSchema, read_recipes
@@ -153,10 +154,10 @@ def test_a_faulty_file_of_models_is_logged_with_its_line_and_leaves_the_others(
     folder = tmp_path / "models"
     folder.mkdir()
     (folder / "broken.py").write_text(source)
-    monkeypatch.setattr(models, "__path__", [*models.__path__, str(folder)])
+    monkeypatch.setattr(models, "__path__", models.__path__)  # restored at the end
     monkeypatch.setitem(sys.modules, "models.broken", None)  # restored at the end: what this test imports is dropped
     monkeypatch.delitem(sys.modules, "models.broken")
-    found = catalog.specs.__wrapped__()
+    found = catalog.specs(Project(tmp_path))
     assert {"classifier", "mnist", "regressor"} <= found.keys()
     assert found.faults.keys() == {"broken"}
     assert found.faults["broken"].startswith(fault)

@@ -20,10 +20,11 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from models import terminal
+from models import project, terminal
 from models.catalog import specs
 from models.checkpoints.storage import Storage
 from models.device import resolve
+from models.project import ProjectError, of_any_folder
 from models.signals import INTERRUPTED, Interruption, ignore_signals
 from training.compare import Trial, compare, table, variants
 from training.flags import Parser, add_flags, add_presets, command_line, read_config
@@ -44,6 +45,11 @@ def main(words: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
 
 
 def _main(words: Sequence[str] | None, prog: str) -> int:
+    try:
+        words = project.take_option(sys.argv[1:] if words is None else words)
+        project.of(os.environ).enter()
+    except ProjectError as err:
+        return _stopped(str(err), status=2)
     parser = _parser(prog)
     options = parser.parse_args(words)
     if options.schemas:
@@ -67,6 +73,7 @@ def _main(words: Sequence[str] | None, prog: str) -> int:
 def _parser(prog: str = _PROG) -> Parser:
     parser = Parser(prog=prog, description="Fit a model and write its checkpoint.")
     parser.add_argument("--schemas", action="store_true", help="print every recipe's hyperparameters as JSON, and exit")
+    project.add_option(parser)
     models = parser.add_subparsers(dest="model", metavar="MODEL", title="models")
     for name in recipes():
         summary = specs()[name].summary.replace("%", "%%")
@@ -253,7 +260,8 @@ def _say_figures(metrics: Mapping[str, float]) -> None:
 def _register(name: str, path: Path, store: Path) -> None:
     """Run the service's register command in a subprocess, because training must not import the service."""
     command = [sys.executable, "-m", "service.register", name, str(path)]
-    if subprocess.run(command, env={**os.environ, "TORCHLOOP_STORE": str(store)}, check=False).returncode:
+    environ = of_any_folder({**os.environ, "TORCHLOOP_STORE": str(store)})
+    if subprocess.run(command, env=environ, check=False).returncode:
         raise TrainingError("the checkpoint was written but not registered")
 
 

@@ -18,6 +18,7 @@ from models.spec import ByName, ModelSpec
 _EXPORTER = ("models.checkpoints.onnx_export", "models.checkpoints.state_dict")
 _LIBRARIES = ("torch", "onnx", "onnxruntime")
 _INSTALLED = {"site-packages", "dist-packages"}
+_OURS = {"models", "training"}  # installed, they may also have modules in a project folder, which have no version
 _REFERENCE = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")  # module:Class, as in by_name
 _IMPORTERS = {"import_module", "__import__"}
 
@@ -114,7 +115,7 @@ def _walk(names: set[str]) -> tuple[dict[str, str], dict[str, str]]:
     while rest:
         name = rest.pop()
         top, parent = name.partition(".")[0], name.rpartition(".")[0]
-        if name in seen or top in installed or top in sys.stdlib_module_names:
+        if name in seen or (top in installed and top not in _OURS) or top in sys.stdlib_module_names:
             continue
         seen.add(name)
         spec = _find(name, specs)

@@ -4,10 +4,11 @@ import contextlib
 import hashlib
 import os
 import tempfile
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[2]  # the folder that contains the packages
+import models
 
 
 def write_whole(content: bytes, path: Path) -> None:
@@ -41,10 +42,18 @@ def sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-@cache
 def sources_digest(*packages: str) -> str:
-    """Return the digest of the source files of these packages, as a cache key."""
-    return digest_of_sources(_ROOT, *packages)
+    """Return the digest of the source files of these packages, with those of the project folder, as a cache key.
+
+    It differs with and without the built-in models, because these change the order of the folders.
+    """
+    return _sources_digest(tuple(str(Path(folder).parent) for folder in models.__path__), packages)
+
+
+@cache
+def _sources_digest(roots: Sequence[str], packages: Sequence[str]) -> str:
+    digests = [digest_of_sources(Path(root), *packages) for root in roots]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 def sources(folder: Path) -> list[Path]:

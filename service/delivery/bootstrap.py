@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from models.checkpoints import record as records
@@ -19,18 +19,20 @@ _FIRST = 1  # the number that the version will get
 def register_shipped(
     store: Store,
     models: Iterable[str],
-    folder: Path,
+    folders: Sequence[Path],
     load: Callable[[str, int, Path, Record], object],
 ) -> Mapping[str, str]:
-    """Register and promote `folder`/NAME.pt for every model without a version. Returns model -> error of its file.
+    """Register and promote NAME.pt of the first folder that has one, for every model without a version.
+
+    Returns model -> error of its file.
 
     `load` tries a checkpoint (see Engine.load); a file that it refuses with CheckpointError is not registered.
     """
     registry = Registry(store)
     faults: dict[str, str] = {}
     for name in models:
-        path = folder / f"{name}.pt"
-        if not records.exists(path) or registry.versions(name):
+        path = next((folder / f"{name}.pt" for folder in folders if records.exists(folder / f"{name}.pt")), None)
+        if path is None or registry.versions(name):
             continue
         try:
             record = records.verify(name, path)

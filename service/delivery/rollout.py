@@ -5,7 +5,7 @@ import contextlib
 import logging
 import time
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -40,7 +40,7 @@ class Rollout:
         self,
         specs: Mapping[str, ModelSpec],
         store: Store,
-        pretrained: Path,
+        pretrained: Sequence[Path],
         engine: Engine,
         metrics: Metrics,
         followers: Followers,

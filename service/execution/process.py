@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,11 +34,12 @@ StartChild = Callable[[], "Child"]
 class Child:
     """A running torch subprocess. `exit` is None until it has ended and all its messages have been taken."""
 
-    def __init__(self) -> None:
+    def __init__(self, environ: Mapping[str, str] | None = None) -> None:
+        """`environ` is the environment that `for_training` is applied to; by default that of this process."""
         self._process = subprocess.Popen(
             [sys.executable, "-m", "training.process"],
             cwd=_ROOT,
-            env=for_training(os.environ),
+            env=for_training(os.environ if environ is None else environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

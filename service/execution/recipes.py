@@ -60,15 +60,18 @@ class RecipeSchema:
 ReadRecipes = Callable[[], Awaitable[Mapping[str, RecipeSchema]]]
 
 
-async def ask_training() -> bytes:
-    """Return the output of `python -m training --schemas`; empty, with an error in the log, if it fails."""
+async def ask_training(environ: Mapping[str, str] | None = None) -> bytes:
+    """Return the output of `python -m training --schemas`; empty, with an error in the log, if it fails.
+
+    `environ` is as for Child.
+    """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "training",
         "--schemas",
         cwd=_ROOT,
-        env=for_training(os.environ),
+        env=for_training(os.environ if environ is None else environ),
         stdout=asyncio.subprocess.PIPE,
         start_new_session=True,  # Ctrl-C in a terminal is for the parent alone
         stderr=asyncio.subprocess.PIPE,
