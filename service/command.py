@@ -12,6 +12,10 @@ from models.project import ProjectError
 from models.signals import INTERRUPTED, exit_at_signals, ignore_signals
 
 VERBS = {
+    "Your own models": {
+        "new": "write the files of a new model: its spec, its recipe and a test",
+        "check": "run the contract tests on your models and recipes",
+    },
     "Serving": {
         "serve": "start the service",
         "worker": "start a training worker of its own, on any machine that sees the database and the store",
@@ -37,12 +41,15 @@ VERBS = {
 }
 # Verb -> its module, the words before the user's, and the name in its usage line; every other verb is the client's.
 _OWN: dict[str, tuple[str, tuple[str, ...], str]] = {
+    "new": ("training.new", (), "torchloop new"),
+    "check": ("service.check training.check", (), "torchloop check"),  # one after the other
     "serve": ("service.__main__", (), "torchloop serve"),
     "worker": ("service.worker", (), "torchloop worker"),
     "train": ("training.__main__", (), "torchloop train"),
     "compare": ("training.__main__", ("compare",), "torchloop"),
     "evaluate": ("training.__main__", ("evaluate",), "torchloop"),
 }
+_WRONG = 2  # exit status of wrong arguments or settings
 _PROJECT = "--project DIR, with any command: the folder of your own models, as TORCHLOOP_PROJECT."
 
 
@@ -76,8 +83,12 @@ def _main(words: Sequence[str] | None) -> int:
     if not any(verb in verbs for verbs in VERBS.values()):
         sys.stderr.write(f"torchloop: there is no command {verb} (see torchloop --help)\n")
         return 2
-    module, before, prog = _OWN.get(verb, ("service.client.__main__", (verb,), "torchloop"))
-    return int(import_module(module).main([*before, *rest], prog=prog))
+    modules, before, prog = _OWN.get(verb, ("service.client.__main__", (verb,), "torchloop"))
+    statuses = [0]
+    for module in modules.split():
+        if statuses[-1] != _WRONG:
+            statuses.append(int(import_module(module).main([*before, *rest], prog=prog)))
+    return max(statuses)
 
 
 def _help() -> str:

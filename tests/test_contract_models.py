@@ -2,6 +2,7 @@
 
 import contextlib
 import inspect
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -14,6 +15,7 @@ from models.artifacts import Artifacts
 from models.catalog import specs
 from models.checkpoints import state_dict
 from models.coding import Coder, example_samples
+from models.contract import Check
 from models.eager import eager
 from models.errors import InvalidInput
 from models.outputs import description, output_fault, postprocessing
@@ -24,15 +26,24 @@ from service.api.openinference import signature
 from service.api.openinference.codec import parse
 from service.api.openinference.tensors import to_bytes
 from service.api.signatures import body_schema, example_body, prediction_schema
+from service.check import CHECKS
 from service.inference.arrays import from_array, from_json, inputs_in
 from tests.signatures import ARTIFACTS, SIGNATURES
 
+CASES = [(name, check) for name in specs() for check in CHECKS]
 SPECS = [*specs().items(), *((f"{name}_signature", spec) for name, spec in SIGNATURES.items())]
 ONE_TENSOR = [(name, spec) for name, spec in SPECS if spec.entry]
 NAMED = [(name, spec) for name, spec in SPECS if spec.inputs]
 each_model = pytest.mark.parametrize(("name", "spec"), SPECS, ids=[name for name, _ in SPECS])
 each_one_tensor_model = pytest.mark.parametrize(("name", "spec"), ONE_TENSOR, ids=[name for name, _ in ONE_TENSOR])
 each_named_model = pytest.mark.parametrize(("name", "spec"), NAMED, ids=[name for name, _ in NAMED])
+
+
+@pytest.mark.parametrize(
+    ("name", "check"), CASES, ids=[f"{name}-{check.promise.replace(' ', '_')}" for name, check in CASES]
+)
+def test_every_model_keeps_the_contract(name: str, check: Check[ModelSpec], tmp_path: Path) -> None:
+    check.run(name, specs()[name], tmp_path)
 
 
 def artifacts_of(name: str) -> Artifacts:

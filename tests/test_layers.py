@@ -14,7 +14,7 @@ SOURCES = [*FILES, *sorted((ROOT / "benchmarks").rglob("*.py")), *sorted((ROOT /
 MAY_IMPORT = {"models": {"models"}, "training": {"models", "training"}, "service": {"models", "service"}}
 # Folders of service/ -> the folders that they may import besides themselves and the modules at the ground.
 GROUND = {"settings", "logs", "errors", "media_types"}
-ROOTS = {"__main__", "command", "serve", "app", "worker", "register"}
+ROOTS = {"__main__", "check", "command", "serve", "app", "worker", "register"}
 LAYERS = {
     "api": {"jobs", "delivery", "data", "inference", "web", "execution", "store", "telemetry"},
     "jobs": {"delivery", "data", "execution", "store"},

@@ -110,6 +110,11 @@ class Dataset:
 C = TypeVar("C", bound=Hyperparameters)
 
 
+def no_files(_: Path) -> Mapping[str, Any]:
+    """Default `fixture`: the dataset needs no files."""
+    return {}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe(Generic[C]):
     """How one model is trained: plain functions, no state.
@@ -125,6 +130,8 @@ class Recipe(Generic[C]):
     loss       name of the loss, with its unit
     presets    name -> named set of hyperparameters, for `--preset NAME`
     plot       plots the fit or the decision regions into axes; None if there is no plot
+    fixture    prepares the contract tests: writes a small dataset into a data folder, and returns the hyperparameters
+               to run with. By default there are no files, and the defaults.
     """
 
     config: type[C]
@@ -139,6 +146,7 @@ class Recipe(Generic[C]):
     details: Callable[[nn.Module, Split], dict[str, float]] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     plot: Callable[[nn.Module, Dataset, "Axes"], None] | None = None
+    fixture: Callable[[Path], Mapping[str, Any]] = no_files
 
     def __post_init__(self) -> None:
         """Raise ValueError if `evaluate` says which figures it returns, and `metric` is none of them."""
@@ -154,7 +162,10 @@ def unknown_metric(metric: str, figures: Iterable[str]) -> str:
 
 @cache
 def discovered() -> Found[Recipe[Any]]:
-    """Find the recipes, for each training/<name>.py that has a RECIPE and each models/<name>.py that has a SPEC."""
+    """Find the recipes, for each training/<name>.py that has a RECIPE and each models/<name>.py that has a SPEC.
+
+    Raises ProjectError.
+    """
     found = discover("training", "RECIPE", Recipe)
     for name in found.usable.keys() - specs().keys():
         leave_aside(found, "training", f"{name}.py", f"models/{name}.py is missing or was left aside")
