@@ -6,6 +6,7 @@ is drawn in red.
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -52,11 +53,18 @@ class Box:
 
 
 def modules(root: Path) -> dict[str, Path]:
-    """Dotted name -> file, for every module of PACKAGES. Files that only hold a docstring are left out."""
+    """Dotted name -> file, for every module of PACKAGES. Files that only hold a docstring are left out.
+
+    So are models that were added: those without a model card in docs/models.
+    """
     found = {}
+    cards = {path.stem for path in (root / "docs" / "models").glob("*.md")}
     for package in PACKAGES:
         for path in sorted((root / package).rglob("*.py")):
-            if path.name != "__init__.py" or len(ast.parse(path.read_text()).body) > 1:
+            text = path.read_text()
+            if cards and path.stem not in cards and re.search(r"^(?:SPEC|RECIPE) = ", text, re.MULTILINE):
+                continue
+            if path.name != "__init__.py" or len(ast.parse(text).body) > 1:
                 found[".".join(path.relative_to(root).with_suffix("").parts).removesuffix(".__init__")] = path
     return found
 

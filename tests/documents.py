@@ -121,6 +121,7 @@ def _run(steps: list[Step], folder: Path, url: str) -> list[str]:
         "\n".join(lines)
         .replace(_HERE, url.removeprefix("http://"))
         .replace(".venv/bin/python", shlex.quote(sys.executable))
+        .replace(".venv/bin/torchloop", f"{shlex.quote(sys.executable)} -m service.command")
     )
     here = shlex.quote(str(Path(sys.executable).parent))
     script = re.sub(r"^make ", f"make --no-print-directory BIN={here} SET_UP=true ", script, flags=re.MULTILINE)

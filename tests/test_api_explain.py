@@ -29,7 +29,7 @@ from service.api.explain import MAX_SAMPLES
 from service.app import create_app
 from service.inference.explainer import WAITING
 from service.settings import Settings
-from tests.fakes import LINE, ROOT, InProcess, running_server, save_line
+from tests.fakes import LINE, ROOT, InProcess, running_server, save_line, shipped_specs
 from tests.problems import is_problem
 from tests.serving import no_recipes, npy, png, serving
 from tests.sockets import Connection, listening
@@ -89,7 +89,7 @@ def test_the_saliency_of_a_picture_is_28_by_28_in_0_to_1(client: TestClient, met
         assert not picture[drawn_seven() == 0].any()
 
 
-@pytest.mark.parametrize("name", specs())
+@pytest.mark.parametrize("name", shipped_specs())
 def test_integrated_gradients_add_up_to_the_change_of_the_answer(name: str) -> None:
     spec, network = shipped(name)
     samples = spec.preprocess(spec.example)

@@ -34,7 +34,7 @@ from service.inference.backends.choice import choose
 from service.inference.backends.exports import Exports
 from service.inference.engine import Engine
 from service.inference.pace import Pace
-from tests.fakes import LINE, InProcess, Line, save_line
+from tests.fakes import LINE, InProcess, Line, save_line, shipped_specs
 from tests.lanes import Steady
 from training.exports import write_export
 
@@ -94,7 +94,7 @@ def save(network: nn.Module, folder: Path) -> tuple[Path, Record]:
     return path, Record(model="odd", sha256=sha256)
 
 
-@pytest.mark.parametrize("name", specs())
+@pytest.mark.parametrize("name", shipped_specs())
 def test_every_shipped_network_runs_in_onnx_runtime_and_agrees_with_pytorch(name: str) -> None:
     spec = specs()[name]
     network, _ = state_dict.load(name, spec, PRETRAINED / f"{name}.pt")
