@@ -16,8 +16,8 @@ from starlette.testclient import TestClient
 from models.mnist import drawn_seven
 from models.spec import Array
 from service.api.access import TABLE
-from service.api.openinference.repository import Closed
 from service.app import create_app
+from service.delivery.closed import Closed
 from service.errors import DeadlineExceeded, StoreUnavailable
 from service.inference.batcher import Answer, Batcher
 from service.settings import Key, Settings
@@ -211,7 +211,7 @@ def test_unloading_closes_a_model_to_v2_and_to_nothing_else(line: TestClient) ->
 
 
 def test_unloading_is_for_all_web_processes_that_share_a_folder(tmp_path: Path) -> None:
-    first, second = Closed(tmp_path), Closed(tmp_path)
+    first, second = (Closed(["line", "other"], tmp_path) for _ in range(2))
     for one, other in ((first, second), (second, first)):
         one.add("line")
         one.add("line")
@@ -220,7 +220,7 @@ def test_unloading_is_for_all_web_processes_that_share_a_folder(tmp_path: Path) 
         other.discard("line")
         assert ("line" in one, "line" in other) == (False, False)
     with pytest.raises(StoreUnavailable, match="line cannot be unloaded"):
-        Closed(tmp_path / "gone").add("line")
+        Closed(["line"], tmp_path / "gone").add("line")
 
 
 def test_a_model_unloaded_in_one_process_is_closed_in_another(tmp_path: Path) -> None:

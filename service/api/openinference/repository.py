@@ -20,8 +20,9 @@ from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.openinference.codec import json_object
 from service.api.schemas import is_whole_number
+from service.delivery.closed import Closed
 from service.delivery.rollout import Rollout
-from service.errors import Malformed, NotFound, NothingLive, StoreUnavailable, require_model
+from service.errors import Malformed, NotFound, NothingLive, require_model
 from service.inference.engine import Engine, Loaded
 from service.media_types import JSON
 from service.web.auth import Access
@@ -35,39 +36,6 @@ ACCESS: Mapping[str, Access] = {
 log = logging.getLogger(__name__)
 
 
-class Closed:
-    """The models that are hidden from /v2: one file each, in the folder that all web processes of a service share.
-
-    Without a folder there is one process.
-    """
-
-    def __init__(self, folder: Path | None) -> None:
-        self._folder = folder
-        self._names: set[str] = set()
-
-    def __contains__(self, model: str) -> bool:
-        return model in self._names if self._folder is None else self._file(self._folder, model).exists()
-
-    def add(self, model: str) -> None:
-        """Hide a model. Raises StoreUnavailable if the folder cannot be written."""
-        if self._folder is None:
-            self._names.add(model)
-            return
-        try:
-            self._file(self._folder, model).touch()
-        except OSError as err:
-            raise StoreUnavailable(f"{model} cannot be unloaded: {err.strerror}") from err
-
-    def discard(self, model: str) -> None:
-        """Show a model again."""
-        self._names.discard(model)
-        if self._folder is not None:
-            self._file(self._folder, model).unlink(missing_ok=True)
-
-    def _file(self, folder: Path, model: str) -> Path:
-        return folder / f"{model}.unloaded"
-
-
 class Offered:
     """The models and versions available under /v2: those of one tensor and one array of values."""
 
@@ -77,7 +45,7 @@ class Offered:
         """`shared` is a folder in which the web processes of one service share the models that are unloaded."""
         one_tensor = {name: spec for name, spec in specs.items() if spec.entry and not spec.outputs}
         self.specs = Specs(one_tensor, specs.faults if isinstance(specs, Specs) else {})
-        self.closed = Closed(shared)
+        self.closed = Closed(self.specs, shared)
         self._engine = engine
         self._rollout = rollout
 
