@@ -34,8 +34,8 @@ def read(model: str, schema: Mapping[str, Any] | None, words: Sequence[str]) -> 
             config[negated] = False
         elif not flag.startswith("--") or name not in known:
             options = [f"--{name.replace('_', '-')}" for name in known]
-            near = get_close_matches(flag, options, 1)
-            hint = f"did you mean {near[0]}? " if near else ""
+            near = get_close_matches(name, known, 1)
+            hint = f"did you mean --{near[0].replace('_', '-')}? " if near else ""
             raise BadOption(f"{flag} is not a hyperparameter of {model}; {hint}known are {' '.join(options)}")
         elif known[name].get("type") == "boolean":
             config[name] = True
