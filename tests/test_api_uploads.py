@@ -105,6 +105,11 @@ def test_a_prefix_is_removed_and_said(client: TestClient, prefix: str) -> None:
     assert version["notes"] == [f"prefix {prefix} removed from the keys"]
 
 
+def test_the_only_state_dict_of_a_file_is_taken_and_said(client: TestClient) -> None:
+    version = upload(client, saved({"state_dict": state(), "epoch": 1})).json()
+    assert version["notes"] == ["weights read from the entry state_dict"]
+
+
 HUGE = [{"hidden": 2**31}, {"hidden": 10**30}, {"hidden": 1001}, {"hidden": 0}, {"hidden": True}, {"hidden": "10"}]
 
 
@@ -146,11 +151,11 @@ def test_a_file_of_another_width_says_the_arguments_and_is_taken_with_them(clien
         (bomb(8), "unpacks to"),
         (with_pickle(b"\x80\x02cbuiltins\nbytearray\nK\x01\x85R."), "bytearray"),
         (saved({"\ud800": torch.ones(1)}), "\\ud800"),
-        (saved({"state_dict": state(), "epoch": 1}), "under state_dict"),
+        (saved({"state_dict": state(), "ema": state(), "epoch": 1}), "under state_dict or ema"),
         (saved(state(), _use_new_zipfile_serialization=False), "before PyTorch 1.6"),
         (b"", "it is empty"),
     ],
-    ids=["bomb", "bytearray", "surrogate", "wrapped", "legacy", "empty"],
+    ids=["bomb", "bytearray", "surrogate", "two state_dicts", "legacy", "empty"],
 )  # fmt: skip
 def test_a_file_that_is_no_state_dict_is_named(client: TestClient, content: bytes, words: str) -> None:
     assert words in refusal(client, content)
