@@ -29,7 +29,7 @@ _MAY_GROW = 50 * 10**6  # bytes
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with running_server({}) as url:
+    with running_server({"TORCHLOOP_MAX_CHECKPOINT_BYTES": str(2**24)}) as url:  # the default is above the list's sizes
         yield url
 
 
