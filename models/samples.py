@@ -13,7 +13,7 @@ Column = Array | list[Array]  # (N, ...), or N arrays of different shapes
 class Columns:
     """Named arrays of N samples each; a list of N arrays if their shapes differ.
 
-    `columns[2:5]` are some of the samples.
+    `columns[2:5]` are some of the samples; those of equal shapes are one array again, whatever the others are.
     """
 
     __slots__ = ("_count", "arrays")
@@ -39,7 +39,7 @@ class Columns:
         return iter(self.arrays)
 
     def __getitem__(self, rows: slice) -> "Columns":
-        return Columns({name: column[rows] for name, column in self.arrays.items()})
+        return Columns({name: _sliced(column, rows) for name, column in self.arrays.items()})
 
     def take(self, rows: Sequence[int]) -> "Columns":
         """Return the samples at these positions, in this order."""
@@ -113,8 +113,13 @@ def _stacked(rows: list[Array]) -> Column:
     return np.stack(rows) if all(row.shape == shape for row in rows) else rows
 
 
+def _sliced(column: Column, rows: slice) -> Column:
+    found = column[rows]
+    return _stacked(found) if isinstance(found, list) and found else found
+
+
 def _taken(column: Column, rows: Sequence[int]) -> Column:
-    return [column[row] for row in rows] if isinstance(column, list) else column[list(rows)]
+    return _stacked([column[row] for row in rows]) if isinstance(column, list) else column[list(rows)]
 
 
 def _chained(columns: Sequence[Column]) -> Column:

@@ -151,6 +151,18 @@ def test_one_of_several_outputs_cannot_be_asked_for_as_npy(client: TestClient) -
     assert response.headers["content-type"] == "application/json"
 
 
+def test_requests_of_other_lengths_in_the_same_batch_do_not_matter_to_npz(client: TestClient) -> None:
+    def ask(length: int) -> tuple[int, ...]:
+        body = {"inputs": [{"steps": [1.0] * length}] * 2}
+        response = client.post("/predict/tagger", json=body, headers=NPZ)
+        assert response.status_code == 200, response.text
+        shape: tuple[int, ...] = np.load(io.BytesIO(response.content))["tags"].shape
+        return shape
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(ask, range(1, 41))) == [(2, length) for length in range(1, 41)]
+
+
 def test_npz_has_no_place_for_errors_and_lengths_that_differ(client: TestClient) -> None:
     bad = {"inputs": [{"steps": [1.0]}, {"steps": ["x"]}]}
     assert is_problem(client.post("/predict/tagger", json=bad, headers=NPZ), 422, "sample 1: steps: .*Ask for JSON")
@@ -259,10 +271,6 @@ def test_previews_are_the_arrays_of_the_live_version(client: TestClient) -> None
 def test_named_inputs_cannot_be_explained_yet_and_the_answer_says_so(client: TestClient) -> None:
     response = client.post("/explain/heads", json={"inputs": SIGNATURES["heads"].example})
     assert is_problem(response, 422, "heads has named inputs or outputs, which cannot be explained")
-
-
-def test_the_open_inference_protocol_does_not_list_them_yet(client: TestClient) -> None:
-    assert client.get("/v2/models/table").status_code == 404
 
 
 VALUES = st.recursive(

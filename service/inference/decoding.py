@@ -67,6 +67,14 @@ def samples_of(spec: ModelSpec, entries: Entries) -> Samples:
     return Samples(spec.preprocess(entries.good), entries.errors, len(entries))
 
 
+def require_all(errors: Mapping[int, InvalidInput]) -> None:
+    """Raise the first error of a body that cannot hold errors, such as a tensor, with the position of its sample."""
+    if errors:
+        position = min(errors)
+        error = errors[position]
+        raise InvalidInput(error.title, f"sample {position}: {error.detail}")
+
+
 def _first_of(errors: Mapping[int, InvalidInput]) -> InvalidInput:
     """Return the error of a body whose samples are all bad: the first one, named if it is one of several."""
     error = errors[0]
@@ -146,6 +154,19 @@ class Decoder:
         size = sum(len(field.content) for field in fields)
         return await self._coded(size, coder, lambda: self._samples(named.from_form(fields, coder.spec), coder))
 
+    async def rows(self, size: int, read: Callable[[], Iterable[object]], coder: Coder) -> Samples:
+        """Decode `size` bytes that `read` turns into values by name, one mapping a sample. All samples must be good.
+
+        Raises what `read` raises, or the InvalidInput of the first bad sample, with its position.
+        """
+
+        def decode() -> Samples:
+            good, errors, count = named.coded(read(), coder, self._opened)
+            require_all(errors)
+            return Samples(good, {}, count)
+
+        return await self._coded(size, coder, decode)
+
     async def pictures(self, contents: Iterable[bytes], spec: ModelSpec) -> Entries:
         """Decode several pictures. A bad picture is the error of its entry only."""
         good: list[Array] = []
@@ -176,15 +197,18 @@ class Decoder:
         return self._samples(rows, coder)
 
     def _samples(self, rows: Iterable[object], coder: Coder) -> Samples:
-        good, errors, count = named.coded(rows, coder, lambda content: open_picture(content, self._max_pixels))
+        good, errors, count = named.coded(rows, coder, self._opened)
         if good is None:
             raise _first_of(errors)
         return Samples(good, errors, count)
 
+    def _opened(self, content: bytes) -> Image.Image:
+        return open_picture(content, self._max_pixels)
+
     async def _picture(self, content: bytes, spec: ModelSpec) -> Array:
         """Decode one picture into one entry. Raises InvalidInput."""
         if len(content) > INLINE_BYTES:
-            return await self._threads.run(lambda: _read(spec, open_picture(content, self._max_pixels)))
+            return await self._threads.run(lambda: _read(spec, self._opened(content)))
         entry = self._entry(content, spec)
         if isinstance(entry, Image.Image):
             return await self._threads.run(partial(_read, spec, entry))
@@ -201,7 +225,7 @@ class Decoder:
                 return entry
         if content.startswith(_AS_TEXT):
             raise InvalidInput("No picture", f"the picture is written as text. {_HOW_TO_SEND_PICTURES}")
-        picture = open_picture(content, self._max_pixels)
+        picture = self._opened(content)
         return _read(spec, picture) if picture.width * picture.height <= _INLINE_PIXELS else picture
 
 

@@ -158,8 +158,10 @@ class _Reader:
             if tensor.type.name in tensors:
                 raise Malformed(f"input {tensor.type.name!r} is there twice")
             tensors[tensor.type.name] = tensor
-        if missing := accepted.keys() - tensors.keys():
-            raise Malformed(f"input {min(missing)!r} is missing")
+        if missing := [name for name, forms in accepted.items() if name not in tensors and not forms[0].optional]:
+            raise Malformed(f"input {missing[0]!r} is missing")
+        if not tensors:
+            raise Malformed(f"send one of the inputs {', '.join(accepted)}: its shape says how many samples there are")
         if self._rest:
             raise Malformed(f"{len(self._rest)} bytes are left over behind the tensors that the JSON announces")
         timeout_s = parameters.get("timeout", 0) / 1_000_000 or None
@@ -199,7 +201,7 @@ def _form(item: dict[str, Any], forms: Sequence[TensorType]) -> tuple[TensorType
         raise Malformed(f"input {name!r}: shape must be a list of whole numbers, none of them negative; send {choice}")
     if shape and kind.shape[0] == -1 and shape[0] > MAX_SAMPLES:
         raise TooManySamples(shape[0], MAX_SAMPLES)
-    wanted = (*kind.shape, 1) if kind.datatype == BYTES and len(shape) == len(kind.shape) + 1 else kind.shape
+    wanted = (-1, 1) if kind.shape == (-1,) and len(shape) == 2 else kind.shape
     fits = len(shape) == len(wanted) and all(want in {-1, size} for size, want in zip(shape, wanted, strict=True))
     if not fits:
         raise Malformed(f"input {name!r} has shape {shown(shape)}; send {kind}")
@@ -207,7 +209,7 @@ def _form(item: dict[str, Any], forms: Sequence[TensorType]) -> tuple[TensorType
 
 
 def _ranked(array: Array, kind: TensorType) -> Array:
-    """Remove the last dimension of BYTES of shape [N, 1], in which other servers send a column of strings."""
+    """Remove the last dimension of shape [N, 1], in which other servers send a column of strings or numbers."""
     return array.reshape(array.shape[: len(kind.shape)])
 
 

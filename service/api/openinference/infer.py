@@ -10,18 +10,20 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from models.errors import InvalidInput, MalformedInput, TooManySamples
-from models.spec import ModelSpec
+from models.samples import Columns
+from models.spec import Array, ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.openinference import codec
-from service.api.openinference.codec import Inference, Tensor
+from service.api.openinference.codec import Inference, Tensor, Wanted
 from service.api.openinference.repository import Offered, post
-from service.api.openinference.signature import INPUT, OUTPUT, accepted
+from service.api.openinference.rows import rows
+from service.api.openinference.signature import INPUT, accepted, outputs
 from service.api.openinference.tensors import BYTES, classes
-from service.errors import ServiceError
+from service.errors import Malformed, ServiceError
 from service.execution.threads import Threads
 from service.inference.arrays import Entries, checked, from_array
 from service.inference.batcher import Answer
-from service.inference.decoding import Samples
+from service.inference.decoding import Samples, require_all
 from service.inference.pipeline import Lane, Pipeline, Stopwatch
 from service.media_types import JSON, OCTETS
 from service.web import compression, problems
@@ -71,26 +73,35 @@ class InferRoute:
 
     async def _infer(self, request: Request, name: str, spec: ModelSpec) -> Response:
         watch = Stopwatch()
-        lane = Lane(name, await self._offered.pinned(request))
+        lane = await self._offered.lane(request)
         body = await self._bodies.read(request.scope, request.receive)
-        read = partial(codec.parse, body, request.headers.get(_HEADER_LENGTH), accepted(spec), [OUTPUT])
+        known = {kind.name: kind for kind in outputs(spec)}
+        read = partial(codec.parse, body, request.headers.get(_HEADER_LENGTH), accepted(spec), known)
         asked = await self._threads.run_if_large(len(body), read)
+        for wanted in asked.outputs:
+            if wanted.classification and len(known[wanted.name].shape) != 2:
+                raise Malformed(f"output {wanted.name!r} is {known[wanted.name]}: it has no classes")
         timeout_s = min(self._pipeline.timeout_s, asked.timeout_s or self._pipeline.timeout_s)
-        decode = partial(self._samples, asked.inputs[INPUT], lane.pinned.spec if lane.pinned else spec)
+        decode = partial(self._decoded, lane, spec, asked.inputs, len(body))
         predicted = self._pipeline.predict(lane, decode, watch, timeout_s)
         _, answer = await unless_gone(request.receive, predicted)
-        write = partial(_response, name, asked, answer, request.headers.get("accept-encoding", ""))
+        write = partial(_response, name, spec, asked, answer, request.headers.get("accept-encoding", ""))
         response = await self._threads.run_if_large(answer.values.nbytes, write)
         self._pipeline.metrics.stages(name, watch.stages(answer))
         return response
 
+    async def _decoded(self, lane: Lane, spec: ModelSpec, inputs: Mapping[str, Tensor], size: int) -> Samples:
+        """Decode the tensors of a body of `size` bytes into samples, for the version that the lane pins."""
+        if lane.pinned is None:
+            return await self._samples(inputs[INPUT], spec)
+        if lane.pinned.coder is None:
+            return await self._samples(inputs[INPUT], lane.pinned.spec)
+        return await self._pipeline.decoder.rows(size, partial(rows, inputs, spec.inputs), lane.pinned.coder)
+
     async def _samples(self, tensor: Tensor, spec: ModelSpec) -> Samples:
         """Decode the tensor into samples. One bad sample fails the request: a tensor cannot hold errors."""
         entries = await self._entries(tensor, spec)
-        if entries.errors:
-            position = min(entries.errors)
-            error = entries.errors[position]
-            raise InvalidInput(error.title, f"sample {position}: {error.detail}")
+        require_all(entries.errors)
         return Samples(spec.preprocess(entries.good), {}, len(entries.good))
 
     async def _entries(self, tensor: Tensor, spec: ModelSpec) -> Entries:
@@ -109,19 +120,27 @@ class InferRoute:
         return await self._pipeline.decoder.pictures(contents, spec)
 
 
-def _response(name: str, asked: Inference, answer: Answer, accept_encoding: str) -> Response:
+def _response(name: str, spec: ModelSpec, asked: Inference, answer: Answer, accept_encoding: str) -> Response:
     """Write the answer, compressed if the client accepts it. The JSON length in the header is the uncompressed one."""
-    outputs = [
-        (wanted, classes(answer.values, wanted.classification) if wanted.classification else answer.values)
-        for wanted in asked.outputs
-    ]
-    content, json_size = codec.encode(name, str(answer.version), asked.id, outputs)
+    found = [(wanted, _output(wanted, spec, answer)) for wanted in asked.outputs]
+    content, json_size = codec.encode(name, str(answer.version), asked.id, found)
     headers = {} if json_size is None else {_HEADER_LENGTH: str(json_size)}
     coding = compression.accepted(accept_encoding)
     if coding and len(content) >= _COMPRESSED_FROM:
         content = compression.deflate(content, coding)
         headers |= {"Content-Encoding": coding, "Vary": "Accept-Encoding"}
     return Response(content, 200, headers, JSON if json_size is None else OCTETS)
+
+
+def _output(wanted: Wanted, spec: ModelSpec, answer: Answer) -> Array:
+    """Return the values of an output, or its greatest classes. Raises InvalidInput."""
+    values = answer.values.arrays[wanted.name] if isinstance(answer.values, Columns) else answer.values
+    if isinstance(values, list):
+        detail = f"the samples' {wanted.name} have different lengths, a tensor cannot hold them: send one at a time"
+        raise InvalidInput("Unequal lengths", detail)
+    if not wanted.classification:
+        return values
+    return classes(values, wanted.classification, spec.outputs[wanted.name].labels if spec.outputs else ())
 
 
 def _from_base64(text: bytes, position: int) -> bytes:

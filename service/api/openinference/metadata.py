@@ -105,12 +105,15 @@ class Descriptions:
         return name, await self._offered.pinned(request) or self._engine.loaded(name)
 
     async def _width(self, loaded: Loaded | None) -> int:
-        """Return k of the values (N, k), computed from the spec's example once per version; -1 if none is loaded."""
-        if loaded is None:
+        """Return k of the values (N, k), computed from the spec's example once per version.
+
+        -1 if no version is loaded, or the outputs are named: the spec has their shapes.
+        """
+        if loaded is None or loaded.spec.outputs:
             return -1
         key = (loaded.model, loaded.version)
         if key not in self._widths:
-            values = await self._engine.compute(loaded, example_samples(loaded.spec))
+            values = await self._engine.compute(loaded, example_samples(loaded.spec, loaded.coder))
             assert not isinstance(values, Columns)
             self._widths[key] = values.shape[1]
         return self._widths[key]

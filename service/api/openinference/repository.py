@@ -24,6 +24,7 @@ from service.delivery.closed import Closed
 from service.delivery.rollout import Rollout
 from service.errors import Malformed, NotFound, NothingLive, require_model
 from service.inference.engine import Engine, Loaded
+from service.inference.pipeline import Lane
 from service.media_types import JSON
 from service.web.auth import Access
 
@@ -37,14 +38,13 @@ log = logging.getLogger(__name__)
 
 
 class Offered:
-    """The models and versions available under /v2: those of one tensor and one array of values."""
+    """The models and versions available under /v2."""
 
     def __init__(
         self, specs: Mapping[str, ModelSpec], engine: Engine, rollout: Rollout, shared: Path | None = None
     ) -> None:
         """`shared` is a folder in which the web processes of one service share the models that are unloaded."""
-        one_tensor = {name: spec for name, spec in specs.items() if spec.entry and not spec.outputs}
-        self.specs = Specs(one_tensor, specs.faults if isinstance(specs, Specs) else {})
+        self.specs = Specs(specs, specs.faults if isinstance(specs, Specs) else {})
         self.closed = Closed(self.specs, shared)
         self._engine = engine
         self._rollout = rollout
@@ -69,6 +69,16 @@ class Offered:
         if not (is_whole_number(version) and len(version) <= 9):
             raise NotFound(f"{name} has no version {version[:40]!r}")
         return await self._rollout.pinned(name, int(version))
+
+    async def lane(self, request: Request) -> Lane:
+        """Return the lane of the version named in a request, or of the live one. Raises as `pinned` does.
+
+        The live version is taken now if samples or values depend on its artifacts; see `PredictRoute`.
+        """
+        name, pinned = self.known(request), await self.pinned(request)
+        if pinned is None and not self.specs[name].is_plain:
+            pinned = self.live(name)
+        return Lane(name, pinned)
 
     def live(self, name: str) -> Loaded:
         """Return the live version of a model in this process. Raises NothingLive."""

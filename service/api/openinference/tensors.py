@@ -4,8 +4,9 @@ Pure functions: no HTTP, no model. Unreadable input raises Malformed.
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -29,11 +30,12 @@ _SHOWN = 60  # characters of a client's value in a message
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """Name, datatype and shape of a tensor; -1 in `shape` is any size."""
+    """Name, datatype and shape of a tensor; -1 in `shape` is any size. An optional one may be left out."""
 
     name: str
     datatype: str
     shape: tuple[int, ...]
+    optional: bool = False
 
     def __str__(self) -> str:
         return f"{self.datatype} of shape {list(self.shape)}"
@@ -45,14 +47,15 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
 
 
 def from_json(data: Any, kind: TensorType, shape: tuple[int, ...]) -> Array:
-    """Convert nested or flat lists, in row-major order, to an array."""
+    """Convert nested or flat lists, in row-major order, to an array. In an optional tensor of floats, null is NaN."""
     if kind.datatype == "FP16":
         raise Malformed(f"input {kind.name!r}: FP16 has no form in JSON; send it as binary data")
     if not isinstance(data, list):
         raise Malformed(f"input {kind.name!r}: data must be a list")
     dtype = DATATYPES.get(kind.datatype)
     allowed = {str} if dtype is None else _JSON_TYPES[dtype.kind]
-    if not types_in(data) <= allowed:
+    nulls = {NoneType} if kind.optional and (dtype is None or dtype.kind == "f") else set()
+    if not types_in(data) <= allowed | nulls:
         words = " or ".join(sorted(kind.__name__ for kind in allowed))
         raise Malformed(f"input {kind.name!r}: data of {kind.datatype} must be {words} values alone")
     array = _strings(data, len(shape), kind) if dtype is None else _array(data, dtype, kind)
@@ -104,13 +107,17 @@ def to_bytes(values: Array) -> bytes:
     return values.astype(values.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def classes(values: Array, count: int) -> Array:
-    """Return the `count` greatest of each row of values (N, k), at most k, as `value:index`, greatest first."""
-    order = np.argsort(-values, axis=1, kind="stable")[:, :count]
+def classes(values: Array, count: int, labels: Sequence[str] = ()) -> Array:
+    """Return the `count` greatest of each row of values (N, k), at most k, greatest first.
+
+    Each is `value:index`, or `value:index:label` if there are labels.
+    """
+    order = np.argsort(-values.astype(np.float64), axis=1, kind="stable")[:, :count]
     named = np.empty(order.shape, dtype=object)
     for place in np.ndindex(order.shape):
-        index = order[place]
-        named[place] = f"{values[place[0], index]!s}:{index}".encode()
+        index = int(order[place])
+        label = f":{labels[index]}" if labels else ""
+        named[place] = f"{values[place[0], index]!s}:{index}{label}".encode()
     return named
 
 
@@ -152,9 +159,9 @@ def _strings(data: list[Any], rank: int, kind: TensorType) -> Array:
     for _ in range(rank - 1):
         if data and all(isinstance(part, list) for part in data):
             data = [item for part in data for item in part]
-    if not all(isinstance(item, str) for item in data):
+    if not all(isinstance(item, str | None) for item in data):
         raise Malformed(f"input {kind.name!r}: data is nested unevenly")
-    return elements([item.encode() for item in data])
+    return elements([b"" if item is None else item.encode() for item in data])
 
 
 def _unframed(data: memoryview, count: int, name: str) -> Array:
