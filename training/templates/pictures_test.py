@@ -6,6 +6,7 @@ import numpy as np
 
 # isort: split
 from models.catalog import specs
+from models.outputs import description
 from models.project import use
 from training.recipe import recipes
 from training.run import run
@@ -30,4 +31,5 @@ def test_it_learns_the_rule(tmp_path: Path) -> None:
 def test_a_prediction_has_the_label_of_the_largest_probability() -> None:
     rows = np.array([[0.25, 0.75]], dtype=np.float32)
     prediction = {"label": "vertical", "probability": 0.75}
-    assert specs()["NAME"].describe(rows) == [prediction]
+    describe = description(specs()["NAME"], artifacts={})
+    assert describe(rows) == [prediction]
