@@ -4,79 +4,101 @@ import inspect
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import jsonschema
 import numpy as np
 import orjson
-import torch
-from pydantic import TypeAdapter
 
+from models.answers import (
+    example_of,
+    require_declared,
+    require_independent,
+    require_same,
+    require_served,
+    values,
+)
+from models.artifacts import Artifacts
 from models.catalog import discovered
 from models.checkpoints import state_dict
+from models.coding import Coder
 from models.contract import Broken, Command, checks, require
-from models.spec import Array, ModelSpec
-from service.api.openapi import body_schema, example_body
+from models.outputs import description
+from models.samples import Columns, all_finite, joined
+from models.spec import ModelSpec
 from service.api.openinference import signature
 from service.api.openinference.codec import parse
 from service.api.openinference.tensors import to_bytes
-from service.inference.arrays import from_array, from_json
+from service.api.signatures import body_schema, example_body, prediction_schema
+from service.inference.arrays import from_array, from_json, inputs_in
 
 _COPIES = 5
-_TOLERANCE = 1e-5
+_NONE: Artifacts = {}
 _ACTIVATIONS = ("relu", "sigmoid", "tanh", "softplus")
 
 
 def the_example_is_a_valid_body_that_decodes_to_itself(_: str, spec: ModelSpec, __: Path) -> None:
-    """`example` fits `entry`, in values and dtype."""
+    """`example` fits `entry` or `inputs`, in values and dtype."""
     jsonschema.validate(example_body(spec), body_schema(spec))
-    decoded = from_json(orjson.dumps(example_body(spec)), spec.entry)
+    body = orjson.dumps(example_body(spec))
+    otherwise = "the example changes when it is sent as JSON"
+    if spec.inputs:
+        coder = Coder(spec, _NONE)
+        require_same(Columns.of([coder(sample) for sample in inputs_in(body)]), example_of(spec), otherwise)
+        return
+    decoded = from_json(body, spec.tensor)
     require(not decoded.errors, f"the example is refused: {next(iter(decoded.errors.values()), None)}")
-    require(np.array_equal(decoded.good, spec.example), "the example changes when it is sent as JSON")
+    require_same(decoded.good, spec.example, otherwise)
 
 
 def predictions_have_the_declared_form(_: str, spec: ModelSpec, __: Path) -> None:
-    """`postprocess` returns float32 (N, k), and `describe` N of `prediction`."""
-    values, samples = _answers(spec, spec.network(), spec.example), len(spec.example)
-    require(values.dtype == np.float32, f"postprocess returned {values.dtype}: return float32")
-    require(len(values) == samples, f"postprocess returned {len(values)} rows for {samples} samples")
-    schema = TypeAdapter(spec.prediction).json_schema()
-    predictions = orjson.loads(orjson.dumps(list(spec.describe(values)), option=orjson.OPT_SERIALIZE_NUMPY))
-    require(len(predictions) == samples, f"describe returned {len(predictions)} predictions for {samples} samples")
+    """`postprocess` returns float32 (N, k), or the arrays of `outputs`, and `describe` N of `prediction`."""
+    samples = example_of(spec)
+    found = values(spec, spec.network().eval(), samples)
+    require_declared(spec, found, len(samples))
+    schema = prediction_schema(spec)
+    described = list(description(spec, _NONE)(found))
+    predictions = orjson.loads(orjson.dumps(described, option=orjson.OPT_SERIALIZE_NUMPY))
+    count = len(samples)
+    require(len(predictions) == count, f"describe returned {len(predictions)} predictions for {count} samples")
+    name = spec.prediction.__name__ if spec.prediction else "prediction"
     for prediction in predictions:
         try:
             jsonschema.validate(prediction, schema)
         except jsonschema.ValidationError as err:
-            raise Broken(f"a prediction is not a {spec.prediction.__name__}: {err.message[:200]}") from err
+            raise Broken(f"a prediction is not a {name}: {err.message[:200]}") from err
         extra = prediction.keys() ^ schema["properties"].keys()
-        require(not extra, f"{spec.prediction.__name__} and describe differ in {', '.join(sorted(extra))}")
+        require(not extra, f"{name} and describe differ in {', '.join(sorted(extra))}")
 
 
 def a_sample_has_the_same_answer_alone_and_in_company(_: str, spec: ModelSpec, __: Path) -> None:
     """No answer depends on the other samples of its batch."""
-    network = spec.network()
-    company = np.concatenate([spec.example] * _COPIES)
-    together = _answers(spec, network, company)
-    alone = np.concatenate([_answers(spec, network, company[i : i + 1]) for i in range(len(company))])
-    require(
-        together.shape == alone.shape and np.allclose(together, alone, rtol=1e-7, atol=_TOLERANCE, equal_nan=True),
-        "an answer changes with the other samples of its batch: compute each row by itself",
-    )
+    require_independent(spec, spec.network().eval(), joined([example_of(spec)] * _COPIES))
+
+
+def random_samples_have_finite_answers_that_are_the_same_alone_and_in_company(
+    _: str, spec: ModelSpec, __: Path
+) -> None:
+    """Whatever the bounds allow is answered; padding, if any, changes nothing."""
+    require_served(spec, spec.network().eval())
 
 
 def the_state_dict_determines_the_answer(name: str, spec: ModelSpec, folder: Path) -> None:
     """A network that is loaded from the file of another answers the same."""
-    network, path = spec.network(), folder / f"{name}.pt"
+    network, path = spec.network().eval(), folder / f"{name}.pt"
     state_dict.save_weights(network.state_dict(), path)
     again, _ = state_dict.load(name, spec, path)
-    require(
-        np.array_equal(_answers(spec, network, spec.example), _answers(spec, again, spec.example), equal_nan=True),
+    samples = example_of(spec)
+    require_same(
+        values(spec, network, samples),
+        values(spec, again, samples),
         "a reloaded network gives another answer: register all that it depends on as parameters or buffers",
     )
 
 
 def the_open_inference_protocol_carries_the_example_in_json_and_in_binary(name: str, spec: ModelSpec, _: Path) -> None:
-    """/v2 decodes the example to itself."""
+    """/v2 decodes the example of a one-tensor model to itself."""
+    if spec.inputs:
+        return
     (entry,) = signature.metadata(name, spec, [1], 1)["inputs"]
     described = {**entry, "shape": spec.example.shape}
     data = to_bytes(spec.example)
@@ -84,7 +106,7 @@ def the_open_inference_protocol_carries_the_example_in_json_and_in_binary(name: 
     as_binary = orjson.dumps({"inputs": [{**described, "parameters": {"binary_data_size": len(data)}}]})
     for body, header in ((as_json, None), (as_binary + data, str(len(as_binary)))):
         found = parse(body, header, signature.accepted(spec), [signature.OUTPUT]).inputs[entry["name"]].data
-        entries = from_array(found, spec.entry)
+        entries = from_array(found, spec.tensor)
         same = entries.good.dtype == spec.example.dtype and np.array_equal(entries.good, spec.example)
         require(same and not entries.errors, "the example changes when it is sent to /v2")
 
@@ -93,20 +115,15 @@ def every_activation_builds_a_network(_: str, spec: ModelSpec, __: Path) -> None
     """A network with the argument `activation` takes each of them."""
     if "activation" in inspect.signature(spec.network).parameters:
         for activation in _ACTIVATIONS:
-            answers = _answers(spec, spec.network(activation=activation), spec.example)
-            require(bool(np.isfinite(answers).all()), f"with activation={activation} the answers are not finite")
-
-
-def _answers(spec: ModelSpec, network: Any, entries: Array) -> Array:
-    with torch.inference_mode():
-        outputs = network.eval()(torch.from_numpy(spec.preprocess(entries).copy())).numpy()
-    return spec.postprocess(outputs)
+            answers = values(spec, spec.network(activation=activation).eval(), example_of(spec))
+            require(all_finite(answers), f"with activation={activation} the answers are not finite")
 
 
 CHECKS = checks(
     the_example_is_a_valid_body_that_decodes_to_itself,
     predictions_have_the_declared_form,
     a_sample_has_the_same_answer_alone_and_in_company,
+    random_samples_have_finite_answers_that_are_the_same_alone_and_in_company,
     the_state_dict_determines_the_answer,
     the_open_inference_protocol_carries_the_example_in_json_and_in_binary,
     every_activation_builds_a_network,

@@ -14,9 +14,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from models.catalog import specs
 from models.contract import Check, fault_of
 from service import check as of_specs
 from tests.fakes import LINE, ROOT, Line
+from tests.signatures import SIGNATURES, Bag, Table
 from training import check as of_recipes
 from training.recipe import Cancelled, Dataset, Hyperparameters, Recipe, Report, Split, TrainingError, recipes
 
@@ -39,6 +41,16 @@ class Moody(Line):
 
     def forward(self, samples: Tensor) -> Tensor:
         return super().forward(samples) + self.mood
+
+
+class Root(Line):
+    """NaN for negative numbers."""
+
+    def forward(self, samples: Tensor) -> Tensor:
+        return super().forward(samples.sqrt())
+
+
+FINITE = "finite answers that are the same alone and in company"
 
 
 def faults_of_spec(**changes: Any) -> dict[str, str]:
@@ -78,6 +90,49 @@ def test_an_activation_that_gives_no_finite_answer_is_named() -> None:
             super().__init__(slope=float("nan") if activation == "tanh" else 1.0)
 
     assert "with activation=tanh" in faults_of_spec(network=Choosy)["every activation builds a network"]
+
+
+class Blind(Bag):
+    """Takes the mean over the padding, too."""
+
+    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+        return super().forward(ids, torch.ones_like(mask))
+
+
+class Logarithm(Table):
+    """Infinite at one bound of an input."""
+
+    def forward(self, age: Tensor, sex: Tensor, fare: Tensor) -> Tensor:
+        return super().forward(age.log(), sex, fare)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "promise", "words"),
+    [
+        ("text", {"network": Blind}, "a sample has", "honour the mask or the lengths of padded arrays"),
+        ("text", {"network": Blind}, "random samples", "an answer changes with the other samples of its batch"),
+        ("table", {"network": Logarithm}, "random samples", "within the bounds of the inputs: narrow them"),
+        ("series", {"postprocess": lambda rows: rows[:, 0]}, "predictions have", "return (N, k)"),
+        (
+            "heads",
+            {"postprocess": lambda outputs: {**outputs, "size": outputs["size"].astype(int)}},
+            "predictions have",
+            "the output size is int64 [] for a sample instead of float32 []",
+        ),
+        ("text", {"example": [{"review": " "}]}, "the example is", "review: the text has no words"),
+    ],
+)
+def test_a_fault_of_a_spec_of_named_inputs_is_named(
+    name: str, changes: dict[str, Any], promise: str, words: str
+) -> None:
+    spec = replace(SIGNATURES[name], **changes)
+    (check,) = [check for check in of_specs.CHECKS if check.promise.startswith(promise)]
+    assert words in fault_of(check, name, spec)
+
+
+def test_numbers_within_the_bounds_of_entry_that_have_no_finite_answer_are_named() -> None:
+    fault = faults_of_spec(network=Root, entry=replace(LINE.tensor, low=-1, high=9))["random samples have " + FINITE]
+    assert "within the bounds of entry: narrow them" in fault
 
 
 REGRESSOR: Recipe[Any] = recipes()["regressor"]
@@ -172,6 +227,14 @@ def stopped(*_: Any) -> None:
 def test_a_fault_of_a_recipe_is_named(changes: dict[str, Any], check: Callable[..., None], words: str) -> None:
     fault = fault_of(Check("a promise", check), "regressor", replace(REGRESSOR, **changes))
     assert words in fault
+
+
+def test_a_trained_network_that_cannot_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    wordless = replace(specs()["regressor"], describe=lambda _: [])
+    for module in ("training.check", "training.run"):
+        monkeypatch.setattr(f"{module}.specs", lambda: {"regressor": wordless})
+    check = Check("a promise", of_recipes.the_trained_network_answers_with_the_artifacts_of_its_run)
+    assert "describe returned 0 predictions" in fault_of(check, "regressor", REGRESSOR)
 
 
 FILES = """

@@ -11,9 +11,12 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from models.answers import example_of, require_served, values
+from models.artifacts import unpack
 from models.catalog import specs
 from models.checkpoints import state_dict
 from models.contract import Broken, Check, Command, checks, require
+from models.outputs import description
 from training.flags import properties
 from training.recipe import Cancelled, Dataset, Hyperparameters, Progress, Recipe, Report, TrainingError, discovered
 from training.run import Outcome, run
@@ -46,9 +49,9 @@ def the_defaults_are_within_their_own_bounds(_: str, recipe: AnyRecipe, __: Path
 
 def every_preset_is_within_the_bounds(_: str, recipe: AnyRecipe, __: Path) -> None:
     """A preset holds valid hyperparameters that differ from the defaults."""
-    for name, values in recipe.presets.items():
-        kept = recipe.config(**values).model_dump(exclude_defaults=True)
-        require(kept == dict(values), f"the preset {name} repeats a default: leave it out")
+    for name, preset in recipe.presets.items():
+        kept = recipe.config(**preset).model_dump(exclude_defaults=True)
+        require(kept == dict(preset), f"the preset {name} repeats a default: leave it out")
 
 
 def values_out_of_bounds_are_refused(_: str, recipe: AnyRecipe, __: Path) -> None:
@@ -95,6 +98,17 @@ def the_figures_are_those_of_the_reloaded_file(name: str, recipe: AnyRecipe, fol
     figures |= recipe.details(network, outcome.dataset.test) if recipe.details else {}
     require(record.metrics == figures, "evaluate gives other figures for the same network: it must draw nothing")
     require(recipe.config.model_validate(record.config) == config, "the record has other hyperparameters than the run")
+
+
+def the_trained_network_answers_with_the_artifacts_of_its_run(name: str, recipe: AnyRecipe, folder: Path) -> None:
+    """The example and random samples have finite answers of the declared form, the same alone and in company."""
+    outcome, spec = _attempt(name, recipe, folder), specs()[name]
+    artifacts = unpack(outcome.record.artifacts)
+    samples = example_of(spec, artifacts)
+    found = values(spec, outcome.network, samples, artifacts)
+    predictions = description(spec, artifacts)(found)
+    require(len(predictions) == len(samples), f"describe returned {len(predictions)} predictions for {len(samples)}")
+    require_served(spec, outcome.network, artifacts)
 
 
 def the_same_seed_gives_the_same_bits(name: str, recipe: AnyRecipe, folder: Path) -> None:
@@ -214,6 +228,7 @@ CHECKS: tuple[Check[AnyRecipe], ...] = (
         an_unknown_hyperparameter_is_refused,
         the_loss_falls_and_the_last_report_is_the_end,
         the_figures_are_those_of_the_reloaded_file,
+        the_trained_network_answers_with_the_artifacts_of_its_run,
         the_same_seed_gives_the_same_bits,
         a_report_that_raises_ends_the_run_at_once_and_leaves_no_file,
         weights_that_are_not_finite_stop_the_run_and_name_the_learning_rate,
