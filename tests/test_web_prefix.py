@@ -42,7 +42,7 @@ def check(client: TestClient, before: str, prefix: str, **headers: str) -> None:
     assert ask("POST", "/predict/nothing", json=BODY).status_code == 404
     assert ask("POST", "/v2/models/line/infer", json={"inputs": []}).json()["error"].startswith("Malformed")
     assert ask("GET", "/v2/models/line").json()["name"] == "line"
-    assert ask("GET", "/nothing").json()["title"] == "Not Found"
+    assert ask("GET", "/nothing").json()["title"] == "Not found"
     assert ask("PUT", "/models").headers["allow"] == "GET, HEAD"
     job = ask("POST", "/train", json={"model": "line"})
     assert job.headers["location"] == f"{prefix}/jobs/{job.json()['id']}"
