@@ -4,6 +4,8 @@ Needs no torch.
 """
 
 import hashlib
+import json
+import mmap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,22 +19,27 @@ from models.checkpoints.parity import Case
 from models.samples import Batch, Columns
 from models.spec import Array
 
+_ONNX = "onnx"  # name of the tensor
+_LARGE = 1_048_576  # bytes
+
 
 @dataclass(frozen=True, slots=True)
 class Exported:
     """An exported network. If the export was refused, `onnx` is empty and `refusal` says why.
 
+    A large network that was read from a file stays there: `onnx` is a view of the mapped file.
+
     `cases` are compared again by each process that loads the export.
     """
 
-    onnx: bytes
+    onnx: bytes | memoryview
     cases: Sequence[Case] = ()
     refusal: str = ""
 
 
 def write(exported: Exported, path: Path) -> None:
     """Write the file atomically. Raises OSError."""
-    tensors = {"onnx": np.frombuffer(exported.onnx, np.uint8), **dict(_arrays(exported))}
+    tensors = {_ONNX: np.frombuffer(exported.onnx, np.uint8), **dict(_arrays(exported))}
     said = {"refusal": exported.refusal, "cases": str(len(exported.cases)), "sha256": _digest(exported)}
     write_whole(safetensors.numpy.save(tensors, said), path)
 
@@ -43,12 +50,27 @@ def read(path: Path) -> Exported | None:
         with safetensors.safe_open(path, framework="np") as file:
             said = file.metadata()
             places = range(int(said["cases"]))
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            names = [name for name in file.keys() if name != _ONNX]  # noqa: SIM118 - it is no mapping
+            arrays = {name: file.get_tensor(name) for name in names}
             cases = [Case(_batch(arrays, f"samples.{at}"), _batch(arrays, f"outputs.{at}")) for at in places]
-            exported = Exported(arrays["onnx"].tobytes(), cases, said["refusal"])
+            exported = Exported(_network(path), cases, said["refusal"])
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     return exported if _digest(exported) == said["sha256"] else None
+
+
+def _network(path: Path) -> bytes | memoryview:
+    """Return the bytes of the network in a file, or a view of the mapped file if they are many: no copy is held then.
+
+    Raises OSError, KeyError, ValueError.
+    """
+    with path.open("rb") as file:
+        header = int.from_bytes(file.read(8), "little")
+        start, end = (8 + header + at for at in json.loads(file.read(header))[_ONNX]["data_offsets"])
+        if end - start < _LARGE:
+            file.seek(start)
+            return file.read(end - start)
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))[start:end]
 
 
 def _arrays(exported: Exported) -> Iterator[tuple[str, Array]]:

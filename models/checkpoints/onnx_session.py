@@ -1,6 +1,9 @@
 """A session of ONNX Runtime on the CPU. Needs no torch."""
 
+import contextlib
+import mmap
 from collections.abc import Callable
+from tempfile import NamedTemporaryFile
 from typing import Any
 
 import onnxruntime
@@ -14,7 +17,11 @@ OF_INPUT = "inputs."  # prefix of a named input
 OF_OUTPUT = "outputs."  # prefix of a named output
 
 
-def open_session(onnx: bytes, threads: int) -> Callable[[Any], Any]:
+_LARGE = 1_048_576  # bytes
+_AT_ONCE = 4_194_304  # bytes that are copied at a time
+
+
+def open_session(onnx: bytes | memoryview, threads: int) -> Callable[[Any], Any]:
     """Return a function that computes outputs (N, ...) of samples (N, ...) with `threads` threads.
 
     Samples are an array, or the named arrays of one bucket; so are outputs, if the export names them.
@@ -26,7 +33,7 @@ def open_session(onnx: bytes, threads: int) -> Callable[[Any], Any]:
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads do not spin
     try:
-        inner = onnxruntime.InferenceSession(onnx, options, providers=["CPUExecutionProvider"])
+        inner = _session(onnx, options)
     except Exception as err:  # its errors have no other common base class
         raise DisagreementError(f"ONNX Runtime: {err}") from err
 
@@ -46,3 +53,20 @@ def open_session(onnx: bytes, threads: int) -> Callable[[Any], Any]:
         return Columns({name.removeprefix(OF_OUTPUT): array for name, array in zip(outputs, found, strict=True)})
 
     return run if (inputs, outputs) == (["samples"], [ONE_OUTPUT]) else run_named
+
+
+def _session(onnx: bytes | memoryview, options: Any) -> Any:
+    """Return a session of a network, loaded from a file if it is large: a session keeps the bytes that it is given."""
+    providers = ["CPUExecutionProvider"]
+    if len(onnx) >= _LARGE:
+        with contextlib.suppress(OSError), NamedTemporaryFile(suffix=".onnx") as file:
+            for at in range(0, len(onnx), _AT_ONCE):
+                file.write(onnx[at : at + _AT_ONCE])
+            file.flush()
+            if isinstance(onnx, memoryview) and isinstance(onnx.obj, mmap.mmap) and hasattr(mmap, "MADV_DONTNEED"):
+                onnx.obj.madvise(mmap.MADV_DONTNEED)  # the pages of the file count as memory of this process
+            try:
+                return onnxruntime.InferenceSession(file.name, options, providers=providers)
+            except Exception as err:  # as above
+                raise RuntimeError(str(err).replace(file.name, "the export")) from err
+    return onnxruntime.InferenceSession(bytes(onnx), options, providers=providers)
