@@ -48,7 +48,7 @@ from service.web import problems
 from service.web.answers import Answers
 from service.web.auth import Guard, Keyring
 from service.web.cors import allow_origins, refusal_headers
-from service.web.exchange import AT_HEAD, AT_REFUSAL, AtHead, AtRefusal
+from service.web.exchange import AT_HEAD, AT_REFUSAL, LOADS
 from service.web.prefix import Prefix
 from service.web.started import Running, Started
 
@@ -62,11 +62,13 @@ def create_app(
     read: ReadRecipes | None = None,
     start_child: StartChild | None = None,
     shared: Path | None = None,
+    load_wait_s: float | None = None,
 ) -> FastAPI:
     """Return the application with all models and the shipped checkpoints, unless others are given.
 
     `start_child` starts the torch subprocess. `shared` is a folder in which the web processes of one service share
-    metrics and what they have loaded. Raises ValueError if the device is not available, ProjectError.
+    metrics and what they have loaded. The start waits `load_wait_s` seconds for the models, by default until each is
+    loaded or has failed. Raises ValueError if the device is not available, ProjectError.
     """
     specs, shipped, read, start_child = _defaults(settings, specs, pretrained, read, start_child)
     metrics = Metrics(shared)
@@ -75,40 +77,39 @@ def create_app(
     where = device.resolve(settings.device)
     backend = choice.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
     engine = Engine(specs, backend, settings.max_batch)
-    rollout = Rollout(specs, store, shipped, engine, metrics, Followers(shared))
-    threads, recipes = Threads(), Recipes(read)
+    rollout = Rollout(specs, store, shipped, engine, metrics, Followers(shared), load_wait_s=load_wait_s)
+    threads, recipes, registry, jobs = Threads(), Recipes(read), Registry(store), Jobs(store)
     pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads, settings.max_body_bytes))
     specs = engine.served()
     bodies = RequestBodies(settings.max_body_bytes, settings.max_checkpoint_bytes, pipeline.decoder, threads)
-    jobs, storage = Jobs(store), Storage(settings.store)
-    feed, running = Feed(jobs, settings.max_event_streams), Running()
+    feed, storage, running = Feed(jobs, settings.max_event_streams), Storage(settings.store), Running()
+    refusal = partial(refusal_headers, settings.cors_origins)
 
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, AtHead | AtRefusal]]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, object]]:
         async with metrics.published(), recipes, rollout, feed, running.marked():
-            yield {AT_HEAD: fast.at_head, AT_REFUSAL: partial(refusal_headers, settings.cors_origins)}
+            yield {AT_HEAD: fast.at_head, AT_REFUSAL: refusal, LOADS: rollout}
             await pipeline.batcher.drain()
         for part in (engine, exports, explainer, threads, store):
             part.close()
 
-    app = _bare(lifespan)
-    keys = Keyring(settings.api_keys, access.TABLE, settings.cors_origins)
+    app, keys = _bare(lifespan), Keyring(settings.api_keys, access.TABLE, settings.cors_origins)
     fast = _fast_path(settings, specs, pipeline, keys)
     _add_middleware(app, settings, keys, metrics)
     app.add_middleware(Started, running=running)
     app.router.routes.extend([*page.routes(), *documentation.routes(app)])
     app.router.routes.extend(PredictRoute(specs, bodies, pipeline, threads, engine.live, rollout.pinned).routes())
     offered = repository.Offered(specs, engine, rollout, shared)
-    described = metadata.routes(VERSION, offered, engine, rollout, Registry(store), metrics, settings.max_batch)
+    described = metadata.routes(VERSION, offered, engine, rollout, registry, metrics, settings.max_batch)
     app.router.routes.extend([*InferRoute(offered, bodies, pipeline, threads).routes(), *described])
     app.router.routes.extend(repository.routes(offered, bodies, rollout))
     app.include_router(preview.router(specs, bodies, engine.live))
     explainer = Explainer(settings.request_timeout_s, start_child)
-    app.include_router(explain.router(specs, bodies, rollout, engine, Registry(store), explainer, metrics))
-    importer = Importer(store, settings.data, recipes, start_child)
+    app.include_router(explain.router(specs, bodies, rollout, engine, registry, explainer, metrics))
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
-    app.include_router(versions.versions_router(specs, Registry(store), importer, bodies))
-    app.include_router(versions.promotions_router(specs, Registry(store), rollout))
+    importer = Importer(store, settings.data, recipes, start_child)
+    app.include_router(versions.versions_router(specs, registry, importer, bodies))
+    app.include_router(versions.promotions_router(specs, registry, rollout))
     app.include_router(job_routes.router(specs, jobs, feed, storage, recipes, keys, settings.max_queued_jobs))
     app.include_router(ops_routes.router(specs, rollout, metrics, store))
     problems.install(app)

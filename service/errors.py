@@ -6,10 +6,10 @@ ServiceError 500
 ├── Forbidden 403              ├── QueueFull 429
 ├── CrossSite 403              ├── LimitReached 429
 ├── NotFound 404               ├── NothingLive 503
-├── Conflict 409               ├── ModelFault 503
-├── PreconditionFailed 412     ├── StoreUnavailable 503
-├── TooLarge 413               └── DeadlineExceeded 504
-└── UnsupportedMediaType 415
+├── Conflict 409               ├── StillLoading 503
+├── PreconditionFailed 412     ├── ModelFault 503
+├── TooLarge 413               ├── StoreUnavailable 503
+└── UnsupportedMediaType 415   └── DeadlineExceeded 504
 
 A message names the problem and the way out. Clients see it, so it contains no path and no trace.
 """
@@ -119,6 +119,15 @@ class NothingLive(ServiceError):
     """The model has no live version."""
 
     status, title = 503, "Nothing live"
+
+
+class StillLoading(ServiceError):
+    """The live version of the model is being loaded."""
+
+    status, title = 503, "Still loading"
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"{model} is being loaded: try again in two seconds", {"Retry-After": "2"})
 
 
 class ModelFault(ServiceError):

@@ -20,12 +20,14 @@ import uvicorn
 from models.signals import ignore_signals
 from service.execution.stop import Stop
 from service.execution.supervisor import BROKEN, beat
+from service.execution.threads import left_running
 from service.logs import configure_logging, log_uncaught
 from service.settings import Settings, from_environment
 from service.web.server import Server, listen
 
 log = logging.getLogger(__name__)
 _BACKLOG = 2048
+_LOAD_WAIT_S = 3.0  # then the service listens, and goes on loading
 _LAST_RESORT_S = 15.0  # after the deadline of the requests in progress
 
 
@@ -42,14 +44,14 @@ def serve(
 ) -> bool:
     """Serve until the stop is requested. Returns False if it could not start.
 
-    `leave` ends the process: for a stop while the application starts. It has no connections then, and the threads that
-    load networks cannot be interrupted.
+    `leave` ends the process: for a stop while the application starts, when it has no connections, and after a stop
+    while it loads networks. The threads that do so cannot be interrupted.
     `shared` is that of create_app, `heartbeat` the descriptor that the event loop writes to.
     """
     from service.app import create_app  # noqa: PLC0415 - the parent of several processes serves nothing itself
 
     config = uvicorn.Config(
-        create_app(settings, shared=shared),
+        create_app(settings, shared=shared, load_wait_s=_LOAD_WAIT_S),
         http="service.web.protocol:Protocol",  # by name, since its imports are for web processes only
         log_config=None,
         access_log=False,
@@ -61,7 +63,7 @@ def serve(
         timeout_graceful_shutdown=int(settings.request_timeout_s) + 1,
     )
     _give_back_large_blocks()
-    server = Server(config, shared)
+    server = Server(config, shared, settings.web_processes)
 
     def begin_to_stop() -> None:
         server.stop()
@@ -78,6 +80,9 @@ def serve(
 
     with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
         runner.run(run())
+    if server.started and left_running():
+        log.info("stopped while it was loading models")
+        leave()
     return server.started
 
 

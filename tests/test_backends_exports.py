@@ -238,6 +238,28 @@ def test_an_export_process_that_dies_is_reported(tmp_path: Path, line: tuple[Pat
         Exports(tmp_path, partial(Silent, {"line": LINE})).get("line", LINE, *line)
 
 
+def test_close_does_not_wait_for_an_export_in_progress(tmp_path: Path, line: tuple[Path, Record]) -> None:
+    reached, opened = threading.Event(), threading.Event()
+
+    class Busy(InProcess):
+        """Answers once it may."""
+
+        def messages(self, timeout_s: float) -> list[Message]:
+            reached.set()
+            assert opened.wait(60)
+            return super().messages(timeout_s)
+
+    exports = Exports(tmp_path, partial(Busy, {"line": LINE}))
+    with ThreadPoolExecutor(1) as pool:
+        getting = pool.submit(exports.get, "line", LINE, *line)
+        assert reached.wait(60)
+        exports.close()
+        assert not getting.done()
+        opened.set()
+        assert getting.result(60).onnx
+    exports.close()
+
+
 def loaded(name: Any, tmp_path: Path, network: type[nn.Module]) -> str:
     """The backend that a network of this class ends up with, once its answer has been compared with PyTorch's."""
     spec = spec_of(network)

@@ -156,6 +156,28 @@ def test_signals_while_the_load_hangs_end_the_service(seed: int, tmp_path: Path)
     assert "Timeout" not in log
 
 
+@pytest.mark.parametrize("seed", [11, 12])
+def test_signals_while_a_model_is_being_loaded_end_the_service(seed: int, tmp_path: Path) -> None:
+    code = "import service.__main__ as it, sys, time; from service.inference.engine import Engine; load = Engine.load\n"
+    code += "Engine.load = lambda s, name, *of: time.sleep(600) if name == 'mnist' else load(s, name, *of)\n"
+    code += "sys.argv = ['service']; sys.exit(it.main())"
+    environ = {**os.environ, "TORCHLOOP_STORE": str(started_before(tmp_path)), "TORCHLOOP_PORT": "0"}
+    with subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, env=environ, stderr=subprocess.PIPE, text=True
+    ) as process:
+        url = seen(process, r"listening on (http://[\d.:]+), still loading mnist ")[1]
+        with httpx.Client(base_url=url, timeout=60) as client:
+            assert client.get("/health/ready").json()["reasons"] == {"mnist": "mnist is being loaded"}
+            assert client.post("/predict/regressor", json=PREDICTION).status_code == 200
+        send_many(process, seed)
+        status, log = end(process)
+    assert status == 0
+    assert "stopped while it was loading models" in log
+    assert "Traceback" not in log
+    assert "Timeout" not in log
+    assert "running on" not in log
+
+
 @pytest.mark.parametrize("processes", [1, 2])
 def test_signals_while_it_stops_change_nothing(processes: int, tmp_path: Path) -> None:
     with started("service", started_before(tmp_path), processes) as process:

@@ -46,6 +46,7 @@ def router(
             live=rollout.live.get(name),
             loaded=loaded.version if loaded else None,
             fault=fault,
+            loading=name in engine.loading,
             device=device,
             backend=loaded.network.backend if loaded else None,
             backend_reason=(loaded.network.reason or None) if loaded else None,

@@ -29,7 +29,7 @@ _TEXTS = {
     "421": "the Host header names another service; without keys only loopback names are served",
     "422": "the request can be parsed, but is not valid",
     "429": "the queue is full, or a limit is reached: retry after Retry-After seconds",
-    "503": "no live version, or the store is unavailable",
+    "503": "no live version, or it is still being loaded, or the store is unavailable",
     "504": "the answer would come after the deadline",
 }
 _KEY = {"key": {"type": "http", "scheme": "bearer", "description": "one of TORCHLOOP_API_KEYS"}}

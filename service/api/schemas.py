@@ -94,6 +94,7 @@ class ModelInfo(BaseModel):
     summary: str = ""
     live: int | None = Field(None, description="the version that should answer; null: none yet")
     loaded: int | None = Field(None, description="the version that answers in this process")
+    loading: bool = Field(False, description="a version is being loaded; `loaded` answers until then")
     fault: str | None = Field(
         None, description="why the live version is not loaded, or the file of the model or its recipe cannot be used"
     )

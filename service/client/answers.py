@@ -34,6 +34,7 @@ class Model(TypedDict):
     live: int | None
     loaded: int | None
     fault: str | None
+    loading: bool
     device: str
     backend: str | None
     backend_reason: str | None

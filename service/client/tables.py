@@ -30,10 +30,15 @@ def say(text: str) -> None:
 def models(found: Sequence[Model]) -> None:
     """Print models and their live versions."""
     rows = [
-        (m["name"], m["live"], m["loaded"], m["backend"], m["device"], m["metric"], m["fault"] or m["summary"])
+        (m["name"], m["live"], _loaded(m), m["backend"], m["device"], m["metric"], m["fault"] or m["summary"])
         for m in found
     ]
     _table(("model", "live", "loaded", "backend", "device", "gate", "summary"), rows)
+
+
+def _loaded(model: Model) -> int | str | None:
+    """Return the version that answers, or that one is being loaded."""
+    return model["loaded"] or ("loading" if model.get("loading") else None)
 
 
 def versions(found: Sequence[Version]) -> None:

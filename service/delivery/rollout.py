@@ -17,6 +17,7 @@ from service.delivery.bootstrap import register_shipped
 from service.delivery.followers import Followers
 from service.delivery.registry import Registry, Version
 from service.errors import Conflict, NothingLive, StoreUnavailable
+from service.execution.threads import in_own_thread
 from service.inference.engine import Engine, Loaded
 from service.store.database import Store
 from service.telemetry.metrics import Metrics
@@ -32,8 +33,9 @@ _PINNED = 4  # versions that are not live but were asked for by number, kept loa
 class Rollout:
     """Keep the loaded versions equal to the live versions of the registry while entered, and say why if they differ.
 
-    Loading and warming up happen off the request path; a version that cannot be loaded leaves the old one answering,
-    and is tried again. While the database is away, loaded versions go on answering.
+    Each model is loaded and warmed up by itself, off the request path, so a slow or broken one holds up no other. A
+    version that cannot be loaded leaves the old one answering, and is tried again. While the database is away, loaded
+    versions go on answering.
     """
 
     def __init__(
@@ -45,7 +47,9 @@ class Rollout:
         metrics: Metrics,
         followers: Followers,
         follow_s: float = _FOLLOW_S,
+        load_wait_s: float | None = None,
     ) -> None:
+        """Entering waits for the models to be loaded, at most `load_wait_s` seconds, or until each is or has failed."""
         self._specs = specs
         self._store = store
         self._registry = Registry(store)
@@ -54,45 +58,90 @@ class Rollout:
         self._metrics = metrics
         self._followers = followers
         self._follow_s = follow_s
-        self._turn = asyncio.Lock()  # one promotion at a time, in this process
+        self._load_wait_s = load_wait_s
+        self._turns = {model: asyncio.Lock() for model in specs}  # one change of a model at a time, in this process
+        self._loads: dict[str, asyncio.Task[None]] = {}
+        self._offered: set[str] = set()  # models whose shipped checkpoint was looked for
+        self._swaps = 0
         self._prepared = False
         self._retry_at: dict[tuple[str, int], float] = {}
         self._try_again_at = 0.0
         self._pinned: OrderedDict[tuple[str, int], Loaded] = OrderedDict()
         self.live: dict[str, int] = {}
-        self.faults: dict[str, str] = {}
+        self.faults = engine.faults
         self.store_fault: str | None = None
 
     @property
+    def loading(self) -> list[str]:
+        """Return the models of which a version is being loaded."""
+        return list(self._loads)
+
+    @property
     def not_ready(self) -> dict[str, str]:
-        """Return, by model, why the service is not ready: the model has a live version, but none is loaded."""
-        reasons = {model: fault for model, fault in self.faults.items() if self._engine.loaded(model) is None}
+        """Return, by model, why the service is not ready: a version of it is being loaded, or could not be."""
         if not self._prepared:
-            reasons["store"] = self.store_fault or "the store is being prepared"
-        return reasons
+            return {"store": self.store_fault or "the store is being prepared"}
+        absent = [model for model in self._specs if self._engine.loaded(model) is None]
+        reasons = {model: f"{model} is being loaded" for model in absent if model in self._engine.loading}
+        return reasons | {model: self.faults[model] for model in absent if model in self.faults}
 
     async def __aenter__(self) -> None:
-        await self.follow()
+        await self._look()
         self._following = asyncio.create_task(self._run())
+        await self.settled(self._load_wait_s)
 
     async def __aexit__(self, *_: object) -> None:
-        self._following.cancel()
-        await asyncio.gather(self._following, return_exceptions=True)
+        ours = [self._following, *self._loads.values()]
+        for one in ours:
+            one.cancel()
+        await asyncio.gather(*ours, return_exceptions=True)
+
+    async def settled(self, timeout_s: float | None = None) -> None:
+        """Wait until the loads in progress have ended, at most `timeout_s` seconds."""
+        if self._loads:
+            await asyncio.wait(self._loads.values(), timeout=timeout_s)
 
     async def follow(self) -> None:
         """Load the live versions that are not loaded yet, once."""
+        await self._look()
+        await self.settled()
+
+    async def _look(self) -> None:
+        """Read which versions are live, and begin to load those that are not loaded yet."""
         try:
-            async with self._turn:
-                if not self._prepared:
-                    await asyncio.to_thread(self._prepare)
-                live = await asyncio.to_thread(self._registry.live)
-                self.live = {model: version for model, version in live.items() if model in self._specs}
-                await asyncio.gather(*(self._bring_up(*wanted) for wanted in self.live.items()))
+            if not self._prepared:
+                await asyncio.to_thread(self._prepare)
+            await self._read_live()
         except StoreUnavailable as err:
             self.store_fault = err.detail
-        else:
-            self.store_fault = None
-            await self._try_again()
+            return
+        self.store_fault = None
+        for model in self._specs:
+            if model in self._loads:
+                continue
+            if self._is_due(model):
+                self._engine.loading.add(model)
+                self._loads[model] = asyncio.create_task(self._bring_up(model))
+            else:
+                self._engine.loading.discard(model)
+        await self._try_again()
+
+    async def _read_live(self) -> None:
+        """Read which versions are live; again if one was changed here meanwhile: what was read may be older."""
+        swaps = None
+        while swaps != self._swaps:
+            swaps = self._swaps
+            live = await asyncio.to_thread(self._registry.live)
+        self.live = {model: version for model, version in live.items() if model in self._specs}
+
+    def _is_due(self, model: str) -> bool:
+        """Return whether the live version of a model is to be loaded, or its shipped checkpoint to be looked for."""
+        number, loaded = self.live.get(model), self._engine.loaded(model)
+        if number is None:
+            return model not in self._offered
+        if loaded is not None and loaded.version == number:
+            return False
+        return time.monotonic() >= self._retry_at.get((model, number), 0)
 
     async def _try_again(self) -> None:
         """Find out now and then whether a store that failed to be written works again."""
@@ -106,7 +155,7 @@ class Rollout:
 
         Raises PreconditionFailed if another version than `expected` is live.
         """
-        async with self._turn:
+        async with self._turns[model]:
             loaded = await self._verified(model, number)
 
             def commit() -> int | None:
@@ -134,7 +183,7 @@ class Rollout:
         A repeat with the same idempotency key returns the same and changes nothing.
         Raises PreconditionFailed if another version than `expected` is live, and Invalid if the key is another model's.
         """
-        async with self._turn:
+        async with self._turns[model]:
             if (first := await asyncio.to_thread(self._rolled_back, model, key)) is not None:
                 return first
             target = await asyncio.to_thread(self._registry.rollback_target, model)
@@ -169,7 +218,7 @@ class Rollout:
 
     async def reload(self, model: str) -> None:
         """Load the live version again. Raises NothingLive, or Conflict: then the loaded version goes on answering."""
-        async with self._turn:
+        async with self._turns[model]:
             live = await asyncio.to_thread(self._registry.live)
             if model not in live:
                 raise NothingLive(f"{model} has no live version that could be loaded: promote one")
@@ -198,7 +247,7 @@ class Rollout:
         while True:
             await asyncio.sleep(_POLL_S)
             try:
-                await self.follow()
+                await self._look()
             except Exception:  # one of the three edges: batch, job, rollout
                 log.exception("rollout failed, it is tried again")
 
@@ -206,27 +255,51 @@ class Rollout:
         self._store.migrate()
         with contextlib.suppress(OSError):  # a full or read-only disk: at the next start
             Storage(self._store.folder).remove_abandoned(time.time())
-        broken = register_shipped(self._store, self._specs, self._pretrained, self._engine.load)
-        for model in broken:
-            self._metrics.load_failures.labels(model).inc()
-        self.faults.update(broken)
         self._prepared = True
 
-    async def _bring_up(self, model: str, number: int) -> None:
-        loaded = self._engine.loaded(model)
-        if loaded is not None and loaded.version == number:
-            return
-        if time.monotonic() < self._retry_at.get((model, number), 0):
-            return
+    async def _bring_up(self, model: str) -> None:
+        """Load the live version of a model, or the shipped checkpoint of a model without versions."""
         try:
-            version = await asyncio.to_thread(self._registry.version, model, number)
-            self._swap(await self._load(version))
+            async with self._turns[model]:
+                if self.live.get(model) is None:
+                    await self._offer(model)
+                if self.live.get(model) is not None and self._is_due(model):
+                    version = await asyncio.to_thread(self._registry.version, model, self.live[model])
+                    self._swap(await self._load(version))
+        except StoreUnavailable as err:
+            self.store_fault = err.detail
+            self._offered.discard(model)
         except CheckpointError as err:
+            self._failed(model, str(err))
+        except Exception as err:  # noqa: BLE001 - one of the three edges: batch, job, rollout
+            self._failed(model, f"loading {model} raised {type(err).__name__}, see the service's log", err)
+        finally:
+            del self._loads[model]
+            self._engine.loading.discard(model)
+
+    async def _offer(self, model: str) -> None:
+        """Register the shipped checkpoint of a model, if the model has no version."""
+        self._offered.add(model)
+        register = partial(register_shipped, self._store, model, self._pretrained, self._engine.load)
+        loaded = await in_own_thread(register)
+        if loaded is not None:
+            self._swap(loaded)
+        else:
+            await self._read_live()  # another web process may have registered it
+
+    def _failed(self, model: str, reason: str, err: Exception | None = None) -> None:
+        """Note why the live version of a model, or its shipped checkpoint, cannot be loaded."""
+        number = self.live.get(model)
+        if number is not None:
             self._retry_at[model, number] = time.monotonic() + _RETRY_S
-            self._metrics.load_failures.labels(model).inc()
-            if self.faults.get(model) != str(err):
-                log.error("version not loaded", extra={"model": model, "version": number, "reason": str(err)})  # noqa: TRY400
-            self.faults[model] = str(err)
+        self._metrics.load_failures.labels(model).inc()
+        if self.faults.get(model) != reason:
+            fields = {"model": model, "reason": reason}
+            if number is None:
+                log.error("shipped checkpoint not registered", extra=fields, exc_info=err)
+            else:
+                log.error("version not loaded", extra={**fields, "version": number}, exc_info=err)
+        self.faults[model] = reason
 
     async def _verified(self, model: str, number: int) -> Loaded:
         """Load and warm up a version. Raises NotFound, and Conflict if its checkpoint is broken."""
@@ -239,11 +312,12 @@ class Rollout:
 
     async def _load(self, version: Version) -> Loaded:
         path, record = self._registry.path(version), Record(**version.record)
-        return await asyncio.to_thread(self._engine.load, version.model, version.version, path, record)
+        return await in_own_thread(partial(self._engine.load, version.model, version.version, path, record))
 
     def _swap(self, loaded: Loaded) -> None:
         before = self._engine.loaded(loaded.model)
         self._engine.swap(loaded)
+        self._swaps += 1
         self.live[loaded.model] = loaded.version
         self.faults.pop(loaded.model, None)
         self._followers.write(loaded.model, loaded.version)

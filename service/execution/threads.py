@@ -1,8 +1,9 @@
-"""A small thread pool for work that would block the event loop."""
+"""Threads for work that would block the event loop: a small pool, and threads of their own for what takes long."""
 
 import asyncio
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -26,3 +27,31 @@ class Threads:
     def close(self) -> None:
         """Stop the threads after the calls that they are running."""
         self._pool.shutdown(cancel_futures=True)
+
+
+class _Own(threading.Thread):
+    """A thread of `in_own_thread`."""
+
+
+async def in_own_thread(function: Callable[[], T]) -> T:
+    """Return the result of `function`, called in a daemon thread of its own.
+
+    For calls that may take minutes and cannot be interrupted: they take no thread from other calls, and the end of the
+    event loop does not wait for them.
+    """
+    future: Future[T] = Future()
+
+    def call() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as err:  # noqa: BLE001 - raised again for the caller
+            future.set_exception(err)
+
+    future.set_running_or_notify_cancel()
+    _Own(target=call, name="own", daemon=True).start()
+    return await asyncio.wrap_future(future)
+
+
+def left_running() -> bool:
+    """Return whether a call of `in_own_thread` is still running in this process."""
+    return any(isinstance(thread, _Own) for thread in threading.enumerate())

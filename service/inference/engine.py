@@ -16,7 +16,7 @@ from models.outputs import description, postprocessing
 from models.reference import Check, Reference
 from models.samples import Batch
 from models.spec import Array, ModelSpec, Prediction
-from service.errors import NothingLive
+from service.errors import NothingLive, ServiceError, StillLoading
 from service.inference.backends.backend import Backend, Network
 from service.inference.rehearsal import rehearse
 
@@ -41,6 +41,10 @@ class Engine:
 
     A batch takes the network once, before it starts; `swap` is one assignment. So no lock is needed, every answer of a
     batch comes from one version, and the old network stays alive until its last batch is done.
+
+    `loading` are the models whose live version is being looked up or loaded, at first all; `faults` says of a model why
+    its version could not be loaded. The rollout keeps both; they decide how a request for a model without a network is
+    refused.
     """
 
     def __init__(self, specs: Mapping[str, ModelSpec], backend: Backend, max_batch: int) -> None:
@@ -48,6 +52,8 @@ class Engine:
         self._backend = backend
         self._max_batch = max_batch
         self._live: dict[str, Loaded] = {}
+        self.loading = set(specs)
+        self.faults: dict[str, str] = {}
         self._thread: Executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
 
     def loaded(self, model: str) -> Loaded | None:
@@ -55,11 +61,19 @@ class Engine:
         return self._live.get(model)
 
     def live(self, model: str) -> Loaded:
-        """Return the version that is live in this process. Raises NothingLive."""
+        """Return the version that is live in this process. Raises NothingLive or StillLoading."""
         try:
             return self._live[model]
         except KeyError as err:
-            raise NothingLive(f"{model} has no live version: train it (POST /train) or register a checkpoint") from err
+            raise self._absence(model) from err
+
+    def _absence(self, model: str) -> ServiceError:
+        """Say why no version of a model is loaded."""
+        if model in self.faults:
+            return NothingLive(f"{model} could not be loaded: {self.faults[model]}")
+        if model in self.loading:
+            return StillLoading(model)
+        return NothingLive(f"{model} has no live version: train it (POST /train) or register a checkpoint")
 
     def served(self) -> Specs:
         """Return the specs, each with the check of the version that is live when it is called."""

@@ -3,7 +3,7 @@
 body -> `Decoder`: samples, bad ones fail alone (400, 413, 415, 422)
      -> `Admission`: load shedding before work is queued (429)
      -> `Batcher`: a bounded queue per lane, micro-batches, deadlines (504)
-     -> `Engine`: forward passes of one network, taken once per batch; postprocessing (503 if nothing is live)
+     -> `Engine`: forward passes of one network, taken once per batch; postprocessing (503 if nothing is live or loaded)
      -> `Answer`: values of one version, and the time that each stage took
 
 Every protocol uses it: /predict through ASGI and through the fast path, and /v2. Requests differ in how they are read
@@ -64,7 +64,7 @@ class Pipeline:
     ) -> tuple[Samples, Answer]:
         """Decode the body of one request and compute its samples.
 
-        Raises QueueFull, DeadlineExceeded, NothingLive, or what `decode` or the network raised.
+        Raises QueueFull, DeadlineExceeded, NothingLive, StillLoading, or what `decode` or the network raised.
         """
         with self.admission:
             samples = await decode()

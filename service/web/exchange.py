@@ -8,6 +8,7 @@ from starlette.responses import Response
 
 AT_HEAD = "at_head"
 AT_REFUSAL = "at_refusal"
+LOADS = "loads"
 
 Headers = Sequence[tuple[bytes, bytes]]
 Reply = tuple[int, Headers, bytes]  # status, headers, body
@@ -28,6 +29,19 @@ class Exchange(typing.Protocol):
 
     def abandon(self) -> None:
         """Stop: the client has disconnected, and `respond` need not be called."""
+        ...
+
+
+class Loads(typing.Protocol):
+    """The models that the application goes on loading after its start."""
+
+    @property
+    def loading(self) -> Sequence[str]:
+        """Return their names."""
+        ...
+
+    async def settled(self) -> None:
+        """Wait until these loads have ended."""
         ...
 
 

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,21 +12,28 @@ from typing import Any
 
 import uvicorn
 
+from service.web.exchange import LOADS, Loads
+
 log = logging.getLogger(__name__)
 _LINGER_S = 2.0  # how long a stopping server answers requests on open connections
 _POLL_S = 0.02
 
 
 class Server(uvicorn.Server):
-    """Logs its address once for all processes that share the folder `shared`, and loses no request when it stops.
+    """Logs its address when the models are loaded, and loses no request when it stops.
+
+    Of `processes` processes that share the folder `shared`, the last one logs the address, for all of them. If models
+    are still being loaded when it begins to listen, another line says so.
 
     A client that sends a request just when its idle connection is closed gets an error. So a stopping server first
     answers with `Connection: close` for a while, and then closes the connections that are still idle.
     """
 
-    def __init__(self, config: uvicorn.Config, shared: Path | None = None) -> None:
+    def __init__(self, config: uvicorn.Config, shared: Path | None = None, processes: int = 1) -> None:
         super().__init__(config)
         self._shared = shared
+        self._processes = processes
+        self._announcing: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start as uvicorn does; then exclude all objects made so far from garbage collection."""
@@ -35,7 +43,16 @@ class Server(uvicorn.Server):
         assert sockets
         host, port = sockets[0].getsockname()[:2]
         url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        if self._shared is None or _is_first(self._shared):
+        self._announcing = asyncio.create_task(self._announce(url))
+
+    async def _announce(self, url: str) -> None:
+        loads: Loads | None = self.lifespan.state.get(LOADS)
+        if loads is not None and loads.loading:
+            if self._shared is None or _is_first(self._shared, "listening"):
+                names = ", ".join(sorted(loads.loading))
+                log.info("listening on %s, still loading %s (%s/health/ready has the state)", url, names, url)
+            await loads.settled()
+        if self._shared is None or _is_last(self._shared, self._processes):
             log.info("running on %s (open it in a browser; API documentation: %s/docs; stop with Ctrl-C)", url, url)
 
     def stop(self) -> None:
@@ -58,6 +75,8 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, answer the requests in progress and those that arrive on open connections, then end."""
+        if self._announcing is not None:
+            self._announcing.cancel()
         for server in self.servers:
             server.close()
         state = self.server_state
@@ -73,10 +92,16 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
-def _is_first(folder: Path) -> bool:
-    """Whether this process is the first of those that share the folder to ask."""
+def _is_last(folder: Path, processes: int) -> bool:
+    """Whether this process completes the number of processes that share the folder and have asked; for one of them."""
+    (folder / f"{os.getpid()}.started").touch()
+    return len(list(folder.glob("*.started"))) >= processes and _is_first(folder, "running")
+
+
+def _is_first(folder: Path, question: str) -> bool:
+    """Whether this process is the first of those that share the folder to ask this."""
     try:
-        (folder / "announced").touch(exist_ok=False)
+        (folder / f"{question}.announced").touch(exist_ok=False)
     except FileExistsError:
         return False
     return True

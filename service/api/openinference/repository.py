@@ -81,7 +81,7 @@ class Offered:
         return Lane(name, pinned)
 
     def live(self, name: str) -> Loaded:
-        """Return the live version of a model in this process. Raises NothingLive."""
+        """Return the live version of a model in this process. Raises NothingLive or StillLoading."""
         return self._engine.live(name)
 
     def index(self) -> list[dict[str, str]]:
@@ -93,7 +93,8 @@ class Offered:
     def _row(self, name: str) -> dict[str, str]:
         loaded = self._engine.loaded(name)
         if loaded is None:
-            reason = self._rollout.faults.get(name, "no live version")
+            absent = "being loaded" if name in self._engine.loading else "no live version"
+            reason = self._rollout.faults.get(name, absent)
             return {"name": name, "state": "UNAVAILABLE", "reason": reason}
         closed = name in self.closed
         state, reason = ("UNAVAILABLE", "unloaded") if closed else ("READY", "")

@@ -59,5 +59,10 @@ class Exports:
         return found
 
     def close(self) -> None:
-        """Stop the subprocess, if there is one."""
-        self._standby.close()
+        """Stop the subprocess, if there is one. One that is exporting ends soon after that, or with this process."""
+        if not self._turn.acquire(blocking=False):
+            return
+        try:
+            self._standby.close()
+        finally:
+            self._turn.release()
