@@ -1,7 +1,8 @@
-"""Lists of models stay small whatever the size of a sample: large examples have an address of their own."""
+"""Lists of models stay small: large examples, and schemas of many recipes, have addresses of their own."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,16 +10,34 @@ from starlette.testclient import TestClient
 
 from benchmarks import resnet
 from service.client import Client, NotFound
+from service.execution.recipes import RecipeSchema
 from tests.fakes import LINE
-from tests.serving import BASE_URL, no_recipes, over, serving
+from tests.serving import BASE_URL, over, serving
 
 WIDE = replace(LINE, entry=replace(LINE.tensor, shape=(1025,)), example=np.zeros((1, 1025), np.float32))
 SPECS = {"line": LINE, "wide": WIDE, "one": resnet.SPEC, "other": resnet.SPEC, **{f"m{i}": LINE for i in range(26)}}
 
+EPOCHS = {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1, "description": "passes over the data"}
+RECIPE = RecipeSchema(
+    hyperparameters={"type": "object", "properties": {f"epochs{at}": EPOCHS for at in range(30)}},
+    metric="mse",
+    higher_is_better=False,
+)
+
+
+async def many_recipes() -> Mapping[str, RecipeSchema]:
+    """A recipe for each model but one."""
+    return {name: RECIPE for name in SPECS if name != "wide"}
+
+
+async def few_recipes() -> Mapping[str, RecipeSchema]:
+    """Recipes of three models."""
+    return dict.fromkeys(("line", "one", "other"), RECIPE)
+
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
-    with serving(tmp_path_factory.mktemp("none"), SPECS, no_recipes) as client:
+    with serving(tmp_path_factory.mktemp("none"), SPECS, many_recipes) as client:
         yield client
 
 
@@ -28,9 +47,36 @@ def test_thirty_models_of_which_two_take_large_pictures_are_described_in_50_kb(c
     assert len(response.content) < 50_000
 
 
+def test_schemas_of_many_recipes_are_referred_to(client: TestClient) -> None:
+    listed = {model["name"]: model for model in client.get("/models").json()["models"]}
+    assert listed["one"]["hyperparameters"] == {"$ref": "models/one#/hyperparameters"}
+    assert listed["one"]["metric"] == "mse"
+    assert listed["wide"]["hyperparameters"] is None
+    address, _, place = listed["one"]["hyperparameters"]["$ref"].partition("#/")
+    found = client.get(client.base_url.join("/models").join(address)).json()
+    assert found[place] == RECIPE.hyperparameters
+    with Client(BASE_URL, transport=over(client)) as reader:
+        assert reader.model("m3")["hyperparameters"] == RECIPE.hyperparameters
+
+
+def test_schemas_of_a_few_recipes_are_in_the_list(tmp_path: Path) -> None:
+    with serving(tmp_path, SPECS, few_recipes) as client:
+        listed = {model["name"]: model["hyperparameters"] for model in client.get("/models").json()["models"]}
+    assert listed["one"] == RECIPE.hyperparameters
+    assert listed["m3"] is None
+
+
+def test_errors_are_described_once_for_all_operations(client: TestClient) -> None:
+    document = client.get("/openapi.json").json()
+    refusal = document["paths"]["/predict/line"]["post"]["responses"]["429"]
+    assert refusal == {"$ref": "#/components/responses/Problem429"}
+    described = document["components"]["responses"]["Problem429"]
+    assert described["content"]["application/problem+json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
+
+
 def test_the_openapi_schema_has_no_large_example(client: TestClient) -> None:
     response = client.get("/openapi.json")
-    assert len(response.content) < 400_000
+    assert len(response.content) < 200_000
     bodies = {
         name: response.json()["paths"][f"/predict/{name}"]["post"]["requestBody"]["content"]["application/json"]
         for name in ("line", "one")

@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
 from tests.fakes import ROOT, running_server
 
@@ -152,6 +152,21 @@ def test_an_answer_is_explained_on_request(page: Page, url: str) -> None:
     assert min(levels) < 20
     page.get_by_role("button", name="Clear").click()
     expect(wanted).to_be_hidden()
+
+
+def test_a_form_is_shown_if_the_list_refers_to_its_schema(page: Page, url: str) -> None:
+    def shortened(route: Route) -> None:
+        answer = route.fetch()
+        models = answer.json()["models"]
+        for model in models:
+            model["hyperparameters"] = {"$ref": f"models/{model['name']}#/hyperparameters"}
+        route.fulfill(response=answer, json={"models": models})
+
+    page.route("**/models", shortened)
+    page.goto(f"{url}/#train/regressor")
+    expect(page.get_by_label("epochs", exact=True)).to_have_value("100")
+    expect(page.get_by_role("button", name="Start training")).to_be_enabled()
+    page.unroute_all(behavior="wait")
 
 
 def test_the_form_says_what_a_hyperparameter_may_be(page: Page, url: str) -> None:

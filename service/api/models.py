@@ -1,7 +1,7 @@
 """GET /models: the models, their live versions, and how to call and train them."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import orjson
 from fastapi import APIRouter, Response
@@ -23,6 +23,17 @@ ACCESS: Mapping[str, Access] = {
     "GET /models/{model}": Access("predict", 404),
     "GET /models/{model}/example": Access("predict", 404),
 }
+
+
+_MOST_SCHEMAS = 12_000  # bytes, of all hyperparameter schemas in the list
+
+
+def _shorten(models: Sequence[ModelInfo]) -> None:
+    """Replace the schemas of the hyperparameters by references to GET /models/{model}, if they are large together."""
+    trainable = [model for model in models if model.hyperparameters]
+    if sum(len(orjson.dumps(model.hyperparameters)) for model in trainable) > _MOST_SCHEMAS:
+        for model in trainable:
+            model.hyperparameters = {"$ref": f"models/{model.name}#/hyperparameters"}
 
 
 def router(
@@ -68,6 +79,7 @@ def router(
     async def list_models() -> ModelList:
         schemas = await recipes()
         described = [describe(name, schemas.get(name)) for name in specs]
+        _shorten(described)
         return ModelList(models=[*described, *(faulty(name, fault) for name, fault in faults.items())])
 
     @routes.get("/models/{model}", summary="One model")

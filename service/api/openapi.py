@@ -111,6 +111,7 @@ def _add_problems(schema: dict[str, Any], access: AccessTable, *, locked: bool) 
     for name in ("HTTPValidationError", "ValidationError"):
         parts["schemas"].pop(name, None)
     parts["schemas"]["Problem"] = problems.SCHEMA
+    parts["responses"] = {f"Problem{status}": _problem(status) for status in _TEXTS}
     if locked:
         parts["securitySchemes"] = _KEY
     for path, operations in schema["paths"].items():
@@ -123,7 +124,7 @@ def _add_problems(schema: dict[str, Any], access: AccessTable, *, locked: bool) 
                 found.add("401")
                 operation["security"] = [{name: [] for name in _KEY}]
             for status in sorted(found.union({"422"}.intersection(operation["responses"]))):
-                operation["responses"][status] = _problem(status)
+                operation["responses"][status] = {"$ref": f"#/components/responses/Problem{status}"}
 
 
 def _problem(status: str) -> dict[str, Any]:

@@ -115,7 +115,9 @@ class ModelInfo(BaseModel):
     )
     prediction_schema: dict[str, Any] | None = Field(None, description="JSON schema of one prediction of the answer")
     hyperparameters: dict[str, Any] | None = Field(
-        None, description="JSON schema of the recipe's config; null: no recipe"
+        None,
+        description="JSON schema of the recipe's config; null: no recipe. In the list of many models it is a reference "
+        "to the one in GET /models/{name}, relative to the address of the list",
     )
     metric: str | None = Field(None, description="the figure that decides between two versions")
     higher_is_better: bool | None = None

@@ -26,7 +26,8 @@ class Explanations(TypedDict):
 class Model(TypedDict):
     """One model: its inputs, live version and hyperparameters.
 
-    A model whose file cannot be used has a `fault`, no `media_types` and no `body_schema`.
+    A model whose file cannot be used has a `fault`, no `media_types` and no `body_schema`. In a list of many models
+    `hyperparameters` may be a reference, `{"$ref": ...}`: `model()` returns the schema.
     """
 
     name: str

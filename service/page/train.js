@@ -1,7 +1,7 @@
 // The Train section: a form for the recipe's hyperparameters, and the list of jobs.
 
 import { getJson, postJson } from "./api.js";
-import { notify } from "./dialogs.js";
+import { notify, trying } from "./dialogs.js";
 import { h } from "./dom.js";
 import { schemaForm } from "./form.js";
 import { words } from "./format.js";
@@ -47,7 +47,7 @@ export function trainView({ model, refreshModels }) {
   }
 
   const timer = setInterval(() => document.hidden || refresh(), POLL_MS);
-  const form = model.hyperparameters ? trainForm(model, started) : h("p", { class: "card" }, model.fault ?? `${model.name} has no recipe: it can be served, but not trained.`);
+  const form = formOf(model, started);
   const heading = h("div", { class: "heading" }, h("h1", {}, `Train ${model.name}`),
     h("p", {}, model.metric ? `The gate compares ${words(model.metric)}: ${model.higher_is_better ? "higher" : "lower"} is better.` : ""));
   const element = h("section", {}, heading, h("div", { class: "train" }, form,
@@ -61,6 +61,14 @@ export function trainView({ model, refreshModels }) {
       for (const card of cards.values()) card.stop();
     },
   };
+}
+
+function formOf(model, started) {
+  if (!model.hyperparameters) return h("p", { class: "card" }, model.fault ?? `${model.name} has no recipe: it can be served, but not trained.`);
+  if (!model.hyperparameters.$ref) return trainForm(model, started);
+  const place = h("p", { class: "card" }, "Loading …"); // the list of many models has references to the schemas
+  trying(() => getJson(`models/${model.name}`)).then((found) => found && place.replaceWith(trainForm(found, started)));
+  return place;
 }
 
 function trainForm(model, started) {
