@@ -38,7 +38,11 @@ class Coder:
         self._text = names[0] if len(names) == 1 and isinstance(spec.inputs[names[0]], Text) else None
 
     def __call__(self, sample: object, open_file: OpenPicture | None = None) -> Mapping[str, Array]:
-        """Return the arrays of one sample, a mapping of its values by name; a single text is taken as well.
+        """Return the arrays of one sample, as `values` takes it. Raises InvalidInput."""
+        return self.encoded(self.values(sample, open_file))
+
+    def values(self, sample: object, open_file: OpenPicture | None = None) -> Mapping[str, Any]:
+        """Return the checked values of one sample, a mapping of values by name; a single text is taken as well.
 
         Pictures are PIL images, bytes of a file, base64 of them, or arrays as the input's `read` returns them.
         Raises InvalidInput that names the input, its value and what is allowed.
@@ -50,12 +54,12 @@ class Coder:
         for name in sample:
             if name not in self.spec.inputs:
                 raise _unknown(str(name), self.spec.inputs)
-        values = {
+        return {
             name: _checked(name, kind, sample.get(name), open_file or _open) for name, kind in self.spec.inputs.items()
         }
-        return self._encoded(values)
 
-    def _encoded(self, values: Mapping[str, Any]) -> Mapping[str, Array]:
+    def encoded(self, values: Mapping[str, Any]) -> Mapping[str, Array]:
+        """Return the arrays of the checked values of one sample. Raises InvalidInput."""
         try:
             arrays = self._typed(self._encode(values))
         except InvalidInput:

@@ -15,9 +15,29 @@ from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter
 
 from models.artifacts import packed, unpacked
 from models.checkpoints.record import Record
-from models.spec import Array, Method
+from models.samples import Batch, Columns
+from models.spec import Method
 
-PackedArray = Annotated[Array, PlainValidator(unpacked), PlainSerializer(packed, when_used="json")]
+
+def _packed_batch(batch: Batch) -> Any:
+    if not isinstance(batch, Columns):
+        return packed(batch)
+    columns = batch.arrays.items()
+    return {name: [packed(row) for row in one] if isinstance(one, list) else packed(one) for name, one in columns}
+
+
+def _unpacked_batch(value: Any) -> Batch:
+    if isinstance(value, Columns):
+        return value
+    if not isinstance(value, Mapping):
+        return unpacked(value)
+    columns = value.items()
+    return Columns(
+        {name: [unpacked(row) for row in one] if isinstance(one, list) else unpacked(one) for name, one in columns}
+    )
+
+
+PackedBatch = Annotated[Batch, PlainValidator(_unpacked_batch), PlainSerializer(_packed_batch, when_used="json")]
 
 
 class FailureKind(Enum):
@@ -97,10 +117,10 @@ class ExportDone:
 
 @dataclass(frozen=True, kw_only=True)
 class Explained:
-    """Result of `Explain`: outputs (N, k) and attributions (N, ...)."""
+    """Result of `Explain`: see `attribution.attribute`."""
 
-    outputs: PackedArray
-    attributions: PackedArray
+    outputs: PackedBatch
+    attributions: PackedBatch
     type: Literal["explained"] = "explained"
 
 
@@ -178,14 +198,16 @@ class Export(Order[ExportDone]):
 
 @dataclass(frozen=True, kw_only=True)
 class Explain(Order[Explained]):
-    """Compute outputs and attributions of samples (N, ...)."""
+    """Compute outputs and attributions of samples: by the named `inputs`, of the `output` (empty: the first)."""
 
     answer = Explained
     model: str
     path: Path
     record: Record
-    samples: PackedArray
+    samples: PackedBatch
     method: Method
+    inputs: tuple[str, ...] = ()
+    output: str = ""
     type: Literal["explain"] = "explain"
 
 

@@ -58,24 +58,30 @@ def computing(forward: Forward, spec: ModelSpec) -> Callable[[Any], Batch]:
     """
 
     def one_tensor(samples: Array) -> Batch:
-        return _named(forward({"samples": samples}), Columns({}), spec)
+        return _named(forward({"samples": samples}), Columns({}), {}, spec.outputs)
+
+    return by_bucket(forward, spec.padding, spec.outputs) if spec.inputs else one_tensor
+
+
+def by_bucket(forward: Forward, padding: Padding, outputs: Mapping[str, Output]) -> Callable[[Columns], Batch]:
+    """Return a function that computes samples bucket by bucket: one array, or named values if `outputs` has names."""
 
     def run(samples: Columns) -> Batch:
-        rows = buckets(samples, spec.padding)
+        rows = buckets(samples, padding)
         found = []
         for bucket in rows:
             part = samples if len(rows) == 1 else samples.take(bucket)
-            found.append(_named(forward(stacked(part, spec.padding)), part, spec))
+            found.append(_named(forward(stacked(part, padding)), part, padding, outputs))
         return found[0] if len(rows) == 1 else _in_order(found, rows)
 
-    return run if spec.inputs else one_tensor
+    return run
 
 
-def _named(arrays: Sequence[Array], samples: Columns, spec: ModelSpec) -> Batch:
-    if not spec.outputs:
+def _named(arrays: Sequence[Array], samples: Columns, padding: Padding, outputs: Mapping[str, Output]) -> Batch:
+    if not outputs:
         return arrays[0]
-    named = zip(spec.outputs.items(), arrays, strict=True)
-    return Columns({name: _cut(array, samples, spec.padding, output) for (name, output), array in named})
+    named = zip(outputs.items(), arrays, strict=True)
+    return Columns({name: _cut(array, samples, padding, output) for (name, output), array in named})
 
 
 def _cut(array: Array, samples: Columns, padding: Padding, output: Output) -> Column:

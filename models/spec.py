@@ -161,7 +161,8 @@ class ModelSpec:
                  field of the prediction.
     prediction   the TypedDict that `describe` fills; its JSON schema goes into the API documentation.
     explain      attributions (N, *entry.shape) and their method -> named arrays, one row per sample: the fields of an
-                 explanation after the first field of the sample's prediction.
+                 explanation after the first field of the sample's prediction. With named inputs it is called for each
+                 input and sample, (1, ...), and each field has its arrays by input.
     example      a valid value of "inputs", for warm-up, documentation and contract tests: an array of entries, or a
                  list of samples by name, pictures as PIL images or bytes.
     """

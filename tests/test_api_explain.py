@@ -93,7 +93,7 @@ def test_the_saliency_of_a_picture_is_28_by_28_in_0_to_1(client: TestClient, met
 def test_integrated_gradients_add_up_to_the_change_of_the_answer(name: str) -> None:
     spec, network = shipped(name)
     samples = spec.preprocess(spec.example)
-    outputs, shares = attribute(spec, network, samples, "integrated_gradients")
+    outputs, shares = map(np.asarray, attribute(spec, network, samples, "integrated_gradients"))
     with torch.no_grad():
         baseline = network(torch.zeros(samples.shape)).numpy()
     labels = outputs.argmax(axis=1)
@@ -219,7 +219,7 @@ class Noted(Slow):
 
     def send(self, order: Order[Any]) -> None:
         if isinstance(order, Explain):
-            self.reached.append(order.samples.tolist())
+            self.reached.append(np.asarray(order.samples).tolist())
         super().send(order)
 
 

@@ -258,7 +258,6 @@ def test_the_api_description_has_bodies_and_answers_of_each_model(client: TestCl
     answered = heads["responses"]["200"]["content"]
     assert answered["application/x-npz"]["schema"]["description"] == "arrays: kind float32 (N, 2), size float32 (N)"
     assert "of the classes cat, dog" in str(answered["application/json"])
-    assert "/explain/heads" not in paths
 
 
 def test_previews_are_the_arrays_of_the_live_version(client: TestClient) -> None:
@@ -266,11 +265,6 @@ def test_previews_are_the_arrays_of_the_live_version(client: TestClient) -> None
     first, second = response.json()["samples"]
     assert first == {"ids": [1, 3]}
     assert second["error"]["title"] == "No words"
-
-
-def test_named_inputs_cannot_be_explained_yet_and_the_answer_says_so(client: TestClient) -> None:
-    response = client.post("/explain/heads", json={"inputs": SIGNATURES["heads"].example})
-    assert is_problem(response, 422, "heads has named inputs or outputs, which cannot be explained")
 
 
 VALUES = st.recursive(

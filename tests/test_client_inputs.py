@@ -21,6 +21,7 @@ from starlette.testclient import TestClient
 
 from models.mnist import drawn_seven
 from service.client import AsyncClient, BadArgument, Client
+from service.client.errors import Invalid
 from service.client.inputs import body
 from tests.serving import BASE_URL, npy, over, png, serving
 
@@ -360,6 +361,8 @@ def test_one_sample_without_its_list_is_refused_with_the_way_out(client: Client)
 def test_the_asynchronous_client_reads_the_same(mnist: TestClient) -> None:
     async def ask() -> Any:
         async with AsyncClient(BASE_URL, transport=over(mnist)) as client:
+            with pytest.raises(Invalid, match="mnist has no output 'colour'"):
+                await client.explain("mnist", [SEVEN], output="colour")
             return await client.explain("mnist", iter([SEVEN]))
 
     assert len(asyncio.run(ask())["explanations"]) == 1

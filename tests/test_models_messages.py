@@ -30,6 +30,7 @@ from models.messages import (
     encode_message,
     encode_order,
 )
+from models.samples import Columns
 
 HERE = Path("/store/x.pt")
 RECORD = Record(model="m", sha256="0", arguments={"size": [1, 2]}, config={"lr": 0.1}, metrics={"mse": 0.5})
@@ -84,8 +85,24 @@ def test_arrays_keep_shape_dtype_and_values_that_are_not_finite(dtype: type[np.g
     assert isinstance(answer, Explained)
     np.testing.assert_array_equal(answer.outputs, outputs)
     for found in (order.samples, answer.attributions):
+        assert isinstance(found, np.ndarray)
         np.testing.assert_array_equal(found, array)
         assert found.dtype == dtype
+
+
+def test_named_arrays_of_equal_and_of_different_lengths_pass_the_codec() -> None:
+    columns = Columns({"age": np.array([1, 2], np.float32), "words": [np.array([1]), np.array([2, 3])]})
+    order = Explain(
+        model="m", path=HERE, record=RECORD, samples=columns, method="gradient", inputs=("age",), output="o"
+    )
+    found = decode_order(encode_order(order))
+    assert isinstance(found, Explain)
+    assert isinstance(found.samples, Columns)
+    assert (found.inputs, found.output, list(found.samples)) == (("age",), "o", ["age", "words"])
+    for row in range(2):
+        for one, other in zip(found.samples.sample(row).values(), columns.sample(row).values(), strict=True):
+            np.testing.assert_array_equal(one, other)
+            assert one.dtype == other.dtype
 
 
 def test_numbers_that_json_cannot_hold_are_refused() -> None:

@@ -3,13 +3,19 @@
 import re
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from tests.fakes import ROOT, running_server
+from service.app import create_app
+from service.settings import Settings
+from tests.fakes import ROOT, InProcess, running_server
+from tests.serving import no_recipes
+from tests.signatures import SIGNATURES, save
+from tests.sockets import listening
 
 pytestmark = pytest.mark.slow
 
@@ -167,6 +173,23 @@ def test_a_form_is_shown_if_the_list_refers_to_its_schema(page: Page, url: str) 
     expect(page.get_by_label("epochs", exact=True)).to_have_value("100")
     expect(page.get_by_role("button", name="Start training")).to_be_enabled()
     page.unroute_all(behavior="wait")
+
+
+def test_named_inputs_are_explained_each(page: Page, tmp_path: Path) -> None:
+    models = {name: SIGNATURES[name] for name in ("heads", "table", "text")}
+    for name in models:
+        save(tmp_path, name)
+    settings = Settings(store=tmp_path / "store")
+    with listening(create_app(settings, models, tmp_path, no_recipes, partial(InProcess, models))) as ((_, port), _):
+        for name, said in (
+            ("table", r"the answer changes by \S+ per unit of age, \S+ per unit of fare\.$"),
+            ("heads", r"the answer changes by \S+ per unit of samples, number 1, .* samples, number 3\.$"),
+            ("text", r"text cannot be explained: review: a text has no gradient"),
+        ):
+            page.goto(f"http://127.0.0.1:{port}/#predict/{name}")
+            page.get_by_label("Explain the answer").check()
+            page.get_by_role("button", name="Predict").click()
+            expect(page.locator(".why")).to_contain_text(re.compile(said))
 
 
 def test_the_form_says_what_a_hyperparameter_may_be(page: Page, url: str) -> None:

@@ -187,7 +187,8 @@ class Executor:
             network = self._network(order)
             self._explained = {**dict(list(self._explained.items())[1 - _EXPLAINED :]), key: network}
         spec = self._specs[order.model]
-        outputs, attributions = attribute(spec, self._explained[key], order.samples, order.method)
+        network = self._explained[key]
+        outputs, attributions = attribute(spec, network, order.samples, order.method, order.inputs, order.output)
         return messages.Explained(outputs=outputs, attributions=attributions)
 
     def _network(self, order: messages.Evaluate | messages.Export | messages.Explain) -> nn.Module:

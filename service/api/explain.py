@@ -11,9 +11,10 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from models.errors import InvalidInput, TooManySamples
-from models.samples import Batch, Columns
-from models.spec import Array, Method, ModelSpec
+from models.errors import InvalidInput, TooManySamples, shown
+from models.gradients import without_gradient
+from models.samples import Batch, Columns, finite_rows
+from models.spec import Method, ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.predict import asked_version
 from service.api.predictions import in_order
@@ -58,36 +59,55 @@ def router(
         model: str,
         request: Request,
         method: Method = "gradient",
+        output: str | None = None,
     ) -> Response:
         require_model(model, specs)
         with counted(metrics, model):
-            return await answer(model, request, method)
+            return await answer(model, request, method, output_of(model, specs[model], output))
 
-    async def answer(model: str, request: Request, method: Method) -> Response:
-        if specs[model].inputs or specs[model].outputs:
-            raise Invalid(f"{model} has named inputs or outputs, which cannot be explained")
+    async def answer(model: str, request: Request, method: Method, output: str) -> Response:
         loaded = await version_of(model, asked_version(model, request.query_params))
         spec = loaded.spec
-        samples = await bodies.samples(request.scope, request.receive, spec)
+        samples = await bodies.samples(request.scope, request.receive, spec, loaded.coder)
         if samples.count > MAX_SAMPLES:
             raise TooManySamples(samples.count, MAX_SAMPLES)
-        path = await asyncio.to_thread(checkpoint_of, loaded)
-        computed = explainer.attributions(model, path, loaded.record, _array(samples.good), method)
+        path, faults = await asyncio.to_thread(lambda: (checkpoint_of(loaded), faults_of(loaded)))
+        inputs = [name for name in spec.inputs if name not in faults]
+        computed = explainer.attributions(model, path, loaded.record, samples.good, method, inputs, output)
         outputs, attributions = await while_connected(request, computed)
-        entries = explanations(loaded, outputs, attributions, method, samples.errors)
-        content = orjson.dumps(
-            {"model": model, "version": loaded.version, "explanations": entries},
-            option=orjson.OPT_SERIALIZE_NUMPY,
-        )
+        body: dict[str, Any] = {"model": model, "version": loaded.version}
+        if output:
+            body["output"] = output
+        body["explanations"] = explanations(loaded, outputs, attributions, method, samples.errors, output)
+        if isinstance(attributions, Columns):
+            unused = (name for name in inputs if name not in attributions.arrays)
+            body["no_gradient"] = faults | dict.fromkeys(unused, "the answer has no gradient by it")
+        content = orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
         return Response(content, headers={"X-Model-Version": str(loaded.version)}, media_type=JSON)
 
     return routes
 
 
-def _array(samples: Batch) -> Array:
-    """Return the samples of a one-tensor model."""
-    assert not isinstance(samples, Columns)
-    return samples
+def output_of(model: str, spec: ModelSpec, asked: str | None) -> str:
+    """Return the named output that is explained: the one asked for, or the first; empty if they have no names.
+
+    Raises Invalid.
+    """
+    if asked is None or asked in spec.outputs:
+        return asked or next(iter(spec.outputs), "")
+    known = f"it has {', '.join(spec.outputs)}" if spec.outputs else "it has one, without a name: leave output out"
+    raise Invalid(f"{model} has no output {shown(asked)!r}; {known}")
+
+
+def faults_of(loaded: Loaded) -> dict[str, str]:
+    """Return why some of a model's named inputs have no gradient. Raises Invalid if none has one."""
+    if loaded.coder is None:
+        return {}
+    faults = without_gradient(loaded.spec, loaded.coder)
+    if len(faults) == len(loaded.spec.inputs):
+        reasons = "; ".join(f"{name}: {fault}" for name, fault in faults.items())
+        raise Invalid(f"{loaded.model} cannot be explained: {reasons}")
+    return faults
 
 
 @contextmanager
@@ -122,21 +142,37 @@ async def while_connected(request: Request, answer: Coroutine[Any, Any, T]) -> T
 
 def explanations(
     loaded: Loaded,
-    outputs: Array,
-    attributions: Array,
+    outputs: Batch,
+    attributions: Batch,
     method: Method,
     errors: Mapping[int, InvalidInput],
+    output: str = "",
 ) -> list[dict[str, Any]]:
     """Return one explanation per sample, in the order of the body; a failed sample has its error in its place.
 
-    An explanation has the first field of the sample's prediction (label or value) and the arrays of `spec.explain`.
-    Raises InvalidInput if no answer is finite.
+    An explanation has a field of the sample's prediction, that of the output or else the first (label or value), and
+    the arrays of `spec.explain`; with named inputs, each of these is a mapping by input. Raises InvalidInput if no
+    answer is finite.
     """
     values = loaded.postprocess(outputs)
-    named = {name: np.ascontiguousarray(rows) for name, rows in loaded.spec.explain(attributions, method).items()}
-    numbers = np.concatenate([values, attributions.reshape(len(values), -1)], axis=1)
     entries = (
-        {**dict([next(iter(prediction.items()))]), **{name: rows[position] for name, rows in named.items()}}
-        for position, prediction in enumerate(loaded.describe(values))
+        {field: prediction[field], **arrays}
+        for prediction, arrays in zip(
+            loaded.describe(values), explained(loaded.spec, attributions, method), strict=True
+        )
+        for field in [output if output in prediction else next(iter(prediction))]
     )
-    return in_order(entries, errors, np.all(np.isfinite(numbers), axis=1))
+    return in_order(entries, errors, finite_rows(values) & finite_rows(attributions))
+
+
+def explained(spec: ModelSpec, attributions: Batch, method: Method) -> list[dict[str, Any]]:
+    """Return the arrays of `spec.explain` for each sample; with named inputs each by input."""
+    if not isinstance(attributions, Columns):
+        named = {name: np.ascontiguousarray(rows) for name, rows in spec.explain(attributions, method).items()}
+        return [{name: rows[position] for name, rows in named.items()} for position in range(len(attributions))]
+    found: list[dict[str, Any]] = [{} for _ in range(len(attributions))]
+    for name, column in attributions.arrays.items():
+        for entry, row in zip(found, column, strict=True):
+            for field, (array,) in spec.explain(row[None], method).items():
+                entry.setdefault(field, {})[name] = np.ascontiguousarray(array) if array.ndim else array
+    return found

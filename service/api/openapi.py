@@ -7,6 +7,7 @@ import numpy as np
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from models.gradients import may_be_explained
 from models.pictures import PICTURE_FORMATS
 from models.spec import Method, ModelSpec
 from service.api.predictions import binary_types
@@ -82,7 +83,7 @@ def describe(app: FastAPI, specs: Mapping[str, ModelSpec], access: AccessTable, 
             explain = {
                 f"/explain/{name}": {"post": _explain(name, spec)}
                 for name, spec in specs.items()
-                if not (spec.inputs or spec.outputs)
+                if may_be_explained(spec)
             }
             schema["paths"] = {**predict, **explain, **schema["paths"]}
             _correct_parameters(schema, list(specs))
@@ -160,29 +161,60 @@ def _explain(name: str, spec: ModelSpec) -> dict[str, Any]:
         "adds to the answer for a sample of zeros",
         "schema": {"enum": list(get_args(Method)), "default": "gradient"},
     }
+    output = {
+        "name": "output",
+        "in": "query",
+        "description": "the output that is explained: of k numbers the largest, else their sum",
+        "schema": {"enum": list(spec.outputs), "default": next(iter(spec.outputs), None)},
+    }
     return {
         **described,
         "summary": f"Explain: {spec.summary}",
         "operationId": f"explain_{name}",
-        "parameters": [method, *described["parameters"]],
+        "parameters": [method, *([output] if spec.outputs else []), *described["parameters"]],
         "responses": {
             **described["responses"],
             "200": {
                 "description": "one explanation a sample; a sample that failed has its error in its place",
                 "headers": {"X-Model-Version": {"schema": {"type": "string"}}},
-                "content": {JSON: {"schema": _entries(name, "explanations", _explanation(spec))}},
+                "content": {JSON: {"schema": _explanations(name, spec)}},
             },
         },
     }
 
 
+def _explanations(name: str, spec: ModelSpec) -> dict[str, Any]:
+    """Return the JSON schema of the answer of an explain route."""
+    schema = _entries(name, "explanations", _explanation(spec))
+    more: dict[str, Any] = {"output": {"enum": list(spec.outputs)}} if spec.outputs else {}
+    if spec.inputs:
+        reasons = {"type": "object", "additionalProperties": {"type": "string"}}
+        more["no_gradient"] = {**reasons, "description": "the inputs without a gradient, and why"}
+    return {**schema, "properties": {**schema["properties"], **more}}
+
+
 def _explanation(spec: ModelSpec) -> dict[str, Any]:
-    """Return the JSON schema of one explanation: the first field of a prediction, and the arrays of `spec.explain`."""
-    field, kind = next(iter(prediction_schema(spec)["properties"].items()))
-    no_samples = np.zeros((0, *spec.tensor.shape), np.float32)
+    """Return the JSON schema of one explanation: a field of the prediction, and the arrays of `spec.explain`.
+
+    The field is the first one, or that of the explained output.
+    """
+    properties = prediction_schema(spec)["properties"]
+    fields = {name: kind for name, kind in properties.items() if name in spec.outputs} or dict(
+        [*properties.items()][:1]
+    )
+    no_samples = np.zeros((0, *(() if spec.inputs else spec.tensor.shape)), np.float32)
     names = {name for method in get_args(Method) for name in spec.explain(no_samples, method)}
-    rows = {name: {"type": "array", "description": "of the shape of one entry"} for name in sorted(names)}
-    return {"anyOf": [{"type": "object", "required": [field], "properties": {field: kind, **rows}}, _ERROR_ENTRY]}
+    if spec.inputs:
+        arrays = {"type": "object", "description": "by input, each of the shape of one sample's value"}
+    else:
+        arrays = {"type": "array", "description": "of the shape of one entry"}
+    required = list(fields) if len(fields) == 1 else []
+    described = {
+        "type": "object",
+        "required": required,
+        "properties": {**fields, **dict.fromkeys(sorted(names), arrays)},
+    }
+    return {"anyOf": [described, _ERROR_ENTRY]}
 
 
 def _body(media_type: str, spec: ModelSpec) -> dict[str, Any]:

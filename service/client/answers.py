@@ -1,6 +1,6 @@
 """Types of the service's responses. Times are ISO 8601 in UTC."""
 
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 Policy = Literal["never", "if_better", "always"]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -16,11 +16,16 @@ class Predictions(TypedDict):
 
 
 class Explanations(TypedDict):
-    """One entry per sample, as in Predictions."""
+    """One entry per sample, as in Predictions.
+
+    `output` is the explained one of named outputs; `no_gradient` says which named inputs have none, and why.
+    """
 
     model: str
     version: int
     explanations: list[dict[str, Any]]
+    output: NotRequired[str]
+    no_gradient: NotRequired[dict[str, str]]
 
 
 class Model(TypedDict):

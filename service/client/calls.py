@@ -117,9 +117,11 @@ def explain(
     *,
     method: Literal["gradient", "integrated_gradients"] = "gradient",
     version: int | None = None,
+    output: str | None = None,
 ) -> Call[answers.Explanations]:
-    """Feature attributions of each answer; `data` as for predict."""
-    given = {"method": method} | ({} if version is None else {"version": version})
+    """Feature attributions of each answer, or of one of several outputs by its name; `data` as for predict."""
+    asked = {"method": method, "version": version, "output": output}
+    given = {name: value for name, value in asked.items() if value is not None}
     arguments = {"params": given, **inputs.body(data)}
     return Call(
         method="POST", path=_path("explain", model), read=_object("explanations"), repeatable=True, arguments=arguments

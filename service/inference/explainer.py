@@ -4,13 +4,14 @@ The first request starts the subprocess and takes seconds longer; it stops after
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from models.checkpoints.record import Record
 from models.messages import Explain, Explained, Failed, FailureKind
-from models.spec import Array, Method
+from models.samples import Batch
+from models.spec import Method
 from service.errors import Conflict, DeadlineExceeded, Invalid, QueueFull, ServiceError
 from service.execution.on_demand import Standby
 from service.execution.process import Child, StartChild
@@ -39,17 +40,28 @@ class Explainer:
         model: str,
         path: Path,
         record: Record,
-        samples: Array,
+        samples: Batch,
         method: Method,
-    ) -> tuple[Array, Array]:
-        """Outputs (N, k) and attributions (N, ...) of samples (N, ...), by the checkpoint at `path`, an absolute one.
+        inputs: Sequence[str] = (),
+        output: str = "",
+    ) -> tuple[Batch, Batch]:
+        """Outputs and attributions of samples, by the checkpoint at `path`, an absolute one.
 
+        `inputs` and `output` are names of a model with named inputs or outputs; see `attribution.attribute`.
         Raises QueueFull, DeadlineExceeded, Conflict if the checkpoint is broken, Invalid if the network has no
         gradient.
         """
         if self._waiting >= WAITING:
             raise QueueFull
-        order = Explain(model=model, path=path, record=record, samples=samples, method=method)
+        order = Explain(
+            model=model,
+            path=path,
+            record=record,
+            samples=samples,
+            method=method,
+            inputs=tuple(inputs),
+            output=output,
+        )
         timeout_s = self._timeout_s + (0 if self._standby.warm else _START_S)
         self._waiting += 1
         try:

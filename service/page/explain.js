@@ -80,11 +80,19 @@ export function explainPanel(model, { names = [], first = "gradient", explained 
 }
 
 /** Describe a gradient or an attribution, one clause for each number of the sample. */
-function inWords({ label, value, gradient, attribution }, names) {
-  const what = value === undefined ? `the logit of label ${label}` : "the answer";
-  const each = strongest((gradient ?? attribution).flat(Infinity))
-    .map(([amount, at]) => `${signed(amount)} ${gradient ? "per unit of" : "from"} ${names[at] ?? `number ${at + 1}`}`);
+function inWords({ label, gradient, attribution }, names) {
+  const what = label === undefined ? "the answer" : `the logit of label ${label}`;
+  const amounts = flat(gradient ?? attribution, names);
+  const each = strongest(amounts.map(([amount]) => amount))
+    .map(([amount, at]) => `${signed(amount)} ${gradient ? "per unit of" : "from"} ${amounts[at][1]}`);
   return gradient ? `At this point, ${what} changes by ${each.join(", ")}.` : `Relative to an input of zeros, ${what} gains ${each.join(", ")}.`;
+}
+
+/** Return [amount, name] pairs: of the numbers of one sample, or of named inputs. */
+function flat(amounts, names) {
+  if (Array.isArray(amounts)) return amounts.flat(Infinity).map((amount, at) => [amount, names[at] ?? `number ${at + 1}`]);
+  return Object.entries(amounts).flatMap(([input, given]) =>
+    Array.isArray(given) ? flat(given, []).map(([amount, name]) => [amount, `${input}, ${name}`]) : [[given, input]]);
 }
 
 /** Return [amount, index] pairs in order; of more than MOST_NUMBERS, only the largest. */
