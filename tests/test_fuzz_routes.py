@@ -5,6 +5,7 @@ ordered here stay queued, and no process is started.
 """
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -150,4 +151,5 @@ def test_every_route_answers_as_described(shipped: None, case: schemathesis.Case
     text = response.text
     for sent in case.path_parameters.values():  # a message may name what the client sent
         text = text.replace(json.dumps(unquote(str(sent)))[1:-1], "")
+    text = re.sub(r"\b(models|training)/[\w-]+\.py\b", "", text)  # messages name the files of a model
     assert not INSIDE.search(text)

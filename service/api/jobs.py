@@ -9,11 +9,12 @@ from typing import Annotated, Any, Literal
 import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
+from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from models.checkpoints.storage import Storage
 from models.spec import ModelSpec
-from service.api.schemas import Cancelled, IdempotencyKey, JobHistory, JobInfo, JobPage, TrainRequest, WholeNumber
+from service.api.schemas import WRITTEN_PLAINLY, Cancelled, IdempotencyKey, JobHistory, JobInfo, JobPage, TrainRequest
 from service.errors import NotFound, require_model
 from service.execution.recipes import ReadRecipes, complete_config
 from service.jobs.feed import Feed
@@ -33,7 +34,7 @@ ACCESS: Mapping[str, Access] = {
 }
 
 _NUMBER = r"^[0-9]{0,17}$"  # in the range of both databases; empty means not given
-JobsPage = Annotated[WholeNumber, Query(ge=1, le=200, description="jobs a page")]
+JobsPage = Annotated[Annotated[int, Field(ge=1, le=200), WRITTEN_PLAINLY], Query(description="jobs a page")]
 Cursor = Annotated[str | None, Query(pattern=_NUMBER, description="`next` of the previous page")]
 LastEvent = Annotated[
     str | None, Header(alias="Last-Event-ID", pattern=_NUMBER, description="send only events after this one")

@@ -45,7 +45,8 @@ def _written_plainly(text: object) -> object:
     return text
 
 
-WholeNumber = Annotated[int, BeforeValidator(_written_plainly)]  # in a path or query
+WRITTEN_PLAINLY = BeforeValidator(_written_plainly)  # after the bounds, which the OpenAPI description then has
+WholeNumber = Annotated[int, WRITTEN_PLAINLY]  # in a path or query
 WholeJsonNumber = Annotated[int, BeforeValidator(_only_whole)]
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 Moment = Annotated[datetime, BeforeValidator(_no_bare_number)]

@@ -8,11 +8,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse
+from pydantic import Field
 
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.openapi import CHECKPOINT_BODY
 from service.api.schemas import (
+    WRITTEN_PLAINLY,
     History,
     IdempotencyKey,
     Moment,
@@ -42,8 +44,13 @@ ACCESS: Mapping[str, Access] = {
     "POST /models/{model}/rollback": Access("admin", 400, 403, 404, 409, 412, 413, 415, 422, 503),
 }
 
-Limit = Annotated[WholeNumber | None, Query(ge=1, le=1000, description="versions a page; by default all")]
-Before = Annotated[WholeNumber | None, Query(ge=1, le=2**31 - 1, description="only versions with a lower number")]
+Limit = Annotated[
+    Annotated[int, Field(ge=1, le=1000), WRITTEN_PLAINLY] | None, Query(description="versions a page; by default all")
+]
+Before = Annotated[
+    Annotated[int, Field(ge=1, le=2**31 - 1), WRITTEN_PLAINLY] | None,
+    Query(description="only versions with a lower number"),
+]
 
 Expected = Annotated[
     str | None,
