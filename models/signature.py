@@ -321,7 +321,12 @@ class Output:
 
     def described(self) -> dict[str, Any]:
         """Return the fields of the output in GET /models."""
-        return {"dtype": np.dtype(self.dtype).name, "shape": list(self.shape), "labels": list(self.labels) or None}
+        return {
+            "dtype": np.dtype(self.dtype).name,
+            "shape": list(self.shape),
+            "labels": list(self.labels) or None,
+            "picture": self.picture,
+        }
 
     def fault(self, array: object) -> str | None:
         """Return why an array of one sample is not of this form; None if it is."""

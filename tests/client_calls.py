@@ -22,7 +22,9 @@ def answering(answer: httpx.Response | Exception, url: str = "http://host", **op
 def calls_of(client: Client) -> list[Callable[[], Any]]:
     return [
         client.models, lambda: client.model("m"), lambda: client.versions("m"), lambda: client.version("m", 1),
-        lambda: client.predict("m", [[1]]), lambda: client.explain("m", [[1]]), lambda: client.submit("m"),
+        lambda: client.predict("m", [[1]]), lambda: client.predict_picture("m", [[1]]),
+        lambda: client.predict_arrays("m", [[1]]), lambda: client.predict("m", ["text"]),
+        lambda: client.explain("m", [[1]]), lambda: client.submit("m"),
         lambda: client.train("m", wait=True), lambda: client.job("j"), client.jobs, lambda: client.cancel("j"),
         lambda: client.job_history("j"), lambda: client.plot("j"), lambda: client.promote("m", 1),
         lambda: client.rollback("m"), lambda: client.promotions("m"), lambda: client.register("m", b"x"),

@@ -226,15 +226,17 @@ def test_the_signature_is_described(client: TestClient) -> None:
     ]
     assert (table["inputs"][0]["low"], table["inputs"][0]["high"]) == (0, 120)
     assert table["inputs"][1]["values"] == ["female", "male"]
-    assert table["outputs"] == [{"name": "output", "dtype": "float32", "shape": [None], "labels": None}]
+    assert table["outputs"] == [
+        {"name": "output", "dtype": "float32", "shape": [None], "labels": None, "picture": False}
+    ]
     assert (text["inputs"][0]["kind"], text["inputs"][0]["max_chars"]) == ("text", 200)
     assert series["inputs"][0]["shape"] == [None, 2]
     assert [one["kind"] for one in siamese["inputs"]] == ["picture", "picture"]
     assert heads["outputs"] == [
-        {"name": "kind", "dtype": "float32", "shape": [2], "labels": ["cat", "dog"]},
-        {"name": "size", "dtype": "float32", "shape": [], "labels": None},
+        {"name": "kind", "dtype": "float32", "shape": [2], "labels": ["cat", "dog"], "picture": False},
+        {"name": "size", "dtype": "float32", "shape": [], "labels": None, "picture": False},
     ]
-    assert denoiser["outputs"][0]["dtype"] == "uint8"
+    assert (denoiser["outputs"][0]["dtype"], denoiser["outputs"][0]["picture"]) == ("uint8", True)
 
 
 def test_the_signature_of_a_one_tensor_model(tmp_path: Path) -> None:

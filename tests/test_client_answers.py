@@ -1,9 +1,11 @@
 """Answers of servers that are not Torchloop: each ends in a TorchloopError that names the way out."""
 
+from typing import Any
+
 import httpx
 import pytest
 
-from service.client import Client, NotTorchloop, Refused
+from service.client import BadArgument, Client, NotTorchloop, Refused
 from tests.client_calls import answering, calls_of
 
 ANSWERS = [
@@ -19,13 +21,19 @@ ANSWERS = [
 def test_an_answer_of_another_server_is_never_a_result(status: int, kind: str, content: bytes) -> None:
     client = answering(httpx.Response(status, content=content, headers={"content-type": kind} if kind else {}))
     fields = {"predictions", "models", "versions"} if b'"models"' in content else set()
-    for call in calls_of(client)[:20]:
+    for call in calls_of(client)[:23]:
         try:
             found = call()
         except NotTorchloop as err:
             assert "check the URL" in str(err)  # noqa: PT017 - each call must raise it, or find its field
         else:
             assert fields & set(found)
+
+
+@pytest.mark.parametrize("model", [{"name": "m", "body_schema": 5}, {"name": "m", "signature": [], "body_schema": {}}])
+def test_an_odd_description_of_a_model_is_an_answer_of_another_server(model: Any) -> None:
+    with pytest.raises(NotTorchloop if model["body_schema"] else BadArgument):
+        answering(httpx.Response(200, json=model)).predict("m", ["no such file"])
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])

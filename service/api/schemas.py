@@ -79,6 +79,7 @@ class OutputInfo(BaseModel):
     dtype: str
     shape: list[int | None] = Field(description="of one sample; null: any length")
     labels: list[str] | None = Field(description="names of the classes along the last axis")
+    picture: bool = Field(description="the output is a picture, which Accept: image/png asks for")
 
 
 class SignatureInfo(BaseModel):

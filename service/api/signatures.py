@@ -37,7 +37,7 @@ def signature(spec: ModelSpec) -> SignatureInfo:
     outputs = [OutputInfo(name=name, **output.described()) for name, output in spec.outputs.items()]
     return SignatureInfo(
         inputs=inputs,
-        outputs=outputs or [OutputInfo(name=_VALUES, dtype="float32", shape=[None], labels=None)],
+        outputs=outputs or [OutputInfo(name=_VALUES, dtype="float32", shape=[None], labels=None, picture=False)],
     )
 
 

@@ -23,7 +23,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeVar
 
-from service.client import answers, hyperparameters, tables, terminal
+from service.client import answers, fields, files, hyperparameters, tables, terminal
 from service.client.clients import TIMEOUT_S, URL, Client
 from service.client.connection import BadURL
 from service.client.errors import Forbidden, TorchloopError, Unauthorized
@@ -32,6 +32,7 @@ from service.client.show import bar
 
 T = TypeVar("T")
 _STDIN = "-"
+_WHOLE = {".csv", ".npy", ".npz", ".json"}  # files of several samples
 _DISTRIBUTIONS = ("torchloop-client", "torchloop")  # each has the same version
 
 
@@ -106,23 +107,40 @@ def _in_words(err: Exception) -> str:
 
 
 def _predict(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    names: list[str] = options.files
-    data: Any = [_content(name) for name in names]
-    if options.inputs is not None:
-        names, data = [], json.loads(options.inputs)
-    elif not data:
-        options.fail('nothing to ask about: name a FILE, - for standard input, or give --inputs "[[0.5]]"')
-    elif names.count(_STDIN) > 1:
-        options.fail("- is standard input, which can be read once: name it once")
-    elif len(data) == 1 or any(Path(name).suffix in {".npy", ".json"} for name in names):
-        if len(data) > 1:
-            options.fail("one .npy or .json file is a whole body: name it alone")
-        names, data = [], data[0]
+    data = _asked(client, options)
+    if options.output:
+        path = Path(options.output).expanduser()
+        path.write_bytes(client.predict_picture(options.model, data, version=options.version))
+        return _show(options, {"path": str(path)}, lambda written: tables.say(written["path"]))
     found = client.predict(options.model, data, version=options.version)
     rows = found["predictions"]
-    labels = names or (options.files if len(rows) == 1 and options.files else [str(i) for i in range(len(rows))])
-    _show(options, found, lambda _: tables.predictions(labels, rows))
+    names = options.files if len(options.files) == len(rows) else [str(i) for i in range(len(rows))]
+    outputs: Sequence[answers.Output] = ()
+    if not options.json and any(isinstance(value, list) for row in rows for value in row.values()):
+        outputs = (client.model(options.model).get("signature") or {"outputs": ()})["outputs"]
+    _show(options, found, lambda _: tables.predictions(names, rows, outputs))
     return 1 if any("error" in row for row in rows) else 0
+
+
+def _asked(client: Client, options: argparse.Namespace) -> Any:
+    """Return the samples that the words of the command name."""
+    names: list[str] = options.files
+    if sum((bool(names), options.inputs is not None, bool(options.field))) > 1:
+        options.fail("samples are given in several ways: give FILEs or texts, or --inputs, or --field")
+    if options.field:
+        return [fields.sample(client.model(options.model), options.field)]
+    if options.inputs is not None:
+        return json.loads(options.inputs)
+    if not names:
+        options.fail('nothing to ask about: name a FILE, - for standard input, or give --inputs "[[0.5]]"')
+    if names.count(_STDIN) > 1:
+        options.fail("- is standard input, which can be read once: name it once")
+    whole = next((name for name in names if Path(name).suffix.lower() in _WHOLE and files.is_regular(name)), None)
+    if whole and len(names) > 1:
+        options.fail(f"one {Path(whole).suffix} file is a whole body: name it alone")
+    if whole:
+        return fields.rows(client.model(options.model), whole) if whole.lower().endswith(".csv") else whole
+    return sys.stdin.buffer if names == [_STDIN] else [_content(name) for name in names]
 
 
 def _content(name: str) -> str | BinaryIO:
@@ -220,12 +238,8 @@ def _parser(prog: str) -> _Parser:
             sub.add_argument(argument, metavar=argument.upper(), type=int if argument == "version" else str)
         return sub
 
-    predict = command(_predict, "predict model", "answers for pictures, a .npy or a .json file, or numbers")
-    predict.add_argument(
-        "files", metavar="FILE", nargs="*", help="pictures, or one .npy or .json file; - is standard input"
-    )
-    predict.add_argument("--inputs", type=_json, help='instead of files: "[[0.5], [1.0]]"')
-    predict.add_argument("--version", type=int, help="a version other than the live one")
+    text = "answers for pictures, texts, numbers, named inputs or a file of samples"
+    _add_predict_options(command(_predict, "predict model", text))
     for name in ("train", "submit"):  # `torchloop train` fits without a service, `torchloop submit` queues a job
         text = "queue a training job; hyperparameters are options, such as --epochs 1: MODEL --help lists them"
         _add_train_options(command(_train, f"{name} model", text, _Help))
@@ -244,6 +258,19 @@ def _parser(prog: str) -> _Parser:
     download = command(_download, "download model version", "the state_dict of a version")
     download.add_argument("--output", help="output file [MODEL-VERSION.pt]")
     return parser
+
+
+def _add_predict_options(predict: argparse.ArgumentParser) -> None:
+    text = (
+        "pictures; texts, if the model's only input is a text; or one .npy, .npz or .json file, or a .csv file of "
+        "named inputs, a sample a row; - is standard input"
+    )
+    predict.add_argument("files", metavar="FILE", nargs="*", help=text)
+    predict.add_argument("--inputs", type=_json, help='instead of files: "[[0.5], [1.0]]", or \'[{"age": 22}]\'')
+    text = "a named input of one sample; a picture is NAME=@FILE; repeat it for each input"
+    predict.add_argument("--field", metavar="NAME=VALUE", action="append", default=[], help=text)
+    predict.add_argument("--output", metavar="FILE", help="save the picture that the model answers, as PNG")
+    predict.add_argument("--version", type=int, help="a version other than the live one")
 
 
 def _add_train_options(train: argparse.ArgumentParser) -> None:

@@ -28,11 +28,43 @@ class Explanations(TypedDict):
     no_gradient: NotRequired[dict[str, str]]
 
 
+class Input(TypedDict):
+    """One input of a signature. Fields that its kind does not have are None."""
+
+    name: str
+    kind: Literal["number", "category", "text", "tensor", "picture"]
+    required: bool
+    default: Any
+    low: float | None
+    high: float | None
+    values: list[str | int] | None
+    max_chars: int | None
+    shape: list[int | None]
+    dtype: str
+
+
+class Output(TypedDict):
+    """One output of a signature: the array of one sample."""
+
+    name: str
+    dtype: str
+    shape: list[int | None]
+    labels: list[str] | None
+    picture: bool
+
+
+class Signature(TypedDict):
+    """Typed inputs and outputs of a model."""
+
+    inputs: list[Input]
+    outputs: list[Output]
+
+
 class Model(TypedDict):
     """One model: its inputs, live version and hyperparameters.
 
-    A model whose file cannot be used has a `fault`, no `media_types` and no `body_schema`. In a list of many models
-    `hyperparameters` may be a reference, `{"$ref": ...}`: `model()` returns the schema.
+    A model whose file cannot be used has a `fault`, no `media_types`, `signature` and `body_schema`. In a list of many
+    models `hyperparameters` may be a reference, `{"$ref": ...}`: `model()` returns the schema.
     """
 
     name: str
@@ -45,6 +77,7 @@ class Model(TypedDict):
     backend: str | None
     backend_reason: str | None
     media_types: list[str]
+    signature: Signature | None
     body_schema: dict[str, Any] | None
     example: dict[str, Any] | None
     hyperparameters: dict[str, Any] | None

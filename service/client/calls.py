@@ -11,11 +11,12 @@ from uuid import uuid4
 
 import httpx
 
-from service.client import answers, checkpoints, connection, files, inputs, numbers
+from service.client import answers, checkpoints, connection, fields, files, inputs, named, numbers
 from service.client.errors import BadArgument
 
 T = TypeVar("T")
-_OCTETS = "application/octet-stream"
+_OCTETS, _PNG = "application/octet-stream", "image/png"
+_NPY, _NPZ = "application/x-npy", "application/x-npz"
 _UPLOAD_S = 180.0  # the service evaluates an upload before it answers
 _BYTES_PER_S = 2_500_000  # of its check; the service itself waits half as long
 
@@ -37,12 +38,20 @@ class Call(Generic[T]):
     stream: files.Upload | None = None  # the body
 
 
-def _object(*fields: str) -> Callable[[httpx.Response], Any]:
+@dataclass(frozen=True, slots=True)
+class Asking(Generic[T]):
+    """A call that depends on the answer of a first one."""
+
+    first: Call[Any]
+    then: Callable[[Any], Call[T]]
+
+
+def _object(*names: str) -> Callable[[httpx.Response], Any]:
     """Read a JSON object. Raises ValueError, KeyError or TypeError if it is another or lacks one of the fields."""
 
     def read(response: httpx.Response) -> Any:
         found = response.json()
-        for name in fields:
+        for name in names:
             found[name]
         return found if isinstance(found, dict) else _wrong()
 
@@ -102,13 +111,60 @@ def _get(path: str, read: Callable[[httpx.Response], T], **params: Any) -> Call[
     return Call(method="GET", path=path, read=read, repeatable=True, arguments={"params": given})
 
 
-def predict(model: str, data: Any, *, version: int | None = None) -> Call[answers.Predictions]:
-    """Predictions for `data` (see inputs.body), by the live version or the given one."""
-    given = {} if version is None else {"version": version}
-    arguments = {"params": given, **inputs.body(data)}
-    return Call(
-        method="POST", path=_path("predict", model), read=_object("predictions"), repeatable=True, arguments=arguments
-    )
+def predict(
+    model: str, data: Any, *, version: int | None = None
+) -> Call[answers.Predictions] | Asking[answers.Predictions]:
+    """Predictions for `data` (see inputs.body), by the live version or the given one.
+
+    Strings in a list are texts if the model's only input is a text, and names of files otherwise.
+    """
+    return _predicted(model, data, version, "application/json", _object("predictions"))
+
+
+def predict_picture(model: str, data: Any, *, version: int | None = None) -> Call[bytes] | Asking[bytes]:
+    """The picture that a model answers for one sample: a PNG file."""
+    return _predicted(model, data, version, _PNG, _of_type(_PNG, lambda content: content))
+
+
+def predict_arrays(
+    model: str, data: Any, *, version: int | None = None
+) -> Call[dict[str, Any]] | Asking[dict[str, Any]]:
+    """The outputs as NumPy arrays (N, ...) by name; `output` if they have no names. One bad sample fails the call."""
+    return _predicted(model, data, version, f"{_NPZ}, {_NPY};q=0.9", _of_type("application/x-np", numbers.read_arrays))
+
+
+def _predicted(
+    model: str, data: Any, version: int | None, accept: str, read: Callable[[httpx.Response], T]
+) -> Call[T] | Asking[T]:
+    def call(texts: bool = False) -> Call[T]:
+        given = inputs.body(data, texts=texts)
+        given["headers"] = {**given.get("headers", {}), "Accept": accept}
+        given["params"] = {} if version is None else {"version": version}
+        return Call(method="POST", path=_path("predict", model), read=read, repeatable=True, arguments=given)
+
+    return Asking(_get(_path("models", model), _takes_texts), call) if named.are_words(data) else call()
+
+
+def _takes_texts(response: httpx.Response) -> bool:
+    found = _object("name")(response)
+    try:
+        return fields.takes_texts(found)
+    except AttributeError as err:
+        raise TypeError("not the description of a model") from err
+
+
+def _of_type(media_type: str, read: Callable[[bytes], T]) -> Callable[[httpx.Response], T]:
+    """Read a file of predictions. Raises BadArgument if the model answers JSON instead."""
+
+    def checked(response: httpx.Response) -> T:
+        kind = response.headers.get("content-type", "")
+        if kind.startswith("application/json") and isinstance(response.json()["predictions"], list):
+            raise BadArgument("the model's answer is not of this kind: call predict, which reads it as JSON")
+        if not kind.startswith(media_type):
+            raise ValueError("another media type")
+        return read(response.content)
+
+    return checked
 
 
 def explain(
@@ -186,7 +242,7 @@ def stream(job_id: str, headers: Mapping[str, str]) -> Call[None]:
 
 def plot(job_id: str) -> Call[bytes]:
     """The plot of a job: a PNG file."""
-    return _get(_path("jobs", job_id, "plot.png"), _file("image/png"))
+    return _get(_path("jobs", job_id, "plot.png"), _file(_PNG))
 
 
 def models() -> Call[list[answers.Model]]:

@@ -16,7 +16,7 @@ import httpx
 
 from service.client import calls, connection
 from service.client.answers import FINAL, Job, Policy
-from service.client.calls import Call
+from service.client.calls import Asking, Call
 from service.client.connection import Service
 from service.client.errors import BadArgument, TorchloopError, first_line
 from service.client.events import Event, Feed, Retries
@@ -33,7 +33,7 @@ Wait = Callable[[float], Any]
 class method(Generic[P, T]):  # noqa: N801 - used like a function
     """Turn a function that describes a call into a method that executes it, synchronously or asynchronously."""
 
-    def __init__(self, describe: Callable[P, Call[T]]) -> None:
+    def __init__(self, describe: Callable[P, Call[T] | Asking[T]]) -> None:
         self._describe = describe
         self.__doc__ = describe.__doc__
 
@@ -55,6 +55,8 @@ class method(Generic[P, T]):  # noqa: N801 - used like a function
 
 class _Calls:
     predict = method(calls.predict)
+    predict_picture = method(calls.predict_picture)
+    predict_arrays = method(calls.predict_arrays)
     explain = method(calls.explain)
     submit = method(calls.submit)
     job = method(calls.job)
@@ -155,8 +157,10 @@ class Client(_Calls):
         """Close the connections."""
         self._http.close()
 
-    def execute(self, call: Call[T]) -> T:
+    def execute(self, call: Call[T] | Asking[T]) -> T:
         """Execute a call."""
+        if isinstance(call, Asking):
+            call = call.then(self.execute(call.first))
         retries = Retries(repeatable=call.repeatable, most=self._retries)
         while True:
             outcome: httpx.Response | httpx.RequestError
@@ -254,8 +258,10 @@ class AsyncClient(_Calls):
         """Close the connections."""
         await self._http.aclose()
 
-    async def execute(self, call: Call[T]) -> T:
+    async def execute(self, call: Call[T] | Asking[T]) -> T:
         """Execute a call."""
+        if isinstance(call, Asking):
+            call = call.then(await self.execute(call.first))
         retries = Retries(repeatable=call.repeatable, most=self._retries)
         while True:
             outcome: httpx.Response | httpx.RequestError

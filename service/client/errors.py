@@ -27,7 +27,7 @@ class TorchloopError(Exception):
 
 
 class BadArgument(TorchloopError):
-    """An argument that cannot be sent, such as a missing file. Nothing was sent."""
+    """An argument that cannot be used, such as a missing file: nothing was sent. Or the model has no such answer."""
 
 
 class Unreachable(TorchloopError):

@@ -9,6 +9,7 @@ from decimal import Decimal
 from itertools import islice
 from numbers import Integral, Real
 from typing import Any
+from zipfile import BadZipFile
 
 from service.client.errors import BadArgument, first_line
 
@@ -104,6 +105,31 @@ def npy(samples: Any) -> bytes | None:
     except (TypeError, ValueError, RuntimeError) as err:
         raise BadArgument(f"an array of {samples.dtype} cannot be sent ({first_line(err)}): pass numbers") from err
     return file.getvalue()
+
+
+def npz(arrays: Mapping[str, Any]) -> bytes:
+    """Encode arrays of numbers or texts by name as an .npz file."""
+    import numpy as np  # noqa: PLC0415
+
+    file = io.BytesIO()
+    np.savez(file, **{str(name): array for name, array in arrays.items()})
+    return file.getvalue()
+
+
+def read_arrays(content: bytes) -> dict[str, Any]:
+    """Read an .npz file as arrays by name; a .npy file as the array `output`.
+
+    Raises BadArgument without NumPy, ValueError if it is none.
+    """
+    try:
+        import numpy as np  # noqa: PLC0415
+    except ImportError as err:
+        raise BadArgument("NumPy is not installed, which arrays need: use predict, which returns lists") from err
+    try:
+        found = np.load(io.BytesIO(content), allow_pickle=False)
+        return dict(found) if isinstance(found, Mapping) else {"output": found}
+    except (BadZipFile, OSError, EOFError) as err:
+        raise ValueError("no file of arrays") from err
 
 
 def _of_tensor(tensor: Any) -> Any:

@@ -11,12 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.client.answers import Job, Model, Promoted, Version
+from service.client.answers import Job, Model, Output, Promoted, Version
 from service.client.events import Event
 
 _GAP = 2  # spaces between columns
 _WRAPPED = {"outcome", "summary", "error"}  # columns of text, which may take several lines
 _UNNAMED = {"", "figures"}  # columns whose cells say what they are
+_MOST_SHOWN = 6  # numbers of a list, or labels
 _LEAST = 24  # columns of such text
 _WRAP = partial(textwrap.wrap, break_long_words=False, break_on_hyphens=False)
 
@@ -58,10 +59,16 @@ def jobs(found: Sequence[Job]) -> None:
     _table(("job", "model", "state", "done", "version", "queued", "outcome"), rows)
 
 
-def predictions(names: Sequence[str], found: Sequence[Mapping[str, Any]]) -> None:
-    """Print one row per sample, with the fields of a prediction that are single numbers."""
-    keys = list(dict.fromkeys(key for item in found for key, value in item.items() if not isinstance(value, list)))
-    rows = [(name, *(_cell(item.get(key, "")) for key in keys)) for name, item in zip(names, found, strict=True)]
+def predictions(names: Sequence[str], found: Sequence[Mapping[str, Any]], outputs: Sequence[Output] = ()) -> None:
+    """Print one row per sample: the fields of a prediction that are single numbers, and named outputs of any shape."""
+    named = {output["name"]: output["labels"] for output in outputs}
+    keys = dict.fromkeys(
+        key for item in found for key, value in item.items() if key in named or not isinstance(value, list)
+    )
+    rows = [
+        (name, *(_cell(item.get(key, ""), named.get(key)) for key in keys))
+        for name, item in zip(names, found, strict=True)
+    ]
     _table(("sample", *keys), rows)
 
 
@@ -134,10 +141,27 @@ def _paragraph(columns: Sequence[str], row: Sequence[str], width: int) -> list[s
     return lines
 
 
-def _cell(value: Any) -> str:
+def _cell(value: Any, labels: Sequence[str] | None = None) -> str:
     if isinstance(value, Mapping):  # the error of one sample
         return f"{value['title']}: {value['detail']}"
+    if isinstance(value, list):
+        return _list(value, labels)
     return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _list(values: list[Any], labels: Sequence[str] | None) -> str:
+    """Return numbers, with their labels if they have any; of long and nested lists the sizes."""
+    if labels and len(labels) == len(values) and not isinstance(values[0], list):
+        order = sorted(range(len(values)), key=values.__getitem__, reverse=True)[:_MOST_SHOWN]
+        return ", ".join(f"{labels[place]} {_cell(values[place])}" for place in order)
+    if len(values) <= _MOST_SHOWN and not any(isinstance(value, list) for value in values):
+        return ", ".join(map(_cell, values))
+    sizes: list[str] = []
+    inner: Any = values
+    while isinstance(inner, list):
+        sizes.append(str(len(inner)))
+        inner = inner[0] if inner else None
+    return f"{' x '.join(sizes)} numbers (--json prints them)"
 
 
 def _time(text: str) -> str:
