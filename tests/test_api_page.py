@@ -8,8 +8,11 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from models.checkpoints import state_dict
+from models.checkpoints.record import Record
 from service.api.page import FOLDER
 from service.settings import Key
+from tests.colours import COLOURS, painted
 from tests.fakes import LINE, ROOT, save_line
 from tests.serving import png, serving
 
@@ -99,6 +102,19 @@ def test_text_stands_out_from_its_ground_in_either_scheme(scheme: str) -> None:
         assert contrast(colours, text, ground) >= 4.5, (text, ground)
     for line in range(4):
         assert contrast(colours, f"line-{line}", "card") >= 3, line
+
+
+def test_preview_shows_colours_that_the_preprocessing_has_transposed(tmp_path: Path) -> None:
+    path = tmp_path / "rgb.pt"
+    sha256 = state_dict.save_weights(COLOURS["rgb"].network().state_dict(), path)
+    state_dict.save_record(Record(model="rgb", sha256=sha256), path)
+    entry = np.asarray(painted(255, 0, 0)).tolist()
+    with serving(tmp_path, {"rgb": COLOURS["rgb"]}) as client:
+        response = client.post("/preview/rgb", json={"inputs": [entry, entry]})
+    assert response.status_code == 200
+    samples = np.array(response.json()["samples"])
+    assert samples.shape == (2, 3, 8, 8)
+    assert samples[1, :, 0, 0].tolist() == [2, -2, -2]
 
 
 def test_preview_shows_what_the_network_is_given() -> None:

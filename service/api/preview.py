@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import numpy as np
 import orjson
 from fastapi import APIRouter, Request, Response
 
@@ -46,7 +47,9 @@ def router(specs: Mapping[str, ModelSpec], bodies: RequestBodies, live: Callable
         if samples.count > MAX_FILES:
             raise TooManySamples(samples.count, MAX_FILES)
         good = samples.good
-        rows = [good.sample(row) for row in range(len(good))] if isinstance(good, Columns) else good
+        rows = (
+            [good.sample(row) for row in range(len(good))] if isinstance(good, Columns) else np.ascontiguousarray(good)
+        )
         previews = in_order(rows, samples.errors)
         content = orjson.dumps({"model": model, "samples": previews}, option=orjson.OPT_SERIALIZE_NUMPY)
         return Response(content, media_type=JSON)
