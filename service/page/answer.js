@@ -1,21 +1,29 @@
-// Answer panel: headline, probabilities as bars, version and time; or an error message.
+// Answer panel: headline, probabilities as bars, named outputs, version and time; or an error message.
 
 import { h } from "./dom.js";
 import { figure, percent } from "./format.js";
+import { barList, outputBlock } from "./outputs.js";
+import { labelsOf, namedInputs, namedOutputs } from "./signature.js";
+
+const IN_HEADLINE = new Set(["label", "probability", "value", "probabilities"]);
+const SHORT = 5; // characters of a label in large print
 
 /** Create a panel with `show(prediction, answer)`, `fail(error)` and `clear(text)`. `waiting`: the text without an answer. */
-export function answerPanel(waiting) {
+export function answerPanel(waiting, model) {
   const headline = h("p", { class: "headline", "aria-live": "polite" });
-  const bars = h("ol", { class: "bars" });
+  const bars = barList();
+  const blocks = h("div", { class: "blocks" });
   const meta = h("p", { class: "meta" });
   const trouble = h("p", { class: "trouble", role: "alert" });
-  const element = h("section", { class: "answer", "aria-label": "Answer" }, headline, trouble, bars, meta);
+  const element = h("section", { class: "answer", "aria-label": "Answer" }, headline, trouble, bars.element, blocks, meta);
 
   function clear(text = waiting) {
+    headline.hidden = false;
     headline.replaceChildren(h("span", { class: "waiting" }, text));
     trouble.textContent = "";
     meta.textContent = "";
-    bars.replaceChildren();
+    bars.clear();
+    blocks.replaceChildren();
   }
 
   function show(prediction, answer) {
@@ -25,13 +33,18 @@ export function answerPanel(waiting) {
     }
     trouble.textContent = "";
     headline.replaceChildren(...headlineOf(prediction));
-    drawBars(bars, prediction);
+    headline.hidden = !headline.childNodes.length;
+    const shares = prediction.probabilities ?? [];
+    bars.draw(shares, labelsOf(model, shares.length), prediction.label);
+    blocks.replaceChildren(...blocksOf(prediction, model));
     meta.replaceChildren(...metaOf(answer));
   }
 
   function fail(error) {
+    headline.hidden = false;
     headline.replaceChildren(h("span", { class: "waiting" }, "No answer"));
-    bars.replaceChildren();
+    bars.clear();
+    blocks.replaceChildren();
     meta.textContent = "";
     trouble.textContent = error.message;
   }
@@ -42,24 +55,19 @@ export function answerPanel(waiting) {
 
 function headlineOf({ label, probability, value }) {
   if (label !== undefined) {
-    return [h("strong", { id: "label" }, String(label)), h("span", {}, `${percent(probability)} probability`)];
+    const share = probability === undefined ? null : h("span", {}, `${percent(probability)} probability`);
+    return [h("strong", { id: "label", class: String(label).length > SHORT ? "long" : null }, String(label)), share].filter(Boolean);
   }
   return value === undefined ? [] : [h("strong", {}, figure(value))];
 }
 
-function drawBars(bars, { probabilities = [], label }) {
-  if (bars.children.length !== probabilities.length) {
-    bars.replaceChildren(...probabilities.map((_, at) => h("li", {},
-      h("span", { class: "name" }, String(at)),
-      h("span", { class: "track" }, h("span", { class: "bar" })),
-      h("span", { class: "share" }))));
-  }
-  probabilities.forEach((share, at) => {
-    const row = bars.children[at];
-    row.classList.toggle("best", at === label);
-    row.querySelector(".bar").style.width = `${share * 100}%`;
-    row.querySelector(".share").textContent = percent(share);
-  });
+/** Return a block for each field that is not in the headline: of one-tensor models only those of named outputs. */
+function blocksOf(prediction, model) {
+  const outputs = new Map(namedOutputs(model).map((one) => [one.name, one]));
+  const all = namedInputs(model).length > 0;
+  return Object.entries(prediction)
+    .filter(([name]) => !IN_HEADLINE.has(name) && (all || outputs.has(name)))
+    .map(([name, value]) => outputBlock(name, value, outputs.get(name)));
 }
 
 function metaOf({ version, serverMs, roundMs }) {

@@ -17,7 +17,7 @@ export function curveInput(model) {
   const from = h("input", { id: "from", type: "number", step: "any", value: -half });
   const to = h("input", { id: "to", type: "number", step: "any", value: half });
   const shown = h("output", { for: "x" });
-  const answer = answerPanel("Move the slider");
+  const answer = answerPanel("Move the slider", model);
   const plot = linePlot({ label: "Predictions", xLabel: "input", height: 300, pick: (x) => {
     slider.value = x;
     ask();

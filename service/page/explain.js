@@ -3,10 +3,13 @@
 import { debounced, postBody } from "./api.js";
 import { h } from "./dom.js";
 import { figure } from "./format.js";
-import { drawGrid, heat } from "./grid.js";
+import { drawGrid, greatestOf, heat } from "./grid.js";
+import { namedInputs, namedOutputs } from "./signature.js";
 
 const METHODS = [["gradient", "gradient"], ["integrated_gradients", "integrated gradients"]];
 const MOST_NUMBERS = 8; // most numbers described in the text
+
+const NOTHING = { element: null, about() {}, clear() {} };
 
 /**
  * Create a panel with `about(body, type)`, called for each answered body, and `clear()`.
@@ -14,6 +17,7 @@ const MOST_NUMBERS = 8; // most numbers described in the text
  * `explained(explanation)`: called with each explanation, or null.
  */
 export function explainPanel(model, { names = [], first = "gradient", explained = () => {} } = {}) {
+  if (namedInputs(model).length || namedOutputs(model).length) return NOTHING; // such models cannot be explained
   const wanted = h("input", { id: "explain", type: "checkbox" });
   const method = h("select", { id: "method", "aria-label": "Method" }, METHODS.map(([value, text]) => h("option", { value, selected: value === first }, text)));
   const grid = h("canvas", { class: "grid-picture", width: 28, height: 28, role: "img", "aria-label": "Saliency map: how much each pixel influences the answer" });
@@ -40,7 +44,7 @@ export function explainPanel(model, { names = [], first = "gradient", explained 
       showText(`${explanation.error.title}: ${explanation.error.detail}`);
       return;
     }
-    const rows = explanation.saliency?.length === 1 ? explanation.saliency[0] : explanation.saliency;
+    const rows = explanation.saliency && greatestOf(explanation.saliency);
     showText(rows ? `Influence of each pixel on the answer ${explanation.label}: brighter means more.` : inWords(explanation, names));
     grid.hidden = !rows;
     if (rows) drawGrid(grid, rows, heat);

@@ -19,7 +19,7 @@ export function fieldInput(model) {
   const pin = h("span", { class: "pin" });
   const numbers = ["first", "second"].map((name) => h("input", { id: `${name}-number`, type: "number", step: "any" }));
   const legend = h("p", { class: "legend" });
-  const answer = answerPanel("Click a point");
+  const answer = answerPanel("Click a point", model);
   const why = explainPanel(model, { names: NAMES });
   let rows = [];
 

@@ -34,7 +34,7 @@ function fieldOf(id, name, given) {
 }
 
 /** Describe the bounds of a number: "1 to 100", "more than 0"; empty if there is none below LARGE. */
-function boundsOf({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }) {
+export function boundsOf({ minimum, maximum, exclusiveMinimum, exclusiveMaximum }) {
   const low = minimum ?? exclusiveMinimum;
   const most = maximum ?? exclusiveMaximum;
   const high = most < LARGE ? most : undefined;

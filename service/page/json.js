@@ -8,7 +8,7 @@ import { explainPanel } from "./explain.js";
 export function jsonInput(model) {
   const box = h("textarea", { id: "body", rows: 12, spellcheck: "false" });
   const output = h("pre", { tabindex: "0", "aria-label": "Predictions" });
-  const answer = answerPanel("Send the example, or edit it first");
+  const answer = answerPanel("Send the example, or edit it first", model);
   const why = explainPanel(model);
   const write = ({ inputs }) => {
     const samples = inputs.map((one) => JSON.stringify(one)); // one line each
