@@ -9,13 +9,14 @@ from PIL import ExifTags, Image, ImageFilter, ImageOps
 
 from models.errors import InvalidInput
 from models.handwriting.components import is_one_digit, writing
-from models.handwriting.counts import digits_in, is_struck_through
+from models.handwriting.counts import digits_in
 from models.handwriting.cuts import paper_of_a_cut
 from models.handwriting.frames import inside_frame
 from models.handwriting.lines import without_lines
 from models.handwriting.noise import noisy
 from models.handwriting.ready import FAINTEST, FIELD, as_it_is
 from models.handwriting.rings import inside_ring
+from models.handwriting.strikes import is_struck_through
 from models.picture_files.stripped import damaged_picture
 from models.spec import Array
 
@@ -153,23 +154,27 @@ def _find_ink(colours: Array) -> Array:
     marks: Array = smooth > threshold
     if min(marks.shape) > 2 * FIELD:
         plain = without_lines(marks)
-        if plain.sum() < marks.sum():
+        ruled = plain.sum() < marks.sum()
+        if ruled:
             threshold, strength = _otsu(smooth[plain | ~marks])
             marks = plain & (smooth > threshold)
-        marks = _one_digit(writing(marks, far > threshold))
+        marks = _one_digit(writing(marks, far > threshold), ruled=bool(ruled))
     ink = ((distance - threshold / 2) / max(strength - threshold / 2, 1.0)).clip(0, 1)
     inked: Array = np.where(_near(marks), ink, 0).astype(np.float32)
     return inked
 
 
-def _one_digit(marks: Array) -> Array:
+def _one_digit(marks: Array, *, ruled: bool) -> Array:
     """Return the marks of the digit, without a ring around it. Raises InvalidInput if there are several digits, or a
-    line through the digit.
+    line through the digit; on ruled paper that may be a rest of a printed line.
     """
     inside = inside_ring(marks)
-    if (count := max(digits_in(marks), digits_in(inside))) > 1:
+    count = digits_in(marks)
+    if inside is not marks:
+        count = max(count, digits_in(inside))
+    if count > 1:
         raise InvalidInput("Several digits", f"this looks like {count} digits: send one")
-    if is_struck_through(inside):
+    if not ruled and is_struck_through(inside):
         raise InvalidInput("No ink found", "a line goes through the digit: send the digit without it")
     return inside
 
