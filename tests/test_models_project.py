@@ -18,6 +18,7 @@ from models.checkpoints.files import sources_digest
 from models.project import Project, ProjectError
 from service.settings import for_training
 from tests.fakes import ROOT, running_server
+from tests.projects import nothing_left
 
 SPEC = """
 from functools import partial
@@ -57,16 +58,9 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def as_before() -> Iterator[None]:
-    """Remove the project's folder from the packages, and its modules from the process, after the test."""
-    environ, loaded = dict(os.environ), set(sys.modules)
-    yield
-    os.environ.clear()
-    os.environ.update(environ)
-    for name in set(sys.modules) - loaded:
-        if name.startswith(("models.", "training.")):
-            del sys.modules[name]
-    for package in ("models", "training"):
-        Project().mount(package)
+    """Leave nothing of a project behind."""
+    with nothing_left():
+        yield
 
 
 def python(code: str, folder: Path, **environ: str) -> Any:

@@ -11,10 +11,11 @@ import pytest
 from models.project import Project
 from service import command
 from tests.fakes import ROOT, running_server
+from tests.projects import trained_and_served
 from training import new
 
 TEMPLATES = ROOT / "training" / "templates"
-KINDS = ["pictures", "rows"]
+KINDS = ["pictures", "rows", "series", "table", "text"]
 LONG = "a_name_of_thirty_characters_xx"
 
 
@@ -40,7 +41,7 @@ def test_the_kinds_of_the_help_are_those_with_templates(capsys: pytest.CaptureFi
     assert new.kinds() == KINDS
     with pytest.raises(SystemExit):
         command.main(["new", "--help"])
-    assert "{pictures,rows}" in capsys.readouterr().out
+    assert f"{{{','.join(KINDS)}}}" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,6 +79,19 @@ def test_the_files_pass_the_contract_and_their_own_test(kind: str, tmp_path: Pat
     assert said.splitlines()[-1] == "training: 1 checked, 0 with a fault"
     said = ran(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests", folder=tmp_path)
     assert "2 passed" in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_new_model_of_each_kind_is_served(kind: str, tmp_path: Path) -> None:
+    assert write(tmp_path, "gauge", kind) == 0
+    with trained_and_served(tmp_path, "gauge", epochs=1) as (_, client):
+        (model,) = client.get("/models").json()["models"]
+        assert (model["name"], model["live"], model["backend"]) == ("gauge", 1, "onnxruntime")
+        example = client.get("/models/gauge/example").json()
+        found = client.post("/predict/gauge", json=example).json()["predictions"]
+        assert len(found) == len(example["inputs"])
+        assert all(set(row) in ({"label", "probability"}, {"value"}) for row in found)
 
 
 @pytest.mark.slow

@@ -38,6 +38,7 @@ def files(name: str, kind: str) -> dict[str, str]:
     return {
         _PLACES[part].format(name): path.read_text()
         .replace(f"training.templates.{kind}_network", f"models.{name}_network")
+        .replace(f"training.templates.{kind}_model", f"models.{name}")
         .replace("NAME", name)
         for part, path in found.items()
         if path.exists()
