@@ -7,7 +7,7 @@ import numpy as np
 from typing_extensions import TypedDict  # pydantic cannot read typing.TypedDict before Python 3.12
 
 from models.artifacts import Artifacts, bound
-from models.samples import Batch, Columns
+from models.samples import Batch, Columns, rejoined
 from models.spec import Array, Method, ModelSpec, Prediction
 
 
@@ -89,7 +89,7 @@ def description(spec: ModelSpec, artifacts: Artifacts) -> Callable[[Any], Sequen
     if spec.describe is None:
         return describe_outputs
     function = bound(spec.describe, artifacts)
-    return (lambda values: function(values.arrays)) if spec.outputs else function
+    return _described_by_shape(function) if spec.outputs else function
 
 
 def describe_outputs(values: Columns) -> Sequence[Prediction]:
@@ -122,4 +122,29 @@ def _unchanged(outputs: Any) -> Any:
 
 
 def _on_columns(function: Callable[..., Mapping[str, Any]]) -> Callable[[Columns], Columns]:
-    return lambda outputs: Columns(function(outputs.arrays))
+    """Call the function with arrays: once for each shape, if the samples have different ones."""
+
+    def run(outputs: Columns) -> Columns:
+        rows = outputs.of_equal_shapes()
+        if len(rows) <= 1:
+            return Columns(function(outputs.arrays))
+        joined = rejoined([Columns(function(outputs.take(group).arrays)) for group in rows], rows)
+        assert isinstance(joined, Columns)
+        return joined
+
+    return run
+
+
+def _described_by_shape(function: Callable[..., Sequence[Prediction]]) -> Callable[[Columns], Sequence[Prediction]]:
+    """Call the function as `_on_columns` does."""
+
+    def run(values: Columns) -> Sequence[Prediction]:
+        rows = values.of_equal_shapes()
+        if len(rows) <= 1:
+            return function(values.arrays)
+        found: dict[int, Prediction] = {}
+        for group in rows:
+            found.update(zip(group, function(values.take(group).arrays), strict=True))
+        return [found[row] for row in range(len(values))]
+
+    return run

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from models.samples import Batch, Column, Columns
+from models.samples import Batch, Column, Columns, rejoined
 from models.signature import Array, Output, Padded
 from models.spec import ModelSpec
 
@@ -72,7 +72,7 @@ def by_bucket(forward: Forward, padding: Padding, outputs: Mapping[str, Output])
         for bucket in rows:
             part = samples if len(rows) == 1 else samples.take(bucket)
             found.append(_named(forward(stacked(part, padding)), part, padding, outputs))
-        return found[0] if len(rows) == 1 else _in_order(found, rows)
+        return found[0] if len(rows) == 1 else rejoined(found, rows)
 
     return run
 
@@ -100,19 +100,6 @@ def _ends(axes: Sequence[int], ends: Array) -> tuple[slice, ...]:
     for axis, end in zip(axes, ends, strict=True):
         slices[axis] = slice(int(end))
     return tuple(slices)
-
-
-def _in_order(found: Sequence[Batch], rows: Sequence[Sequence[int]]) -> Batch:
-    """Join the values of the buckets, and put them in the order of the samples."""
-    places = np.argsort(np.concatenate(rows)).tolist()
-    if not isinstance(found[0], Columns):
-        array: Array = np.concatenate([np.asarray(part) for part in found])
-        ordered: Array = array[places]
-        return ordered
-    names = found[0].arrays
-    parts = [part.arrays for part in found if isinstance(part, Columns)]
-    chained = {name: [row for part in parts for row in part[name]] for name in names}
-    return Columns.stacked({name: [values[place] for place in places] for name, values in chained.items()})
 
 
 def _fixed(shape: _Shape, how: Padded | None) -> _Shape:

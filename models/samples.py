@@ -42,12 +42,22 @@ class Columns:
         return Columns({name: _sliced(column, rows) for name, column in self.arrays.items()})
 
     def take(self, rows: Sequence[int]) -> "Columns":
-        """Return the samples at these positions, in this order."""
+        """Return the samples at these positions, in this order, stacked if their shapes are equal."""
         return Columns({name: _taken(column, rows) for name, column in self.arrays.items()})
 
     def sample(self, row: int) -> dict[str, Array]:
         """Return the arrays of one sample."""
         return {name: column[row] for name, column in self.arrays.items()}
+
+    def of_equal_shapes(self) -> list[list[int]]:
+        """Return the positions of the samples in groups in which each name has arrays of equal shapes."""
+        ragged = [column for column in self.arrays.values() if isinstance(column, list)]
+        if not ragged:
+            return [list(range(len(self)))]
+        groups: dict[tuple[tuple[int, ...], ...], list[int]] = {}
+        for row in range(len(self)):
+            groups.setdefault(tuple(column[row].shape for column in ragged), []).append(row)
+        return list(groups.values())
 
     @property
     def nbytes(self) -> int:
@@ -76,6 +86,19 @@ def joined(parts: Sequence[Batch]) -> Batch:
         return np.concatenate(parts)  # type: ignore[arg-type]  # all parts are of the same kind
     columns = [part for part in parts if isinstance(part, Columns)]
     return Columns({name: _chained([part.arrays[name] for part in columns]) for name in first})
+
+
+def rejoined(parts: Sequence[Batch], rows: Sequence[Sequence[int]]) -> Batch:
+    """Join parts of a batch that have the samples at these positions, in the order of the batch."""
+    places = np.argsort(np.concatenate(rows)).tolist()
+    if not isinstance(parts[0], Columns):
+        array: Array = np.concatenate([np.asarray(part) for part in parts])
+        ordered: Array = array[places]
+        return ordered
+    names = parts[0].arrays
+    columns = [part.arrays for part in parts if isinstance(part, Columns)]
+    chained = {name: [row for part in columns for row in part[name]] for name in names}
+    return Columns.stacked({name: [values[place] for place in places] for name, values in chained.items()})
 
 
 def split(samples: Batch, parts: int) -> list[Batch]:
