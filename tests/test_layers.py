@@ -10,7 +10,8 @@ import pytest
 from tests.fakes import ROOT
 from tests.sources import FILES, PACKAGES, imports
 
-SOURCES = [*FILES, *sorted((ROOT / "benchmarks").rglob("*.py")), *sorted((ROOT / "tests").rglob("*.py"))]
+OTHERS = [path for folder in ("benchmarks", "examples", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
+SOURCES = [*FILES, *OTHERS]
 MAY_IMPORT = {"models": {"models"}, "training": {"models", "training"}, "service": {"models", "service"}}
 # Folders of service/ -> the folders that they may import besides themselves and the modules at the ground.
 GROUND = {"settings", "logs", "errors", "media_types"}
