@@ -91,7 +91,7 @@ def _coarse(shape: Mask) -> Mask:
     height, width = (-(-side // factor) for side in shape.shape)
     padded = np.zeros((height * factor, width * factor), bool)
     padded[: shape.shape[0], : shape.shape[1]] = shape
-    shrunk: Mask = padded.reshape(height, factor, width, factor).any(axis=(1, 3))
+    shrunk: Mask = np.any(padded.reshape(height, factor, width, factor), axis=(1, 3))
     return shrunk
 
 
