@@ -101,6 +101,7 @@ def described(name: str, *keys: Key) -> BaseSchema:
     schema = schemathesis.openapi.from_dict(description, config=schemathesis.Config.from_dict(options))
     schema.app = fresh
     schema.hook(map_path_parameters)
+    schema.hook(filter_body)
     return schema
 
 
@@ -111,6 +112,12 @@ def map_path_parameters(_: Any, parameters: dict[str, Any] | None) -> dict[str, 
         if len(str(parameters[name])) % 2:
             parameters[name] = there[name]
     return parameters
+
+
+def filter_body(_: Any, body: Any) -> bool:
+    """Leave out a version written as 3.0: an integer to JSON schema, and refused."""
+    version = body.get("version") if isinstance(body, dict) else None
+    return not (isinstance(version, float) and version.is_integer())
 
 
 @pytest.fixture(scope="session")
@@ -145,10 +152,7 @@ def finished_job(folder: Path) -> None:
 )
 @settings(suppress_health_check=list(HealthCheck))
 def test_every_route_answers_as_described(shipped: None, case: schemathesis.Case[Any]) -> None:
-    response = case.call()
-    if response.status_code == 422 and "without a point" in response.text:
-        return  # 3.0 is an integer for JSON Schema, which has no word for whole numbers that are written as such
-    case.validate_response(response)
+    response = case.call_and_validate()
     if response.status_code < 400:
         return
     text = response.text
