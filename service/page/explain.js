@@ -4,12 +4,9 @@ import { debounced, postBody } from "./api.js";
 import { h } from "./dom.js";
 import { figure } from "./format.js";
 import { drawGrid, greatestOf, heat } from "./grid.js";
-import { namedInputs, namedOutputs } from "./signature.js";
 
 const METHODS = [["gradient", "gradient"], ["integrated_gradients", "integrated gradients"]];
 const MOST_NUMBERS = 8; // most numbers described in the text
-
-const NOTHING = { element: null, about() {}, clear() {} };
 
 /**
  * Create a panel with `about(body, type)`, called for each answered body, and `clear()`.
@@ -17,7 +14,6 @@ const NOTHING = { element: null, about() {}, clear() {} };
  * `explained(explanation)`: called with each explanation, or null.
  */
 export function explainPanel(model, { names = [], first = "gradient", explained = () => {} } = {}) {
-  if (namedInputs(model).length || namedOutputs(model).length) return NOTHING; // such models cannot be explained
   const wanted = h("input", { id: "explain", type: "checkbox" });
   const method = h("select", { id: "method", "aria-label": "Method" }, METHODS.map(([value, text]) => h("option", { value, selected: value === first }, text)));
   const grid = h("canvas", { class: "grid-picture", width: 28, height: 28, role: "img", "aria-label": "Saliency map: how much each pixel influences the answer" });

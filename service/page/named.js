@@ -3,6 +3,7 @@
 import { exampleOf, predict } from "./api.js";
 import { answerPanel } from "./answer.js";
 import { h } from "./dom.js";
+import { explainPanel } from "./explain.js";
 import { boundsOf } from "./form.js";
 import { words } from "./format.js";
 import { picturePad } from "./pad.js";
@@ -16,6 +17,7 @@ export function namedInput(model) {
   const inputs = namedInputs(model);
   const fields = inputs.map(fieldOf);
   const answer = answerPanel("Fill in the form", model);
+  const why = explainPanel(model);
   const button = h("button", { class: "main" }, "Predict");
   const example = h("button", { type: "button", on: { click: () => exampleOf(model).then(fill, answer.fail) } }, "Example");
   let asked = null; // the sample of the displayed answer
@@ -48,8 +50,12 @@ export function namedInput(model) {
     try {
       const given = await predict(model.name, { inputs: [asked] });
       const [prediction] = given.predictions;
-      if (prediction.error) fail(prediction.error);
-      else answer.show(prediction, given);
+      if (prediction.error) {
+        fail(prediction.error);
+        return;
+      }
+      answer.show(prediction, given);
+      why.about({ inputs: [asked] });
     } catch (error) {
       fail(error);
     }
@@ -62,13 +68,14 @@ export function namedInput(model) {
     field?.fail(`${error.title}: ${found[1]}`);
     field?.focus();
     answer.fail(new Error(field ? "" : error.message ?? `${error.title}: ${error.detail}`));
+    why.clear();
     asked = null;
   }
 
   if (model.example) fill(model.example);
   const form = h("form", { class: "input named", on: { submit } }, fields.map((field) => field.element),
     h("p", { class: "buttons" }, button, example));
-  const element = h("div", { class: "ask" }, form, h("div", { class: "output" }, answer.element));
+  const element = h("div", { class: "ask" }, form, h("div", { class: "output" }, answer.element, why.element));
   return { element, stop: () => fields.forEach((field) => field.stop?.()), refresh: () => asked && ask() };
 }
 
