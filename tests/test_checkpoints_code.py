@@ -1,8 +1,11 @@
 """The digest of the code that a network comes from, which is part of the key of its exports."""
 
+import gc
 import os
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -218,3 +221,32 @@ def test_a_class_that_does_not_exist_is_found_without_an_import(project: Path, n
         if found:
             assert found.startswith("tests/test_checkpoints_code.py, line ")
     assert missing_class(LINE.network) == ""
+
+
+class Switching:
+    """Garbage that lets another thread run when it is collected, also in the middle of a call into C."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+    def __del__(self) -> None:
+        time.sleep(0)
+
+
+def test_threads_may_compute_digests_at_once(project: Path) -> None:
+    deep = "x = " + "(" * 50 + "1 + 1" + ")" * 50 + "\n"
+    write(project, "zoo/net.py", deep * 30 + NET)
+    before = gc.get_threshold()
+
+    def digest(_: int) -> str:
+        for _ in range(20):
+            Switching()
+        code._read.clear()  # as in a new process
+        return network_digest(using(by_name("zoo.net:Net")))
+
+    gc.set_threshold(50)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert len(set(pool.map(digest, range(900)))) == 1
+    finally:
+        gc.set_threshold(*before)

@@ -5,6 +5,7 @@ import hashlib
 import os
 import re
 import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache, partial
@@ -31,6 +32,7 @@ class _Source:
     imports: frozenset[str]
 
 
+_PARSING = threading.Lock()
 _read: dict[str, tuple[tuple[int, int], _Source]] = {}  # by path, with time and size of the file
 
 
@@ -80,7 +82,7 @@ def missing_class(network: Any) -> str:
 def _defined(content: bytes) -> tuple[set[str] | None, set[str]]:
     """Return the names that a source may define and of its classes. None: it may define any."""
     try:
-        nodes = list(ast.walk(ast.parse(content)))
+        nodes = list(ast.walk(_parsed(content)))
     except (SyntaxError, ValueError):
         return None, set()
     classes = {node.name for node in nodes if isinstance(node, ast.ClassDef)}
@@ -176,7 +178,7 @@ def _source(origin: str, package: str) -> _Source:
 def _imports(content: bytes, package: str) -> Iterator[str]:
     """Yield the modules that a source may import, anywhere in it; `package` is what relative imports start from."""
     try:
-        tree = ast.parse(content)
+        tree = _parsed(content)
     except (SyntaxError, ValueError):  # it cannot be imported either
         return
     for node in ast.walk(tree):
@@ -194,6 +196,16 @@ def _imports(content: bytes, package: str) -> Iterator[str]:
                     yield f"{package}{name}" if name.startswith(".") else name
             case ast.Constant(value=str(text)) if _REFERENCE.fullmatch(text):
                 yield text.partition(":")[0]
+
+
+def _parsed(content: bytes) -> ast.Module:
+    """Parse a source. Raises SyntaxError and ValueError.
+
+    One thread at a time: CPython 3.11 counts the depth of the syntax tree for all threads together, and raises
+    SystemError if two of them parse at once (https://github.com/python/cpython/issues/106905).
+    """
+    with _PARSING:
+        return ast.parse(content)
 
 
 def _base(package: str, level: int, module: str | None) -> str:
