@@ -42,7 +42,7 @@ def test_digits_of_the_test_split_are_read_in_every_kind_of_picture(
     kind: str, network: nn.Module, mnist_folder: Path
 ) -> None:
     test = data.mnist(mnist_folder).test
-    assert accuracy_of(KINDS[kind], network, test.samples[:150], test.targets[:150]) >= FLOORS.get(kind, 0.96)
+    assert accuracy_of(KINDS[kind], network, test.samples[:100], test.targets[:100]) >= FLOORS.get(kind, 0.96)
 
 
 def test_a_clean_picture_is_the_sample_itself() -> None:
