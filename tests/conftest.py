@@ -2,9 +2,11 @@
 
 import os
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 from uuid import uuid4
 
 import pytest
@@ -13,9 +15,15 @@ from hypothesis import settings
 from service.store.database import Store
 from tests.postgres import NoPostgres, Postgres
 
+if TYPE_CHECKING:  # only the tests of the page need it
+    from playwright.sync_api import Browser, Page
+
 settings.register_profile("repeatable", derandomize=True, deadline=None, database=None, max_examples=20)
 settings.register_profile("fuzz", deadline=None, max_examples=200, print_blob=True)  # make fuzz
 settings.load_profile("repeatable")
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
+_PATIENCE_MS = 120_000  # a machine under load; what is there is seen at once
 _ALL_SLOW = re.compile(r"^pytestmark = \[?pytest\.mark\.slow\b", re.MULTILINE)
 
 
@@ -73,3 +81,33 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator["Browser"]:
+    """The system's Chromium; without one the test is skipped."""
+    from playwright.sync_api import sync_playwright  # noqa: PLC0415
+
+    found = next((path for path in map(shutil.which, _CHROMIUM) if path), None)
+    if found is None:
+        pytest.skip("THE PAGE IS NOT TESTED: there is no chromium on this machine; install the system's package")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: "Browser") -> Iterator["Page"]:
+    """Open a new tab; fail the test on a JavaScript error."""
+    from playwright.sync_api import expect  # noqa: PLC0415
+
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    context.set_default_timeout(_PATIENCE_MS)
+    expect.set_options(timeout=_PATIENCE_MS)
+    page = context.new_page()
+    failures: list[str] = []
+    page.on("pageerror", lambda error: failures.append(str(error)))
+    yield page
+    context.close()
+    assert not failures

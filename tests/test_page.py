@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
+from playwright.sync_api import Page, Route, expect
 
 from service.app import create_app
 from service.settings import Settings
@@ -19,14 +19,12 @@ from tests.sockets import listening
 
 pytestmark = pytest.mark.slow
 
-ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 SEVEN = [(0.28, 0.24), (0.5, 0.23), (0.73, 0.24), (0.62, 0.48), (0.52, 0.64), (0.45, 0.82)]
 PIXELS = """(selector) => {
     const canvas = document.querySelector(selector);
     const all = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
     return Array.from(all).filter((_, at) => at % 4 === 0);
 }"""
-PATIENCE_MS = 120_000  # a machine under load; what is there is seen at once
 MODEL = """
 from functools import partial
 
@@ -46,32 +44,6 @@ SPEC = ModelSpec(
 )
 """
 KEYED = {"TORCHLOOP_API_KEYS": "predict:p,admin:boss"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = next((path for path in map(shutil.which, names) if path), None)
-    if found is None:
-        pytest.skip("THE PAGE IS NOT TESTED: there is no chromium on this machine; install the system's package")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """Open a new tab; fail the test on a JavaScript error."""
-    context = browser.new_context(viewport={"width": 1280, "height": 800})
-    context.set_default_timeout(PATIENCE_MS)
-    expect.set_options(timeout=PATIENCE_MS)
-    page = context.new_page()
-    failures: list[str] = []
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    yield page
-    context.close()
-    assert not failures
 
 
 @pytest.fixture(scope="module")
