@@ -14,7 +14,7 @@ from models.errors import InvalidInput
 from models.samples import Columns, all_finite, finite_rows
 from models.spec import ModelSpec
 from service.inference.batcher import Answer
-from service.inference.decoding import Samples
+from service.inference.decoding import Samples, require_all
 from service.inference.npz import write_npz
 from service.inference.pipeline import Stopwatch
 from service.media_types import JSON, NPY, NPZ, PNG
@@ -144,10 +144,7 @@ def _json(name: str, describe: Describe, samples: Samples, answer: Answer) -> by
 
 def _binary(media_type: str, spec: ModelSpec, samples: Samples, answer: Answer) -> bytes:
     """Return values as a .npy or .npz file, or a picture: they hold no errors, so one bad sample fails the request."""
-    if samples.errors:
-        position = min(samples.errors)
-        error = samples.errors[position]
-        raise InvalidInput(error.title, f"sample {position}: {error.detail}. Ask for JSON to get the others' answers")
+    require_all(samples.errors, ". Ask for JSON to get the others' answers")
     if not (answer.finite or all_finite(answer.values)):
         raise NOT_FINITE
     arrays = {"values": answer.values} if not isinstance(answer.values, Columns) else answer.values.arrays

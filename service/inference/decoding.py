@@ -67,12 +67,12 @@ def samples_of(spec: ModelSpec, entries: Entries) -> Samples:
     return Samples(spec.preprocess(entries.good), entries.errors, len(entries))
 
 
-def require_all(errors: Mapping[int, InvalidInput]) -> None:
-    """Raise the first error of a body that cannot hold errors, such as a tensor, with the position of its sample."""
+def require_all(errors: Mapping[int, InvalidInput], way_out: str = "") -> None:
+    """Raise the first error, with the position of its sample: for bodies and answers that cannot hold errors."""
     if errors:
         position = min(errors)
         error = errors[position]
-        raise InvalidInput(error.title, f"sample {position}: {error.detail}")
+        raise InvalidInput(error.title, f"sample {position}: {error.detail}{way_out}")
 
 
 def _first_of(errors: Mapping[int, InvalidInput]) -> InvalidInput:
