@@ -1,4 +1,4 @@
-"""Answers of a PyTorch network to samples of its spec: what the contract checks of specs and recipes compare."""
+"""Answers of a PyTorch network to samples of its spec, for the contract checks of specs and recipes."""
 
 from types import MappingProxyType
 from typing import Any

@@ -59,7 +59,7 @@ def saliency(attributions: Array, _: Method) -> dict[str, Array]:
 
 
 def in_order(outputs: Any, names: Iterable[str]) -> list[Any]:
-    """Return what a network returned, one tensor, a tuple or a dictionary, as a list in the order of `names`.
+    """Return the outputs of a network, one tensor, a tuple or a dictionary, as a list in the order of `names`.
 
     Without names, one tensor. Raises TypeError if it returned something else.
     """

@@ -26,7 +26,7 @@ _IMPORTERS = {"import_module", "__import__"}
 
 @dataclass(frozen=True, slots=True)
 class _Source:
-    """What is read from one file: the digest of its content, and the names of the modules that it may import."""
+    """The result of reading one file: the digest of its content, and the names of the modules that it may import."""
 
     sha256: str
     imports: frozenset[str]
@@ -136,7 +136,7 @@ def _walk(names: set[str]) -> tuple[dict[str, str], dict[str, str]]:
 def _find(name: str, found: dict[str, ModuleSpec | None]) -> ModuleSpec | None:
     """Find a module as an import would, without importing it or the packages that it is in.
 
-    `found` keeps what was found, and None for what is no module.
+    `found` caches the results, None for names that are no module.
     """
     if name not in found:
         parent = name.rpartition(".")[0]
@@ -165,7 +165,7 @@ def _distributions() -> dict[str, list[str]]:
 
 
 def _source(origin: str, package: str) -> _Source:
-    """Read a file, or return what was read before if the file has not changed since."""
+    """Read a file, or return the cached result if the file has not changed since."""
     status = os.stat(origin)  # noqa: PTH116 - called for each file of a network
     stamp = (status.st_mtime_ns, status.st_size)
     if origin not in _read or _read[origin][0] != stamp:

@@ -149,7 +149,7 @@ class Registry:
         return target, stack[-1]
 
     def rolled_back(self, connection: Connection, model: str, key: str | None) -> tuple[int, int] | None:
-        """Return what the rollback with this idempotency key has returned; None if there is none.
+        """Return the outcome that the rollback with this idempotency key has returned; None if there is none.
 
         Raises Invalid if it was of another model.
         """

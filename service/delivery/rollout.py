@@ -127,7 +127,7 @@ class Rollout:
         await self._try_again()
 
     async def _read_live(self) -> None:
-        """Read which versions are live; again if one was changed here meanwhile: what was read may be older."""
+        """Read which versions are live; again if one was changed here meanwhile: the answer may be older."""
         swaps = None
         while swaps != self._swaps:
             swaps = self._swaps

@@ -1,4 +1,4 @@
-"""Threads for work that would block the event loop: a small pool, and threads of their own for what takes long."""
+"""Threads for work that would block the event loop: a small pool, and a separate thread for each long call."""
 
 import asyncio
 import threading

@@ -86,7 +86,7 @@ class Pipeline:
 
 
 class _Forward:
-    """See Forward. Counts what it computes."""
+    """See Forward. Counts each batch."""
 
     __slots__ = ("_engine", "_loaded", "_metrics", "brief", "pace", "version")
 
