@@ -1,5 +1,7 @@
 """The metrics of one process, as Prometheus reads them."""
 
+import threading
+
 from prometheus_client.parser import text_string_to_metric_families
 
 from service.telemetry.metrics import STAGES, Metrics
@@ -49,3 +51,25 @@ def test_the_seconds_of_each_stage_are_a_histogram_with_the_buckets_of_the_dashb
         assert exposed["torchloop_stage_seconds_count", "a", stage] == 2
         assert round(exposed["torchloop_stage_seconds_sum", "a", stage], 9) == total
     assert exposed["torchloop_stage_seconds_bucket", "a", "decode", "0.0001"] == 1  # upper bounds are inclusive
+
+
+def test_counts_are_exact_while_another_thread_collects() -> None:
+    metrics = Metrics()
+    done = threading.Event()
+    seen: list[float] = []
+
+    def collect() -> None:
+        while not done.is_set():
+            seen.append(_exposed(metrics).get(("torchloop_stage_seconds_count", "a", "total"), 0))
+
+    collector = threading.Thread(target=collect)
+    collector.start()
+    for _ in range(5_000):
+        metrics.stages("a", (0.1, 0.1, 0.1, 0.1))
+        metrics.request("a", 200)
+    done.set()
+    collector.join()
+    exposed = _exposed(metrics)
+    assert exposed["torchloop_stage_seconds_count", "a", "total"] == 5_000
+    assert exposed["torchloop_requests_total", "a", "200"] == 5_000
+    assert seen == sorted(seen)
