@@ -143,6 +143,7 @@ class Batcher:
         self._device = FairLock(now)
         self._loops: set[asyncio.Task[None]] = set()
         self._batches: dict[Hashable, list[_Caller]] = {}  # those that are being computed, by lane
+        self._computing = 0  # their number: it is asked for twice a request
         self._alarm: asyncio.TimerHandle | None = None  # at the earliest deadline, or before it
         self._alarm_at = math.inf
 
@@ -154,7 +155,7 @@ class Batcher:
     @property
     def computing(self) -> int:
         """Number of callers whose samples are being computed."""
-        return sum(map(len, self._batches.values()))
+        return self._computing
 
     def cut(self, keep: int) -> None:
         """Refuse all waiting callers except the newest `keep` with QueueFull."""
@@ -254,14 +255,14 @@ class Batcher:
         if sum(len(caller.samples) for caller in callers) > forward.brief:
             queue.extendleft(reversed(callers))
             return False
-        self._batches[lane] = callers
+        self._begin(lane, callers)
         started = self._now()
         try:
             values = forward.now(_together(callers))
             self._answer(callers, forward.version, values, self._now() - started)
         except Exception as err:  # noqa: BLE001 - the three edges where any exception is caught: batch, job, rollout
             _fail(callers, err)
-        del self._batches[lane]
+        self._end(lane)
         return True
 
     async def _compute_in_turns(self, lane: Hashable, queue: deque[_Caller]) -> None:
@@ -277,7 +278,7 @@ class Batcher:
                         if (taken := self._take(lane, queue)) is None:
                             return
                         forward, callers = taken
-                        self._batches[lane] = callers
+                        self._begin(lane, callers)
                         batch = _Batch(callers, _together(callers), forward)
                     if batch.left:  # as before it waited for this turn
                         await batch.compute_slice(self._now)
@@ -286,7 +287,14 @@ class Batcher:
         except Exception as err:  # noqa: BLE001 - the edge, as in _compute_now
             _fail(callers, err)
         finally:
-            self._batches.pop(lane, None)
+            self._end(lane)
+
+    def _begin(self, lane: Hashable, callers: list[_Caller]) -> None:
+        self._batches[lane] = callers
+        self._computing += len(callers)
+
+    def _end(self, lane: Hashable) -> None:
+        self._computing -= len(self._batches.pop(lane, ()))
 
     def _answer(self, callers: list[_Caller], version: int, values: Batch, forward_s: float) -> None:
         """Give each caller its rows. `forward_s`: seconds of computing, without those between slices."""
