@@ -32,7 +32,8 @@ def read_plain_png(content: bytes) -> Array | None:
     end = _DATA + _NUMBER.unpack_from(content, 33)[0]
     if content[end + 4 :] != _END or not 0 < width * height <= _MAX_PIXELS:
         return None
-    if any(crc32(content[a:b]) != _NUMBER.unpack_from(content, b)[0] for a, b in ((12, 29), (37, end))):
+    header, data = _NUMBER.unpack_from(content, 29), _NUMBER.unpack_from(content, end)
+    if header != (crc32(content[12:29]),) or data != (crc32(content[37:end]),):
         return None
     picture, box = core.fill("L", (width, height), _UNSET), (0, 0, width, height)
     decoder, encoder = core.zip_decoder("L", "L", 0), core.raw_encoder("L", "L")

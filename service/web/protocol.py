@@ -98,8 +98,11 @@ class Protocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header, or discard a trailer field. Raises ValueError if there are too many trailer fields."""
-        if self._in_head:
-            super().on_header(name, value)
+        if self._in_head:  # as uvicorn does; calling it would cost as much again, for each header
+            name = name.lower()
+            if name == b"expect" and value.lower() == b"100-continue":
+                self.expect_100_continue = True
+            self.headers.append((name, value))
             return
         self._trailers += 1
         self._trailer_bytes += len(name) + len(value)
