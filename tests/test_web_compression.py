@@ -1,13 +1,14 @@
 """Content-Encoding, within a limit."""
 
 import gzip
+import os
 import zlib
 from collections.abc import Callable
 
 import pytest
 
 from service.errors import Malformed, TooLarge, UnsupportedMediaType
-from service.web.compression import MAX_MEMBERS, coding_of, deflate, inflate
+from service.web.compression import MAX_MEMBERS, Inflating, coding_of, deflate, inflate
 from service.web.compression import accepted as coding_for
 
 CODINGS: dict[str, Callable[[bytes], bytes]] = {
@@ -64,6 +65,59 @@ def test_the_number_of_members_is_limited() -> None:
     assert inflate(empty * MAX_MEMBERS, "gzip", 0) == b""
     with pytest.raises(Malformed, match=f"more than {MAX_MEMBERS} gzip members"):
         inflate(empty * (MAX_MEMBERS + 1), "gzip", 0)
+
+
+def streamed(packed: bytes, coding: str, limit: int, size: int, most: int) -> bytes:
+    """What comes of a body that arrives in pieces of `size` bytes, and is read in pieces of at most `most`."""
+    stream = Inflating(coding, limit, "send less")
+    pieces: list[bytes] = []
+    for at in range(0, len(packed), size):
+        stream.add(packed[at : at + size])
+        while piece := stream.read(most):
+            pieces.append(piece)
+    stream.end()
+    assert max(map(len, pieces), default=0) <= most
+    return b"".join(pieces)
+
+
+@pytest.mark.parametrize("most", [1, 64, 1000, 10**6])
+@pytest.mark.parametrize("size", [1, 2, 7, 4096, 10**6])
+def test_a_body_is_read_as_it_arrives(size: int, most: int) -> None:
+    parts = [b"", b"ab", bytes(5000), bytes(range(256)) * 8]
+    content = b"".join(parts)
+    for packed, coding in (
+        (b"".join(map(gzip.compress, parts)), "gzip"),
+        (zlib.compress(content), "deflate"),
+        (zlib.compress(content, wbits=-15), "deflate"),
+    ):
+        assert streamed(packed, coding, len(content), size, most) == content
+        with pytest.raises(TooLarge, match=f"larger than {len(content) - 1} bytes when it is unpacked: send less"):
+            streamed(packed, coding, len(content) - 1, size, most)
+        with pytest.raises(Malformed, match="cut off"):
+            streamed(packed[:-1], coding, len(content), size, most)
+        with pytest.raises(Malformed, match=f"follows the {coding} stream"):
+            streamed(packed + b"x", coding, len(content), size, most)
+
+
+@pytest.mark.parametrize("size", [1, 100, 257, 258, 259, 1000, 4000])
+def test_output_that_zlib_holds_without_input_is_read(size: int) -> None:
+    """A raw stream has nothing behind its last block."""
+    for most in (1, 10, 100, 1000):
+        assert streamed(zlib.compress(bytes(size), wbits=-15), "deflate", size, 4096, most) == bytes(size)
+
+
+def test_a_damaged_stream_is_not_called_another_one() -> None:
+    packed = gzip.compress(b"a" * 1000)
+    damaged = packed[:-6] + b"\0" + packed[-5:]
+    for body in (damaged, packed + damaged):
+        with pytest.raises(Malformed, match="the gzip stream of the body is damaged: send it again"):
+            streamed(body, "gzip", 10_000, 5, 100)
+
+
+def test_a_large_body_may_have_as_many_members_as_its_size_allows() -> None:
+    large = gzip.compress(os.urandom(2 * 4096))
+    count = MAX_MEMBERS + 1
+    assert len(streamed(large * count, "gzip", 10**9, 10**6, 10**6)) == 2 * 4096 * count
 
 
 @pytest.mark.parametrize("size", [0, 1, 10, 100, 5000])

@@ -12,7 +12,7 @@ from models.spec import ModelSpec
 from service.execution.threads import Threads
 from service.inference.decoding import Decoder, Samples, media_types, samples_of, unsupported
 from service.media_types import MULTIPART, plain
-from service.web.bodies import PIECE_BYTES, content_coding, header, pieces, read_body, too_large
+from service.web.bodies import PIECE_BYTES, content_coding, header, pieces, read_body
 from service.web.compression import Inflating, inflate
 from service.web.multipart import fields, files
 
@@ -48,14 +48,10 @@ class RequestBodies:
                 async for piece in arriving:
                     yield piece
                 return
-            stream, total = Inflating(coding), 0
+            stream = Inflating(coding, limit, _WAY_OUT)
             async for piece in arriving:
-                rest = piece
-                while rest:
-                    inflated = await self._threads.run(partial(stream.feed, rest, PIECE_BYTES))
-                    rest, total = stream.rest, total + len(inflated)
-                    if total > limit:
-                        raise too_large(limit, _WAY_OUT, " when it is unpacked")
+                stream.add(piece)
+                while inflated := await self._threads.run(partial(stream.read, PIECE_BYTES)):
                     yield inflated
             stream.end()
 

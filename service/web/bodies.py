@@ -18,7 +18,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     """
     declared = header(scope, b"content-length")
     if declared.isdigit() and int(declared[:20]) > limit:
-        raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
+        raise _too_large(limit, "send it in parts")
     message = await receive()
     body: bytes | bytearray = message.get("body", b"")  # usually the whole body
     while message.get("more_body", False):
@@ -31,7 +31,7 @@ async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
     if message["type"] == "http.disconnect":
         raise ClientDisconnect
     if len(body) > limit:
-        raise TooLarge(f"the body is larger than {limit} bytes: send it in parts")
+        raise _too_large(limit, "send it in parts")
     return bytes(body)
 
 
@@ -42,7 +42,7 @@ async def pieces(scope: Scope, receive: Receive, limit: int, way_out: str) -> As
     """
     declared = header(scope, b"content-length")
     if declared.isdigit() and int(declared[:20]) > limit:
-        raise too_large(limit, way_out)
+        raise _too_large(limit, way_out)
     total, waiting, more = 0, bytearray(), True
     while more:
         message = await receive()
@@ -51,16 +51,15 @@ async def pieces(scope: Scope, receive: Receive, limit: int, way_out: str) -> As
         more = message.get("more_body", False)
         waiting += message.get("body", b"")
         if total + len(waiting) > limit:
-            raise too_large(limit, way_out)
+            raise _too_large(limit, way_out)
         if len(waiting) >= PIECE_BYTES or (waiting and not more):
             total += len(waiting)
             yield bytes(waiting)
             waiting.clear()
 
 
-def too_large(limit: int, way_out: str, when: str = "") -> TooLarge:
-    """Return the error for a body above the limit."""
-    return TooLarge(f"the body is larger than {limit} bytes{when}: {way_out}")
+def _too_large(limit: int, way_out: str) -> TooLarge:
+    return TooLarge(f"the body is larger than {limit} bytes: {way_out}")
 
 
 def content_coding(scope: Scope) -> str | None:
