@@ -82,6 +82,7 @@ def test_the_wheel_holds_the_three_packages_and_all_files_of_theirs(wheel: Path)
     }
     held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert held == tracked
+    assert held >= {"models/py.typed", "service/py.typed", "training/py.typed"}  # their annotations count, PEP 561
 
 
 @pytest.mark.slow
@@ -89,7 +90,8 @@ def test_the_client_alone_is_a_wheel_that_needs_neither_torch_nor_fastapi(checko
     with zipfile.ZipFile(_wheel(checkout / "client", tmp_path)) as archive:
         held = {name for name in archive.namelist() if ".dist-info/" not in name}
         metadata = next(archive.read(name).decode() for name in archive.namelist() if name.endswith("/METADATA"))
-    assert held == {f"service/client/{path.name}" for path in (ROOT / "service" / "client").glob("*.py")}
+    modules = {path.name for path in (ROOT / "service" / "client").glob("*.py")}
+    assert held == {f"service/client/{name}" for name in {*modules, "py.typed"}}
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist") and "extra" not in line]
     assert needed == ["Requires-Dist: httpx>=0.28", "Requires-Dist: rich>=14"]
 
