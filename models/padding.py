@@ -6,7 +6,7 @@ an entry in the spec's `padding` are never padded: only samples of equal shape s
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ WASTE = 2  # elements of the padded arrays, relative to those of the samples
 Padding = Mapping[str, Padded]
 Forward = Callable[[Mapping[str, Array]], Sequence[Array]]  # keyword arguments (N, ...) -> outputs (N, ...), in order
 _Shape = tuple[int, ...]
+_Fixed = tuple[_Shape, ...]  # by ragged array
 
 
 def buckets(samples: Columns, padding: Padding) -> list[list[int]]:
@@ -26,12 +27,30 @@ def buckets(samples: Columns, padding: Padding) -> list[list[int]]:
     ragged = {name: column for name, column in samples.arrays.items() if isinstance(column, list)}
     if not ragged:
         return [list(range(len(samples)))]
-    groups: dict[tuple[object, ...], list[int]] = {}
+    groups: dict[_Fixed, list[int]] = {}
     for row in range(len(samples)):
-        fixed = tuple(_fixed(column[row].shape, padding.get(name)) for name, column in ragged.items())
-        groups.setdefault(fixed, []).append(row)
+        groups.setdefault(_fixed(ragged, row, padding), []).append(row)
     padded = [column for name, column in ragged.items() if name in padding]
-    return [bucket for rows in groups.values() for bucket in _by_size(rows, padded)]
+    order = [row for rows in groups.values() for row in sorted(rows, key=lambda row: -_size(padded, row))]
+    found: list[list[int]] = []
+    for row, (begins, _) in zip(order, _filling(samples, padding, order), strict=True):
+        if begins:
+            found.append([])
+        found[-1].append(row)
+    return found
+
+
+def slice_of(samples: Columns, padding: Padding, start: int, most: float) -> tuple[int, int]:
+    """Return how many samples from `start` on, at least one, have at most `most` elements when they are padded, and
+    that number of elements, at least one. The samples are in the order of `buckets`.
+    """
+    full = last = 0  # elements of the buckets before the last one, and of that
+    for count, (begins, elements) in enumerate(_filling(samples, padding, range(start, len(samples)))):
+        before = full + last if begins else full
+        if count and before + elements > most:
+            return count, max(1, full + last)
+        full, last = before, elements
+    return len(samples) - start, max(1, full + last)
 
 
 def stacked(samples: Columns, padding: Padding) -> dict[str, Array]:
@@ -102,29 +121,39 @@ def _ends(axes: Sequence[int], ends: Array) -> tuple[slice, ...]:
     return tuple(slices)
 
 
-def _fixed(shape: _Shape, how: Padded | None) -> _Shape:
-    """Return the sizes that samples of one bucket have in common; -1 for variable axes."""
-    return shape if how is None else tuple(-1 if axis in how.axes else size for axis, size in enumerate(shape))
+def _fixed(ragged: Mapping[str, list[Array]], row: int, padding: Padding) -> _Fixed:
+    """Return the sizes that a sample has in common with all of its bucket; -1 for variable axes."""
+    shapes = [(column[row].shape, padding.get(name)) for name, column in ragged.items()]
+    return tuple(
+        shape if how is None else tuple(-1 if axis in how.axes else size for axis, size in enumerate(shape))
+        for shape, how in shapes
+    )
 
 
-def _by_size(rows: Sequence[int], padded: Sequence[list[Array]]) -> list[list[int]]:
-    """Cut samples, the largest first, into buckets whose padded arrays have at most WASTE times as many elements."""
-    order = sorted(rows, key=lambda row: -sum(column[row].size for column in padded))
-    found: list[list[int]] = []
+def _filling(samples: Columns, padding: Padding, order: Iterable[int]) -> Iterator[tuple[bool, int]]:
+    """Fill buckets whose padded arrays have at most WASTE times as many elements as the samples.
+
+    Yield for each sample, in this order, whether it begins a bucket, and how many elements the bucket has then.
+    """
+    ragged = {name: column for name, column in samples.arrays.items() if isinstance(column, list)}
+    padded = [column for name, column in ragged.items() if name in padding]
+    others = [column for name, column in samples.arrays.items() if name not in ragged or name not in padding]
+    fixed: _Fixed | None = None
     largest: list[_Shape] = []
-    real = 0
+    count = real = 0
     for row in order:
-        shapes = [column[row].shape for column in padded]
-        elements = sum(map(math.prod, shapes))
-        grown = [tuple(map(max, one, other)) for one, other in zip(largest, shapes, strict=True)] if found else shapes
-        wanted = (len(found[-1]) + 1 if found else 1) * sum(map(math.prod, grown))
-        if found and wanted <= WASTE * (real + elements):
-            found[-1].append(row)
-            largest, real = grown, real + elements
-        else:
-            found.append([row])
-            largest, real = shapes, elements
-    return found
+        its, shapes, size = _fixed(ragged, row, padding), [column[row].shape for column in padded], _size(padded, row)
+        grown = [tuple(map(max, one, other)) for one, other in zip(largest, shapes, strict=True)] if count else shapes
+        begins = its != fixed or (count + 1) * sum(map(math.prod, grown)) > WASTE * (real + size)
+        if begins:
+            fixed, grown, count, real = its, shapes, 0, 0
+        largest, count, real = grown, count + 1, real + size
+        yield begins, count * (sum(map(math.prod, largest)) + _size(others, row))
+
+
+def _size(columns: Iterable[Column], row: int) -> int:
+    """Return the number of elements of a sample."""
+    return sum(column[row].size for column in columns)
 
 
 def _lengths(column: Column, how: Padded) -> Array:

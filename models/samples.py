@@ -60,6 +60,12 @@ class Columns:
         return list(groups.values())
 
     @property
+    def size(self) -> int:
+        """Number of elements of all arrays, without padding."""
+        columns = self.arrays.values()
+        return sum(sum(row.size for row in one) if isinstance(one, list) else one.size for one in columns)
+
+    @property
     def nbytes(self) -> int:
         """Size of all arrays."""
         columns = self.arrays.values()

@@ -217,6 +217,11 @@ class ModelSpec:
         has_texts = any(isinstance(kind, Text) for kind in self.inputs.values())
         return bool(self.padding) or has_texts or any(None in shape for shape in shapes)
 
+    @property
+    def ragged_padding(self) -> Mapping[str, Padded] | None:
+        """The padding of samples that may have different lengths; None if all have the same."""
+        return self.padding if self.is_ragged else None
+
     def _check_named(self) -> None:
         if self.check is not accept_all or self.preprocess is not same or self.picture or self.grey:
             raise ValueError(

@@ -327,7 +327,7 @@ def sessions_of(pace: Pace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         return onnxruntime
 
     monkeypatch.setattr(onnx, "session", session)
-    monkeypatch.setattr(onnx, "measured", lambda *_: (0, pace))
+    monkeypatch.setattr(onnx, "measured", lambda *_, **__: (0, pace))
     path = save_line(tmp_path)
     record = read_verified("line", path)[1]
     for processes in (1, 2, 8):
@@ -353,7 +353,7 @@ def test_a_network_whose_bulk_is_cut_has_one_session_and_one_copy_of_its_weights
 def test_an_export_that_fails_on_a_larger_batch_is_run_by_pytorch(
     line: tuple[Path, Record], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise onnxruntime.capi.onnxruntime_pybind11_state.Fail("shape")
 
     monkeypatch.setattr(onnx, "measured", fail)

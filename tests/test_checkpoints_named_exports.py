@@ -15,15 +15,19 @@ from models.artifacts import Artifacts
 from models.checkpoints import onnx_file
 from models.checkpoints.onnx_export import export
 from models.checkpoints.parity import DisagreementError
-from models.checkpoints.record import Record
+from models.checkpoints.record import Record, read_verified
 from models.checkpoints.storage import Storage
 from models.coding import Coder, random_sample
 from models.eager import eager
 from models.samples import Columns
 from models.spec import Array, ModelSpec
+from service.inference.backends.choice import choose
+from service.inference.backends.exports import Exports
 from service.inference.backends.onnx import session
+from service.inference.engine import Engine
+from tests.fakes import InProcess
 from tests.serving import no_recipes, serving
-from tests.signatures import ARTIFACTS, HEADS, SERIES, SIGNATURES, TEXT, Bag, Heads, Series, save
+from tests.signatures import ARTIFACTS, HEADS, SERIES, SIGNATURES, TEXT, Bag, Heads, Series, save, words_of
 
 each_signature = pytest.mark.parametrize("name", SIGNATURES)
 
@@ -148,3 +152,24 @@ def test_a_network_that_does_not_fit_its_signature_is_named(tmp_path: Path, netw
     with serving(tmp_path, {"heads": replace(HEADS, network=network)}, recipes=no_recipes) as client:
         (reason,) = client.get("/health/ready").json()["reasons"].values()
     assert said in reason
+
+
+def test_the_artifacts_of_a_version_are_unpacked_once_when_it_is_loaded(tmp_path: Path) -> None:
+    """Those of a tokenizer have megabytes; each Coder would hold some of its own."""
+    given: list[Artifacts] = []
+
+    def words(sample: Mapping[str, Any], artifacts: Artifacts) -> Mapping[str, Any]:
+        given.append(artifacts)
+        return words_of(sample, artifacts)
+
+    path = save(tmp_path, "text")
+    spec = replace(TEXT, encode=words)
+    exports = Exports(tmp_path / "store", partial(InProcess, {"text": spec}))
+    record = read_verified("text", path)[1]
+    exports.get("text", spec, path, record)
+    given.clear()
+    engine = Engine({"text": spec}, choose("onnxruntime", "cpu", exports, 1, 8), 8)
+    loaded = engine.load("text", 1, path, record)
+    engine.close()
+    assert given
+    assert {id(artifacts) for artifacts in given} == {id(loaded.artifacts)}

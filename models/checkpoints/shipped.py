@@ -15,14 +15,16 @@ from models.samples import Columns
 from models.spec import Array, ByName, ModelSpec
 
 
-def shipped_path(folder: Path, spec: ModelSpec, record: Record) -> Path:
+def shipped_path(folder: Path, spec: ModelSpec, record: Record, coder: Coder | None = None) -> Path:
     """Return the path of the export that ships with a checkpoint in `folder`. Raises CheckpointError.
 
     It changes with all that the export depends on: weights, arguments, the class of the network and its sources,
-    and the samples of the example, as its artifacts encode them. So an export that was made of something else is not
-    found.
+    and the samples of the example, as its artifacts encode them: by `coder`, if given. So an export that was made of
+    something else is not found.
     """
-    samples = example_samples(spec, Coder(spec, unpack(record.artifacts)) if spec.inputs else None)
+    if coder is None and spec.inputs:
+        coder = Coder(spec, unpack(record.artifacts))
+    samples = example_samples(spec, coder)
     network = [_names(spec.network), network_digest(spec)]
     made_of: list[Any] = [record.sha256, dict(record.arguments), network]
     arrays = [samples] if not isinstance(samples, Columns) else list(_arrays(samples))

@@ -10,15 +10,15 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Protocol
 
-from models.samples import Batch, all_finite, joined
+from models.samples import Batch, Columns, all_finite, joined, rejoined
 from service.errors import DeadlineExceeded, QueueFull
 from service.inference.fair_lock import FairLock
-from service.inference.pace import Pace
+from service.inference.pace import Pace, RaggedPace
 
 
 class Forward(Protocol):
@@ -97,14 +97,33 @@ class _Caller:
 
 @dataclass(slots=True, eq=False)
 class _Batch:
-    """Callers whose samples are computed together by one network, and the values computed so far."""
+    """Callers whose samples are computed together by one network, and the values computed so far.
+
+    Samples of different lengths are computed in another order than that of the callers: `order` has their positions.
+    """
 
     callers: list[_Caller]
     samples: Batch
     forward: Forward
+    order: Sequence[int] | None = None
     parts: list[Batch] = field(default_factory=list)
     row: int = 0  # the first one that is not computed
     forward_s: float = 0.0
+
+    @classmethod
+    def of(cls, callers: list[_Caller], forward: Forward) -> "_Batch":
+        """Put the callers' samples together, in the order of computing."""
+        samples, pace = _together(callers), forward.pace
+        if isinstance(pace, RaggedPace) and isinstance(samples, Columns) and len(samples) > 1:
+            order = pace.order(samples)
+            return cls(callers, samples.take(order), forward, order)
+        return cls(callers, samples, forward)
+
+    @property
+    def values(self) -> Batch:
+        """The values of all samples, in the order of the callers."""
+        values = self.parts[0] if len(self.parts) == 1 else joined(self.parts)
+        return values if self.order is None else rejoined([values], [self.order])
 
     @property
     def left(self) -> int:
@@ -114,11 +133,11 @@ class _Batch:
 
     async def compute_slice(self, now: Callable[[], float]) -> None:
         """Compute the next slice."""
-        size = self.forward.pace.slice_of(len(self.samples) - self.row)
+        size, cost = self.forward.pace.cut(self.samples, self.row)
         began = now()
         self.parts.append(await self.forward.later(self.samples[self.row : self.row + size]))
         spent_s = now() - began
-        self.forward.pace.learn(size, spent_s)
+        self.forward.pace.learn(cost, spent_s)
         self.forward_s += spent_s
         self.row += size
 
@@ -244,7 +263,12 @@ class Batcher:
         except Exception as err:  # noqa: BLE001 - the edge, as in _compute_now
             _fail(_first(queue, self._max_batch), err)
             return None
-        callers = _first(queue, min(self._max_batch, max(forward.pace.at_once, forward.brief)))
+        pace = forward.pace
+        callers = _first(queue, min(self._max_batch, max(pace.at_once, forward.brief)))
+        if len(callers) > 1 and isinstance(pace, RaggedPace):
+            fitting = pace.first_of(caller.samples.size for caller in callers)
+            queue.extendleft(reversed(callers[fitting:]))
+            callers = callers[:fitting]
         return (forward, callers) if callers else None
 
     def _compute_now(self, lane: Hashable, queue: deque[_Caller]) -> bool:
@@ -279,11 +303,10 @@ class Batcher:
                             return
                         forward, callers = taken
                         self._begin(lane, callers)
-                        batch = _Batch(callers, _together(callers), forward)
+                        batch = _Batch.of(callers, forward)
                     if batch.left:  # as before it waited for this turn
                         await batch.compute_slice(self._now)
-            values = batch.parts[0] if len(batch.parts) == 1 else joined(batch.parts)
-            self._answer(callers, batch.forward.version, values, batch.forward_s)
+            self._answer(callers, batch.forward.version, batch.values, batch.forward_s)
         except Exception as err:  # noqa: BLE001 - the edge, as in _compute_now
             _fail(callers, err)
         finally:

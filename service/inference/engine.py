@@ -99,9 +99,9 @@ class Engine:
         Raises CheckpointError. The live version is not affected.
         """
         spec = _bounded(self._specs[model], path, record)
-        network = self._backend.load(model, spec, path, record)
         artifacts = unpack(record.artifacts)
         coder = Coder(spec, artifacts) if spec.inputs else None
+        network = self._backend.load(model, spec, path, record, coder)
         rehearse(model, spec, network.run, artifacts, coder)
         return Loaded(
             model=model,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from models.checkpoints.record import Record
+from models.coding import Coder
 from models.samples import Batch, joined, split
 from models.spec import ModelSpec
 from service.inference.pace import Pace
@@ -37,8 +38,11 @@ class Network:
 class Backend(Protocol):
     """Loads networks."""
 
-    def load(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Network:
-        """Load the checkpoint at `path`, ready to compute. Raises CheckpointError."""
+    def load(self, model: str, spec: ModelSpec, path: Path, record: Record, coder: Coder | None = None) -> Network:
+        """Load the checkpoint at `path`, ready to compute. Named inputs are encoded by `coder`, that of the version.
+
+        Raises CheckpointError.
+        """
         ...
 
 

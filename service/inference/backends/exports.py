@@ -12,6 +12,7 @@ from models.checkpoints.onnx_file import Exported
 from models.checkpoints.record import Record, verify
 from models.checkpoints.shipped import shipped_path
 from models.checkpoints.storage import Storage
+from models.coding import Coder
 from models.errors import CheckpointError
 from models.messages import Export, Failed
 from models.spec import ModelSpec
@@ -33,13 +34,13 @@ class Exports:
         self._turn = threading.Lock()
         self._standby = Standby(start_child, answer_s=_EXPORT_S, idle_s=_IDLE_S)
 
-    def get(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Exported:
+    def get(self, model: str, spec: ModelSpec, path: Path, record: Record, coder: Coder | None = None) -> Exported:
         """Return the export of the checkpoint at `path`, after verifying its digest.
 
         Raises CheckpointError if the checkpoint is broken, or the subprocess did not answer.
         """
         verify(model, path, record)
-        if found := onnx_file.read(shipped_path(self._shipped, spec, record)):
+        if found := onnx_file.read(shipped_path(self._shipped, spec, record, coder)):
             return found
         kept = self._storage.export(record, spec)
         found = onnx_file.read(kept)  # not behind an export that is being written

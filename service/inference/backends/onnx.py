@@ -6,7 +6,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from models.artifacts import unpack
 from models.checkpoints.onnx_file import Exported
 from models.checkpoints.onnx_session import open_session
 from models.checkpoints.parity import DisagreementError, compare
@@ -14,7 +13,7 @@ from models.checkpoints.record import Record
 from models.coding import Coder, example_samples
 from models.errors import CheckpointError
 from models.padding import computing
-from models.samples import Columns
+from models.samples import Columns, resized
 from models.spec import Array, ModelSpec
 from service.inference.backends.backend import Backend, Network, Run, in_slices
 from service.inference.backends.exports import Exports
@@ -44,13 +43,13 @@ class OnnxBackend:
             max(1, cores - 1), thread_name_prefix="bulk"
         )  # threads start with the first bulk request
 
-    def load(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Network:
+    def load(self, model: str, spec: ModelSpec, path: Path, record: Record, coder: Coder | None = None) -> Network:
         """See Backend."""
         try:
-            exported = self._exports.get(model, spec, path, record)
+            exported = self._exports.get(model, spec, path, record, coder)
             run = session(exported, spec, self._threads)
-            brief, pace = _timed(run, spec, record, self._max_batch)
-            if pace.at_once <= self._max_batch:  # the batcher cuts what would be bulk
+            brief, pace, is_slow = _timed(run, spec, coder, self._max_batch)
+            if is_slow:  # the batcher cuts what would be bulk
                 return Network(run, in_slices(run, self._max_batch), "onnxruntime", brief=brief, pace=pace)
             one = run if self._threads == 1 else session(exported, spec, 1)
             # Slices run in parallel without waiting for each other at every layer, as threads inside one would.
@@ -63,7 +62,7 @@ class OnnxBackend:
         if (model, record.sha256) not in self._told:
             self._told.add((model, record.sha256))
             log.warning("run by eager PyTorch", extra={"model": model, "reason": reason})
-        return replace(self._otherwise().load(model, spec, path, record), reason=reason)
+        return replace(self._otherwise().load(model, spec, path, record, coder), reason=reason)
 
 
 def session(exported: Exported, spec: ModelSpec, threads: int) -> Run:
@@ -87,14 +86,15 @@ def session(exported: Exported, spec: ModelSpec, threads: int) -> Run:
     return computing(forward, spec)
 
 
-def _timed(run: Run, spec: ModelSpec, record: Record, max_batch: int) -> tuple[int, Pace]:
-    """See measured. Raises DisagreementError if the export fails on a larger batch.
+def _timed(run: Run, spec: ModelSpec, coder: Coder | None, max_batch: int) -> tuple[int, Pace, bool]:
+    """See measured. Returns also whether a batch of `max_batch` examples takes longer than a slice.
 
-    No sample of a model with variable length is brief: the next one may be longer than the example.
+    Raises DisagreementError if the export fails on a larger batch. No sample of a model with variable length is brief:
+    the next one may be longer than the example.
     """
-    coder = Coder(spec, unpack(record.artifacts)) if spec.inputs else None
     try:
-        brief, pace = measured(run, example_samples(spec, coder), max_batch)
+        samples = example_samples(spec, coder)
+        brief, pace = measured(run, samples, max_batch, padding=spec.ragged_padding)
     except Exception as err:  # as in session
         raise DisagreementError(f"ONNX Runtime: {err}") from err
-    return 0 if spec.is_ragged else brief, pace
+    return 0 if spec.is_ragged else brief, pace, pace.at_once <= pace.cost(resized(samples, max_batch))

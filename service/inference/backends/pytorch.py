@@ -11,9 +11,11 @@ from torch import Tensor, nn
 
 from models.checkpoints import state_dict
 from models.checkpoints.record import Record
+from models.coding import Coder
 from models.eager import eager, plain, tensor
 from models.spec import Array, ModelSpec
 from service.inference.backends.backend import Network, in_slices
+from service.inference.pace import pace_of
 
 log = logging.getLogger(__name__)
 Replay = Callable[[], None]
@@ -35,13 +37,12 @@ class EagerBackend:
         if self._device.type == "cpu":
             torch.set_num_threads(threads)
 
-    def load(self, model: str, spec: ModelSpec, path: Path, record: Record) -> Network:
+    def load(self, model: str, spec: ModelSpec, path: Path, record: Record, _: Coder | None = None) -> Network:
         """See Backend."""
-        network, _ = state_dict.load(model, spec, path, record)
-        network = network.to(self._device)
+        network = state_dict.load(model, spec, path, record)[0].to(self._device)
         if spec.inputs or spec.outputs:
             run = eager(network, spec, self._device)
-            return Network(run, in_slices(run, self._max_batch), "eager")
+            return Network(run, in_slices(run, self._max_batch), "eager", pace=pace_of(spec.ragged_padding))
         forward = self._compiled(network, model, spec)
         run = plain(forward, self._device)
         if self._device.type == "cuda":
