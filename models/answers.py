@@ -11,7 +11,8 @@ from models.coding import Coder, example_samples, random_sample
 from models.contract import require
 from models.eager import Network, eager
 from models.errors import InvalidInput
-from models.outputs import output_fault, postprocessing
+from models.outputs import description, postprocessing
+from models.predictions import predictions_fault, values_fault
 from models.samples import Batch, Columns, all_finite, joined
 from models.spec import Array, ModelSpec
 
@@ -50,12 +51,14 @@ def random_samples(spec: ModelSpec, artifacts: Artifacts = NONE) -> Batch:
 
 def require_declared(spec: ModelSpec, found: Any, count: int) -> None:
     """Raise Broken unless the values of `count` samples have the form that the spec declares."""
-    fault = output_fault(spec, found, count)
+    fault = values_fault(spec, found, count)
     require(fault is None, str(fault))
-    if not spec.outputs:
-        require(found.dtype == np.float32, f"postprocess returned {found.dtype}: return float32")
-        require(found.ndim == 2, f"postprocess returned an array of shape {found.shape}: return (N, k)")
-        require(len(found) == count, f"postprocess returned {len(found)} rows for {count} samples")
+
+
+def require_described(spec: ModelSpec, found: Any, count: int, artifacts: Artifacts = NONE) -> None:
+    """Raise Broken unless `describe` returns a prediction of the declared form for each of `count` samples."""
+    fault = predictions_fault(spec, list(description(spec, artifacts)(found)), count)
+    require(fault is None, str(fault))
 
 
 def require_independent(spec: ModelSpec, network: Network, samples: Batch, artifacts: Artifacts = NONE) -> None:

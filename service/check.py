@@ -12,6 +12,7 @@ import orjson
 from models.answers import (
     example_of,
     require_declared,
+    require_described,
     require_independent,
     require_same,
     require_served,
@@ -21,14 +22,13 @@ from models.artifacts import Artifacts
 from models.catalog import discovered
 from models.checkpoints import state_dict
 from models.coding import Coder
-from models.contract import Broken, Command, checks, require
-from models.outputs import description
+from models.contract import Command, checks, require
 from models.samples import Columns, all_finite, joined
 from models.spec import ModelSpec
 from service.api.openinference import signature
 from service.api.openinference.codec import parse
 from service.api.openinference.tensors import to_bytes
-from service.api.signatures import body_schema, example_body, prediction_schema
+from service.api.signatures import body_schema, example_body
 from service.inference.arrays import from_array, from_json, inputs_in
 
 _COPIES = 5
@@ -55,19 +55,7 @@ def predictions_have_the_declared_form(_: str, spec: ModelSpec, __: Path) -> Non
     samples = example_of(spec)
     found = values(spec, spec.network().eval(), samples)
     require_declared(spec, found, len(samples))
-    schema = prediction_schema(spec)
-    described = list(description(spec, _NONE)(found))
-    predictions = orjson.loads(orjson.dumps(described, option=orjson.OPT_SERIALIZE_NUMPY))
-    count = len(samples)
-    require(len(predictions) == count, f"describe returned {len(predictions)} predictions for {count} samples")
-    name = spec.prediction.__name__ if spec.prediction else "prediction"
-    for prediction in predictions:
-        try:
-            jsonschema.validate(prediction, schema)
-        except jsonschema.ValidationError as err:
-            raise Broken(f"a prediction is not a {name}: {err.message[:200]}") from err
-        extra = prediction.keys() ^ schema["properties"].keys()
-        require(not extra, f"{name} and describe differ in {', '.join(sorted(extra))}")
+    require_described(spec, found, len(samples))
 
 
 def a_sample_has_the_same_answer_alone_and_in_company(_: str, spec: ModelSpec, __: Path) -> None:

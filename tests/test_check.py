@@ -65,11 +65,27 @@ def test_a_good_spec_has_no_fault() -> None:
 @pytest.mark.parametrize(
     ("changes", "promise", "words"),
     [
-        ({"postprocess": lambda rows: rows.astype(float)}, "predictions have", "returned float64: return float32"),
-        ({"postprocess": lambda rows: rows[:0]}, "predictions have", "returned 0 rows for 1 samples"),
-        ({"describe": lambda _: []}, "predictions have", "describe returned 0 predictions for 1 samples"),
-        ({"describe": lambda _: [{"value": "x"}]}, "predictions have", "a prediction is not a Value"),
-        ({"describe": lambda _: [{"value": 1.0, "a": 1}]}, "predictions have", "Value and describe differ in a"),
+        (
+            {"postprocess": lambda rows: rows.astype(float)},
+            "predictions have",
+            "float64 (1, 1); it must return float32 (N, k)",
+        ),
+        (
+            {"postprocess": lambda rows: rows[:0]},
+            "predictions have",
+            "returns float32 (0, 1) for a batch of 1",
+        ),
+        ({"describe": lambda _: []}, "predictions have", "describe returns 0 predictions for 1 samples"),
+        (
+            {"describe": lambda _: [{"value": "x"}]},
+            "predictions have",
+            "describe does not return Value: value: Input",
+        ),
+        (
+            {"describe": lambda _: [{"value": 1.0, "a": 1}]},
+            "predictions have",
+            "Value has no a, which describe",
+        ),
         ({"describe": lambda _: 1 // 0}, "predictions have", "ZeroDivisionError: integer division"),
         (
             {"network": Centred, "example": np.array([[1.0], [3.0]], dtype=np.float32)},
@@ -112,7 +128,7 @@ class Logarithm(Table):
         ("text", {"network": Blind}, "a sample has", "honour the mask or the lengths of padded arrays"),
         ("text", {"network": Blind}, "random samples", "an answer changes with the other samples of its batch"),
         ("table", {"network": Logarithm}, "random samples", "within the bounds of the inputs: narrow them"),
-        ("series", {"postprocess": lambda rows: rows[:, 0]}, "predictions have", "return (N, k)"),
+        ("series", {"postprocess": lambda rows: rows[:, 0]}, "predictions have", "it must return float32 (N, k)"),
         (
             "heads",
             {"postprocess": lambda outputs: {**outputs, "size": outputs["size"].astype(int)}},
@@ -234,7 +250,7 @@ def test_a_trained_network_that_cannot_answer_is_named(monkeypatch: pytest.Monke
     for module in ("training.check", "training.run"):
         monkeypatch.setattr(f"{module}.specs", lambda: {"regressor": wordless})
     check = Check("a promise", of_recipes.the_trained_network_answers_with_the_artifacts_of_its_run)
-    assert "describe returned 0 predictions" in fault_of(check, "regressor", REGRESSOR)
+    assert "describe returns 0 predictions for 2 samples" in fault_of(check, "regressor", REGRESSOR)
 
 
 FILES = """

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 import numpy as np
 import pytest
@@ -11,8 +11,10 @@ from starlette.testclient import TestClient
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
+from models.contract import fault_of
 from models.errors import CheckpointError
 from models.spec import ModelSpec
+from service.check import CHECKS
 from service.inference.rehearsal import rehearse
 from tests.fakes import LINE, Line, save_line
 from tests.problems import is_problem
@@ -61,6 +63,14 @@ FAULTS: list[tuple[dict[str, Any], str]] = [
     ({"describe": lambda rows: [{"value": {1, 2}} for _ in rows]}, "JSON cannot hold the predictions of describe"),
     ({"describe": lambda rows: [{"value": 1j} for _ in rows]}, "JSON cannot hold the predictions of describe"),
     ({"describe": lambda rows: [{"value": float("nan")} for _ in rows]}, "does not return Value: value: Input should"),
+    (
+        {"describe": lambda rows: [{"value": "3"} for _ in rows]},
+        "does not return Value: value: Input should be a valid nu",
+    ),
+    (
+        {"describe": lambda rows: [{"value": True} for _ in rows]},
+        "does not return Value: value: Input should be a valid",
+    ),
     ({"describe": lambda rows: [{"label": 3} for _ in rows]}, "does not return Value: value: Field required"),
     ({"describe": lambda rows: [{"value": 1.0, "labl": 3} for _ in rows]}, "Value has no labl, which describe returns"),
 ]
@@ -70,6 +80,30 @@ IDS = [f"{next(iter(changes))}-{at}" for at, (changes, _) in enumerate(FAULTS)]
 def test_a_path_without_fault_passes() -> None:
     rehearse("line", LINE, run)
     rehearse("line", of(describe=with_values, prediction=Numbered), run)
+
+
+class Counted(TypedDict):
+    """A prediction with a whole number."""
+
+    count: int
+
+
+def test_a_whole_number_is_an_integer_whatever_its_type() -> None:
+    rehearse("line", of(describe=lambda rows: [{"count": row[0].round()} for row in rows], prediction=Counted), run)
+    with pytest.raises(CheckpointError, match="does not return Counted: count: Input should be a valid integer"):
+        rehearse("line", of(describe=lambda rows: [{"count": row[0] + 0.5} for row in rows], prediction=Counted), run)
+
+
+class Noted(TypedDict):
+    """A prediction with a field that may be absent."""
+
+    value: float
+    note: NotRequired[str]
+
+
+def test_a_field_that_is_not_required_may_be_absent() -> None:
+    rehearse("line", of(prediction=Noted), run)
+    assert all(not fault_of(check, "line", of(prediction=Noted)) for check in CHECKS)
 
 
 @pytest.mark.parametrize(("changes", "words"), FAULTS, ids=IDS)

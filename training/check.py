@@ -11,12 +11,11 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from models.answers import example_of, require_served, values
+from models.answers import example_of, require_declared, require_described, require_served, values
 from models.artifacts import unpack
 from models.catalog import specs
 from models.checkpoints import state_dict
 from models.contract import Broken, Check, Command, checks, require
-from models.outputs import description
 from training.flags import properties
 from training.recipe import Cancelled, Dataset, Hyperparameters, Progress, Recipe, Report, TrainingError, discovered
 from training.run import Outcome, run
@@ -106,8 +105,8 @@ def the_trained_network_answers_with_the_artifacts_of_its_run(name: str, recipe:
     artifacts = unpack(outcome.record.artifacts)
     samples = example_of(spec, artifacts)
     found = values(spec, outcome.network, samples, artifacts)
-    predictions = description(spec, artifacts)(found)
-    require(len(predictions) == len(samples), f"describe returned {len(predictions)} predictions for {len(samples)}")
+    require_declared(spec, found, len(samples))
+    require_described(spec, found, len(samples), artifacts)
     require_served(spec, outcome.network, artifacts)
 
 

@@ -1,23 +1,21 @@
 """Run the whole path of a prediction on a spec's example, before a network goes live."""
 
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from traceback import walk_tb
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
-import orjson
-from pydantic import TypeAdapter, ValidationError
 
 from models.artifacts import Artifacts
 from models.coding import Coder, example_samples
 from models.errors import CheckpointError, in_one_line
-from models.outputs import description, output_fault, postprocessing
-from models.samples import Batch, Columns, all_finite, resized
-from models.spec import Array, ModelSpec
+from models.outputs import description, postprocessing
+from models.predictions import predictions_fault, rows_fault, values_fault
+from models.samples import Batch, all_finite, resized
+from models.spec import ModelSpec
 from service.inference.backends.backend import Run
 
 _SIZES = (1, 3)  # samples in a batch
@@ -42,19 +40,17 @@ def _rehearsed(model: str, spec: ModelSpec, run: Run, artifacts: Artifacts, code
     samples = _samples(model, spec, coder, size)
     with _step(model, "the network"):
         outputs = run(samples)
-    _require_rows(model, "the network", outputs, size)
+    _require(model, rows_fault("the network", outputs, size))
     with _step(model, "postprocess"):
         values = postprocessing(spec, artifacts)(outputs)
-    if fault := output_fault(spec, values, size):
-        raise _fault(model, fault)
-    _require_rows(model, "postprocess", values, size)
-    if not spec.outputs and (values.ndim != 2 or values.dtype != np.float32):
-        raise _fault(model, f"postprocess returns {_form(values)}; it must return float32 (N, k), here ({size}, k)")
+    _require(model, values_fault(spec, values, size))
     if not all_finite(values):
         raise _fault(model, "the answer to the example is NaN or infinity")
     with _step(model, "describe"):
         predictions = list(description(spec, artifacts)(values))
-    _require_predictions(model, spec, predictions, size)
+    with _step(model, "prediction, the TypedDict,"):
+        fault = predictions_fault(spec, predictions, size)
+    _require(model, fault)
     if spec.outputs:
         return 0
     np.save(io.BytesIO(), np.ascontiguousarray(values), allow_pickle=False)
@@ -69,36 +65,8 @@ def _samples(model: str, spec: ModelSpec, coder: Coder | None, size: int) -> Bat
     entries = np.ascontiguousarray(np.resize(spec.example, (size, *spec.example.shape[1:])))
     with _step(model, "preprocess"):
         samples = spec.preprocess(entries)
-    _require_rows(model, "preprocess", samples, size)
+    _require(model, rows_fault("preprocess", samples, size))
     return samples
-
-
-def _require_predictions(model: str, spec: ModelSpec, predictions: Sequence[Any], size: int) -> None:
-    """Raise CheckpointError unless there is one prediction for each sample, as JSON, of the declared type."""
-    if len(predictions) != size:
-        raise _fault(model, f"describe returns {len(predictions)} predictions for {size} samples")
-    if not all(isinstance(prediction, Mapping) for prediction in predictions):
-        raise _fault(model, f"describe returns {type(predictions[0]).__name__} for a sample; it must be a dict")
-    try:
-        sent = orjson.loads(orjson.dumps(predictions, option=orjson.OPT_SERIALIZE_NUMPY))
-    except TypeError as err:
-        raise _fault(model, f"JSON cannot hold the predictions of describe: {in_one_line(err)}") from err
-    if spec.prediction is None:
-        return
-    with _step(model, spec.prediction.__name__):
-        adapter: TypeAdapter[Any] = TypeAdapter(spec.prediction)
-        known = adapter.json_schema().get("properties", {})
-    for prediction in sent:
-        try:
-            adapter.validate_python(prediction)
-        except ValidationError as err:
-            first = err.errors()[0]
-            place = ".".join(map(str, first["loc"]))
-            raise _fault(
-                model, f"describe does not return {spec.prediction.__name__}: {place}: {first['msg']}"
-            ) from err
-        if unknown := sorted(prediction.keys() - known.keys()):
-            raise _fault(model, f"{spec.prediction.__name__} has no {', '.join(unknown)}, which describe returns")
 
 
 @contextmanager
@@ -120,20 +88,9 @@ def _place(err: Exception) -> str:
     return f" in {'/'.join(own[-1][0].parts[-2:])}, line {own[-1][1]}" if own else ""
 
 
-def _require_rows(model: str, step: str, array: object, size: int) -> None:
-    if isinstance(array, Columns):
-        for name, column in array.arrays.items():
-            if not isinstance(column, list):
-                _require_rows(model, f"{step}, under {name},", column, size)
-        return
-    if not isinstance(array, np.ndarray):
-        raise _fault(model, f"{step} returns {type(array).__name__}, not an array")
-    if array.ndim == 0 or len(array) != size:
-        raise _fault(model, f"{step} returns {_form(array)} for a batch of {size}")
-
-
-def _form(array: Array) -> str:
-    return f"{array.dtype.name} {array.shape}"
+def _require(model: str, fault: str | None) -> None:
+    if fault:
+        raise _fault(model, fault)
 
 
 def _fault(model: str, reason: str) -> CheckpointError:
