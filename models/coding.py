@@ -12,6 +12,7 @@ import numpy as np
 from PIL.Image import Image
 
 from models.artifacts import Artifacts, bound
+from models.defaults import default_of
 from models.errors import CheckpointError, InvalidInput, shown
 from models.pictures import open_picture
 from models.samples import Batch, Columns
@@ -139,7 +140,7 @@ def _checked(name: str, kind: Input, value: object, open_file: OpenPicture) -> A
     if is_missing(value):
         if is_required(kind):
             raise InvalidInput("Missing value", f"{name} is missing and has no default")
-        return np.asarray(kind.default) if isinstance(kind.default, list | tuple) else kind.default
+        return default_of(kind)
     try:
         if isinstance(kind, Picture) and isinstance(value, str | bytes):
             value = open_file(picture_file(value))

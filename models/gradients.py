@@ -60,7 +60,8 @@ def _trials(spec: ModelSpec, coder: Coder) -> list[Encoded]:
 
 def _fault_of_encode(name: str, kind: Input, trials: Sequence[Encoded], coder: Coder) -> str:
     """Say why the gradient of the network's arrays is not that of the input; empty if it is."""
-    if not trials or not all(_same(arrays.get(name), kind.array(values[name])) for values, arrays in trials):
+    given = [(values[name], arrays.get(name)) for values, arrays in trials if values[name] is not None]
+    if not given or not all(_same(array, kind.array(value)) for value, array in given):
         return "the model's `encode` changes it, so that the gradient of the network's arrays cannot be mapped to it"
     for (values, arrays), (others, _) in pairwise(trials):
         with suppress(InvalidInput):

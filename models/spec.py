@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.artifacts import takes_artifacts
+from models.defaults import default_fault
 from models.errors import CheckpointError, InvalidInput
 from models.reference import Check, accept_all
 from models.signature import Input, Output, Padded, Picture, PictureReader, Tensor, Text, is_missing, is_required
@@ -232,6 +233,8 @@ class ModelSpec:
                 raise ValueError(f"the input {name!r} must be a Python name")
             if self.encode is None and isinstance(kind, Text):
                 raise ValueError(f"the input {name} is a Text: define `encode`, which turns it into arrays")
+            if self.encode is None and (fault := default_fault(kind)):
+                raise ValueError(f"the default of the input {name}: {fault}; `encode`, if there is one, gets any value")
         if self.encode is None and (unknown := self.padding.keys() - self.inputs.keys()):
             raise ValueError(f"padding of {min(unknown)}, which is no input")
         for name, output in self.outputs.items():
