@@ -23,7 +23,7 @@ Array = NDArray[Any]
 PictureReader = Callable[[Image], Array]
 
 _LARGEST = float(np.finfo(np.float32).max)
-_LISTED = 12  # values of a category in an error message
+_LISTED = 12  # names in a message or a description
 _LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz .,'0123456789éß語"))
 _TRIED_LENGTH = 48  # of random values along a variable axis
 
@@ -94,9 +94,7 @@ class Category:
         if isinstance(value, np.integer) or (isinstance(value, float) and value.is_integer()):
             value = int(value)
         if type(value) is not type(self.values[0]) or value not in self._places:
-            listed = ", ".join(repr(known) for known in self.values[:_LISTED])
-            more = f" and {len(self.values) - _LISTED} more" if len(self.values) > _LISTED else ""
-            raise _wrong(value, f"is none of {listed}{more}")
+            raise _wrong(value, f"is none of {listed(self.values, repr)}")
         return value
 
     def array(self, coded: str | int) -> Array:
@@ -316,7 +314,7 @@ class Output:
             sizes = {} if size is None else {"minItems": size, "maxItems": size}
             schema = {"type": "array", "items": schema, **sizes}
         if self.labels:
-            schema["description"] = f"of the classes {', '.join(self.labels)}"
+            schema["description"] = f"of the classes {listed(self.labels)}"
         return schema
 
     def described(self) -> dict[str, Any]:
@@ -336,6 +334,12 @@ class Output:
             wanted = f"{np.dtype(self.dtype).name} {arrays.sizes(self.shape)}"
             return f"is {array.dtype.name} {list(array.shape)} for a sample instead of {wanted}"
         return None
+
+
+def listed(names: Sequence[object], write: Callable[[object], str] = str) -> str:
+    """Return the first of some names for a message or a description, and how many more there are."""
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return f"{', '.join(map(write, names[:_LISTED]))}{more}"
 
 
 def is_required(kind: Input) -> bool:

@@ -65,6 +65,18 @@ class Items(nn.Module):
         return found
 
 
+class Classes(nn.Module):
+    """float32 (N, 2) -> float32 (N, 1000)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.out = nn.Linear(2, 1000)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        logits: Tensor = self.out(samples)
+        return logits
+
+
 class Letters(nn.Module):
     """The mean of the letters: int64 (N, L), bool (N, L) -> float32 (N, 1)."""
 
@@ -129,6 +141,13 @@ SPECS = {
         Items, {"item": Category([f"item {at}" for at in range(MANY)])}, [{"item": "item 3"}, {"item": "item 9999"}]
     ),
     "numbered": one_value(Items, {"item": Category(list(range(MANY)), default=7)}, [{"item": 3}, {"item": None}, {}]),
+    "labelled": ModelSpec(
+        summary="one of many classes",
+        network=Classes,
+        inputs={"samples": TensorInput((2,), low=-1, high=1)},
+        outputs={"kind": Output((1000,), labels=[f"kind {at}" for at in range(1000)])},
+        example=[{"samples": [0.5, 1]}],
+    ),
     "letters": one_value(
         Letters,
         {"text": Text(max_chars=100, default="")},
@@ -208,6 +227,30 @@ def test_one_of_thousands_of_categories_is_looked_up_and_an_unknown_one_named_in
     assert found[1]["error"]["detail"].endswith("'item 10', 'item 11' and 9988 more")
     first, standard, other = predictions(client, "numbered", [{"item": 7}, {}, {"item": 8}])
     assert first == standard != other
+
+
+def test_lists_of_models_have_no_list_of_thousands(client: TestClient) -> None:
+    response = client.get("/models")
+    assert len(response.content) < 50_000
+    models = {model["name"]: model for model in response.json()["models"]}
+    assert {name for name, model in models.items() if model["shortened"]} == {"items", "numbered", "labelled"}
+    said = "one of 10000 values; GET /models/{model} lists them"
+    for name, kind in (("items", "string"), ("numbered", "integer")):
+        (entry,) = models[name]["signature"]["inputs"]
+        assert entry["values"] is None
+        assert {"type": kind, "description": said} in (
+            models[name]["body_schema"]["properties"]["inputs"]["items"]["properties"]["item"],
+            *models[name]["body_schema"]["properties"]["inputs"]["items"]["properties"]["item"].get("anyOf", ()),
+        )
+        whole = client.get(f"/models/{name}").json()
+        assert not whole["shortened"]
+        assert len(whole["signature"]["inputs"][0]["values"]) == MANY
+        assert "enum" in str(whole["body_schema"])
+    assert models["labelled"]["signature"]["outputs"][0]["labels"] is None
+    assert len(client.get("/models/labelled").json()["signature"]["outputs"][0]["labels"]) == 1000
+    document = client.get("/openapi.json")
+    assert len(document.content) < 200_000
+    assert said in document.text
 
 
 def test_an_empty_text_is_the_default(client: TestClient) -> None:

@@ -8,11 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from playwright.sync_api import Page, expect
+from torch import Tensor, nn
 
 from models.checkpoints import state_dict
 from models.checkpoints.record import Record
+from models.outputs import Value, describe_values, values
+from models.signature import Category
+from models.spec import ModelSpec
 from service.app import create_app
 from service.settings import Settings
 from tests.colours import COLOURS, painted
@@ -30,16 +35,41 @@ PIXEL = """([selector, x, y]) => {
 }"""
 
 
+class Items(nn.Module):
+    """A number for each item: int64 (N,) -> float32 (N, 1)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.numbers = nn.Embedding(150, 1)
+        self.numbers.weight.data[:, 0] = torch.arange(150.0)
+
+    def forward(self, item: Tensor) -> Tensor:
+        found: Tensor = self.numbers(item)
+        return found
+
+
+MANY = ModelSpec(
+    summary="an item of many",
+    network=Items,
+    inputs={"item": Category([f"item {at}" for at in range(150)])},
+    postprocess=values,
+    describe=describe_values,
+    prediction=Value,
+    example=[{"item": "item 3"}],
+)
+DRAWN = {**COLOURS, "many": MANY}
+
+
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """A service in this process."""
     folder = tmp_path_factory.mktemp("pretrained")
     for name in SIGNATURES:
         save(folder, name)
-    for name, spec in COLOURS.items():
+    for name, spec in DRAWN.items():
         sha256 = state_dict.save_weights(spec.network().state_dict(), folder / f"{name}.pt")
         state_dict.save_record(Record(model=name, sha256=sha256), folder / f"{name}.pt")
-    specs = {**SIGNATURES, **COLOURS}
+    specs = {**SIGNATURES, **DRAWN}
     settings = Settings(store=tmp_path_factory.mktemp("store"))
     app = create_app(settings, specs, folder, no_recipes, partial(InProcess, specs))
     with listening(app) as ((host, port), _):
@@ -198,6 +228,15 @@ def test_the_networks_input_of_a_colour_picture_is_in_colour(page: Page, url: st
     assert max(red, blue) < 60
 
 
+def test_categories_that_the_list_of_models_leaves_out_are_offered(page: Page, url: str) -> None:
+    opened(page, url, "many")
+    item = page.get_by_label("item", exact=True)
+    expect(item.locator("option")).to_have_count(150)
+    item.select_option("item 149")
+    predict(page)
+    expect(page.locator(".output")).to_contain_text("149")
+
+
 def test_a_sample_may_be_written_as_json(page: Page, url: str) -> None:
     opened(page, url, "table")
     page.get_by_role("button", name="JSON").click()
@@ -215,7 +254,7 @@ def test_a_sample_may_be_written_as_json(page: Page, url: str) -> None:
 def test_a_narrow_screen_is_never_scrolled_sideways(page: Page, url: str, scheme: Any) -> None:
     page.emulate_media(color_scheme=scheme)
     page.set_viewport_size({"width": 360, "height": 740})
-    for model in (*SIGNATURES, *COLOURS):
+    for model in (*SIGNATURES, *DRAWN):
         opened(page, url, model)
         page.get_by_role("button", name="Example").first.click()
         if model != "rgb":

@@ -9,7 +9,15 @@ from fastapi import APIRouter, Response
 from models.catalog import Specs
 from models.spec import ModelSpec
 from service.api.schemas import Example, ModelInfo, ModelList
-from service.api.signatures import body_schema, example_body, prediction_schema, signature, small_example
+from service.api.signatures import (
+    MOST_LISTED,
+    body_schema,
+    example_body,
+    prediction_schema,
+    signature,
+    small_example,
+    without_long_lists,
+)
 from service.delivery.rollout import Rollout
 from service.errors import require_model
 from service.execution.recipes import ReadRecipes, RecipeSchema
@@ -29,11 +37,29 @@ _MOST_SCHEMAS = 12_000  # bytes, of all hyperparameter schemas in the list
 
 
 def _shorten(models: Sequence[ModelInfo]) -> None:
-    """Replace the schemas of the hyperparameters by references to GET /models/{model}, if they are large together."""
+    """Leave out what GET /models/{model} has: long lists, and the schemas of the hyperparameters if they are large
+    together, which references replace.
+    """
+    for model in models:
+        _leave_out(model)
     trainable = [model for model in models if model.hyperparameters]
     if sum(len(orjson.dumps(model.hyperparameters)) for model in trainable) > _MOST_SCHEMAS:
         for model in trainable:
             model.hyperparameters = {"$ref": f"models/{model.name}#/hyperparameters"}
+
+
+def _leave_out(model: ModelInfo) -> None:
+    """Leave out long lists of categories and labels."""
+    assert model.signature is not None
+    assert model.body_schema is not None
+    for entry in model.signature.inputs:
+        if len(entry.values or ()) > MOST_LISTED:
+            entry.values, model.shortened = None, True
+    for output in model.signature.outputs:
+        if len(output.labels or ()) > MOST_LISTED:
+            output.labels, model.shortened = None, True
+    if model.shortened:
+        model.body_schema = without_long_lists(model.body_schema)
 
 
 def router(

@@ -11,7 +11,7 @@ from models.gradients import may_be_explained
 from models.pictures import PICTURE_FORMATS
 from models.spec import Method, ModelSpec
 from service.api.predictions import binary_types
-from service.api.signatures import body_schema, prediction_schema, small_example
+from service.api.signatures import body_schema, prediction_schema, small_example, without_long_lists
 from service.inference.decoding import media_types
 from service.media_types import JSON, MULTIPART, NPY, NPZ, OCTETS, PNG
 from service.web import problems
@@ -220,7 +220,7 @@ def _explanation(spec: ModelSpec) -> dict[str, Any]:
 def _body(media_type: str, spec: ModelSpec) -> dict[str, Any]:
     if media_type == JSON:
         example = small_example(spec)
-        return {"schema": body_schema(spec), **({} if example is None else {"example": example})}
+        return {"schema": without_long_lists(body_schema(spec)), **({} if example is None else {"example": example})}
     if spec.inputs:
         return {"schema": _named_body(media_type, spec)}
     if media_type == MULTIPART:

@@ -66,7 +66,7 @@ class InputInfo(BaseModel):
     default: Any = Field(None, description="the value of an optional input that is null or absent; null: NaN or none")
     low: float | None = Field(None, description="the least number allowed")
     high: float | None = Field(None, description="the greatest number allowed")
-    values: list[str | int] | None = Field(None, description="the categories")
+    values: list[str | int] | None = Field(None, description="the categories; see `shortened`")
     max_chars: int | None = Field(None, description="of a text")
     shape: list[int | None] = Field(description="of one sample; null: any length")
     dtype: str
@@ -78,7 +78,7 @@ class OutputInfo(BaseModel):
     name: str
     dtype: str
     shape: list[int | None] = Field(description="of one sample; null: any length")
-    labels: list[str] | None = Field(description="names of the classes along the last axis")
+    labels: list[str] | None = Field(description="names of the classes along the last axis; see `shortened`")
     picture: bool = Field(description="the output is a picture, which Accept: image/png asks for")
 
 
@@ -112,6 +112,9 @@ class ModelInfo(BaseModel):
     )
     signature: SignatureInfo | None = None
     body_schema: dict[str, Any] | None = Field(None, description="JSON schema of an application/json body")
+    shortened: bool = Field(
+        False, description="this list leaves out more than 100 categories or labels; GET /models/{name} has them"
+    )
     example: dict[str, Any] | None = Field(
         None, description="a valid application/json body; null: it is large, see GET /models/{name}/example"
     )

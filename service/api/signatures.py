@@ -14,6 +14,7 @@ from models.spec import ModelSpec
 from service.api.schemas import InputInfo, OutputInfo, SignatureInfo
 from service.inference.arrays import MAX_SAMPLES
 
+MOST_LISTED = 100  # categories of an input, or labels of an output, in descriptions of all models
 _SMALL_EXAMPLE = 1024  # numbers
 _SMALL_BODY = 8192  # bytes of an example of named inputs
 _ONE_TENSOR, _VALUES = "input", "output"  # the names in /v2, too
@@ -57,6 +58,21 @@ def body_schema(spec: ModelSpec) -> dict[str, Any]:
     """Return the JSON schema of a model's application/json body."""
     inputs = {"type": "array", "items": _sample_schema(spec), "minItems": 1, "maxItems": MAX_SAMPLES}
     return {"type": "object", "required": ["inputs"], "properties": {"inputs": inputs}, "additionalProperties": False}
+
+
+def without_long_lists(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON schema in which more than MOST_LISTED categories are described and not listed."""
+    values = schema.get("enum", [])
+    if len(values) > MOST_LISTED:
+        said = f"one of {len(values)} values; GET /models/{{model}} lists them"
+        return {"type": "string" if isinstance(values[0], str) else "integer", "description": said}
+    return {key: _without_long_lists(value) for key, value in schema.items()}
+
+
+def _without_long_lists(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_without_long_lists(item) for item in value] if any(isinstance(item, dict) for item in value) else value
+    return without_long_lists(value) if isinstance(value, dict) else value
 
 
 def _sample_schema(spec: ModelSpec) -> dict[str, Any]:

@@ -64,7 +64,8 @@ class Model(TypedDict):
     """One model: its inputs, live version and hyperparameters.
 
     A model whose file cannot be used has a `fault`, no `media_types`, `signature` and `body_schema`. In a list of many
-    models `hyperparameters` may be a reference, `{"$ref": ...}`: `model()` returns the schema.
+    models `hyperparameters` may be a reference, `{"$ref": ...}`, and if it is `shortened`, more than 100 categories or
+    labels are left out: `model()` returns them.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Model(TypedDict):
     media_types: list[str]
     signature: Signature | None
     body_schema: dict[str, Any] | None
+    shortened: bool
     example: dict[str, Any] | None
     hyperparameters: dict[str, Any] | None
     metric: str | None

@@ -1,6 +1,8 @@
 // The Predict section: selects the input for a model from its media types, example and prediction.
 
+import { getJson } from "./api.js";
 import { curveInput } from "./curve.js";
+import { trying } from "./dialogs.js";
 import { h } from "./dom.js";
 import { fieldInput } from "./field.js";
 import { jsonInput } from "./json.js";
@@ -44,7 +46,19 @@ function vectorWidth(schema) {
 }
 
 export function predictView({ model }) {
-  const input = inputFor(model)(model);
-  const heading = h("div", { class: "heading" }, h("h1", {}, `Predict with ${model.name}`), h("p", {}, model.summary));
-  return { ...input, element: h("section", {}, heading, input.element) };
+  const element = h("section", {}, h("div", { class: "heading" }, h("h1", {}, `Predict with ${model.name}`), h("p", {}, model.summary)));
+  let input = null;
+  let stopped = false;
+  const show = (whole) => {
+    if (stopped) return;
+    input = inputFor(whole)(whole);
+    element.append(input.element);
+  };
+  if (!model.shortened) show(model);
+  else trying(() => getJson(`models/${model.name}`)).then((whole) => whole && show(whole)); // with all categories and labels
+  const stop = () => {
+    stopped = true;
+    input?.stop?.();
+  };
+  return { element, stop, refresh: () => input?.refresh?.() };
 }

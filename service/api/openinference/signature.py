@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from models.pictures import PICTURE_FORMATS
-from models.signature import Category, Input, Number, Picture, Tensor, Text, is_required, jsonable
+from models.signature import Category, Input, Number, Picture, Tensor, Text, is_required, jsonable, listed
 from models.spec import ModelSpec
 from service.api.openinference.codec import Accepted
 from service.api.openinference.tensors import BYTES, TensorType, datatype_of
@@ -14,7 +14,6 @@ from service.api.openinference.tensors import BYTES, TensorType, datatype_of
 INPUT = "input"
 OUTPUT = "output"
 PLATFORM = "pytorch_state_dict"
-_LISTED = 12  # values of a category in a description
 _FORMATS = ", ".join(PICTURE_FORMATS.values())
 
 
@@ -120,8 +119,7 @@ def _taken(kind: Input) -> str:
     """Say in words what one sample's value may be."""
     match kind:
         case Category(values=values):
-            listed = ", ".join(map(str, values[:_LISTED]))
-            return f"one of {listed}" + (f" and {len(values) - _LISTED} more" if len(values) > _LISTED else "")
+            return f"one of {listed(values)}"
         case Text(max_chars=longest):
             return f"a text in UTF-8, of at most {longest} characters"
         case Picture():
