@@ -11,6 +11,7 @@ import pytest
 from models.checkpoints import files
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
+from tests.each import each_holds
 from tests.fakes import LINE, ROOT
 
 FOLDERS = {"checkpoints", "exports", "jobs", "recipes"}
@@ -36,8 +37,7 @@ def joined(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_other_module_joins_names_of_the_store_folder(path: Path) -> None:
+def joins_no_names_of_the_store_folder(path: Path) -> None:
     names = joined(path)
     if path == ROOT / "models" / "checkpoints" / "storage.py":
         assert names >= FOLDERS | FILES
@@ -49,6 +49,10 @@ def test_no_other_module_joins_names_of_the_store_folder(path: Path) -> None:
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
+
+
+def test_no_other_module_joins_names_of_the_store_folder() -> None:
+    each_holds(joins_no_names_of_the_store_folder, SOURCES)
 
 
 def test_the_layout_is_that_of_existing_stores(tmp_path: Path) -> None:

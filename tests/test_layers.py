@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.each import each_holds
 from tests.fakes import ROOT
 from tests.sources import FILES, PACKAGES, imports
 
@@ -30,10 +31,13 @@ LAYERS = {
 }
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_package_imports_from_above(path: Path) -> None:
+def _imports_nothing_from_above(path: Path) -> None:
     ours = {name.split(".")[0] for name in imports(path)} & {*PACKAGES, "tests", "benchmarks"}
     assert ours <= MAY_IMPORT[path.relative_to(ROOT).parts[0]]
+
+
+def test_no_package_imports_from_above() -> None:
+    each_holds(_imports_nothing_from_above, FILES)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").rglob("*.py")), ids=lambda path: path.name)
@@ -46,8 +50,7 @@ def _room(module: str) -> str:
     return f"{module}.".split(".")[1]
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "service").rglob("*.py")), ids=lambda path: str(path.relative_to(ROOT)))
-def test_folders_of_the_service_import_downward_only(path: Path) -> None:
+def _imports_downward(path: Path) -> None:
     room = _room(".".join(path.relative_to(ROOT).with_suffix("").parts))
     used = {_room(name) for name in imports(path) if name.startswith("service.")} - {room}
     if room in GROUND:
@@ -57,6 +60,10 @@ def test_folders_of_the_service_import_downward_only(path: Path) -> None:
         assert not {name for name in imports(path) if name.split(".")[0] == "models"}
     elif room not in {*ROOTS, "__init__"}:
         assert used <= LAYERS[room] | GROUND
+
+
+def test_folders_of_the_service_import_downward_only() -> None:
+    each_holds(_imports_downward, sorted((ROOT / "service").rglob("*.py")))
 
 
 def test_there_are_no_circles() -> None:
@@ -112,11 +119,14 @@ def test_the_shipped_models_are_served_without_torch(tmp_path: Path) -> None:
     assert not {"torch", "onnx", "scipy"} & set(loaded.split())
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_files_and_functions_stay_short(path: Path) -> None:
+def _stays_short(path: Path) -> None:
     text = path.read_text()
     assert len(text.splitlines()) <= 400
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert node.end_lineno is not None
             assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+
+
+def test_files_and_functions_stay_short() -> None:
+    each_holds(_stays_short, SOURCES)

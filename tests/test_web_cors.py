@@ -9,6 +9,7 @@ from starlette.testclient import TestClient
 
 from service.api.access import RULES
 from service.settings import SettingsError, from_environment
+from tests.each import each_holds
 from tests.fakes import LINE, save_line
 from tests.serving import serving
 
@@ -46,13 +47,15 @@ def preflight(client: TestClient, path: str, method: str, origin: str = APP, **m
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
-@pytest.mark.parametrize("path", ROUTES)
-def test_a_preflight_of_any_route_needs_no_key_and_allows_the_key(client: TestClient, path: str, method: str) -> None:
-    response = preflight(client, path, method)
-    assert response.status_code == 200
-    assert response.headers["access-control-allow-origin"] == APP
-    assert method in response.headers["access-control-allow-methods"]
-    assert "authorization" in response.headers["access-control-allow-headers"]
+def test_a_preflight_of_any_route_needs_no_key_and_allows_the_key(client: TestClient, method: str) -> None:
+    def check(path: str) -> None:
+        response = preflight(client, path, method)
+        assert response.status_code == 200
+        assert response.headers.get("access-control-allow-origin") == APP
+        assert method in response.headers.get("access-control-allow-methods", "")
+        assert "authorization" in response.headers.get("access-control-allow-headers", "")
+
+    each_holds(check, ROUTES)
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "http://app.example.com", f"{APP}.evil.example", "null"])
