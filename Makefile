@@ -39,7 +39,7 @@ test: development  ## run the whole test suite, in a process per core and one mo
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
 test-fast: development  ## run the tests that start no service and train for no seconds: for the inner loop
-	$(BIN)/python -m pytest $(PARALLEL_FAST) -m "not slow" $(ARGS)
+	$(BIN)/python -m pytest $(PARALLEL_FAST) -p no:schemathesis -m "not slow" $(ARGS)
 
 check: development  ## lint, format check, types
 	$(BIN)/ruff check .
