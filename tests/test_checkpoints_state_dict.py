@@ -158,6 +158,7 @@ for path in map(Path, sys.argv[1:]):
 """
 
 
+@pytest.mark.slow  # imports torch in a process of its own
 def test_s06_crafted_files_are_refused_and_their_reader_lives_on(tmp_path: Path) -> None:
     """In a process of its own, which a corrupted heap would end; the last file is a good one, and is read."""
     canary = tmp_path / "canary"

@@ -10,6 +10,7 @@ from service.errors import Invalid
 from service.execution.recipes import RecipeSchema, complete_config, read_recipes
 
 
+@pytest.mark.slow  # imports torch in a process of its own
 def test_recipes_are_asked_for_once(tmp_path: Path) -> None:
     first = asyncio.run(read_recipes(tmp_path))
     assert {"regressor", "classifier", "mnist"} <= first.keys()

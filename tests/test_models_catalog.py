@@ -173,6 +173,7 @@ def test_a_link_to_nowhere_with_a_usual_name_is_left_aside(package: Path, caplog
     assert digest_of_sources(package.parent, "zoo")
 
 
+@pytest.mark.slow  # imports torch in a process of its own
 def test_a_recipe_without_a_model_is_left_aside_in_the_command_line_and_the_schemas(tmp_path: Path) -> None:
     for name in ("models", "training"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))

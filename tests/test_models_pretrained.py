@@ -24,7 +24,8 @@ def shipped(name: str) -> tuple[nn.Module, Record]:
     return state_dict.load(name, specs()[name], PRETRAINED / f"{name}.pt")
 
 
-@pytest.mark.parametrize("name", FLOORS)
+@pytest.mark.usefixtures("one_thread")
+@pytest.mark.parametrize("name", ["regressor", "classifier", pytest.param("mnist", marks=pytest.mark.slow)])
 def test_the_figures_on_test_data_are_the_recorded_ones(name: str, request: pytest.FixtureRequest) -> None:
     network, record = shipped(name)
     recipe = recipes()[name]

@@ -46,6 +46,7 @@ def test_every_row_of_the_page_has_a_test_of_its_number_and_every_such_test_a_ro
         assert f"`{name}`" in PAGE or f"`{name[:8]}_...`" in PAGE, name
 
 
+@pytest.mark.slow  # makes them all
 def test_every_input_that_the_page_names_is_sent() -> None:
     names = {hostile.name for hostile in all_of_them()}
     kinds = [name for row in re.findall(r'list ("[^|]+)\|', PAGE) for name in re.findall(r'"([^"]+)"', row)]

@@ -11,6 +11,7 @@ from tests.fakes import ROOT
 from training import torchvision_shim
 
 
+@pytest.mark.slow  # imports torch and torchvision in a process of its own
 def test_its_datasets_can_be_imported_in_a_fresh_interpreter_without_a_warning() -> None:
     code = (
         "from training.torchvision_shim import import_torchvision as load\n"
