@@ -50,7 +50,11 @@ def application(store: Path, specs: dict[str, ModelSpec] | None = None, **settin
         return InProcess(specs)
 
     told = Settings(store=store / "store", **settings)
-    app = create_app(told, specs, store, line_recipes, child) if specs else create_app(told, start_child=child)
+    app = (
+        create_app(told, specs, store, line_recipes, child)
+        if specs
+        else create_app(told, read=line_recipes, start_child=child)
+    )
     with listening(app) as (where, _):
         yield where
 

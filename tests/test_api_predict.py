@@ -24,10 +24,11 @@ def client() -> Iterator[TestClient]:
         yield client
 
 
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[TestClient]:
-    save_line(tmp_path)
-    with serving(tmp_path, {"line": LINE}) as client:
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    folder = tmp_path_factory.mktemp("models")
+    save_line(folder)
+    with serving(folder, {"line": LINE}) as client:
         yield client
 
 
@@ -214,10 +215,12 @@ def test_a_model_without_a_version_says_how_to_get_one(tmp_path: Path) -> None:
         assert is_problem(client.post("/predict/line", json={"inputs": [[1]]}), 503, "no live version: train it")
 
 
-def test_every_outcome_is_counted(line: TestClient) -> None:
-    line.post("/predict/line", json={"inputs": [[1]]})
-    line.post("/predict/line", json={"inputs": []})
-    text = line.get("/metrics").text
+def test_every_outcome_is_counted(tmp_path: Path) -> None:
+    save_line(tmp_path)
+    with serving(tmp_path, {"line": LINE}) as client:
+        client.post("/predict/line", json={"inputs": [[1]]})
+        client.post("/predict/line", json={"inputs": []})
+        text = client.get("/metrics").text
     assert 'torchloop_requests_total{model="line",status="200"} 1.0' in text
     assert 'torchloop_requests_total{model="line",status="422"} 1.0' in text
     assert 'torchloop_stage_seconds_count{model="line",stage="forward"} 1.0' in text

@@ -1,6 +1,7 @@
 """GET /models, health, metrics, documentation, keys."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import jsonschema
@@ -10,14 +11,15 @@ from starlette.testclient import TestClient
 from service.app import create_app
 from service.settings import Settings
 from service.web.json_limit import MAX_JSON_BYTES
-from tests.fakes import LINE, save_line, shipped_specs
+from tests.fakes import LINE, InProcess, save_line, shipped_specs
 from tests.serving import BASE_URL, LINE_RECIPE, line_recipes, serving
 
 
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[TestClient]:
-    save_line(tmp_path)
-    with serving(tmp_path, {"line": LINE}) as client:
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    folder = tmp_path_factory.mktemp("models")
+    save_line(folder)
+    with serving(folder, {"line": LINE}) as client:
         yield client
 
 
@@ -104,7 +106,8 @@ def test_unknown_addresses_are_problem_documents(line: TestClient) -> None:
 
 def test_s15_an_unexpected_failure_shows_nothing_of_the_machine(tmp_path: Path) -> None:
     save_line(tmp_path)
-    app = create_app(Settings(store=tmp_path / "store"), {"line": LINE}, tmp_path, line_recipes)
+    specs = {"line": LINE}
+    app = create_app(Settings(store=tmp_path / "store"), specs, tmp_path, line_recipes, partial(InProcess, specs))
 
     @app.get("/boom")
     async def boom() -> None:

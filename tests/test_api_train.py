@@ -32,6 +32,15 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def idle(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A service for tests that queue no job."""
+    shipped = tmp_path_factory.mktemp("shipped")
+    save_line(shipped)
+    with serving(shipped, {"line": LINE, "bare": LINE}) as client:
+        yield client
+
+
 @pytest.fixture
 def jobs(client: TestClient, tmp_path: Path) -> Iterator[Jobs]:
     store = Store(tmp_path)
@@ -113,12 +122,12 @@ def test_a_repeated_idempotency_key_gives_the_first_job(client: TestClient) -> N
         ({"model": None}, 422, "model"),
     ],
 )
-def test_a_bad_order_names_what_is_wrong(client: TestClient, body: dict[str, Any], status: int, words: str) -> None:
-    response = train(client, **body)
+def test_a_bad_order_names_what_is_wrong(idle: TestClient, body: dict[str, Any], status: int, words: str) -> None:
+    response = train(idle, **body)
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert words in response.json()["detail"]
-    assert client.get("/jobs").json()["jobs"] == []
+    assert idle.get("/jobs").json()["jobs"] == []
 
 
 FLOATS = RecipeSchema(
@@ -171,8 +180,8 @@ def test_a_job_asks_for_event_files_or_does_not(client: TestClient) -> None:
     assert [train(client, **asked).json()["tensorboard"] for asked in ({}, {"tensorboard": True})] == [False, True]
 
 
-def test_what_is_no_json_is_malformed(client: TestClient) -> None:
-    response = client.post("/train", content=b"{", headers={"content-type": "application/json"})
+def test_what_is_no_json_is_malformed(idle: TestClient) -> None:
+    response = idle.post("/train", content=b"{", headers={"content-type": "application/json"})
     assert response.status_code == 400
 
 
@@ -196,13 +205,13 @@ def test_jobs_can_be_filtered(client: TestClient, jobs: Jobs) -> None:
     "params",
     [{"state": "odd"}, {"limit": 0}, {"limit": 201}, {"cursor": "x"}, {"cursor": "9" * 30}, {"cursor": "-1"}],
 )
-def test_odd_parameters_are_422(client: TestClient, params: dict[str, Any]) -> None:
-    assert client.get("/jobs", params=params).status_code == 422
+def test_odd_parameters_are_422(idle: TestClient, params: dict[str, Any]) -> None:
+    assert idle.get("/jobs", params=params).status_code == 422
 
 
 @pytest.mark.parametrize("path", ["", "/events", "/history", "/plot.png"])
-def test_an_unknown_job_is_404(client: TestClient, path: str) -> None:
-    response = client.get(f"/jobs/nope{path}")
+def test_an_unknown_job_is_404(idle: TestClient, path: str) -> None:
+    response = idle.get(f"/jobs/nope{path}")
     assert response.status_code == 404
     assert "GET /jobs" in response.json()["detail"]
 

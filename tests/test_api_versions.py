@@ -26,6 +26,15 @@ def client(tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """Version 1 is live, for tests whose requests are all refused."""
+    folder = tmp_path_factory.mktemp("shipped")
+    save_line(folder)
+    with serving(folder, {"line": LINE}, no_recipes, data=folder) as client:
+        yield client
+
+
 def state(slope: float, offset: float = 1.0) -> bytes:
     file = io.BytesIO()
     torch.save(Line(slope=slope, offset=offset).state_dict(), file)
@@ -181,12 +190,12 @@ def pickled_network() -> bytes:
         (safetensors.torch.save({"slope": torch.tensor([float("nan")]), "offset": torch.ones(1)}), "not finite: slope"),
     ],
 )
-def test_what_is_no_state_dict_of_this_model_is_refused(client: TestClient, content: bytes, words: str) -> None:
-    response = client.post("/models/line/versions", content=content)
+def test_what_is_no_state_dict_of_this_model_is_refused(unchanged: TestClient, content: bytes, words: str) -> None:
+    response = unchanged.post("/models/line/versions", content=content)
     assert response.status_code == 422
     for part in words.split("; "):
         assert part in response.json()["detail"]
-    assert len(client.get("/models/line/versions").json()["versions"]) == 1
+    assert len(unchanged.get("/models/line/versions").json()["versions"]) == 1
 
 
 @pytest.mark.parametrize("in_the_way", ["store", "store/checkpoints/line"])
@@ -298,7 +307,7 @@ def test_versions_are_listed_in_pages(client: TestClient) -> None:
         assert client.get("/models/line/versions", params=odd).status_code == 422
 
 
-def test_unknown_models_and_versions_are_404(client: TestClient) -> None:
+def test_unknown_models_and_versions_are_404(unchanged: TestClient) -> None:
     for method, path in [
         ("GET", "/models/x/versions"),
         ("GET", "/models/line/versions/2"),
@@ -308,14 +317,14 @@ def test_unknown_models_and_versions_are_404(client: TestClient) -> None:
         ("POST", "/models/x/rollback"),
         ("GET", "/models/x/promotions"),
     ]:
-        assert client.request(method, path).status_code == 404, path
-    assert promote(client, 9).status_code == 404
-    assert client.post("/models/x/promote", json={"version": 1}).status_code == 404
+        assert unchanged.request(method, path).status_code == 404, path
+    assert promote(unchanged, 9).status_code == 404
+    assert unchanged.post("/models/x/promote", json={"version": 1}).status_code == 404
 
 
 @pytest.mark.parametrize("body", [{}, {"version": 0}, {"version": "x"}, {"version": 1, "x": 1}, {"version": 2**40}, []])
-def test_a_bad_promote_body_is_422(client: TestClient, body: Any) -> None:
-    assert client.post("/models/line/promote", json=body).status_code == 422
+def test_a_bad_promote_body_is_422(unchanged: TestClient, body: Any) -> None:
+    assert unchanged.post("/models/line/promote", json=body).status_code == 422
 
 
 def test_a_start_with_versions_in_the_store_keeps_them(tmp_path: Path) -> None:

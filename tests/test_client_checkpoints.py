@@ -58,10 +58,11 @@ CHECKPOINTS: Mapping[str, Callable[[], Any]] = {
 }
 
 
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[Client]:
-    save_line(tmp_path)
-    with serving(tmp_path, {"line": LINE}) as app, Client(BASE_URL, transport=over(app)) as client:
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    folder = tmp_path_factory.mktemp("models")
+    save_line(folder)
+    with serving(folder, {"line": LINE}) as app, Client(BASE_URL, transport=over(app)) as client:
         yield client
 
 

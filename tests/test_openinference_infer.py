@@ -32,8 +32,18 @@ def client() -> Iterator[TestClient]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A service that no test changes."""
+    folder = tmp_path_factory.mktemp("models")
+    save_line(folder)
+    with serving(folder, {"line": LINE}, max_body_bytes=LIMIT, max_batch=8) as client:
+        yield client
+
+
 @pytest.fixture
-def line(tmp_path: Path) -> Iterator[TestClient]:
+def fresh(tmp_path: Path) -> Iterator[TestClient]:
+    """A service for a test that changes it or counts its requests."""
     save_line(tmp_path)
     with serving(tmp_path, {"line": LINE}, max_body_bytes=LIMIT, max_batch=8) as client:
         yield client
@@ -192,22 +202,22 @@ def test_the_timeout_of_a_request_shortens_that_of_the_service(
     assert timeouts == [10, 0.25, 10]
 
 
-def test_unloading_closes_a_model_to_v2_and_to_nothing_else(line: TestClient) -> None:
+def test_unloading_closes_a_model_to_v2_and_to_nothing_else(fresh: TestClient) -> None:
     infer, predict = "/v2/models/line/infer", "/predict/line"
-    assert line.post("/v2/repository/index").json() == [
+    assert fresh.post("/v2/repository/index").json() == [
         {"name": "line", "version": "1", "state": "READY", "reason": ""},
     ]
-    unloaded = line.post("/v2/repository/models/line/unload", json={"parameters": {"unload_dependents": True}})
+    unloaded = fresh.post("/v2/repository/models/line/unload", json={"parameters": {"unload_dependents": True}})
     assert (unloaded.status_code, unloaded.content) == (200, b"")
     for path in (infer, "/v2/models/line/versions/1/infer"):
-        assert is_error(line.post(path, json={"inputs": [row(1)]}), 503, "was unloaded")
-    assert line.get("/v2/models/line/ready").status_code == 503
-    assert line.post("/v2/repository/index", json={"ready": True}).json() == []
-    assert line.post("/v2/repository/index").json()[0]["reason"] == "unloaded"
-    assert line.get("/v2/health/ready").status_code == 200
-    assert line.post(predict, json={"inputs": [[1]]}).status_code == 200
-    assert line.post("/v2/repository/models/line/load", json={}).content == b""
-    assert line.post(infer, json={"inputs": [row(1)]}).status_code == 200
+        assert is_error(fresh.post(path, json={"inputs": [row(1)]}), 503, "was unloaded")
+    assert fresh.get("/v2/models/line/ready").status_code == 503
+    assert fresh.post("/v2/repository/index", json={"ready": True}).json() == []
+    assert fresh.post("/v2/repository/index").json()[0]["reason"] == "unloaded"
+    assert fresh.get("/v2/health/ready").status_code == 200
+    assert fresh.post(predict, json={"inputs": [[1]]}).status_code == 200
+    assert fresh.post("/v2/repository/models/line/load", json={}).content == b""
+    assert fresh.post(infer, json={"inputs": [row(1)]}).status_code == 200
 
 
 def test_unloading_is_for_all_web_processes_that_share_a_folder(tmp_path: Path) -> None:
@@ -288,11 +298,11 @@ def test_the_repository_takes_no_content_and_no_configuration(line: TestClient, 
     assert line.get("/v2/models/line/ready").status_code == 200
 
 
-def test_statistics_count_both_doors(line: TestClient) -> None:
-    line.post("/v2/models/line/infer", json={"inputs": [row(1, 2, 3)]})
-    line.post("/predict/line", json={"inputs": [[1]]})
-    line.post("/v2/models/line/infer", json={"inputs": [row(1, name="x")]})
-    (stats,) = line.get("/v2/models/line/stats").json()["model_stats"]
+def test_statistics_count_both_doors(fresh: TestClient) -> None:
+    fresh.post("/v2/models/line/infer", json={"inputs": [row(1, 2, 3)]})
+    fresh.post("/predict/line", json={"inputs": [[1]]})
+    fresh.post("/v2/models/line/infer", json={"inputs": [row(1, name="x")]})
+    (stats,) = fresh.get("/v2/models/line/stats").json()["model_stats"]
     assert (stats["name"], stats["version"]) == ("line", "1")
     assert (stats["inference_count"], stats["execution_count"]) == (4, 2)
     assert stats["last_inference"] > 1_700_000_000_000
@@ -303,14 +313,14 @@ def test_statistics_count_both_doors(line: TestClient) -> None:
     assert parts["fail"]["count"] == 1
     assert all(parts[stage]["count"] == 2 for stage in stages)
     assert parts["success"]["ns"] >= sum(parts[stage]["ns"] for stage in stages) - 2 > 0
-    assert line.get("/v2/models/stats").json()["model_stats"] == [stats]
-    assert line.get("/v2/models/line/versions/1/stats").json()["model_stats"] == [stats]
+    assert fresh.get("/v2/models/stats").json()["model_stats"] == [stats]
+    assert fresh.get("/v2/models/line/versions/1/stats").json()["model_stats"] == [stats]
 
 
-def test_every_outcome_is_counted(line: TestClient) -> None:
-    line.post("/v2/models/line/infer", json={"inputs": [row(1)]})
-    line.post("/v2/models/line/infer", content=b"x")
-    text = line.get("/metrics").text
+def test_every_outcome_is_counted(fresh: TestClient) -> None:
+    fresh.post("/v2/models/line/infer", json={"inputs": [row(1)]})
+    fresh.post("/v2/models/line/infer", content=b"x")
+    text = fresh.get("/metrics").text
     assert 'torchloop_requests_total{model="line",status="200"} 1.0' in text
     assert 'torchloop_requests_total{model="line",status="400"} 1.0' in text
 

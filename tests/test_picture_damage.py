@@ -4,6 +4,7 @@ import struct
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,19 +16,26 @@ from service.inference.png import read_plain_png
 from tests.picture_bytes import MAX_PIXELS, PAGE, encoded, in_gif, in_png, in_webp, jpeg_segment, pixels_of, png_chunk
 
 
+@cache
+def inflated() -> bytes:
+    """A deflate stream of 128 MiB of zeros."""
+    return zlib.compress(bytes(2**27))
+
+
 def metadata_floods() -> dict[str, Callable[[], bytes]]:
     """Files that are slow or large to read if all of their metadata is."""
-    inflated = zlib.compress(bytes(2**27))
     return {
         "jpeg segments": lambda: encoded("JPEG")[:2] + jpeg_segment(0xFE, b"") * 120_000 + encoded("JPEG")[2:],
         "png chunks": lambda: in_png(encoded("PNG"), png_chunk(b"tEXt", b"") * 40_000),
         "webp chunks": lambda: in_webp(encoded("WEBP"), b"EXIF", b"").ljust(200_000, b"\0"),
         "gif blocks": lambda: in_gif(encoded("GIF"), 0xFE, b"")[:-12] + b"\x21\xfe\1a\0" * 120_000,
         "gif bytes": lambda: encoded("GIF")[:13] + b"\0" * 200_000,
-        "a png text": lambda: in_png(encoded("PNG"), png_chunk(b"zTXt", b"a\0\0" + inflated)),
-        "a png exif text": lambda: in_png(encoded("PNG"), png_chunk(b"zTXt", b"Raw profile type exif\0\0" + inflated)),
-        "a png profile": lambda: in_png(encoded("PNG"), png_chunk(b"iCCP", b"a\0\0" + inflated)),
-        "png rows": lambda: in_png(encoded("PNG", PAGE[:1, :1]), png_chunk(b"IDAT", inflated)),
+        "a png text": lambda: in_png(encoded("PNG"), png_chunk(b"zTXt", b"a\0\0" + inflated())),
+        "a png exif text": lambda: in_png(
+            encoded("PNG"), png_chunk(b"zTXt", b"Raw profile type exif\0\0" + inflated())
+        ),
+        "a png profile": lambda: in_png(encoded("PNG"), png_chunk(b"iCCP", b"a\0\0" + inflated())),
+        "png rows": lambda: in_png(encoded("PNG", PAGE[:1, :1]), png_chunk(b"IDAT", inflated())),
     }
 
 

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import cache
 
 import pytest
 import torch
@@ -12,10 +13,9 @@ from training.data import digits, limited
 from training.distillation import judged, new_teacher, softened_loss
 from training.fitting.augment import distort
 from training.fitting.resume import State
-from training.recipe import Cancelled, Progress
+from training.recipe import Cancelled, Dataset, Progress
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-DATASET = limited(digits(), 200)
 CONFIG = mnist.Config(
     dataset="digits",
     epochs=2,
@@ -26,6 +26,11 @@ CONFIG = mnist.Config(
     elastic=0.6,
     calibrate=True,
 )
+
+
+@cache
+def dataset() -> Dataset:
+    return limited(digits(), 200)
 
 
 class Keeping:
@@ -51,8 +56,15 @@ class Keeping:
 def fitted(report: Keeping) -> MnistCNN:
     torch.manual_seed(0)
     network = MnistCNN()
-    mnist.fit_network(network, DATASET, CONFIG, report)
+    mnist.fit_network(network, dataset(), CONFIG, report)
     return network
+
+
+@cache
+def whole_run() -> tuple[MnistCNN, Keeping]:
+    """A run that nothing cuts off; no test changes it."""
+    report = Keeping()
+    return fitted(report), report
 
 
 def same(first: MnistCNN, second: MnistCNN) -> bool:
@@ -61,8 +73,7 @@ def same(first: MnistCNN, second: MnistCNN) -> bool:
 
 
 def test_both_fits_are_reported_as_one_run() -> None:
-    report = Keeping()
-    fitted(report)
+    _, report = whole_run()
     steps = [point.step for point in report.told]
     assert steps == sorted(set(steps))
     assert {point.steps for point in report.told} == {2 * 4 + 2 * 8}
@@ -71,7 +82,7 @@ def test_both_fits_are_reported_as_one_run() -> None:
 
 @pytest.mark.parametrize("stop_at", [8, 24])
 def test_a_run_cut_off_in_either_fit_goes_on_to_the_same_weights(stop_at: int) -> None:
-    whole = fitted(Keeping())
+    whole, _ = whole_run()
     cut = Keeping(stop_at=stop_at)
     with pytest.raises(Cancelled):
         fitted(cut)
@@ -80,7 +91,7 @@ def test_a_run_cut_off_in_either_fit_goes_on_to_the_same_weights(stop_at: int) -
 
 
 def test_the_teacher_judges_every_sample_and_every_copy() -> None:
-    train = DATASET.train
+    train = dataset().train
     taught = judged(new_teacher(0), train, lambda samples, _: samples, copies=2, seed=0)
     assert taught.samples.shape == (600, 1, 28, 28)
     assert taught.targets.shape == (600, 10)
@@ -97,7 +108,7 @@ def test_the_softened_loss_is_least_where_the_logits_agree_up_to_a_constant() ->
 
 def test_a_distorted_sample_is_still_a_sample_and_another_each_time() -> None:
     generator = torch.Generator().manual_seed(0)
-    samples = DATASET.train.samples[:20]
+    samples = dataset().train.samples[:20]
     first, second = (distort(samples, generator, elastic=0.6) for _ in range(2))
     assert first.dtype == torch.uint8
     assert first.shape == samples.shape
@@ -108,5 +119,5 @@ def test_a_distorted_sample_is_still_a_sample_and_another_each_time() -> None:
 def test_bfloat16_computation_leaves_float32_weights() -> None:
     network = MnistCNN()
     config = mnist.Config(dataset="digits", mixed="on", epochs=2)
-    mnist.fit_network(network, DATASET, config, lambda _: None)
+    mnist.fit_network(network, dataset(), config, lambda _: None)
     assert {weights.dtype for weights in network.parameters()} == {torch.float32}

@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from service.api.access import RULES, TABLE
 from service.app import create_app
 from service.settings import Key, Scope, Settings, SettingsError, from_environment
 from service.web.exchange import AT_HEAD, AtHead
-from tests.fakes import LINE, ROOT, save_line
-from tests.serving import BASE_URL, serving
+from tests.fakes import LINE, ROOT, InProcess, save_line
+from tests.serving import BASE_URL, line_recipes, serving
 
 SECRETS: dict[Scope, str] = {"predict": "p-s3cret", "train": "t-s3cret", "admin": "a-s3cret"}
 KEYS = tuple(Key(scope=scope, secret=secret) for scope, secret in SECRETS.items())
@@ -37,10 +38,11 @@ def locked() -> Iterator[TestClient]:
         yield client
 
 
-@pytest.fixture
-def line(tmp_path: Path) -> Iterator[TestClient]:
-    save_line(tmp_path)
-    with serving(tmp_path, {"line": LINE}) as client:
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    folder = tmp_path_factory.mktemp("models")
+    save_line(folder)
+    with serving(folder, {"line": LINE}) as client:
         yield client
 
 
@@ -134,7 +136,9 @@ def test_an_unknown_path_is_not_counted_as_refused(tmp_path: Path) -> None:
 
 
 def test_a_route_missing_from_the_table_is_404_for_lesser_keys(tmp_path: Path) -> None:
-    app = create_app(Settings(store=tmp_path, api_keys=KEYS), {"line": LINE}, tmp_path)
+    specs = {"line": LINE}
+    child = partial(InProcess, specs)
+    app = create_app(Settings(store=tmp_path, api_keys=KEYS), specs, tmp_path, line_recipes, child)
 
     @app.get("/forgotten")
     async def forgotten() -> str:
@@ -252,9 +256,10 @@ def test_s09_s29_a_body_that_is_not_called_json_is_not_read_as_json(
     body: bytes,
     content_type: str,
 ) -> None:
+    before = line.get("/jobs").json()["jobs"]
     response = line.post(path, content=body, headers={"content-type": content_type} if content_type else {})
     assert (response.status_code, response.json()["detail"]) == (415, "send the body as application/json")
-    assert line.get("/jobs").json()["jobs"] == []
+    assert line.get("/jobs").json()["jobs"] == before
 
 
 def test_the_history_names_the_scope_of_the_key(tmp_path: Path) -> None:

@@ -89,11 +89,12 @@ def test_refusals_of_the_server_can_be_read_by_a_listed_origin(
     assert caller.headers["content-type"] == "application/problem+json"
 
 
-@pytest.fixture
-def client(tmp_path: Path) -> Iterator[TestClient]:
-    save_line(tmp_path)
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    folder = tmp_path_factory.mktemp("models")
+    save_line(folder)
     specs = {"line": LINE, "fresh": LINE}
-    with serving(tmp_path, specs, cors_origins=APP) as client:
+    with serving(folder, specs, cors_origins=APP) as client:
         yield client
 
 

@@ -32,6 +32,25 @@ def named(models: Path, request: pytest.FixtureRequest) -> Iterator[tuple[TestCl
         yield client, request.param
 
 
+@pytest.fixture(scope="module")
+def trusting(models: Path) -> Iterator[TestClient]:
+    """A service that trusts the proxies of 10.0.0.0/8."""
+    with serving(models, {"line": LINE}, trusted_proxies="10.0.0.0/8") as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def trusting_loopback(models: Path) -> Iterator[TestClient]:
+    """A service that trusts a proxy on this machine."""
+    with serving(models, {"line": LINE}, trusted_proxies="127.0.0.1") as client:
+        yield client
+
+
+def behind(app: TestClient, address: str) -> TestClient:
+    """A client of the started application whose requests come from `address`."""
+    return TestClient(app.app, str(app.base_url), client=(address, 5))
+
+
 def check(client: TestClient, before: str, prefix: str, **headers: str) -> None:
     """Ask for everything at `before`; addresses in the answers begin with `prefix`."""
 
@@ -79,36 +98,30 @@ def test_the_prefix_itself_leads_to_the_page(named: tuple[TestClient, str]) -> N
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("sent", ["{}", "{}/", " {} "])
-def test_a_trusted_proxy_names_the_prefix_that_it_removed(models: Path, prefix: str, sent: str) -> None:
-    with serving(models, {"line": LINE}, trusted_proxies="10.0.0.0/8") as client:
-        behind = TestClient(client.app, str(client.base_url), client=("10.1.2.3", 5))
-        check(behind, "", prefix, **{"X-Forwarded-Prefix": sent.format(prefix)})
+def test_a_trusted_proxy_names_the_prefix_that_it_removed(trusting: TestClient, prefix: str, sent: str) -> None:
+    check(behind(trusting, "10.1.2.3"), "", prefix, **{"X-Forwarded-Prefix": sent.format(prefix)})
 
 
 def test_several_proxies_name_a_prefix_each(models: Path) -> None:
     with serving(models, {"line": LINE}, trusted_proxies="10.0.0.0/8", root_path="/set") as client:
-        behind = TestClient(client.app, str(client.base_url), client=("10.1.2.3", 5))
-        check(behind, "", "/a/b", **{"X-Forwarded-Prefix": "/a, /b"})
+        check(behind(client, "10.1.2.3"), "", "/a/b", **{"X-Forwarded-Prefix": "/a, /b"})
 
 
 @pytest.mark.parametrize("client_address", ["10.1.2.3", "192.168.1.1", "", "testclient", "::1"])
 @pytest.mark.parametrize("sent", ["/elsewhere", "//evil.example", "/<script>", "/a b", "javascript:", "/..", "/%2e"])
 def test_prefixes_of_untrusted_proxies_and_invalid_prefixes_are_ignored(
-    models: Path, sent: str, client_address: str
+    trusting: TestClient, trusting_loopback: TestClient, sent: str, client_address: str
 ) -> None:
-    trusted = "10.0.0.0/8" if sent != "/elsewhere" else "127.0.0.1"
-    with serving(models, {"line": LINE}, trusted_proxies=trusted) as client:
-        behind = TestClient(client.app, str(client.base_url), client=(client_address, 5))
-        response = behind.get("/docs", headers={"X-Forwarded-Prefix": sent})
-        assert response.status_code == 200
-        assert sent not in response.text.replace("<script>", "")
-        assert "'/openapi.json'" in response.text
+    client = behind(trusting if sent != "/elsewhere" else trusting_loopback, client_address)
+    response = client.get("/docs", headers={"X-Forwarded-Prefix": sent})
+    assert response.status_code == 200
+    assert sent not in response.text.replace("<script>", "")
+    assert "'/openapi.json'" in response.text
 
 
-def test_an_address_of_ipv4_inside_ipv6_is_the_same_proxy(models: Path) -> None:
-    with serving(models, {"line": LINE}, trusted_proxies="10.0.0.0/8") as client:
-        behind = TestClient(client.app, str(client.base_url), client=("::ffff:10.1.2.3", 5))
-        assert "'/p/openapi.json'" in behind.get("/docs", headers={"X-Forwarded-Prefix": "/p"}).text
+def test_an_address_of_ipv4_inside_ipv6_is_the_same_proxy(trusting: TestClient) -> None:
+    client = behind(trusting, "::ffff:10.1.2.3")
+    assert "'/p/openapi.json'" in client.get("/docs", headers={"X-Forwarded-Prefix": "/p"}).text
 
 
 def test_keys_are_checked_below_a_prefix_as_without_one(models: Path) -> None:

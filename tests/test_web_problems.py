@@ -1,6 +1,8 @@
 """Each kind of error has one status and one shape, for every way of answering."""
 
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ from service.app import create_app
 from service.errors import Conflict, QueueFull, ServiceError, Unauthorized
 from service.settings import Settings
 from service.web import problems
-from tests.fakes import LINE, save_line
+from tests.fakes import LINE, InProcess, save_line
 from tests.serving import BASE_URL, line_recipes, png, serving
 
 MISSING = {"type": "missing", "loc": ("body", "model"), "msg": "Field required"}
@@ -77,7 +79,8 @@ def test_unexpected_errors_of_predict_and_v2_are_500_and_counted(tmp_path: Path,
 
     changed: dict[str, Any] = {part: breaks}
     specs = {"line": replace(LINE, **changed)}
-    app = create_app(Settings(store=tmp_path / "store", backend="eager"), specs, tmp_path, line_recipes)
+    settings = Settings(store=tmp_path / "store", backend="eager")
+    app = create_app(settings, specs, tmp_path, line_recipes, partial(InProcess, specs))
     tensor = {"name": "input", "datatype": "FP32", "shape": [1, 1], "data": [1]}
     with TestClient(app, BASE_URL, raise_server_exceptions=False) as client:
         broken = True
@@ -120,23 +123,34 @@ SURROGATES = [
 ]
 
 
+@pytest.fixture(scope="module")
+def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    folder = tmp_path_factory.mktemp("models")
+    save_line(folder)
+    with serving(folder, {"line": LINE}) as client:
+        yield client
+
+
 @pytest.mark.parametrize(("method", "address", "body"), SURROGATES, ids=ascii)
-def test_a_lone_surrogate_is_never_a_500(tmp_path: Path, method: str, address: str, body: str) -> None:
-    save_line(tmp_path)
-    with serving(tmp_path, {"line": LINE}) as client:
-        response = client.request(method, address, content=body, headers={"content-type": "application/json"})
-        assert 400 <= response.status_code < 500, response.text
-        assert response.json().keys() in [{"error"}, problems.SCHEMA["properties"].keys()]  # type: ignore[attr-defined]
+def test_a_lone_surrogate_is_never_a_500(line: TestClient, method: str, address: str, body: str) -> None:
+    response = line.request(method, address, content=body, headers={"content-type": "application/json"})
+    assert 400 <= response.status_code < 500, response.text
+    assert response.json().keys() in [{"error"}, problems.SCHEMA["properties"].keys()]  # type: ignore[attr-defined]
+
+
+@pytest.fixture(scope="module")
+def shipped() -> Iterator[TestClient]:
+    with serving() as client:
+        yield client
 
 
 @pytest.mark.parametrize("name", [b"\xed\xa0\x80.png", b"\xff\xfe.png", b"\\ud800.png", b"a\x00b.png"])
-def test_a_file_name_that_is_not_utf8_changes_nothing(name: bytes) -> None:
+def test_a_file_name_that_is_not_utf8_changes_nothing(shipped: TestClient, name: bytes) -> None:
     part = b'--x\r\nContent-Disposition: form-data; name="f"; filename="' + name + b'"\r\n\r\n' + png(drawn_seven())
-    with serving() as client:
-        headers = {"content-type": "multipart/form-data; boundary=x"}
-        response = client.post("/predict/mnist", content=part + b"\r\n--x--\r\n", headers=headers)
-        assert response.status_code in {200, 400}
-        named = client.post(
-            "/train", content=b'{"model": "mnist"}', headers=[(b"idempotency-key", b"\xff"), (b"x", b"\xed")]
-        )
-        assert named.status_code < 500
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    response = shipped.post("/predict/mnist", content=part + b"\r\n--x--\r\n", headers=headers)
+    assert response.status_code in {200, 400}
+    named = shipped.post(
+        "/train", content=b'{"model": "mnist"}', headers=[(b"idempotency-key", b"\xff"), (b"x", b"\xed")]
+    )
+    assert named.status_code < 500
