@@ -91,12 +91,35 @@ class Fitted:
     type: Literal["fitted"] = "fitted"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pairs:
+    """A candidate and the live version on the same `rows` validation examples.
+
+    differ           examples that they answer differently
+    candidate_right  examples on which the candidate has the better score: it is right and live wrong, or its error is
+                     the smaller one; live_right: the other way round
+    mean_gain        mean of the candidate's gain over live, in the unit of the metric; positive if it is better
+    standard_error   of mean_gain, if scores are errors; None if they are right or wrong answers
+    """
+
+    rows: int
+    differ: int
+    candidate_right: int
+    live_right: int
+    mean_gain: float
+    standard_error: float | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Evaluated:
-    """Result of `Evaluate`: figures on the held-out splits."""
+    """Result of `Evaluate`: figures on the held-out splits.
+
+    `pairs`: the comparison with the candidate; None without one, or if the recipe does not judge single examples.
+    """
 
     metrics: Mapping[str, float]
     dataset: str
+    pairs: Pairs | None = None
     type: Literal["evaluated"] = "evaluated"
 
 
@@ -160,8 +183,16 @@ class Fit(Order[Fitted]):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CheckpointFile:
+    """A checkpoint in the store, and its record."""
+
+    path: Path
+    record: Record
+
+
+@dataclass(frozen=True, kw_only=True)
 class Evaluate(Order[Evaluated]):
-    """Evaluate a checkpoint on the held-out splits of the config's dataset."""
+    """Evaluate a checkpoint on the held-out splits of the config's dataset; compare `candidate` with it, if given."""
 
     answer = Evaluated
     model: str
@@ -169,6 +200,7 @@ class Evaluate(Order[Evaluated]):
     data: Path
     path: Path
     record: Record
+    candidate: CheckpointFile | None = None
     type: Literal["evaluate"] = "evaluate"
 
 

@@ -315,7 +315,7 @@ def test_a_key_of_scope_train_cancels_any_single_job(locked: TestClient) -> None
 POINTS: list[dict[str, Any]] = [
     {"epoch": 1, "epochs": 1, "step": step, "steps": 3, "loss": 1 / step, "metrics": {}} for step in (1, 2, 3)
 ]
-KEPT = Gate(decision="kept", metric="validation_mse", candidate=1.0, live=0.5, reason="not better")
+KEPT = Gate(decision="kept", metric="validation_mse", candidate=1.0, live=0.5, reason="not better", rows=9, p_value=0.5)
 
 
 def done(client: TestClient, jobs: Jobs, tmp_path: Path) -> Job:
@@ -332,9 +332,7 @@ def done(client: TestClient, jobs: Jobs, tmp_path: Path) -> Job:
 def test_a_finished_job_says_what_came_of_it(client: TestClient, jobs: Jobs, tmp_path: Path) -> None:
     job = client.get(f"/jobs/{done(client, jobs, tmp_path).id}").json()
     assert (job["state"], job["version"], job["progress"]) == ("succeeded", 2, POINTS[-1])
-    assert job["gate"] == {
-        "decision": "kept", "metric": "validation_mse", "candidate": 1.0, "live": 0.5, "reason": "not better",
-    }  # fmt: skip
+    assert job["gate"] == KEPT.as_dict()
     assert job["started_at"] <= job["finished_at"]
     assert client.get(f"/jobs/{job['id']}/history").json() == {"job": job["id"], "points": POINTS}
 

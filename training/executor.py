@@ -25,6 +25,7 @@ from models.errors import CheckpointError
 from models.messages import FailureKind
 from models.spec import ModelSpec
 from training.fitting.resume import ResumePoints
+from training.outcomes import judge_of, paired
 from training.recipe import Dataset, Hyperparameters, Progress, Recipe, TrainingError, recipe_faults, recipes
 from training.report.live_plot import EVERY_S, LivePlot
 from training.report.tensorboard import EventFile
@@ -153,7 +154,30 @@ class Executor:
             self._datasets[key] = recipe.load(config, order.data)
         dataset = prepared(self._specs[order.model], self._datasets[key], unpack(order.record.artifacts))
         network = self._network(order)
-        return messages.Evaluated(metrics=held_out_figures(recipe, network, dataset), dataset=dataset.name)
+        metrics = held_out_figures(recipe, network, dataset)
+        pairs = self._pairs(order, recipe, network, dataset, self._datasets[key])
+        return messages.Evaluated(metrics=metrics, dataset=dataset.name, pairs=pairs)
+
+    def _pairs(
+        self,
+        order: messages.Evaluate,
+        recipe: Recipe[Any],
+        live: nn.Module,
+        dataset: Dataset,
+        rows: Dataset,
+    ) -> messages.Pairs | None:
+        """Compare the candidate with the live version, example by example, on the validation split."""
+        judge = judge_of(recipe)
+        if order.candidate is None or judge is None:
+            return None
+        spec, record = self._specs[order.model], order.candidate.record
+        candidate, _ = state_dict.load(order.model, spec, order.candidate.path, record)
+        its_own = prepared(spec, rows, unpack(record.artifacts))  # encoded with its artifacts
+        return paired(
+            judge(candidate.eval(), its_own.validation),
+            judge(live, dataset.validation),
+            higher_is_better=recipe.higher_is_better,
+        )
 
     def _adopt(self, order: messages.Adopt) -> messages.Adopted:
         spec, content = self._specs[order.model], order.path.read_bytes()

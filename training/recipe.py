@@ -107,6 +107,18 @@ class Dataset:
         return replace(self, **splits)
 
 
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """Outcome of each example of a split, in its order.
+
+    scores   (N,): the metric is their mean: 1 for a right answer and 0 for a wrong one, or the error of each example
+    answers  (N, ...): the answers; None if two answers differ only if their scores do
+    """
+
+    scores: Tensor
+    answers: Tensor | None = None
+
+
 C = TypeVar("C", bound=Hyperparameters)
 
 
@@ -130,6 +142,8 @@ class Recipe(Generic[C]):
     loss       name of the loss, with its unit
     presets    name -> named set of hyperparameters, for `--preset NAME`
     plot       plots the fit or the decision regions into axes; None if there is no plot
+    outcomes   network in eval mode, split -> the outcome of each example, by which the gate compares two versions.
+               Not needed with `metrics.classification` or `metrics.regression`; see `training.outcomes`.
     fixture    prepares the contract tests: writes a small dataset into a data folder, and returns the hyperparameters
                to run with. By default there are no files, and the defaults.
     """
@@ -146,6 +160,7 @@ class Recipe(Generic[C]):
     details: Callable[[nn.Module, Split], dict[str, float]] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     plot: Callable[[nn.Module, Dataset, "Axes"], None] | None = None
+    outcomes: Callable[[nn.Module, Split], Outcomes] | None = None
     fixture: Callable[[Path], Mapping[str, Any]] = no_files
 
     def __post_init__(self) -> None:

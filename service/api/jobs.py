@@ -14,7 +14,18 @@ from starlette.types import Receive, Scope, Send
 
 from models.checkpoints.storage import Storage
 from models.spec import ModelSpec
-from service.api.schemas import WRITTEN_PLAINLY, Cancelled, IdempotencyKey, JobHistory, JobInfo, JobPage, TrainRequest
+from service.api.schemas import (
+    WRITTEN_PLAINLY,
+    Cancelled,
+    IdempotencyKey,
+    IfBetter,
+    JobHistory,
+    JobInfo,
+    JobPage,
+    NoWorse,
+    TrainRequest,
+)
+from service.delivery.gate import Policy
 from service.errors import NotFound, require_model
 from service.execution.recipes import ReadRecipes, complete_config
 from service.jobs.feed import Feed
@@ -81,11 +92,13 @@ def _commands(
         """
         require_model(body.model, specs)
         config = complete_config(body.model, await recipes(), body.config)
+        policy, bounds = _policy(body.promote)
         job = await asyncio.to_thread(
             jobs.enqueue,
             body.model,
             config,
-            body.promote,
+            policy,
+            promote_bounds=bounds,
             tensorboard=body.tensorboard,
             key=idempotency_key,
             submitter=keys.name(authorization.encode("latin-1")),
@@ -223,6 +236,17 @@ def _number(text: str | None) -> int | None:
     return int(text) if text else None
 
 
+def _policy(promote: Policy | IfBetter | NoWorse) -> tuple[Policy, Mapping[str, Any] | None]:
+    """Return the policy's word and its bounds."""
+    if isinstance(promote, IfBetter):
+        return "if_better", promote.if_better.model_dump()
+    if isinstance(promote, NoWorse):
+        return "no_worse", promote.no_worse.model_dump()
+    return promote, None
+
+
 def _info(job: Job) -> JobInfo:
     fields: dict[str, Any] = asdict(job)
+    if job.promote_bounds is not None:
+        fields["promote"] = {job.promote: job.promote_bounds}
     return JobInfo(**{name: fields[name] for name in JobInfo.model_fields})

@@ -6,7 +6,17 @@ from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from fastapi import Header
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, StrictBool, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    StrictBool,
+    Tag,
+    model_validator,
+)
 
 from models.errors import shown
 from service.delivery.gate import Policy
@@ -226,12 +236,53 @@ class History(BaseModel):
     promotions: list[PromotionInfo]
 
 
+class GateBounds(_Body):
+    """How sure the gate's comparison must be."""
+
+    alpha: float = Field(0.05, gt=0, le=0.5, description="how often chance alone may promote")
+    margin: float | None = Field(
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="in the unit of the metric. if_better: the least gain, by default 0. no_worse: the greatest loss, "
+        "by default 0.01, or 1% of live's figure if that is an error",
+    )
+
+
+class IfBetter(_Body):
+    """Promote if the new version is better, beyond chance."""
+
+    if_better: GateBounds
+
+
+class NoWorse(_Body):
+    """Promote if the new version is not worse by more than a margin (non-inferiority)."""
+
+    no_worse: GateBounds
+
+
+def _kind_of_policy(value: Any) -> str:
+    if isinstance(value, NoWorse) or (isinstance(value, dict) and "no_worse" in value):
+        return "no_worse"
+    return "if_better" if isinstance(value, IfBetter | dict) else "word"
+
+
+Promote = Annotated[
+    Annotated[Policy, Tag("word")] | Annotated[IfBetter, Tag("if_better")] | Annotated[NoWorse, Tag("no_worse")],
+    Discriminator(_kind_of_policy),
+]
+
+
 class TrainRequest(_Body):
     """What to train, and when to promote it."""
 
     model: str
     config: dict[str, Any] = Field(default_factory=dict, description="hyperparameters; the others have their defaults")
-    promote: Policy = "if_better"
+    promote: Promote = Field(
+        "if_better",
+        description="when the version goes live: if_better compares the two figures on the validation split; "
+        '{"if_better": {"alpha": 0.05}} asks for a difference beyond chance; no_worse for one within a margin',
+    )
     tensorboard: StrictBool = Field(
         False,
         description="also write TensorBoard event files, into STORE/jobs/ID/tensorboard",
@@ -245,12 +296,15 @@ class JobInfo(BaseModel):
     model: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     config: dict[str, Any] = Field(description="every hyperparameter")
-    promote: Policy
+    promote: Promote
     tensorboard: bool
     attempt: int
     progress: dict[str, Any] | None = Field(description="the last point reported: epoch, step, loss, metrics")
     version: int | None = Field(description="the version that the job registered")
-    gate: dict[str, Any] | None = Field(description="whether it went live, and why")
+    gate: dict[str, Any] | None = Field(
+        description="whether it went live, and why: decision, metric, both figures and reason; of the validation "
+        "examples: rows, how many differ in their answers, candidate_right and live_right among them, p_value"
+    )
     error: dict[str, str] | None
     created_at: Time
     started_at: Time | None

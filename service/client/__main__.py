@@ -154,7 +154,7 @@ def _train(client: Client, options: argparse.Namespace, rest: Sequence[str]) -> 
         tables.say(hyperparameters.described(options.model, client.model(options.model)["hyperparameters"]))
         return 0
     config = hyperparameters.read(options.model, client.model(options.model)["hyperparameters"], rest)
-    job = client.submit(options.model, config, promote=options.promote, tensorboard=options.tensorboard)
+    job = client.submit(options.model, config, promote=_policy(options), tensorboard=options.tensorboard)
     if options.follow:
         with bar(sys.stderr.isatty()) as show:
             job = client.follow(job["id"], show)
@@ -188,6 +188,14 @@ def _jobs(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
 
 def _cancel(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
     return _show(options, client.cancel(options.job), tables.job)
+
+
+def _policy(options: argparse.Namespace) -> answers.Promote:
+    """Return the policy, with its bounds if there are any."""
+    given = {"alpha": options.alpha, "margin": options.margin}
+    bounds = {name: value for name, value in given.items() if value is not None}
+    policy: answers.Promote = {options.promote: bounds} if bounds else options.promote
+    return policy
 
 
 def _promote(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
@@ -275,7 +283,12 @@ def _add_predict_options(predict: argparse.ArgumentParser) -> None:
 
 def _add_train_options(train: argparse.ArgumentParser) -> None:
     train.add_argument("--follow", action="store_true", help="wait for the job and show its progress")
-    train.add_argument("--promote", choices=("never", "if_better", "always"), default="if_better", help="[if_better]")
+    policies = answers.Policy.__args__  # type: ignore[attr-defined]
+    train.add_argument("--promote", choices=policies, default="if_better", help="[if_better]")
+    text = "with if_better or no_worse: how often chance alone may promote [if_better: the figures are compared bare]"
+    train.add_argument("--alpha", type=float, help=text)
+    text = "how much better it must be, or how much worse it may be, in the unit of the metric"
+    train.add_argument("--margin", type=float, help=text)
     train.add_argument("--tensorboard", action="store_true", help="keep TensorBoard event files as well")
 
 

@@ -1,8 +1,11 @@
 """Types of the service's responses. Times are ISO 8601 in UTC."""
 
+from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
-Policy = Literal["never", "if_better", "always"]
+Policy = Literal["never", "if_better", "no_worse", "always"]
+Bounds = Mapping[str, float | None]  # alpha, margin
+Promote = Policy | Mapping[Literal["if_better", "no_worse"], Bounds]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
@@ -138,7 +141,7 @@ class Job(TypedDict):
     model: str
     state: State
     config: dict[str, Any]
-    promote: Policy
+    promote: Promote
     tensorboard: bool
     attempt: int
     progress: dict[str, Any] | None

@@ -188,11 +188,14 @@ def submit(
     model: str,
     config: Mapping[str, Any] | None = None,
     *,
-    promote: answers.Policy = "if_better",
+    promote: answers.Promote = "if_better",
     tensorboard: bool = False,
     idempotency_key: str | None = None,
 ) -> Call[answers.Job]:
-    """Queue a training job. It has an Idempotency-Key, generated unless given, so that a retry starts no second job."""
+    """Queue a training job. `promote` may have bounds: {"if_better": {"alpha": 0.05}}.
+
+    It has an Idempotency-Key, generated unless given, so that a retry starts no second job.
+    """
     try:
         order: dict[str, Any] = {"model": model, "config": dict(config or {}), "promote": promote}
     except (TypeError, ValueError) as err:

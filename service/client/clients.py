@@ -15,7 +15,7 @@ from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 import httpx
 
 from service.client import calls, connection
-from service.client.answers import FINAL, Job, Policy
+from service.client.answers import FINAL, Job, Promote
 from service.client.calls import Asking, Call
 from service.client.connection import Service
 from service.client.errors import BadArgument, TorchloopError, first_line
@@ -217,7 +217,7 @@ class Client(_Calls):
         model: str,
         config: Mapping[str, Any] | None = None,
         *,
-        promote: Policy = "if_better",
+        promote: Promote = "if_better",
         tensorboard: bool = False,
         wait: bool = False,
         progress: bool = False,
@@ -319,7 +319,7 @@ class AsyncClient(_Calls):
         model: str,
         config: Mapping[str, Any] | None = None,
         *,
-        promote: Policy = "if_better",
+        promote: Promote = "if_better",
         tensorboard: bool = False,
         wait: bool = False,
         progress: bool = False,

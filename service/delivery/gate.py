@@ -1,23 +1,54 @@
-"""The gate: decides whether a trained version is promoted."""
+"""The gate: decides whether a trained version is promoted.
+
+Both versions are evaluated on the same validation examples. Those that they answer alike say nothing about which one is
+better, so the gate counts the others and how often each version was right in them (McNemar's test). A bare comparison
+of two figures is noise in small splits: of two equally good versions, each wins about half of the time.
+"""
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Policy = Literal["never", "if_better", "always"]
+from models.messages import Pairs
+from service.delivery.pairs import advantage, mcnemar, p_of_mean
+
+Policy = Literal["never", "if_better", "no_worse", "always"]
 SPLIT = "validation_"  # prefix of the compared figures: the test split is recorded, but decides nothing
+ALPHA = 0.05
+MARGIN = 0.01  # of no_worse: one point of accuracy; of an error, this share of live's
+FEW_ROWS = 1_000  # below, versions must differ by more than a point to be told apart
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bounds:
+    """How sure a comparison must be. `alpha`: how often chance alone may promote; `margin`: in the metric's unit.
+
+    Without a margin, it is 0 for if_better; for no_worse see MARGIN.
+    """
+
+    alpha: float = ALPHA
+    margin: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """A decision and its reasons. `candidate` and `live` are values of the metric on the same split."""
+    """A decision and its reasons. `candidate` and `live` are values of the metric on the same split.
+
+    The counts are those of `Pairs`, and None if the versions were not compared example by example; `p_value`: how
+    likely chance alone makes a difference at least as large between two equally good versions, either way.
+    """
 
     decision: Literal["promoted", "kept"]
     metric: str
     candidate: float | None
     live: float | None
     reason: str
+    rows: int | None = None
+    differ: int | None = None
+    candidate_right: int | None = None
+    live_right: int | None = None
+    p_value: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the decision as stored in the job's row."""
@@ -30,29 +61,98 @@ def decide(
     higher_is_better: bool,
     candidate: Mapping[str, float],
     live: Mapping[str, float] | None,
+    pairs: Pairs | None = None,
+    bounds: Bounds | None = None,
 ) -> Gate:
     """Compare the figures of the candidate with those of the live version, measured on the same split.
 
-    `live` is None if no version is live. An equal figure is not better. A missing or non-finite figure never wins.
+    `if_better` without `bounds` compares the two figures, and says how sure that is. `live` is None if no version is
+    live. An equal figure is not better. A missing or non-finite figure never wins.
     """
     ours, theirs = _figure(candidate, metric), _figure(live or {}, metric)
+    p_value = None if pairs is None else _p_value(pairs)
 
     def gate(promoted: bool, reason: str) -> Gate:
-        decision: Literal["promoted", "kept"] = "promoted" if promoted else "kept"
-        return Gate(decision=decision, metric=SPLIT + metric, candidate=ours, live=theirs, reason=reason)
+        return Gate(
+            decision="promoted" if promoted else "kept",
+            metric=SPLIT + metric,
+            candidate=ours,
+            live=theirs,
+            reason=reason,
+            p_value=p_value,
+            **({} if pairs is None else _counts(pairs)),
+        )
 
-    if policy == "never":
-        return gate(False, "the job was queued with promote: never")
-    if policy == "always":
-        return gate(True, "the job was queued with promote: always")
+    if policy in {"never", "always"}:
+        return gate(policy == "always", f"the job was queued with promote: {policy}")
     if ours is None:
         return gate(False, _no_figure(candidate, metric))
-    if live is None:
-        return gate(True, "nothing was live")
     if theirs is None:
-        return gate(True, f"the live version has no finite {metric} on this split")
+        missing = f"the live version has no finite {metric} on this split"
+        return gate(True, "nothing was live" if live is None else missing)
     better = ours > theirs if higher_is_better else ours < theirs
-    return gate(better, f"{metric} {ours:.6g} is {'better' if better else 'not better'} than {theirs:.6g} of live")
+    said = f"{metric} {ours:.6g} is {'better' if better else 'not better'} than {theirs:.6g} of live"
+    if policy == "if_better" and bounds is None:
+        return gate(better, f"{said}{_surety(pairs, p_value)}")
+    if pairs is None:
+        return gate(False, f"{said}; {_NOT_COMPARED}")
+    passed, why = _tested(policy, bounds or Bounds(), pairs, theirs)
+    return gate(passed, f"{said}; {why}{_few(pairs)}")
+
+
+_NOT_COMPARED = (
+    "how sure that is cannot be said: the recipe does not judge single examples (Recipe.outcomes), "
+    "or the live version could not be evaluated"
+)
+
+
+def _tested(policy: Policy, bounds: Bounds, pairs: Pairs, live: float) -> tuple[bool, str]:
+    """Return whether the candidate passes a test with bounds, and why."""
+    if policy == "if_better":
+        margin = bounds.margin or 0.0
+        z = advantage(pairs, margin)
+        p_value = _p_value(pairs) if not margin else math.erfc(abs(z) / math.sqrt(2))
+        passed = z > 0 and p_value < bounds.alpha
+        claim = f"better by more than {margin:g}" if margin else "better"
+        two_sided = f"p = {p_value:.2g}, alpha = {bounds.alpha:g}"
+        return passed, f"{_in_counts(pairs)}: {'surely' if passed else 'not surely'} {claim} ({two_sided})"
+    default = MARGIN if pairs.standard_error is None else MARGIN * abs(live)
+    margin = default if bounds.margin is None else bounds.margin
+    p_value = math.erfc(advantage(pairs, -margin) / math.sqrt(2)) / 2
+    passed = p_value < bounds.alpha
+    one_sided = f"one-sided p = {p_value:.2g}, alpha = {bounds.alpha:g}"
+    claim = f"worse by less than {margin:g}"
+    return passed, f"{_in_counts(pairs)}: {'surely' if passed else 'not surely'} {claim} ({one_sided})"
+
+
+def _p_value(pairs: Pairs) -> float:
+    if pairs.standard_error is None:
+        return mcnemar(pairs.candidate_right, pairs.live_right)
+    return p_of_mean(pairs)
+
+
+def _surety(pairs: Pairs | None, p_value: float | None) -> str:
+    """Say how sure a bare comparison is."""
+    if pairs is None or p_value is None:
+        return ""
+    chance = "; that may be chance" if p_value >= ALPHA else ""
+    return f"; {_in_counts(pairs)}, p = {p_value:.2g}{chance}{_few(pairs)}"
+
+
+def _in_counts(pairs: Pairs) -> str:
+    right = f"{pairs.candidate_right} to {pairs.live_right}"
+    better = "right" if pairs.standard_error is None else "closer"
+    return f"the answers differ on {pairs.differ} of {pairs.rows} examples, candidate {better} to live {better} {right}"
+
+
+def _few(pairs: Pairs) -> str:
+    if pairs.rows >= FEW_ROWS:
+        return ""
+    return f". {pairs.rows} validation examples are few: with {FEW_ROWS} or more, smaller differences show"
+
+
+def _counts(pairs: Pairs) -> dict[str, Any]:
+    return {name: getattr(pairs, name) for name in ("rows", "differ", "candidate_right", "live_right")}
 
 
 def _figure(figures: Mapping[str, float], metric: str) -> float | None:

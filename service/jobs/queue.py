@@ -37,6 +37,7 @@ class Job:
     state: State
     config: Mapping[str, Any]
     promote: Policy
+    promote_bounds: Mapping[str, Any] | None  # of the policy, see gate.Bounds
     tensorboard: bool
     idempotency_key: str | None
     attempt: int
@@ -80,6 +81,7 @@ class Jobs:
         config: Mapping[str, Any],
         promote: Policy,
         *,
+        promote_bounds: Mapping[str, Any] | None = None,
         tensorboard: bool = False,
         key: str | None = None,
         submitter: str = "",
@@ -92,8 +94,8 @@ class Jobs:
         with self._store.write() as connection:
             first = None if key is None else _one(connection, jobs.c.idempotency_key == key)
             if first is not None:
-                order = model, config, promote, tensorboard
-                if (first.model, first.config, first.promote, first.tensorboard) != order:
+                order = model, config, promote, promote_bounds, tensorboard
+                if (first.model, first.config, first.promote, first.promote_bounds, first.tensorboard) != order:
                     raise Invalid(f"this Idempotency-Key was sent with another order, job {first.id}: send a new key")
                 return first
             _check_room(connection, submitter, most)
@@ -105,6 +107,7 @@ class Jobs:
                     state="queued",
                     config=dict(config),
                     promote=promote,
+                    promote_bounds=promote_bounds,
                     tensorboard=tensorboard,
                     idempotency_key=key,
                     submitter=submitter,

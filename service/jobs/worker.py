@@ -5,7 +5,7 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,20 @@ from typing import TypeVar
 
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
-from models.messages import Evaluate, Evaluated, Export, Failed, Fit, Fitted, Order, Progress, Progressed, R
-from service.delivery.gate import decide
+from models.messages import (
+    CheckpointFile,
+    Evaluate,
+    Evaluated,
+    Export,
+    Failed,
+    Fit,
+    Fitted,
+    Order,
+    Progress,
+    Progressed,
+    R,
+)
+from service.delivery.gate import Bounds, decide
 from service.delivery.registry import Registry
 from service.errors import NotFound, StoreUnavailable
 from service.execution.process import Child
@@ -137,8 +149,8 @@ class Worker:
         self._export(job, child, fitted.record)
         while True:
             live = self._insist(lambda: self._registry.live().get(job.model))
-            figures = None if live is None else self._live_figures(job, child, live, fitted.record.dataset)
-            done = self._insist(partial(self._finish, job, fitted, live, figures))
+            measured = None if live is None else self._live_figures(job, child, live, fitted.record)
+            done = self._insist(partial(self._finish, job, fitted, live, measured))
             if done:
                 return
 
@@ -147,11 +159,19 @@ class Worker:
         job: Job,
         fitted: Fitted,
         live: int | None,
-        figures: Mapping[str, float] | None,
+        measured: Evaluated | None,
     ) -> bool:
         """Return False if another version went live in the meantime: the comparison must then be repeated."""
         record = fitted.record
-        gate = decide(job.promote, fitted.metric, fitted.higher_is_better, record.metrics, figures)
+        gate = decide(
+            job.promote,
+            fitted.metric,
+            fitted.higher_is_better,
+            record.metrics,
+            None if measured is None else measured.metrics,
+            None if measured is None else measured.pairs,
+            None if job.promote_bounds is None else Bounds(**job.promote_bounds),
+        )
         now = self._now()
         with self._store.write() as connection:
             if self._registry.live_of(connection, job.model) != live:
@@ -164,7 +184,7 @@ class Worker:
         log.info("job succeeded", extra={"job": job.id, "model": job.model, "version": version, **gate.as_dict()})
         return True
 
-    def _live_figures(self, job: Job, child: Child, live: int, dataset: str) -> Mapping[str, float]:
+    def _live_figures(self, job: Job, child: Child, live: int, candidate: Record) -> Evaluated:
         """Return the figures of the live version on the candidate's split: measured, or else from its record."""
         version = self._insist(lambda: self._registry.version(job.model, live))
         order = Evaluate(
@@ -173,13 +193,17 @@ class Worker:
             data=self._data.resolve(),
             path=self._registry.path(version).resolve(),
             record=Record(**version.record),
+            candidate=CheckpointFile(
+                path=self._storage.checkpoint(job.model, candidate.sha256).resolve(), record=candidate
+            ),
         )
         answer = self._order(job, child, order)
         if isinstance(answer, Evaluated):
-            return answer.metrics
+            return answer
         reason = answer.detail if answer else _exit_in_words(child.exit)
         log.warning("live version not evaluated", extra={"job": job.id, "version": live, "reason": reason})
-        return dict(version.record["metrics"]) if version.record["dataset"] == dataset else {}
+        same = version.record["dataset"] == candidate.dataset
+        return Evaluated(metrics=dict(version.record["metrics"]) if same else {}, dataset=candidate.dataset)
 
     def _export(self, job: Job, child: Child, record: Record) -> None:
         """Write the export now, so that the version goes live sooner. A failure shows when it is loaded."""

@@ -9,8 +9,10 @@ import { jobCard } from "./job.js";
 
 const POLL_MS = 4000; // other clients may start jobs
 const MOST = 20; // most jobs in the list
-const POLICIES = [
+const POLICIES = [ // value of "promote", its text
   ["if_better", "if it is better than the live version"],
+  [{ if_better: { alpha: 0.05 } }, "if it is better beyond chance (p < 0.05)"],
+  ["no_worse", "if it is not worse by more than a margin"],
   ["always", "always"],
   ["never", "never, only register it"],
 ];
@@ -73,7 +75,7 @@ function formOf(model, started) {
 
 function trainForm(model, started) {
   const fields = schemaForm(model.hyperparameters, "hp");
-  const promote = h("select", { id: "promote" }, POLICIES.map(([value, text]) => h("option", { value }, text)));
+  const promote = h("select", { id: "promote" }, POLICIES.map(([, text], at) => h("option", { value: at }, text)));
   const start = h("button", { class: "main" }, "Start training");
   const reset = h("button", { type: "button", on: { click: fields.reset } }, "Defaults");
   const trouble = h("p", { class: "trouble", role: "alert" });
@@ -85,7 +87,7 @@ function trainForm(model, started) {
     try {
       // one Idempotency-Key per click: a retry returns the same job
       const headers = { "Idempotency-Key": Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-") };
-      const job = await postJson("train", { model: model.name, config: fields.read(), promote: promote.value }, { headers });
+      const job = await postJson("train", { model: model.name, config: fields.read(), promote: POLICIES[promote.value][0] }, { headers });
       started(job);
       notify(`${model.name} is queued for training.`);
     } catch (error) {

@@ -26,6 +26,7 @@ jobs = Table(
     Column("state", String(16), nullable=False),
     Column("config", JSON, nullable=False),
     Column("promote", String(16), nullable=False),
+    Column("promote_bounds", JSON),
     Column("tensorboard", Boolean, nullable=False, server_default=false()),
     Column("idempotency_key", String(200), unique=True),
     Column("attempt", Integer, nullable=False),  # fencing token: rises with every claim

@@ -1,0 +1,120 @@
+"""Outcomes of single examples, and their comparison."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from models.catalog import specs
+from models.messages import CheckpointFile, Evaluate, Evaluated, Message, Pairs, decode_message, encode_message
+from training import outcomes
+from training.executor import Executor
+from training.metrics import classification, regression
+from training.outcomes import judge_of, paired
+from training.recipe import Outcomes, Split, recipes
+from training.run import Outcome, run
+
+
+class Table(nn.Module):
+    """Answers row i with row i of a table."""
+
+    def __init__(self, rows: list[list[float]]) -> None:
+        super().__init__()
+        self.register_buffer("rows", torch.tensor(rows))
+
+    def forward(self, samples: torch.Tensor) -> torch.Tensor:
+        """Look the rows up: samples int64 (N,)."""
+        found: torch.Tensor = self.get_buffer("rows")[samples]
+        return found
+
+
+SPLIT = Split(torch.arange(4), torch.tensor([0, 1, 1, 0]))
+LIVE = Table([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])  # right, wrong, right, wrong
+CANDIDATE = Table([[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]])  # right, right, wrong, right
+
+
+def test_right_and_wrong_answers_are_counted() -> None:
+    found = paired(outcomes.labels(CANDIDATE, SPLIT), outcomes.labels(LIVE, SPLIT), higher_is_better=True)
+    assert found == Pairs(rows=4, differ=3, candidate_right=2, live_right=1, mean_gain=0.25)
+
+
+def test_different_answers_that_are_both_wrong_differ_and_favour_neither() -> None:
+    first = Outcomes(torch.tensor([0.0, 1.0]), torch.tensor([2, 1]))
+    second = Outcomes(torch.tensor([0.0, 1.0]), torch.tensor([3, 1]))
+    assert paired(first, second, higher_is_better=True) == Pairs(
+        rows=2, differ=1, candidate_right=0, live_right=0, mean_gain=0.0
+    )
+
+
+def test_answers_may_have_several_numbers() -> None:
+    first = Outcomes(torch.tensor([1.0, 0.0]), torch.tensor([[1, 0], [1, 1]]))
+    second = Outcomes(torch.tensor([1.0, 0.0]), torch.tensor([[1, 0], [1, 0]]))
+    assert paired(first, second, higher_is_better=True).differ == 1
+
+
+def test_errors_are_compared_by_their_mean_and_its_standard_error() -> None:
+    first, second = Outcomes(torch.tensor([1.0, 2.0, 3.0])), Outcomes(torch.tensor([2.0, 4.0, 3.0]))
+    found = paired(first, second, higher_is_better=False)
+    assert (found.rows, found.differ, found.candidate_right, found.live_right) == (3, 2, 2, 0)
+    assert found.mean_gain == 1.0
+    assert found.standard_error == pytest.approx(1 / 3**0.5)
+
+
+def test_identical_errors_are_still_errors() -> None:
+    scores = Outcomes(torch.tensor([0.25, 0.5]))
+    assert paired(scores, scores, higher_is_better=False).standard_error == 0.0
+
+
+def test_outcomes_have_the_metric_as_their_mean() -> None:
+    targets = torch.tensor([[1.0], [0.0], [2.0], [5.0]])
+    network = Table([[1.5], [0.0], [1.0], [3.0]])
+    split = Split(torch.arange(4), targets)
+    assert outcomes.squared_errors(network, split).scores.mean().item() == pytest.approx(
+        regression(network, split)["mse"]
+    )
+    figures = classification(LIVE, SPLIT)
+    assert outcomes.labels(LIVE, SPLIT).scores.mean().item() == figures["accuracy"]
+    assert outcomes.cross_entropies(LIVE, SPLIT).scores.mean().item() == pytest.approx(figures["loss"])
+
+
+def test_the_shipped_recipes_judge_single_examples() -> None:
+    judges = {name: judge_of(recipe) for name, recipe in recipes().items() if name in {"mnist", "regressor"}}
+    assert judges == {"mnist": outcomes.labels, "regressor": outcomes.squared_errors}
+
+
+def test_a_recipe_has_its_own_judge_or_none() -> None:
+    mnist = recipes()["mnist"]
+    assert judge_of(replace(mnist, outcomes=outcomes.cross_entropies)) is outcomes.cross_entropies
+    assert judge_of(replace(mnist, metric="calibration_error")) is None
+    assert judge_of(replace(mnist, evaluate=lambda _network, _split: {"accuracy": 1.0})) is None
+
+
+def test_an_evaluation_compares_the_candidate_with_the_checkpoint(tmp_path: Path) -> None:
+    """Two runs of the regressor: the figures of both are those that the counts come from."""
+    first, second = (trained(tmp_path, epochs) for epochs in (1, 100))
+    told: list[Message] = []
+    order = Evaluate(
+        model="regressor",
+        config={},
+        data=tmp_path,
+        path=first.path,
+        record=first.record,
+        candidate=CheckpointFile(path=second.path, record=second.record),
+    )
+    Executor(told.append, specs()).do(order)
+    (answer,) = told
+    assert isinstance(answer, Evaluated)
+    assert answer.pairs is not None
+    assert answer.pairs.rows == 5_000
+    assert answer.pairs.candidate_right > 4_000
+    gain = first.record.metrics["validation_mse"] - second.record.metrics["validation_mse"]
+    assert answer.pairs.mean_gain == pytest.approx(gain, rel=1e-5)
+    assert decode_message(encode_message(answer)) == answer
+
+
+def trained(folder: Path, epochs: int) -> Outcome:
+    recipe = recipes()["regressor"]
+    config = recipe.config(epochs=epochs)
+    return run("regressor", recipe, config, data=folder, folder=folder, report=lambda _: None, command="test")
