@@ -1,13 +1,12 @@
 """Artifacts: what belongs to a version beside its weights, such as a vocabulary, names of labels, statistics.
 
 They are JSON-able values and NumPy arrays by name. The record of the checkpoint carries them in packed form, in which
-arrays are base64 of the .npy format; nothing is pickled.
+arrays are base64 of the .npy format; nothing is pickled. Large ones are files: see `checkpoints.artifact_files`.
 """
 
 import base64
 import inspect
 import io
-import json
 from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any
@@ -18,7 +17,6 @@ from numpy.typing import NDArray
 Artifacts = Mapping[str, Any]
 
 _ARRAY = "npy base64"  # the one key of a packed array
-_MOST_BYTES = 4 * 2**20  # of all artifacts of a version, packed: every list of versions reads them
 
 
 class ArtifactError(ValueError):
@@ -42,16 +40,20 @@ def unpacked(value: str | NDArray[Any]) -> NDArray[Any]:
 
 def pack(artifacts: Artifacts) -> dict[str, Any]:
     """Return artifacts in the form of the record. Raises ArtifactError for a value that JSON and .npy cannot carry."""
-    found = {name: _pack(value, str(name)) for name, value in artifacts.items()}
-    size = len(json.dumps(found))
-    if size > _MOST_BYTES:
-        raise ArtifactError(f"the artifacts have {size:,} bytes, at most {_MOST_BYTES:,} are kept")
-    return found
+    return {name: _pack(value, str(name)) for name, value in artifacts.items()}
 
 
 def unpack(found: Mapping[str, Any]) -> Artifacts:
     """Return the artifacts of a record as `pack` got them; tuples are lists. Raises ValueError."""
     return {name: _unpack(value) for name, value in found.items()}
+
+
+def plain(artifacts: Artifacts) -> Artifacts:
+    """Return artifacts as `unpack` would return them, without copies of the large arrays. Raises ArtifactError."""
+    return {
+        name: value if isinstance(value, np.ndarray) else _unpack(_pack(value, name))
+        for name, value in artifacts.items()
+    }
 
 
 @lru_cache(256)

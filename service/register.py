@@ -17,7 +17,7 @@ from pathlib import Path
 
 from models import project
 from models.catalog import specs
-from models.checkpoints import state_dict
+from models.checkpoints import artifact_files, state_dict
 from models.checkpoints.files import unwritable
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
@@ -38,6 +38,7 @@ def register(store: Store, model: str, path: Path) -> tuple[int, Record]:
     Raises CheckpointError if the file cannot be served, StoreUnavailable.
     """
     _, record = state_dict.load(model, specs()[model], path)
+    artifact_files.copy(record, path.parent, Storage(store.folder).checkpoints(model))
     kept = Storage(store.folder).keep(model, path.read_bytes())
     store.migrate()
     with store.write() as connection:

@@ -10,8 +10,7 @@ from PIL import Image
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from models.artifacts import pack
-from models.checkpoints import state_dict
+from models.checkpoints import artifact_files, state_dict
 from models.checkpoints.record import Record
 from models.errors import InvalidInput
 from models.outputs import Value, describe_values, probabilities, values
@@ -257,6 +256,7 @@ def save(folder: Path, name: str, seed: int = 0, artifacts: Mapping[str, Any] | 
         torch.manual_seed(seed)
         network = SIGNATURES[name].network()
     sha256 = state_dict.save_weights(network.state_dict(), path)
-    kept = pack(ARTIFACTS.get(name, {}) if artifacts is None else artifacts)
+    kept, files = artifact_files.divided(ARTIFACTS.get(name, {}) if artifacts is None else artifacts)
+    artifact_files.write(files, folder)
     state_dict.save_record(Record(model=name, sha256=sha256, artifacts=kept), path)
     return path

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from typing_extensions import TypedDict
 
 from models.artifacts import pack
-from models.checkpoints import state_dict
-from models.checkpoints.record import Record
+from models.checkpoints import artifact_files, state_dict
+from models.checkpoints.record import Record, verify
 from models.outputs import Value
 from models.signature import Number
 from models.spec import Array, ModelSpec, Prediction
@@ -28,6 +28,8 @@ from service.inference.batcher import Batcher
 from service.inference.decoding import Decoder
 from service.inference.engine import Engine, Loaded
 from service.inference.pipeline import Pipeline, networks_of
+from service.register import register
+from service.store.database import Store
 from service.telemetry.metrics import Metrics
 from tests.fakes import LINE
 from tests.problems import is_problem
@@ -172,6 +174,86 @@ def test_weights_without_their_artifacts_are_refused(tmp_path: Path) -> None:
         response = client.post("/models/text/versions", content=path.read_bytes())
         assert is_problem(response, 422, "come with labels, weight, words, which a state_dict file does not carry")
         assert len(client.get("/models/text/versions").json()["versions"]) == 1
+
+
+def test_the_first_weights_of_a_model_that_needs_artifacts_are_refused(tmp_path: Path) -> None:
+    def needs(rows: Array, artifacts: Mapping[str, Any]) -> Sequence[Prediction]:
+        return [{"value": float(row[0]) + artifacts["number"]} for row in rows]
+
+    path = tmp_path / "weights"
+    state_dict.save_weights(LINE.network().state_dict(), path)
+    with serving(tmp_path, {"line": replace(LINE, describe=needs)}, recipes=no_recipes) as client:
+        response = client.post("/models/line/versions", content=path.read_bytes())
+        assert is_problem(response, 422, "models/line.py needs artifacts, which a state_dict file does not carry")
+        assert not client.get("/models/line/versions").json()["versions"]
+
+
+def large_labels(*first: str) -> list[str]:
+    """Return labels that are too large for the record; the network knows the first ones."""
+    return [*first, "-" * 5_000_000]
+
+
+def registered(store: Path, folder: Path, *labels: str) -> Path:
+    """Register a version of the text model whose labels are a file, and return the file's path in the store."""
+    path = save(folder, "text", ord(labels[0]), {**VOCABULARY, "labels": large_labels(*labels)})
+    opened = Store(store)
+    register(opened, "text", path)
+    opened.close()
+    (name,) = artifact_files.names(verify("text", path))
+    return store / "checkpoints" / "text" / name
+
+
+def label(client: TestClient) -> str:
+    (prediction,) = client.post("/predict/text", json={"inputs": ["good"]}).json()["predictions"]
+    return str(prediction["label"])
+
+
+def test_a_promotion_swaps_weights_and_files_and_a_broken_file_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.register.specs", lambda: {"text": TEXT})
+    shipped, store = tmp_path / "shipped", tmp_path / "store"
+    shipped.mkdir()
+    with serving(shipped, {"text": TEXT, "line": LINE}, recipes=no_recipes, store=store) as client:
+        first, second = registered(store, tmp_path, "a", "b"), registered(store, tmp_path, "c", "d")
+        for number, labels in ((1, "ab"), (2, "cd")):
+            assert client.post("/models/text/promote", json={"version": number}).status_code == 200
+            assert label(client) in set(labels)
+        assert client.get("/models/text/versions/1").json()["artifacts"] == ["labels", "weight", "words"]
+        content = first.read_bytes()
+        first.write_bytes(content.replace(b"a", b"x", 1))
+        for call, body in (("promote", {"version": 1}), ("rollback", None)):
+            response = client.post(f"/models/text/{call}", json=body)
+            assert is_problem(response, 409, "the file of the artifact labels, is not the one that the record names")
+        second.unlink()
+        assert label(client) in set("cd")  # loaded before
+        first.write_bytes(content)
+        assert client.post("/models/text/rollback").json()["live"] == 1
+        assert label(client) in set("ab")
+
+
+def test_a_missing_file_is_the_fault_of_its_model_alone(tmp_path: Path) -> None:
+    save(tmp_path, "text", artifacts={**VOCABULARY, "labels": large_labels("a", "b")})
+    (path,) = tmp_path.glob("*.artifact")
+    path.unlink()
+    state_dict.save_weights(LINE.network().state_dict(), tmp_path / "line.pt")
+    with serving(tmp_path, {"text": TEXT, "line": LINE}, recipes=no_recipes) as client:
+        response = client.post("/predict/text", json={"inputs": ["good"]})
+        assert is_problem(response, 503, f"{path.name}, the file of the artifact labels, cannot be read")
+        assert str(tmp_path) not in response.text
+        assert client.post("/predict/line", json={"inputs": [[1]]}).status_code == 200
+
+
+def test_a_shipped_checkpoint_brings_its_files_to_the_store(tmp_path: Path) -> None:
+    shipped, store = tmp_path / "shipped", tmp_path / "store"
+    shipped.mkdir()
+    save(shipped, "text", artifacts={**VOCABULARY, "labels": large_labels("a", "b")})
+    with serving(shipped, {"text": TEXT}, recipes=no_recipes, store=store) as client:
+        assert label(client) in set("ab")
+    for path in shipped.iterdir():
+        path.unlink()
+    with serving(shipped, {"text": TEXT}, recipes=no_recipes, store=store) as client:
+        assert label(client) in set("ab")
 
 
 def test_a_checkpoint_that_answers_in_another_form_than_its_outputs_is_not_loaded(tmp_path: Path) -> None:

@@ -5,12 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from models.artifacts import unpack
-from models.messages import Evaluate, Evaluated, Failed, Message
+from models.checkpoints import artifact_files
+from models.messages import Evaluate, Evaluated, Failed, FailureKind, Message
 from models.padding import WASTE
 from models.spec import ModelSpec
 from tests.signatures import HEADS, SERIES, TABLE, TEXT
@@ -19,7 +21,7 @@ from training.executor import Executor
 from training.loop import fit
 from training.recipe import Dataset, Hyperparameters, Recipe, Report, Split, TrainingError
 from training.rows import Coded, call, prepared
-from training.run import Outcome, run
+from training.run import Outcome, reopened, run
 
 GOOD = ["good film", "not bad", "good", "a good good film"]
 BAD = ["bad film", "not good", "bad", "a bad bad film"]
@@ -141,6 +143,35 @@ def test_a_split_without_rows_is_an_error() -> None:
     empty = Split([], torch.zeros(0))
     with pytest.raises(TrainingError, match="the train split has no rows"):
         prepared(TABLE, Dataset(name="none", train=empty, validation=empty, test=empty), {})
+
+
+def with_many_words(config: Config, dataset: Dataset) -> Mapping[str, Any]:
+    """Return the vocabulary, and what makes it too large for the record."""
+    return {**vocabulary(config, dataset), "vectors": np.ones(1_200_000, np.float32)}
+
+
+def test_a_run_writes_large_artifacts_beside_its_checkpoint(specs: Mapping[str, ModelSpec], tmp_path: Path) -> None:
+    recipe = replace(TEXTS, artifacts=with_many_words)
+    outcome = trained(tmp_path, recipe)
+    (name,) = artifact_files.names(outcome.record)
+    assert {path.name for path in tmp_path.iterdir()} == {outcome.path.name, f"{outcome.path.stem}.json", name}
+    _, record, dataset = reopened("text", recipe, outcome.path, tmp_path)
+    assert len(dataset.test.samples) == len(outcome.dataset.test.samples)
+    assert artifact_files.load(record.artifacts, tmp_path)["vectors"].sum() == 1_200_000
+    told: list[Message] = []
+    executor = Executor(told.append, specs, lambda: {"text": recipe})
+    order = Evaluate(model="text", config={}, data=tmp_path, path=outcome.path, record=outcome.record)
+    executor.do(order)
+    (tmp_path / name).unlink()
+    executor.do(order)
+    good, bad = told
+    assert isinstance(good, Evaluated)
+    assert good.metrics["accuracy"] == outcome.record.metrics["accuracy"]
+    assert isinstance(bad, Failed)
+    assert bad.kind is FailureKind.CHECKPOINT
+    assert bad.detail.startswith(f"{name}, the file of the artifact vectors")
+    with pytest.raises(TrainingError, match="the file of the artifact vectors, cannot be read"):
+        reopened("text", recipe, outcome.path, tmp_path)
 
 
 def test_artifacts_that_cannot_travel_stop_the_run(specs: Mapping[str, ModelSpec], tmp_path: Path) -> None:

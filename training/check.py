@@ -12,9 +12,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from models.answers import example_of, require_declared, require_described, require_served, values
-from models.artifacts import unpack
 from models.catalog import specs
-from models.checkpoints import state_dict
+from models.checkpoints import artifact_files, state_dict
 from models.contract import Broken, Check, Command, checks, require
 from training.flags import properties
 from training.recipe import Cancelled, Dataset, Hyperparameters, Progress, Recipe, Report, TrainingError, discovered
@@ -89,7 +88,8 @@ def the_figures_are_those_of_the_reloaded_file(name: str, recipe: AnyRecipe, fol
     """The record of a run holds what `evaluate` says about the network in its file."""
     outcome, config = _attempt(name, recipe, folder), _config(recipe, folder)
     kept = sorted(path.name for path in _runs(folder).iterdir())
-    require(kept == [f"{outcome.path.stem}.json", f"{outcome.path.stem}.pt"], f"the run left {', '.join(kept)}")
+    files = [f"{outcome.path.stem}.json", f"{outcome.path.stem}.pt", *artifact_files.names(outcome.record)]
+    require(kept == sorted(files), f"the run left {', '.join(kept)}")
     network, record = state_dict.load(name, specs()[name], outcome.path)
     held_out = recipe.evaluate(network, outcome.dataset.validation)
     figures = {**recipe.evaluate(network, outcome.dataset.test)}
@@ -102,7 +102,7 @@ def the_figures_are_those_of_the_reloaded_file(name: str, recipe: AnyRecipe, fol
 def the_trained_network_answers_with_the_artifacts_of_its_run(name: str, recipe: AnyRecipe, folder: Path) -> None:
     """The example and random samples have finite answers of the declared form, the same alone and in company."""
     outcome, spec = _attempt(name, recipe, folder), specs()[name]
-    artifacts = unpack(outcome.record.artifacts)
+    artifacts = artifact_files.load(outcome.record.artifacts, outcome.path.parent)
     samples = example_of(spec, artifacts)
     found = values(spec, outcome.network, samples, artifacts)
     require_declared(spec, found, len(samples))

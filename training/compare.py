@@ -105,7 +105,7 @@ def _tried(
     name: str, recipe: Recipe[C], config: C, data: Path, label: str, device: str, check: Callable[[], None]
 ) -> Trial:
     rows = recipe.load(config, data)
-    _, artifacts = made_artifacts(recipe, config, rows)
+    _, artifacts, _ = made_artifacts(recipe, config, rows)
     dataset = prepared(specs()[name], rows, artifacts).to(device)
     trial = Trial(label=label)
     with own_random_numbers(config.seed):

@@ -13,16 +13,18 @@ from pydantic import ValidationError
 from torch import nn
 
 from models import messages
-from models.artifacts import unpack
+from models.answers import example_of, values
+from models.artifacts import takes_artifacts
 from models.attribution import NoGradient, attribute
-from models.checkpoints import onnx_file, state_dict
+from models.checkpoints import artifact_files, onnx_file, state_dict
 from models.checkpoints.files import unwritable
 from models.checkpoints.onnx_export import export
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
 from models.device import resolve
-from models.errors import CheckpointError
+from models.errors import CheckpointError, shown
 from models.messages import FailureKind
+from models.outputs import description
 from models.spec import ModelSpec
 from training.fitting.resume import ResumePoints
 from training.outcomes import judge_of, paired
@@ -152,7 +154,8 @@ class Executor:
         key = _dataset_key(order)
         if key not in self._datasets:
             self._datasets[key] = recipe.load(config, order.data)
-        dataset = prepared(self._specs[order.model], self._datasets[key], unpack(order.record.artifacts))
+        artifacts = artifact_files.load(order.record.artifacts, order.path.parent)
+        dataset = prepared(self._specs[order.model], self._datasets[key], artifacts)
         network = self._network(order)
         metrics = held_out_figures(recipe, network, dataset)
         pairs = self._pairs(order, recipe, network, dataset, self._datasets[key])
@@ -182,6 +185,7 @@ class Executor:
     def _adopt(self, order: messages.Adopt) -> messages.Adopted:
         spec, content = self._specs[order.model], order.path.read_bytes()
         network, notes = state_dict.restore(spec, order.arguments, content, "the upload")
+        _require_no_artifacts(order.model, spec, network)
         content = state_dict.to_bytes(network.state_dict())
         try:
             Storage(order.store).keep(order.model, content)
@@ -199,7 +203,7 @@ class Executor:
 
     def _export(self, order: messages.Export) -> messages.ExportDone:
         spec = self._specs[order.model]
-        result = export(spec, self._network(order), unpack(order.record.artifacts))
+        result = export(spec, self._network(order), artifact_files.load(order.record.artifacts, order.path.parent))
         with contextlib.suppress(OSError):  # the reader finds no file, and reports it
             onnx_file.write(result, Storage(order.store).export(order.record, spec))
         return messages.ExportDone()
@@ -218,6 +222,23 @@ class Executor:
     def _network(self, order: messages.Evaluate | messages.Export | messages.Explain) -> nn.Module:
         network, _ = state_dict.load(order.model, self._specs[order.model], order.path, order.record)
         return network
+
+
+def _require_no_artifacts(model: str, spec: ModelSpec, network: nn.Module) -> None:
+    """Answer the example as a state_dict alone would, if functions of the spec take artifacts.
+
+    Raises CheckpointError if one of them needs an artifact.
+    """
+    if not any(map(takes_artifacts, filter(None, (spec.encode, spec.postprocess, spec.describe)))):
+        return
+    try:
+        list(description(spec, {})(values(spec, network.eval(), example_of(spec), {})))
+    except Exception as err:
+        raise CheckpointError(
+            f"models/{model}.py needs artifacts, which a state_dict file does not carry (without them, the example "
+            f"raises {type(err).__name__}: {shown(str(err))}): train it here, or register the checkpoint and its "
+            f"record with python -m training {model} --register"
+        ) from err
 
 
 def _in_words(order: messages.AnyOrder) -> tuple[str, str, str]:

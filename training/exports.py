@@ -4,9 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from models.artifacts import unpack
 from models.catalog import PRETRAINED, specs
-from models.checkpoints import onnx_file, state_dict
+from models.checkpoints import artifact_files, onnx_file, state_dict
 from models.checkpoints.onnx_export import export
 from models.checkpoints.shipped import shipped_path
 from models.spec import ModelSpec
@@ -26,7 +25,7 @@ def write_export(name: str, spec: ModelSpec, folder: Path) -> Path:
     """Export the checkpoint NAME.pt in `folder`, and replace its export there. Raises CheckpointError and OSError."""
     network, record = state_dict.load(name, spec, folder / f"{name}.pt")
     path = shipped_path(folder, spec, record)
-    onnx_file.write(export(spec, network, unpack(record.artifacts)), path)
+    onnx_file.write(export(spec, network, artifact_files.load(record.artifacts, folder)), path)
     for other in folder.glob(f"{name}.*.safetensors"):
         if other != path:
             other.unlink()

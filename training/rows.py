@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.artifacts import ArtifactError, Artifacts, bound, pack, unpack
+from models.artifacts import ArtifactError, Artifacts, bound, plain
+from models.checkpoints.artifact_files import Content, divided
 from models.coding import Coder
 from models.errors import InvalidInput
 from models.padding import Padding, stacked
@@ -58,15 +59,19 @@ def call(network: nn.Module, samples: Any) -> Any:
 
 def made_artifacts(
     recipe: Recipe[Any], config: Hyperparameters, dataset: Dataset
-) -> tuple[Mapping[str, Any], Artifacts]:
-    """Return the artifacts of a run, as the record keeps them and as functions get them. Raises TrainingError."""
+) -> tuple[Mapping[str, Any], Artifacts, Mapping[str, Content]]:
+    """Return the artifacts of a run as the record keeps them, as functions get them, and the files of large ones.
+
+    Raises TrainingError.
+    """
     if recipe.artifacts is None:
-        return {}, {}
+        return {}, {}, {}
     try:
-        packed = pack(recipe.artifacts(config, dataset))
+        made = recipe.artifacts(config, dataset)
+        packed, files = divided(made)
     except ArtifactError as err:
         raise TrainingError(str(err)) from err
-    return packed, unpack(packed)
+    return packed, plain(made), files
 
 
 def arguments_of(recipe: Recipe[Any], config: Hyperparameters, artifacts: Artifacts) -> dict[str, Any]:

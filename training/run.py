@@ -16,8 +16,8 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from models.artifacts import unpack
 from models.catalog import specs
+from models.checkpoints import artifact_files
 from models.checkpoints.files import sync_folder
 from models.checkpoints.record import Record, record_path
 from models.checkpoints.state_dict import build, load, save_record, save_weights
@@ -68,7 +68,7 @@ def run(
     """
     _require_writable(folder, file)
     rows = recipe.load(config, data)
-    packed, artifacts = made_artifacts(recipe, config, rows)
+    packed, artifacts, files = made_artifacts(recipe, config, rows)
     dataset = prepared(specs()[name], rows, artifacts)
     arguments = arguments_of(recipe, config, artifacts)
     with own_random_numbers(config.seed):
@@ -90,6 +90,7 @@ def run(
             reference=measure(name, specs()[name], dataset.train.samples),
         )
         path = folder / (file or content_name(record.sha256))
+        artifact_files.write(files, folder)
         save_record(record, draft)
         _rename(draft, path)
     return Outcome(path=path, record=record, network=saved, dataset=dataset, rows=rows)
@@ -138,11 +139,12 @@ def reopened(name: str, recipe: Recipe[C], path: Path, data: Path) -> tuple[nn.M
     try:
         network, record = load(name, specs()[name], path)
         config = recipe.config.model_validate(record.config)
+        artifacts = artifact_files.load(record.artifacts, path.parent)
     except CheckpointError as err:
         raise TrainingError(str(err)) from err
     except ValidationError as err:
         raise TrainingError(f"{record_path(path).name} names hyperparameters that {name} does not have") from err
-    return network, record, prepared(specs()[name], recipe.load(config, data), unpack(record.artifacts))
+    return network, record, prepared(specs()[name], recipe.load(config, data), artifacts)
 
 
 def held_out_figures(recipe: Recipe[C], network: nn.Module, dataset: Dataset) -> dict[str, float]:

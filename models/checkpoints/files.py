@@ -4,20 +4,31 @@ import contextlib
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
+from typing import IO
 
 import models
 
 
 def write_whole(content: bytes, path: Path) -> None:
-    """Write atomically: temporary file, fsync, rename, fsync the folder. On OSError the old file is kept."""
+    """Write atomically, see `writing`. On OSError the old file is kept."""
+    with writing(path) as file:
+        file.write(content)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[IO[bytes]]:
+    """Open a file to write atomically: temporary file, fsync, rename, fsync the folder.
+
+    On an exception the old file is kept.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         Path(temporary).chmod(0o644)

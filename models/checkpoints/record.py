@@ -20,7 +20,7 @@ class Record:
     command    the command line that reproduces the file
     notes      conversions when the weights were read: dtypes, names of tensors
     reference  range of each statistic of the spec's check over the training split: name -> [least, greatest]
-    artifacts  what belongs to the weights, e.g. a vocabulary, in the form of `models.artifacts.pack`
+    artifacts  what belongs to the weights, e.g. a vocabulary, in the form of `artifact_files.divided`
     """
 
     model: str

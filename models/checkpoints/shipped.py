@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from models.artifacts import unpack
+from models.checkpoints import artifact_files
 from models.checkpoints.code import network_digest
 from models.checkpoints.record import Record
 from models.coding import Coder, example_samples
@@ -23,7 +23,7 @@ def shipped_path(folder: Path, spec: ModelSpec, record: Record, coder: Coder | N
     something else is not found.
     """
     if coder is None and spec.inputs:
-        coder = Coder(spec, unpack(record.artifacts))
+        coder = Coder(spec, artifact_files.load(record.artifacts, folder))
     samples = example_samples(spec, coder)
     network = [_names(spec.network), network_digest(spec)]
     made_of: list[Any] = [record.sha256, dict(record.arguments), network]

@@ -46,6 +46,7 @@ class Storage:
     """The store folder `root`:
 
     checkpoints/MODEL/DIGEST.pt     weights
+    checkpoints/MODEL/*.artifact    large artifacts of versions
     exports/MODEL/KEY.safetensors   networks in ONNX form
     jobs/ID/                        plot.png, resume-ATTEMPT.pt, tensorboard/
     recipes/KEY.json                schemas of the recipes

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from models.checkpoints import artifact_files
 from models.checkpoints import record as records
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
@@ -43,6 +44,7 @@ def _register(store: Store, registry: Registry, name: str, path: Path, record: R
         if registry.count(connection, name):
             return False
         with store.files():
+            artifact_files.copy(record, path.parent, Storage(store.folder).checkpoints(name))
             kept = Storage(store.folder).keep(name, path.read_bytes())
         now = time.time()
         version = registry.add(connection, name, kept, record, job=None, now=now)

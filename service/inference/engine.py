@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from models.artifacts import Artifacts, unpack
+from models.artifacts import Artifacts
 from models.catalog import Specs
+from models.checkpoints import artifact_files
 from models.checkpoints.record import Record
 from models.coding import Coder
 from models.errors import CheckpointError, InvalidInput
@@ -99,7 +100,7 @@ class Engine:
         Raises CheckpointError. The live version is not affected.
         """
         spec = _bounded(self._specs[model], path, record)
-        artifacts = unpack(record.artifacts)
+        artifacts = artifact_files.load(record.artifacts, path.parent)
         coder = Coder(spec, artifacts) if spec.inputs else None
         network = self._backend.load(model, spec, path, record, coder)
         rehearse(model, spec, network.run, artifacts, coder)
