@@ -173,9 +173,9 @@ class Executor:
         judge = judge_of(recipe)
         if order.candidate is None or judge is None:
             return None
-        spec, record = self._specs[order.model], order.candidate.record
-        candidate, _ = state_dict.load(order.model, spec, order.candidate.path, record)
-        its_own = prepared(spec, rows, unpack(record.artifacts))  # encoded with its artifacts
+        spec, path, record = self._specs[order.model], order.candidate.path, order.candidate.record
+        candidate, _ = state_dict.load(order.model, spec, path, record)
+        its_own = prepared(spec, rows, artifact_files.load(record.artifacts, path.parent))  # encoded with its artifacts
         return paired(
             judge(candidate.eval(), its_own.validation),
             judge(live, dataset.validation),
