@@ -99,6 +99,22 @@ def test_a_failure_fails_its_batch_only_and_the_lane_lives_on() -> None:
     run(go)
 
 
+def test_of_a_batch_that_fails_only_the_callers_that_fail_alone_do() -> None:
+    async def go(device: Device) -> None:
+        batcher = Batcher(device.take, max_batch=64)
+        results = await asyncio.gather(
+            *(batcher.submit("m", sample(x), 10) for x in (1, -1, 2)),
+            return_exceptions=True,
+        )
+        assert isinstance(results[1], RuntimeError)
+        assert [r.values[0, 0] for r in (results[0], results[2])] == [3, 5]  # type: ignore[union-attr]
+        assert device.batches == [("m", [1, -1, 2]), ("m", [1]), ("m", [-1]), ("m", [2])]
+        await asyncio.gather(*(batcher.submit("m", sample(x), 10) for x in (3, 4)))
+        assert device.batches[-1] == ("m", [3, 4])
+
+    run(go)
+
+
 def test_a_cut_refuses_those_that_have_waited_longest_over_all_lanes() -> None:
     async def go(device: Device) -> None:
         batcher = Batcher(device.take, max_batch=2)

@@ -89,6 +89,7 @@ class _Caller:
     receiver: Receiver
     arrived: float
     timeout_s: float
+    alone: bool = False  # computed without others, because their batch failed
 
     @property
     def deadline(self) -> float:
@@ -285,7 +286,7 @@ class Batcher:
             values = forward.now(_together(callers))
             self._answer(callers, forward.version, values, self._now() - started)
         except Exception as err:  # noqa: BLE001 - the three edges where any exception is caught: batch, job, rollout
-            _fail(callers, err)
+            _fail_or_retry(queue, callers, err)
         self._end(lane)
         return True
 
@@ -308,7 +309,7 @@ class Batcher:
                         await batch.compute_slice(self._now)
             self._answer(callers, batch.forward.version, batch.values, batch.forward_s)
         except Exception as err:  # noqa: BLE001 - the edge, as in _compute_now
-            _fail(callers, err)
+            _fail_or_retry(queue, callers, err)
         finally:
             self._end(lane)
 
@@ -336,16 +337,29 @@ def _first(queue: deque[_Caller], limit: int) -> list[_Caller]:
     """Remove the first callers, with at most `limit` samples or alone; drop those that are done."""
     callers: list[_Caller] = []
     size = 0
-    while queue and (not callers or size + len(queue[0].samples) <= limit):
+    while queue and (not callers or (size + len(queue[0].samples) <= limit and not queue[0].alone)):
         caller = queue.popleft()
         if not caller.receiver.done():
             callers.append(caller)
             size += len(caller.samples)
+            if caller.alone:
+                break
     return callers
 
 
 def _together(callers: list[_Caller]) -> Batch:
     return callers[0].samples if len(callers) == 1 else joined([caller.samples for caller in callers])
+
+
+def _fail_or_retry(queue: deque[_Caller], callers: list[_Caller], err: Exception) -> None:
+    """Fail a caller whose batch failed; of several, compute each again by itself, so that the others are answered."""
+    waiting = [caller for caller in callers if not caller.receiver.done()]
+    if len(callers) == 1:
+        _fail(waiting, err)
+        return
+    for caller in waiting:
+        caller.alone = True
+    queue.extendleft(reversed(waiting))
 
 
 def _fail(callers: Iterable[_Caller], err: Exception) -> None:
