@@ -60,6 +60,10 @@ def test_under_v2_an_error_has_the_shape_of_that_protocol(err: Exception, status
     assert "secret" not in body["error"]
 
 
+def test_an_unexpected_error_says_that_the_connection_ends() -> None:
+    assert problems.of(RuntimeError("x")).headers["connection"] == "close"
+
+
 @pytest.mark.parametrize("path", ["/models", "/v2/models"])
 def test_an_error_keeps_its_headers(path: str) -> None:
     assert problems.of(QueueFull(), path).headers["retry-after"] == "1"

@@ -20,6 +20,7 @@ MEDIA_TYPE = "application/problem+json"
 NO_SUCH_PATH = "no such path; /docs lists the routes"
 _METHODS = {"GET": ("GET", "HEAD"), "POST": ("POST",), "DELETE": ("DELETE",)}
 _UNCACHED = {"Cache-Control": "no-store"}
+_CLOSED = {"Connection": "close"}  # the server closes a connection after an error that it did not expect
 SCHEMA = {
     "type": "object",
     "required": ["type", "title", "status", "detail"],
@@ -70,7 +71,8 @@ def of(err: Exception, path: str = "") -> Response:
                 400, "Client disconnected", "the connection was closed before the end of the body", path=path
             )
         case _:
-            return problem(500, "Internal error", "the service failed on this request; its log says why", path=path)
+            detail = "the service failed on this request; its log says why"
+            return problem(500, "Internal error", detail, _CLOSED, path)
 
 
 def _words(fault: Mapping[str, str]) -> str:
