@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
+from models.checkpoints.leniency import completed, current
 from models.errors import CheckpointError, shown
 
 _DEEPEST = 9  # parts of a prefix, and one
@@ -28,14 +29,16 @@ class Misfit(CheckpointError):
 
 
 def match(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """Return the tensors under the network's keys, and notes on the keys that were renamed. Reads no numbers.
+    """Return the tensors under the network's keys, and notes on the keys that differed.
 
     Keys may have one prefix more than the network's (DistributedDataParallel, torch.compile, Lightning), or be those of
-    an equivalent nn.Sequential (`0.weight`, ...), which are matched by position; then buffers may be missing.
+    an equivalent nn.Sequential (`0.weight`, ...), which are matched by position; then buffers may be missing. Other
+    differences that have one meaning are in `leniency`.
     Raises CheckpointError with every tensor that does not fit; Misfit if it is a matter of keys and shapes.
     """
     _require_dense(state)
     own = network.state_dict()
+    state, older = current(own, state)
     renamed, notes = _renamed(network, own, state)
     missing = [] if _BY_POSITION in notes else [key for key in own if key not in renamed]
     unexpected = [key for key in renamed if key not in own]
@@ -49,7 +52,7 @@ def match(network: nn.Module, state: Mapping[str, Tensor]) -> tuple[dict[str, Te
         said = f"the state_dict does not fit the network: {'; '.join(faults)}{_hint(own, state)}"
         raise Misfit(said, related=bool(own.keys() & renamed.keys()))
     _require_dtypes(own, renamed)
-    return renamed, notes
+    return renamed, [*older, *notes]
 
 
 def converted(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
@@ -104,8 +107,8 @@ def _renamed(
         if len(tensors) < len(state):
             continue
         notes = [note] if note else []
-        if tensors.keys() == own.keys():
-            return tensors, notes
+        if fitting := completed(network, own, tensors):
+            return fitting[0], [*notes, *fitting[1]]
         if tensors and all(re.fullmatch(r"\d{1,9}\.\w+", key) for key in tensors):
             parameters = [name for name, _ in network.named_parameters()]
             if placed := _by_position(list(own), tensors) or _by_position(parameters, tensors):
