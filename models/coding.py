@@ -13,10 +13,10 @@ from PIL.Image import Image
 
 from models.artifacts import Artifacts, bound
 from models.defaults import default_of
-from models.errors import CheckpointError, InvalidInput, shown
+from models.errors import CheckpointError, InvalidInput, in_one_line, shown
 from models.pictures import open_picture
 from models.samples import Batch, Columns
-from models.signature import Array, Input, Picture, Text, is_missing, is_required, random_value
+from models.signature import Array, Category, Input, Picture, Text, is_missing, is_required
 from models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,6 @@ OpenPicture = Callable[[bytes], Image]
 
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _BLANKS = b" \t\r\n"
-_MOST_WORDS = 40  # of a random text
 _MAX_PIXELS = 25_000_000  # of a picture in training data and examples
 
 
@@ -74,12 +73,17 @@ class Coder:
                 raise InvalidInput("Empty sample", f"nothing is left of {name} once the sample is encoded")
         return arrays
 
+    def _hint(self, name: str) -> str:
+        kind = self.spec.inputs.get(name)
+        said = f": `encode` gets the value of the Category {name}. Return its position, VALUES.index(sample[{name!r}])"
+        return said if isinstance(kind, Category) else ""
+
     def _typed(self, encoded: Mapping[str, Any]) -> dict[str, Array]:
         """Convert what `encode` returned to arrays, with the names and dtypes of the first sample."""
         arrays = {name: np.asarray(value) for name, value in encoded.items()}
         if not self._dtypes:
             if wrong := [name for name, array in arrays.items() if array.dtype.kind not in "fiub"]:
-                raise TypeError(f"encode returned no numbers under {wrong[0]}")
+                raise TypeError(f"encode returned no numbers under {wrong[0]}{self._hint(wrong[0])}")
             self._dtypes = {
                 name: np.dtype(np.float32) if array.dtype == np.float64 else array.dtype
                 for name, array in arrays.items()
@@ -103,19 +107,9 @@ def example_samples(spec: ModelSpec, coder: Coder | None = None) -> Batch:
     try:
         return Columns.of([coder(sample) for sample in spec.example])
     except InvalidInput as err:
-        raise CheckpointError(f"the model's example does not fit its inputs: {err}") from err
-
-
-def random_sample(spec: ModelSpec, rng: np.random.Generator) -> dict[str, Any]:
-    """Return a random valid sample of named inputs, with defaults left out. Texts have words of the example, too."""
-    sample = {name: random_value(kind, rng) for name, kind in spec.inputs.items()}
-    for name, kind in spec.inputs.items():
-        if isinstance(kind, Text) and sample[name] is not None and rng.random() < 0.5:
-            given = [one if isinstance(one, str) else one.get(name) for one in spec.example]
-            words = [word for text in given if text for word in text.split()] or [sample[name]]
-            chosen = " ".join(rng.choice(words, int(rng.integers(1, _MOST_WORDS))).tolist())
-            sample[name] = chosen[: kind.max_chars]
-    return sample
+        cause = err.__cause__
+        reason = f" ({type(cause).__name__}: {in_one_line(cause)})" if cause else ""
+        raise CheckpointError(f"the model's example does not fit its inputs: {err}{reason}") from err
 
 
 def picture_file(value: str | bytes) -> bytes:

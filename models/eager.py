@@ -4,10 +4,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
+from models.coding import example_samples
 from models.outputs import in_order
-from models.padding import Forward, computing
+from models.padding import Forward, computing, stacked
+from models.samples import Columns
 from models.spec import Array, ModelSpec
 
 Network = Callable[..., Any]  # an nn.Module, compiled or not
@@ -22,6 +25,23 @@ def eager(network: Network, spec: ModelSpec, device: torch.device = _CPU) -> Cal
     if not (spec.inputs or spec.outputs):
         return plain(network, device)
     return computing(forward(network, spec, device), spec)
+
+
+def built(spec: ModelSpec, arguments: Mapping[str, Any]) -> nn.Module:
+    """Build a network. One with lazy modules, such as nn.LazyLinear, computes the example, which tells their sizes.
+
+    Raises what its constructor or its forward raises.
+    """
+    network = spec.network(**arguments)
+    if any(map(is_lazy, (*network.parameters(), *network.buffers()))):
+        samples = example_samples(spec)
+        arrays = stacked(samples.take([0]), spec.padding) if isinstance(samples, Columns) else {"samples": samples[:1]}
+        tensors = {name: tensor(array) for name, array in arrays.items()}
+        network.eval()
+        with torch.no_grad():
+            network(**tensors) if spec.inputs else network(*tensors.values())
+        network.train()
+    return network
 
 
 def forward(network: Network, spec: ModelSpec, device: torch.device = _CPU) -> Forward:

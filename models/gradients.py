@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from models.coding import Coder, random_sample
+from models.coding import Coder
 from models.errors import InvalidInput
+from models.random_samples import random_sample
 from models.signature import Array, Category, Input, Tensor, Text
 from models.spec import ModelSpec
 

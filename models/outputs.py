@@ -1,6 +1,7 @@
 """Postprocessing: convert network outputs to the values and predictions of a response."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 import numpy as np
@@ -61,18 +62,43 @@ def saliency(attributions: Array, _: Method) -> dict[str, Array]:
 def in_order(outputs: Any, names: Iterable[str]) -> list[Any]:
     """Return the outputs of a network, one tensor, a tuple or a dictionary, as a list in the order of `names`.
 
-    Without names, one tensor. Raises TypeError if it returned something else.
+    The fields of a dataclass or of a named tuple are taken by name, as those of a dictionary. Without names, one
+    tensor. Raises TypeError if it returned something else.
     """
     wanted = list(names)
+    outputs = _fields(outputs, wanted)
     if isinstance(outputs, Mapping):
         if not wanted or not outputs.keys() >= set(wanted):
             said = ", ".join(wanted) or "none"
             raise TypeError(f"the network returns {', '.join(map(str, outputs))}; the spec's `outputs` name {said}")
-        return [outputs[name] for name in wanted]
+        return _tensors([outputs[name] for name in wanted], wanted)
     found = list(outputs) if isinstance(outputs, tuple | list) else [outputs]
-    if len(found) != (len(wanted) or 1):
+    if len(found) != (len(wanted) or 1) and not any(isinstance(one, Mapping) for one in found):
         named = f"`outputs` has {len(wanted)}" if wanted else "they have no names: give the spec `outputs`"
         raise TypeError(f"the network returns {len(found)} outputs; {named}")
+    return _tensors(found, wanted)
+
+
+def _fields(outputs: Any, wanted: Sequence[str]) -> Any:
+    """Return a dataclass, or a named tuple that has all wanted fields, as a dictionary; anything else unchanged."""
+    if is_dataclass(outputs) and not isinstance(outputs, type | Mapping):
+        return {field.name: getattr(outputs, field.name) for field in fields(outputs)}
+    named = isinstance(outputs, tuple) and wanted and set(wanted) <= set(getattr(outputs, "_fields", ()))
+    return {name: getattr(outputs, name) for name in wanted} if named else outputs
+
+
+def _tensors(found: list[Any], names: Sequence[str]) -> list[Any]:
+    """Return what a network returned if each is a tensor. Raises TypeError."""
+    for name, output in zip(names or [""], found, strict=False):
+        if hasattr(output, "shape"):
+            continue
+        said = f"{type(output).__name__}{f' for {name}' if name else ''}"
+        if isinstance(output, list | tuple | Mapping):
+            raise TypeError(
+                f"the network returns a {said}, not a tensor (N, ...): return one for all samples, padded to a fixed "
+                "count if theirs differ, and leave out in `describe` those that do not count"
+            )
+        raise TypeError(f"the network returns {said}, not a tensor")
     return found
 
 

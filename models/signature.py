@@ -6,6 +6,7 @@ value and, for numbers, NaN mean the default.
 """
 
 import logging
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,8 +25,9 @@ PictureReader = Callable[[Image], Array]
 
 _LARGEST = float(np.finfo(np.float32).max)
 _LISTED = 12  # names in a message or a description
+_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 _LETTERS = np.array(list("abcdefghijklmnopqrstuvwxyz .,'0123456789éß語"))
-_TRIED_LENGTH = 48  # of random values along a variable axis
+TRIED_LENGTH = 48  # of random values along a variable axis
 
 
 class Required(Enum):
@@ -74,7 +76,7 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Category:
-    """One of `values`, texts or whole numbers. The network gets its position in `values`, int64 (N,)."""
+    """One of `values`, texts, whole numbers or booleans. The network gets its position in `values`, int64 (N,)."""
 
     values: Sequence[str | int]
     default: str | int | Required = REQUIRED
@@ -85,17 +87,26 @@ class Category:
     def __post_init__(self) -> None:
         if isinstance(self.values, str) or not self.values or len(set(self.values)) < len(self.values):
             raise ValueError("Category takes a list of different values")
-        if len({type(value) for value in self.values}) > 1 or type(self.values[0]) not in {str, int}:
-            raise ValueError("the values of a Category are all texts or all whole numbers")
+        if len({type(value) for value in self.values}) > 1 or type(self.values[0]) not in {str, int, bool}:
+            raise ValueError("the values of a Category are all texts, all whole numbers or all booleans")
         object.__setattr__(self, "_places", {value: place for place, value in enumerate(self.values)})
 
     def code(self, value: object) -> str | int:
         """Return the value if it is one of `values`. Raises InvalidInput."""
-        if isinstance(value, np.integer) or (isinstance(value, float) and value.is_integer()):
+        if isinstance(value, np.bool):
+            value = bool(value)
+        elif isinstance(value, np.integer) or (isinstance(value, float) and value.is_integer()):
             value = int(value)
         if type(value) is not type(self.values[0]) or value not in self._places:
             raise _wrong(value, f"is none of {listed(self.values, repr)}")
         return value
+
+    def of_text(self, text: str) -> str | int:
+        """Return the value that a text stands for, or the text itself: `3` of whole numbers, `true` of booleans."""
+        kind = type(self.values[0])
+        if kind is bool:
+            return {"true": True, "false": False}.get(text.strip().lower(), text)
+        return int(text) if kind is int and _WHOLE.fullmatch(text.strip()) else text
 
     def array(self, coded: str | int) -> Array:
         """Return the network's array of one coded value."""
@@ -146,7 +157,7 @@ class Text:
 
     def random(self, rng: np.random.Generator) -> Any:
         """Return a random text of letters, digits and spaces, at least one character long."""
-        longest = min(self.max_chars, 2 * _TRIED_LENGTH)
+        longest = min(self.max_chars, 2 * TRIED_LENGTH)
         return "".join(rng.choice(_LETTERS, int(rng.integers(1, longest + 1))).tolist())
 
 
@@ -210,10 +221,13 @@ class Tensor:
             return max(self.low, float(np.finfo(dtype).min)), min(self.high, float(np.finfo(dtype).max))
         return max(int(self.low), int(np.iinfo(dtype).min)), min(int(self.high), int(np.iinfo(dtype).max))
 
-    def random(self, rng: np.random.Generator) -> Any:
-        """Return a random array: variable axes of several lengths, numbers of the whole range."""
-        longest = max(self.shortest, min(self.longest, _TRIED_LENGTH))
-        shape = tuple(int(rng.integers(self.shortest, longest + 1)) if size is None else size for size in self.shape)
+    def random(self, rng: np.random.Generator, length: int | None = None) -> Any:
+        """Return a random array: variable axes of `length`, or of several lengths, and numbers of the whole range."""
+        longest = max(self.shortest, min(self.longest, TRIED_LENGTH))
+        shape = tuple(
+            size or min(max(length or int(rng.integers(self.shortest, longest + 1)), self.shortest), self.longest)
+            for size in self.shape
+        )
         dtype = np.dtype(self.dtype)
         if dtype.kind == "b":
             return rng.random(shape) < 0.5
@@ -261,7 +275,7 @@ class Picture:
 
     def random(self, rng: np.random.Generator) -> Any:
         """Return a random array in the form that `read` returns."""
-        shape = tuple(int(rng.integers(1, _TRIED_LENGTH + 1)) if size is None else size for size in self.shape)
+        shape = tuple(int(rng.integers(1, TRIED_LENGTH + 1)) if size is None else size for size in self.shape)
         if np.dtype(self.dtype).kind == "f":
             return rng.random(shape).astype(self.dtype)
         return rng.integers(0, 256, shape).astype(self.dtype)
@@ -352,25 +366,11 @@ def is_missing(value: object) -> bool:
     return value is None or (isinstance(value, float | np.floating) and bool(np.isnan(value)))
 
 
-def value_schema(kind: Input) -> dict[str, Any]:
-    """Return the JSON schema of an input's value, with null and the default if it is optional."""
-    schema = kind.json_schema()
-    if is_required(kind):
-        return schema
-    default = jsonable(kind.default)
-    return {"anyOf": [schema, {"type": "null"}], **({"default": default} if default is not None else {})}
-
-
 def jsonable(value: Any) -> Any:
     """Return a default or an example's value for JSON: arrays as lists; None for NaN and pictures."""
     if isinstance(value, np.ndarray):
         return value.tolist()
     return None if is_missing(value) or not isinstance(value, str | int | float | list | tuple) else value
-
-
-def random_value(kind: Input, rng: np.random.Generator) -> Any:
-    """Return a random valid value, now and then None if the input is optional."""
-    return None if not is_required(kind) and rng.random() < arrays.RARE else kind.random(rng)
 
 
 def read_picture(read: PictureReader, picture: Image) -> Array:

@@ -239,7 +239,18 @@ class ModelSpec:
             raise ValueError(f"padding of {min(unknown)}, which is no input")
         for name, output in self.outputs.items():
             if output.like is not None and output.like not in self.padding:
-                raise ValueError(f"the output {name} is like {output.like}, which has no padding")
+                raise ValueError(
+                    f"the output {name} is like {output.like}, which has no padding: define "
+                    f"`padding={{{output.like!r}: Padded()}}`, or leave out `like`"
+                )
+            if output.like is None or not output.shape:
+                continue
+            axes, variable = self.padding[output.like].axes, output.shape.count(None)
+            if len(axes) != variable:
+                raise ValueError(
+                    f"the output {name} has {variable} variable axes, and {len(axes)} of {output.like}, which it is "
+                    "like, are padded: name all of them in `Padded(axes=...)`, (0, 1) for two"
+                )
 
 
 def _example_fault(inputs: Mapping[str, Input], example: Sequence[Any]) -> str:

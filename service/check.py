@@ -22,7 +22,9 @@ from models.catalog import discovered
 from models.checkpoints import state_dict
 from models.coding import Coder
 from models.contract import Command, checks, require
+from models.eager import built
 from models.samples import Columns, all_finite, joined
+from models.signature import Picture
 from models.spec import ModelSpec
 from service.api.openinference import signature
 from service.api.openinference.codec import parse
@@ -42,6 +44,8 @@ def the_example_is_a_valid_body_that_decodes_to_itself(_: str, spec: ModelSpec, 
     jsonschema.validate(example_body(spec), body_schema(spec))
     body = orjson.dumps(example_body(spec))
     otherwise = "the example changes when it is sent as JSON"
+    if any(isinstance(kind, Picture) for kind in spec.inputs.values()):
+        otherwise = f"{otherwise}: give its pictures as PIL images, or as the bytes of files"
     if spec.inputs:
         coder = Coder(spec, _NONE)
         require_same(Columns.of([coder(sample) for sample in inputs_in(body)]), example_of(spec), otherwise)
@@ -54,26 +58,26 @@ def the_example_is_a_valid_body_that_decodes_to_itself(_: str, spec: ModelSpec, 
 def predictions_have_the_declared_form(_: str, spec: ModelSpec, __: Path) -> None:
     """`postprocess` returns float32 (N, k), or the arrays of `outputs`, and `describe` N of `prediction`."""
     samples = example_of(spec)
-    found = values(spec, spec.network().eval(), samples)
+    found = values(spec, built(spec, {}).eval(), samples)
     require_declared(spec, found, len(samples))
     require_described(spec, found, len(samples))
 
 
 def a_sample_has_the_same_answer_alone_and_in_company(_: str, spec: ModelSpec, __: Path) -> None:
     """No answer depends on the other samples of its batch."""
-    require_independent(spec, spec.network().eval(), joined([example_of(spec)] * _COPIES))
+    require_independent(spec, built(spec, {}).eval(), joined([example_of(spec)] * _COPIES))
 
 
 def random_samples_have_finite_answers_that_are_the_same_alone_and_in_company(
     _: str, spec: ModelSpec, __: Path
 ) -> None:
     """Whatever the bounds allow is answered; padding, if any, changes nothing."""
-    require_served(spec, spec.network().eval())
+    require_served(spec, built(spec, {}).eval())
 
 
 def the_state_dict_determines_the_answer(name: str, spec: ModelSpec, folder: Path) -> None:
     """A network that is loaded from the file of another answers the same."""
-    network, path = spec.network().eval(), folder / f"{name}.pt"
+    network, path = built(spec, {}).eval(), folder / f"{name}.pt"
     state_dict.save_weights(network.state_dict(), path)
     again, _ = state_dict.load(name, spec, path)
     samples = example_of(spec)

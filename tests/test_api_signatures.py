@@ -4,6 +4,7 @@ import base64
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from hypothesis import strategies as st
 from PIL import Image
 from starlette.testclient import TestClient
 
+from models.signature import Array, Picture
+from service.api.signatures import example_body
 from tests.fakes import LINE, save_line
 from tests.problems import is_problem
 from tests.serving import no_recipes, npy, serving
@@ -291,3 +294,18 @@ def test_whatever_a_sample_is_it_gets_an_answer_or_a_refusal(client: TestClient,
 def test_whatever_an_npz_body_is_it_gets_a_refusal(client: TestClient, content: bytes) -> None:
     response = client.post("/predict/table", content=content, headers={"content-type": "application/x-npz"})
     assert response.status_code in {400, 422}, response.text
+
+
+def test_an_example_with_arrays_for_pictures_is_a_valid_body() -> None:
+    arrays: list[Array] = [
+        np.zeros((8, 8), np.uint8),
+        np.zeros((3, 8, 8), np.float32),
+        np.ones((1, 8, 8), np.float32),
+        np.zeros((8, 8, 3), np.uint8),
+    ]
+    for array in arrays:
+        kind = Picture(np.asarray, array.shape, array.dtype)
+        spec = replace(SIGNATURES["denoiser"], inputs={"picture": kind}, example=[{"picture": array}])
+        (sample,) = example_body(spec)["inputs"]
+        with Image.open(io.BytesIO(base64.b64decode(sample["picture"]))) as picture:
+            assert picture.size == (8, 8)

@@ -17,8 +17,9 @@ from models.checkpoints.onnx_export import export
 from models.checkpoints.parity import DisagreementError
 from models.checkpoints.record import Record, read_verified
 from models.checkpoints.storage import Storage
-from models.coding import Coder, random_sample
+from models.coding import Coder
 from models.eager import eager
+from models.random_samples import random_sample
 from models.samples import Columns
 from models.spec import Array, ModelSpec
 from service.inference.backends.choice import choose

@@ -41,8 +41,10 @@ def test_an_npz_file_has_an_array_for_each_input() -> None:
 
 def test_bytes_are_texts_in_utf8() -> None:
     assert named.from_npz(npz(review=np.array(["é".encode()])), MANY) == [{"review": "é"}]
-    with pytest.raises(InvalidInput, match="review has bytes that are not UTF-8"):
-        named.from_npz(npz(review=np.array([b"\xff\xfe1"])), MANY)
+
+
+def test_other_bytes_are_files_of_pictures() -> None:
+    assert named.from_npz(npz(photo=np.array([b"\xff\xfe1"])), MANY) == [{"photo": b"\xff\xfe1"}]
 
 
 def test_arrays_of_several_axes_stay_arrays() -> None:

@@ -161,3 +161,9 @@ def test_examples_are_stacked() -> None:
     samples = example_samples(TABLE)
     assert isinstance(samples, Columns)
     assert len(samples) == 2
+
+
+def test_an_encode_that_returns_the_text_of_a_category_is_told_the_way_out() -> None:
+    spec = replace(TABLE, encode=dict)
+    with pytest.raises(CheckpointError, match=r"no numbers under sex: .*Return its position, VALUES.index"):
+        example_samples(spec)

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from models.errors import InvalidInput
+from models.random_samples import random_value
 from models.signature import (
     Category,
     Input,
@@ -18,10 +19,9 @@ from models.signature import (
     Tensor,
     Text,
     is_missing,
-    random_value,
-    value_schema,
 )
 from models.spec import Entry, ModelSpec
+from service.api.signatures import value_schema
 from tests.fakes import LINE
 from tests.signatures import SERIES, TABLE, TAGGER, TEXT, grey_8x8
 
@@ -157,8 +157,8 @@ def test_the_schema_of_an_optional_input_takes_null_and_names_the_default() -> N
         pytest.param(lambda: Category([]), "different values", id="no values"),
         pytest.param(lambda: Category("abc"), "different values", id="a text for values"),
         pytest.param(lambda: Category(["a", "a"]), "different values", id="values twice"),
-        pytest.param(lambda: Category(["a", 1]), "all texts or all whole", id="mixed values"),
-        pytest.param(lambda: Category([True, False]), "all texts or all whole", id="booleans as values"),
+        pytest.param(lambda: Category(["a", 1]), "all texts, all whole", id="mixed values"),
+        pytest.param(lambda: Category([True, 0]), "different values|all texts", id="a boolean among numbers"),
         pytest.param(lambda: Tensor((1,), np.str_), "numbers or bool", id="dtype of texts"),
         pytest.param(lambda: Tensor((None,), shortest=3, longest=2), "shortest", id="lengths"),
         pytest.param(lambda: Output((3,), labels=["a"]), "1 labels", id="labels"),

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from models.catalog import specs
+from models.eager import built
 from training.fitting.optimizers import make_optimizer
 from training.fitting.randomness import own_random_numbers
 from training.flags import properties, read_config, shown
@@ -109,7 +110,7 @@ def _tried(
     dataset = prepared(specs()[name], rows, artifacts).to(device)
     trial = Trial(label=label)
     with own_random_numbers(config.seed):
-        network = specs()[name].network(**arguments_of(recipe, config, artifacts)).to(device)
+        network = built(specs()[name], arguments_of(recipe, config, artifacts)).to(device)
         began = time.perf_counter()
         try:
             recipe.fit(network, dataset, config, checked(trial.history.append, check))

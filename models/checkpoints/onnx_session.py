@@ -6,6 +6,7 @@ from collections.abc import Callable
 from tempfile import NamedTemporaryFile
 from typing import Any
 
+import numpy as np
 import onnxruntime
 
 from models.checkpoints.parity import DisagreementError
@@ -50,9 +51,16 @@ def open_session(onnx: bytes | memoryview, threads: int) -> Callable[[Any], Any]
         if outputs == [ONE_OUTPUT]:
             only: Array = found[0]
             return only
-        return Columns({name.removeprefix(OF_OUTPUT): array for name, array in zip(outputs, found, strict=True)})
+        return Columns(
+            {name.removeprefix(OF_OUTPUT): _int64(array) for name, array in zip(outputs, found, strict=True)}
+        )
 
     return run if (inputs, outputs) == (["samples"], [ONE_OUTPUT]) else run_named
+
+
+def _int64(array: Array) -> Array:
+    """Return int64 as the type of NumPy that JSON knows: ONNX Runtime gives `longlong`, equal but for its name."""
+    return array.view(np.int64) if array.dtype == np.int64 and array.dtype.type is not np.int64 else array
 
 
 def _session(onnx: bytes | memoryview, options: Any) -> Any:

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from models.coding import Coder, example_samples, random_sample
+from models.coding import Coder, example_samples
 from models.errors import InvalidInput
 from models.padding import buckets, stacked
+from models.random_samples import random_sample
 from models.samples import Batch, Columns, all_finite, resized
 from models.spec import Array, Entry, ModelSpec
 

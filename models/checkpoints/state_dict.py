@@ -30,6 +30,7 @@ from models.checkpoints.arguments import hint
 from models.checkpoints.files import write_whole
 from models.checkpoints.matching import Misfit, converted, match
 from models.checkpoints.record import Record, read_verified, record_path
+from models.eager import built
 from models.errors import CheckpointError, shown
 from models.spec import ModelSpec
 
@@ -141,7 +142,7 @@ def build(spec: ModelSpec, arguments: Mapping[str, Any]) -> nn.Module:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # "Initializing zero-element tensors is a no-op"
-            return spec.network(**arguments)
+            return built(spec, arguments)
     except _ERRORS as err:
         given, reason = shown(str(dict(arguments))), shown(str(err).partition("\n")[0])
         raise CheckpointError(

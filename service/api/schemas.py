@@ -76,7 +76,7 @@ class InputInfo(BaseModel):
     default: Any = Field(None, description="the value of an optional input that is null or absent; null: NaN or none")
     low: float | None = Field(None, description="the least number allowed")
     high: float | None = Field(None, description="the greatest number allowed")
-    values: list[str | int] | None = Field(None, description="the categories; see `shortened`")
+    values: list[str | bool | int] | None = Field(None, description="the categories; see `shortened`")
     max_chars: int | None = Field(None, description="of a text")
     shape: list[int | None] = Field(description="of one sample; null: any length")
     dtype: str

@@ -6,17 +6,18 @@ from typing import Any
 
 import numpy as np
 import orjson
-from PIL.Image import Image
+from PIL.Image import Image, fromarray
 from pydantic import TypeAdapter
 
-from models.signature import Text, is_required, jsonable, value_schema
-from models.spec import ModelSpec
+from models.signature import Input, Picture, Text, is_required, jsonable
+from models.spec import Array, ModelSpec
 from service.api.schemas import InputInfo, OutputInfo, SignatureInfo
 from service.inference.arrays import MAX_SAMPLES
 
 MOST_LISTED = 100  # categories of an input, or labels of an output, in descriptions of all models
 _SMALL_EXAMPLE = 1024  # numbers
 _SMALL_BODY = 8192  # bytes of an example of named inputs
+_COLOURS = 3
 _ONE_TENSOR, _VALUES = "input", "output"  # the names in /v2, too
 
 
@@ -88,13 +89,24 @@ def _sample_schema(spec: ModelSpec) -> dict[str, Any]:
     return {"anyOf": [first.json_schema(), schema]} if isinstance(first, Text) and not others else schema
 
 
+def value_schema(kind: Input) -> dict[str, Any]:
+    """Return the JSON schema of an input's value, with null and the default if it is optional."""
+    schema = kind.json_schema()
+    if is_required(kind):
+        return schema
+    default = jsonable(kind.default)
+    return {"anyOf": [schema, {"type": "null"}], **({"default": default} if default is not None else {})}
+
+
 def example_body(spec: ModelSpec) -> dict[str, Any]:
     """Return the spec's example as an application/json body: pictures in base64."""
     if not spec.inputs:
         return {"inputs": spec.example.tolist()}
     return {
         "inputs": [
-            sample if isinstance(sample, str) else {name: _example_value(value) for name, value in sample.items()}
+            sample
+            if isinstance(sample, str)
+            else {name: _example_value(spec.inputs[name], value) for name, value in sample.items()}
             for sample in spec.example
         ]
     }
@@ -108,9 +120,27 @@ def small_example(spec: ModelSpec) -> dict[str, Any] | None:
     return body if not spec.inputs or len(orjson.dumps(body)) <= _SMALL_BODY else None
 
 
-def _example_value(value: Any) -> Any:
+def _drawn(array: Array) -> Image:
+    """Return a picture for an array that the input's `read` may have made: (..., height, width) or with colours.
+
+    Numbers other than 0..255 are scaled to them, so the picture is a valid one, but not always the same.
+    """
+    shades = array.astype(np.float64)
+    if array.dtype != np.uint8:
+        low, high = float(shades.min(initial=0)), float(shades.max(initial=1))
+        shades = (shades - low) * (255 / (high - low))
+    if shades.ndim > 2 and shades.shape[-1] != _COLOURS:
+        shades = np.moveaxis(shades, 0, -1)
+    if shades.ndim > 2 and shades.shape[-1] != _COLOURS:
+        shades = shades[..., 0]
+    return fromarray(shades.astype(np.uint8))
+
+
+def _example_value(kind: Input, value: Any) -> Any:
     if isinstance(value, bytes):
         return base64.b64encode(value).decode()
+    if isinstance(kind, Picture) and isinstance(value, np.ndarray):
+        value = _drawn(value)
     if isinstance(value, Image):
         file = io.BytesIO()
         value.save(file, "PNG")

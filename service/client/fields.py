@@ -87,7 +87,9 @@ def _value(text: str, kind: Input, folder: Path) -> Any:
     if kind["kind"] == "text":
         return text
     if kind["kind"] == "category":
-        return next((value for value in kind["values"] or [] if str(value) == text.strip()), text)
+        said = text.strip()
+        known = kind["values"] or []
+        return next((one for one in known if said in {str(one), json.dumps(one)}), text)
     try:
         return json.loads(text, parse_constant=str)
     except (ValueError, RecursionError):

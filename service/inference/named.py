@@ -5,6 +5,7 @@ values are left to the input's default.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
@@ -123,17 +124,15 @@ def _rows(arrays: Mapping[str, Array]) -> list[Mapping[str, Any]]:
         raise InvalidInput("Wrong shape", "the arrays have no samples; send at least one")
     if count > MAX_SAMPLES:
         raise TooManySamples(count, MAX_SAMPLES)
-    columns = [_column(name, array) for name, array in arrays.items()]
+    columns = [_column(array) for array in arrays.values()]
     return [dict(zip(arrays, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
-def _column(name: str, array: Array) -> Sequence[Any]:
+def _column(array: Array) -> Sequence[Any]:
     """Return the values of an array (N, ...): of one axis as Python numbers and texts, of more as arrays."""
     if array.dtype.kind == "S":
-        try:
+        with suppress(UnicodeDecodeError):  # else files of pictures; any other input says that it takes no bytes
             array = np.char.decode(array, "utf-8")
-        except UnicodeDecodeError as err:
-            raise InvalidInput("Wrong value", f"{shown(name)} has bytes that are not UTF-8") from err
     values: Sequence[Any] = array.tolist() if array.ndim == 1 else list(array)
     return values
 
@@ -146,7 +145,9 @@ def _form_value(field: Field, name: str, kind: Input) -> Any:
         text = field.content.decode()
     except UnicodeDecodeError as err:
         raise InvalidInput("Wrong value", f"{name}: the field is not a text in UTF-8") from err
-    if isinstance(kind, Text | Picture) or (isinstance(kind, Category) and isinstance(kind.values[0], str)):
+    if isinstance(kind, Category):
+        return kind.of_text(text) if text.strip() else None
+    if isinstance(kind, Text | Picture):
         return text or (text if isinstance(kind, Text) and is_required(kind) else None)
     if not text.strip():
         return None

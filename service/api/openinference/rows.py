@@ -1,6 +1,5 @@
 """From the tensors of an infer request to the samples of a model with named inputs: one mapping of values a sample."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,8 +8,6 @@ from models.signature import Category, Input, Number, Picture, is_required
 from models.spec import Array
 from service.api.openinference.codec import Tensor
 from service.api.openinference.tensors import BYTES
-
-_WHOLE = re.compile(r"[+-]?[0-9]{1,18}")
 
 
 def rows(tensors: Mapping[str, Tensor], inputs: Mapping[str, Input]) -> list[dict[str, Any]]:
@@ -50,5 +47,4 @@ def _element(item: bytes, tensor: Tensor, kind: Input, where: str) -> Any:
         text = item.decode()
     except UnicodeDecodeError as err:
         raise InvalidInput("Wrong value", f"{where}: the bytes are not a text in UTF-8") from err
-    is_number = isinstance(kind, Category) and isinstance(kind.values[0], int) and _WHOLE.fullmatch(text)
-    return int(text) if is_number else text
+    return kind.of_text(text) if isinstance(kind, Category) else text

@@ -73,7 +73,8 @@ def _forms(name: str, kind: Input) -> list[TensorType]:
         case Number():
             return _arrays(name, np.dtype(np.float32), (), optional=optional)
         case Category(values=values) if isinstance(values[0], int):
-            return [as_bytes, *_arrays(name, np.dtype(np.int64), (), optional=optional)]
+            dtype = np.dtype(np.bool_ if isinstance(values[0], bool) else np.int64)
+            return [as_bytes, *_arrays(name, dtype, (), optional=optional)]
         case Category() | Text():
             return [as_bytes]
         case Picture(shape=shape, dtype=dtype):
