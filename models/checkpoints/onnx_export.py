@@ -3,9 +3,11 @@
 import io
 import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +22,7 @@ from models.eager import forward, tensor
 from models.errors import CheckpointError, in_one_line
 from models.outputs import in_order
 from models.samples import Batch, Columns, all_finite
+from models.signature import Picture, Tensor
 from models.spec import Array, ModelSpec
 
 _NONE: Artifacts = MappingProxyType({})
@@ -67,10 +70,23 @@ def _traced(spec: ModelSpec, batches: Sequence[Batch]) -> tuple[Mapping[str, Arr
     axes = []
     for name, array in chosen.items():
         sizes = [{batch[name].shape[axis] for batch in arrays} for axis in range(array.ndim)]
-        padded = spec.padding[name].axes if name in spec.padding else ()
+        padded = _variable_axes(spec, name)
         variable = [axis for axis in range(1, array.ndim) if len(sizes[axis]) > 1 or axis - 1 in padded]
         axes.append({0: "n", **{axis: f"{name}_{axis}" for axis in variable}})
     return chosen, axes
+
+
+def _variable_axes(spec: ModelSpec, name: str) -> Sequence[int]:
+    """Return the axes of one sample's array, or mask, that have other sizes in other batches, as the spec says."""
+    for padded, how in spec.padding.items():
+        if name == padded:
+            return how.axes
+        if name == how.mask:
+            return range(len(how.axes))
+    kind = spec.inputs.get(name)
+    if spec.encode is not None or not isinstance(kind, Tensor | Picture):
+        return ()
+    return [axis for axis, size in enumerate(kind.shape) if size is None]
 
 
 def _size(onnx: bytes, batches: Iterable[Case]) -> int:
@@ -109,6 +125,25 @@ class _Positional(nn.Module):
         return tuple(in_order(found, self.outputs))
 
 
+@contextmanager
+def _attention_of_any_length(network: nn.Module) -> Iterator[None]:
+    """Give each nn.MultiheadAttention copies of keys and values.
+
+    Self-attention projects all three at once, through `unflatten`, whose export has the length of the traced batch as a
+    constant. With three different tensors it projects them one by one.
+    """
+
+    def apart(_: nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        copied = tuple(tensor.clone() if 1 <= place <= 2 else tensor for place, tensor in enumerate(args))
+        return copied, {name: one.clone() if name in {"key", "value"} else one for name, one in named.items()}
+
+    with ExitStack() as hooks:
+        for module in network.modules():
+            if isinstance(module, nn.MultiheadAttention):
+                hooks.callback(module.register_forward_pre_hook(apart, with_kwargs=True).remove)
+        yield
+
+
 def _to_onnx(spec: ModelSpec, network: nn.Module, batches: Sequence[Batch]) -> bytes:
     """Trace the network on one of the batches. Raises DisagreementError if the trace holds a number of it as a
     constant.
@@ -119,7 +154,7 @@ def _to_onnx(spec: ModelSpec, network: nn.Module, batches: Sequence[Batch]) -> b
     outputs = [f"{OF_OUTPUT}{name}" for name in spec.outputs] or [ONE_OUTPUT]
     if spec.inputs or spec.outputs:
         network = _Positional(network, spec, list(samples)).eval()
-    with warnings.catch_warnings(record=True) as told:
+    with _attention_of_any_length(network), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         warnings.filterwarnings("ignore", category=_Traced, module=r"torch\.")  # as torch itself does
         torch.onnx.export(

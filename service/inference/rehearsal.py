@@ -17,6 +17,7 @@ from models.predictions import predictions_fault, rows_fault, values_fault
 from models.samples import Batch, all_finite, resized
 from models.spec import ModelSpec
 from service.inference.backends.backend import Run
+from service.inference.independence import require_independent
 
 _SIZES = (1, 3)  # samples in a batch
 _INSTALLED = {"site-packages", "dist-packages"}
@@ -27,12 +28,14 @@ def rehearse(
 ) -> None:
     """Preprocess, forward, postprocess, describe and serialise the example, as a batch of one and of three samples.
 
-    Named inputs are encoded by `coder`. Raises CheckpointError, with the step that failed and the line of the model's
-    code.
+    Named inputs are encoded by `coder`; samples of several lengths must have the same answers alone and in company.
+    Raises CheckpointError, with the step that failed and the line of the model's code.
     """
     widths = {_rehearsed(model, spec, run, artifacts, coder, size) for size in _SIZES}
     if len(widths) > 1:
         raise _fault(model, f"postprocess returns {' and '.join(map(str, sorted(widths)))} values for a sample")
+    if spec.padding and coder is not None:
+        require_independent(model, spec, run, coder)
 
 
 def _rehearsed(model: str, spec: ModelSpec, run: Run, artifacts: Artifacts, coder: Coder | None, size: int) -> int:
