@@ -237,6 +237,9 @@ class ModelSpec:
                 raise ValueError(f"the default of the input {name}: {fault}; `encode`, if there is one, gets any value")
         if self.encode is None and (unknown := self.padding.keys() - self.inputs.keys()):
             raise ValueError(f"padding of {min(unknown)}, which is no input")
+        self._check_outputs()
+
+    def _check_outputs(self) -> None:
         for name, output in self.outputs.items():
             if output.like is not None and output.like not in self.padding:
                 raise ValueError(

@@ -1,6 +1,5 @@
 """Kinds of network that people bring: what they return, how they pad, what their constructors leave open."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -24,7 +23,9 @@ from models.signature import Tensor as TensorInput
 from models.spec import ModelSpec
 from service.inference.backends.onnx import session
 from service.inference.rehearsal import rehearse
-from tests.signatures import SERIES, Series
+from tests.signatures import SERIES, TAGGER, Series, Tagger
+from training.metrics import all_outputs
+from training.rows import Coded
 
 ONE, TWO = torch.ones(2, 3), torch.zeros(2, 5)
 
@@ -249,12 +250,6 @@ def test_a_category_may_be_a_boolean() -> None:
             garage.code(other)
 
 
-def test_very_many_categories_are_not_listed_in_the_schema() -> None:
-    schema = Category(range(5_000)).json_schema()
-    assert (schema["type"], schema["minimum"], schema["maximum"]) == ("integer", 0, 4_999)
-    assert len(json.dumps(Category([f"item {place}" for place in range(5_000)]).json_schema())) < 200
-
-
 @pytest.mark.parametrize(
     ("padding", "shape", "said"),
     [
@@ -265,3 +260,15 @@ def test_very_many_categories_are_not_listed_in_the_schema() -> None:
 def test_an_output_like_an_array_has_its_padded_axes(padding: Any, shape: Any, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         replace(GRAPH, padding=padding, outputs={"value": Output(shape, like="nodes")})
+
+
+def test_outputs_of_batches_of_other_lengths_are_filled_up_with_zeros() -> None:
+    coder = Coder(TAGGER, {})
+    lengths = [3] * 100 + [5, 2]
+    samples = Coded(Columns.of([coder({"steps": np.ones(length)}) for length in lengths]), TAGGER.padding)
+    network = Tagger()
+    (tags,) = all_outputs(network, samples, ["tags"])
+    assert tags.shape == (102, 5)
+    assert not tags[0, 3:].any()
+    alone = network(torch.ones(1, 5))[0]
+    assert torch.allclose(tags[100], alone)

@@ -34,14 +34,30 @@ def outputs(network: nn.Module, samples: Any) -> Tensor:
 
 
 def all_outputs(network: nn.Module, samples: Any, names: Sequence[str] = ()) -> list[Tensor]:
-    """Return each of the network's outputs, as `outputs` does: those of a tuple, or of a dictionary by `names`."""
+    """Return each of the network's outputs, as `outputs` does: those of a tuple, or of a dictionary by `names`.
+
+    Outputs that are as long as the longest sample of a batch are filled up with zeros to the longest of all.
+    """
     training = network.training
     network.eval()
     with torch.inference_mode():
         found = [call(network, batch) for batch in samples.split(_BATCH)]
     network.train(training)
     parts = [in_order(part, names or [""] * (len(part) if isinstance(part, tuple | list) else 1)) for part in found]
-    return [torch.cat(part) for part in zip(*parts, strict=True)]
+    return [_joined(part) for part in zip(*parts, strict=True)]
+
+
+def _joined(parts: Sequence[Tensor]) -> Tensor:
+    """Concatenate outputs (N, ...) of batches."""
+    if len({part.shape[1:] for part in parts}) == 1:
+        return torch.cat(list(parts))
+    largest = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    joined = parts[0].new_zeros(sum(map(len, parts)), *largest)
+    row = 0
+    for part in parts:
+        joined[(slice(row, row + len(part)), *map(slice, part.shape[1:]))] = part
+        row += len(part)
+    return joined
 
 
 def accuracy(network: nn.Module, split: Split) -> float:
