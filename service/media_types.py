@@ -1,5 +1,7 @@
 """Media types of request and response bodies."""
 
+from functools import lru_cache
+
 JSON = "application/json"
 
 
@@ -36,11 +38,13 @@ _OTHER_FORMATS = frozenset({
 })  # fmt: skip
 
 
+@lru_cache(64)
 def plain(content_type: str | None) -> str:
     """A media type without its parameters, in lower case."""
     return (content_type or "").partition(";")[0].strip().lower()
 
 
+@lru_cache(64)
 def may_be_picture(media_type: str) -> bool:
     """Whether a body of this media type is looked at as a picture: it names no other format.
 

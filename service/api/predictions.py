@@ -77,13 +77,13 @@ class PredictionRequest:
             content, media_type = _json(self.model, describe, samples, answer), _JSON_TYPE
         else:
             content, media_type = _binary(self.wanted, self.spec, samples, answer), self.wanted.encode()
-        spent_s = self.watch.stages(answer)
+        spent_s = decode_s, queue_s, forward_s, total_s = self.watch.stages(answer)
         metrics.stages(self.model, spent_s)
         headers = [
             (b"content-type", media_type),
             (b"content-length", b"%d" % len(content)),
             (b"x-model-version", b"%d" % answer.version),
-            (b"server-timing", _TIMING % tuple(seconds * 1000 for seconds in spent_s)),
+            (b"server-timing", _TIMING % (decode_s * 1000, queue_s * 1000, forward_s * 1000, total_s * 1000)),
             NO_STORE,
         ]
         metrics.request(self.model, 200)
