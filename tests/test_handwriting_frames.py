@@ -6,10 +6,10 @@ from PIL import Image, ImageDraw
 
 from models.errors import InvalidInput
 from models.handwriting.components import is_one_digit
-from models.handwriting.cuts import paper_of_a_cut
 from models.handwriting.frames import inside_frame
 from models.handwriting.lines import without_lines
 from models.handwriting.normalise import read_digit
+from models.handwriting.paper import of_a_cut
 from models.mnist import drawn_seven
 from models.spec import Array
 
@@ -17,11 +17,11 @@ SEVEN = drawn_seven()
 
 
 def drawn(*boxes: tuple[int, int, int, int], width: int = 6) -> Array:
-    """A page with boxes, float32 (200, 200, 3)."""
+    """A page with boxes, float32 (3, 200, 200)."""
     page = Image.new("RGB", (200, 200), (255, 255, 255))
     for box in boxes:
         ImageDraw.Draw(page).rectangle(box, outline=(0, 0, 0), width=width)
-    return np.asarray(page).astype(np.float32)
+    return np.asarray(page).transpose(2, 0, 1).astype(np.float32)
 
 
 SHAPES = {
@@ -35,17 +35,17 @@ SHAPES = {
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_shape_that_holds_no_writing_is_not_cut(shape: str) -> None:
-    assert inside_frame(SHAPES[shape]).shape == (200, 200, 3)
+    assert inside_frame(SHAPES[shape]).shape == (3, 200, 200)
 
 
 @pytest.mark.parametrize("width", [1, 2, 5, 9])
 @pytest.mark.parametrize("frames", [1, 2, 3])
 def test_a_digit_in_frames_is_cut_to_the_inside_of_the_innermost(frames: int, width: int) -> None:
     page = drawn(*((15 * n, 15 * n, 199 - 15 * n, 199 - 15 * n) for n in range(1, frames + 1)), width=width)
-    page[70:126, 70:126] -= np.kron(SEVEN, np.ones((2, 2)))[..., None]
+    page[:, 70:126, 70:126] -= np.kron(SEVEN, np.ones((2, 2)))
     inside = inside_frame(page)
-    assert inside.shape[0] == pytest.approx(200 - 30 * frames - 2 * width, abs=4)
-    assert inside[[0, -1]].min() > 200
+    assert inside.shape[1] == pytest.approx(200 - 30 * frames - 2 * width, abs=4)
+    assert inside[:, [0, -1]].min() > 200
 
 
 def test_lines_across_the_picture_are_removed_and_strokes_kept() -> None:
@@ -68,14 +68,14 @@ def test_thin_strokes_that_do_not_cross_the_picture_are_no_lines() -> None:
     assert np.array_equal(without_lines(marks), marks)
 
 
-def test_the_paper_of_a_cut_is_the_half_with_the_corners() -> None:
-    page = np.full((100, 100, 3), 30, np.float32)
+def test_the_of_a_cut_is_the_half_with_the_corners() -> None:
+    page = np.full((3, 100, 100), 30, np.float32)
     for y, x in ((0, 0), (0, 70), (70, 0), (70, 70)):
-        page[y : y + 30, x : x + 30] = 240
-    assert paper_of_a_cut(page, np.full_like(page, 30)) is None
-    found = paper_of_a_cut(page, np.full_like(page, 400))
+        page[:, y : y + 30, x : x + 30] = 240
+    assert of_a_cut(page, np.full_like(page, 30)) is None
+    found = of_a_cut(page, np.full_like(page, 400))
     assert found is not None
-    assert found.tolist() == [240, 240, 240]
+    assert found.ravel().tolist() == [240, 240, 240]
 
 
 def test_only_marks_like_those_of_the_training_data_are_a_digit() -> None:

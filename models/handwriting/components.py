@@ -48,7 +48,7 @@ def writing(marks: Array, outliers: Array | None = None) -> Array:
     halved = _halved(marks)
     labels = _labelled(halved)
     components = _components(labels)
-    if outliers is not None:
+    if outliers is not None and any(side.any() for side in (halved[0], halved[-1], halved[:, 0], halved[:, -1])):
         _extend_around(components, labels, _labelled(_halved(outliers)))
     inside = {label: component for label, component in components.items() if not component.around}
     if not any(component.longer_side >= _LEAST * max(halved.shape) for component in inside.values()):
@@ -63,6 +63,16 @@ def writing(marks: Array, outliers: Array | None = None) -> Array:
     wanted: Array = kept[labels]
     whole = wanted.repeat(2, axis=0).repeat(2, axis=1)[: marks.shape[0], : marks.shape[1]]
     return marks & whole
+
+
+def box_of(marks: Array, margin: int = 0) -> tuple[slice, slice]:
+    """Return rows and columns of the bounding box of marks, bool (height, width), and a margin around it."""
+    spans = []
+    for side, reached in zip(marks.shape, (marks.any(axis=1), marks.any(axis=0)), strict=True):
+        places = np.flatnonzero(reached)
+        first, last = (places[0], places[-1] + 1) if len(places) else (0, 0)
+        spans.append(slice(max(int(first) - margin, 0), min(int(last) + margin, side)))
+    return spans[0], spans[1]
 
 
 def is_one_digit(digit: Array) -> bool:

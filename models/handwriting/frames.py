@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from models.handwriting.components import box_of
+from models.handwriting.levels import percentile
+from models.handwriting.paper import farthest
 from models.spec import Array
 
 _LEAST_SIDE = 0.1  # of the picture's side: a smaller rectangle holds no writing
@@ -23,7 +26,7 @@ _DEPTH = 3  # rectangles inside each other
 
 
 def inside_frame(colours: Array) -> Array:
-    """Return the part of a picture, float32 (height, width, 3), inside its innermost rectangle that holds writing."""
+    """Return the part of a picture, float32 (channels, height, width), inside its innermost rectangle with writing."""
     for _ in range(_DEPTH):
         inside = next((cut for paper in _papers(colours) for cut in _insides(colours, paper)), None)
         if inside is None:
@@ -35,8 +38,8 @@ def inside_frame(colours: Array) -> Array:
 def _papers(colours: Array) -> list[Array]:
     """Colours that the picture's outermost pixels have: the median of each side, without those that are alike."""
     found: list[Array] = []
-    for side in (colours[0], colours[-1], colours[:, 0], colours[:, -1]):
-        median = np.median(side, axis=0)
+    for side in (colours[:, 0], colours[:, -1], colours[:, :, 0], colours[:, :, -1]):
+        median = np.median(side, axis=1)
         if all(np.abs(median - other).max() > _CONTRAST for other in found):
             found.append(median)
     return found
@@ -55,21 +58,25 @@ def _insides(colours: Array, paper: Array) -> list[Array]:
     """Return the insides of the rectangles that differ from the paper around them and hold writing."""
     from scipy import ndimage  # noqa: PLC0415 - 0.2 s and 30 MB, only for processes that read photos
 
-    distance = np.abs(colours - paper).max(axis=2)
-    marks = distance > max(_CONTRAST, 0.3 * float(np.percentile(distance, 99)))
-    labels, _ = ndimage.label(marks, np.ones((3, 3), bool))
+    distance = farthest(colours - paper[:, None, None])
+    marks = distance > max(_CONTRAST, 0.3 * percentile(distance.clip(0, 255).astype(np.uint8), 0.99))
+    if not marks.any():
+        return []
     height, width = marks.shape
+    rows, columns = around = box_of(marks)
+    labels, _ = ndimage.label(marks[around], np.ones((3, 3), bool))
     found = []
     for label, (y, x) in enumerate(ndimage.find_objects(labels), start=1):
-        box = _Edges(y.start, y.stop, x.start, x.stop)
-        if box.bottom - box.top < _LEAST_SIDE * height or box.right - box.left < _LEAST_SIDE * width:
+        sides = y.stop - y.start, x.stop - x.start
+        if sides[0] < _LEAST_SIDE * height or sides[1] < _LEAST_SIDE * width:
             continue
-        if box == (0, height, 0, width):  # the background of the picture
+        if sides == (height, width):  # the background of the picture
             continue
         edges = _inner_edges(labels[y, x] == label)
         if edges is None:
             continue
-        inside = colours[y, x][edges.top : edges.bottom, edges.left : edges.right]
+        top, left = rows.start + y.start, columns.start + x.start
+        inside = colours[:, top + edges.top : top + edges.bottom, left + edges.left : left + edges.right]
         if _holds_writing(inside, ndimage):
             found.append(inside)
     return found
@@ -80,13 +87,13 @@ def _inner_edges(shape: Array) -> _Edges | None:
     height, width = shape.shape
     sides = (shape, shape[::-1], shape.T, shape.T[::-1])
     start, end = _RING
+    band = max(2, round(_BAND * max(height, width)))
+    if any(np.count_nonzero(side[:band].any(axis=0)) < _EDGE * side.shape[1] for side in sides):
+        return None
     solid = min(float(side[int(start * len(side)) : int(end * len(side)) + 1].mean()) for side in sides) > _SOLID
-    depths = []
-    for side in sides:
-        band = side[: max(2, round(_BAND * max(height, width)))]
-        if band.any(axis=0).mean() < _EDGE:
-            return None
-        depths.append(_depth(side[: max(1, len(side) // 3)].mean(axis=1), _EDGE if solid else _LINE, solid=solid))
+    depths = [
+        _depth(side[: max(1, len(side) // 3)].mean(axis=1), _EDGE if solid else _LINE, solid=solid) for side in sides
+    ]
     edges = _Edges(depths[0], height - depths[1], depths[2], width - depths[3])
     return edges if min(edges.bottom - edges.top, edges.right - edges.left) >= _LEAST_PIXELS else None
 
@@ -106,8 +113,8 @@ def _depth(covered: Array, most: float, *, solid: bool) -> int:
 
 def _holds_writing(inside: Array, ndimage: ModuleType) -> bool:
     """Whether there are large marks inside. Marks that touch two sides are part of the rectangle, as in a square 8."""
-    edge = np.concatenate([inside[0], inside[-1], inside[:, 0], inside[:, -1]])
-    distance = np.abs(inside - np.median(edge, axis=0)).max(axis=2)
+    edge = np.concatenate([inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1]], axis=1)
+    distance = farthest(inside - np.median(edge, axis=1)[:, None, None])
     marks = distance > max(_CONTRAST, 0.3 * float(distance.max()))
     labels, count = ndimage.label(marks, np.ones((3, 3), bool))
     touched = np.zeros(count + 1, np.int64)

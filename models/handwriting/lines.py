@@ -17,18 +17,25 @@ def without_lines(marks: Mask) -> Mask:
     Pixels at which a stroke crosses a line are kept: there the marks are thicker than the line.
     """
     thick = max(3, round(_THICK * max(marks.shape)))
-    marks = marks & ~_horizontal(marks, thick)
-    return marks & ~_horizontal(marks.T, thick).T
+    return _without_horizontal(_without_horizontal(marks, thick).T, thick).T
 
 
-def _horizontal(marks: Mask, thick: int) -> Mask:
-    """Find the pixels of thin, nearly horizontal lines across the picture."""
-    lines = np.zeros_like(marks)
-    width = marks.shape[1]
+def _without_horizontal(marks: Mask, thick: int) -> Mask:
+    """Return the marks without thin, nearly horizontal lines across the picture; the same object if there are none."""
+    least = _COVERED * marks.shape[1]
+    if np.count_nonzero(marks.any(axis=0)) <= least:
+        return marks
     thin = marks & ~_opened(marks, thick + 1)
+    if np.count_nonzero(thin.any(axis=0)) <= least:
+        return marks
+    return marks & ~_lines(thin, thick)
+
+
+def _lines(thin: Mask, thick: int) -> Mask:
+    """Find the pixels of nearly horizontal lines across the picture among thin marks."""
+    lines = np.zeros_like(thin)
+    width = thin.shape[1]
     y, x = thin.nonzero()
-    if len(y) < _COVERED * width:
-        return lines
     offset = width  # keeps the rows below positive
     shifts = np.rint(_SLOPES[:, None] * x).astype(np.int64)
     counts = [np.bincount(y - shift + offset) for shift in shifts]

@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from models.handwriting.components import box_of
+
 Mask = NDArray[np.bool_]
 Places = NDArray[np.int64]
 
@@ -47,12 +49,16 @@ def _places(marks: Mask) -> tuple[Places, Places, int]:
 
     That width is the ink by half of its outline.
     """
-    y, x = marks.nonzero()
-    if not len(y):
-        return y, x, 0
-    step = max(int(np.ptp(y)), int(np.ptp(x)), 1) / _SIDE
+    marks = marks[box_of(marks)]
+    if not marks.size:
+        nowhere = np.zeros(0, np.int64)
+        return nowhere, nowhere, 0
+    step = max(*marks.shape, 2) - 1
     grid = np.zeros((_SIDE + 3, _SIDE + 3), bool)
-    grid[((y - y.min()) / step).astype(np.int64) + 1, ((x - x.min()) / step).astype(np.int64) + 1] = True
+    rows, columns = (np.arange(side) * _SIDE // step for side in marks.shape)
+    (down, top), (right, left) = (np.unique(places, return_index=True) for places in (rows, columns))
+    shrunk = np.logical_or.reduceat(np.logical_or.reduceat(marks, top, axis=0), left, axis=1)
+    grid[down[:, None] + 1, right + 1] = shrunk
     outline = (grid[1:] != grid[:-1]).sum() + (grid[:, 1:] != grid[:, :-1]).sum()
     y, x = grid.nonzero()
     return y, x, max(2, round(2.2 * len(y) / float(outline)))
@@ -71,13 +77,21 @@ def _crossed(along: Places, across: Places, angle: float, thick: int) -> bool:
     least = int(_REACH * _SIDE) + 1
     first = max(int(starts.min()) - thick + 1, int(ends.min()) - thick + 1, least)
     last = min(int(starts.max()), int(ends.max()), int(across.max()) - thick - least)
-    return any(_is_line(along, across - top, angle, thick) for top in range(first, last + 1))
+    if first > last:
+        return False
+    up_to = np.bincount(across).cumsum().tolist()  # number of pixels in this row or above
+    for top in range(first, last + 1):
+        above, below = up_to[top - 2], up_to[-1] - up_to[top + thick]
+        even = _ON_EACH_SIDE <= above / max(above + below, 1) <= 1 - _ON_EACH_SIDE
+        if even and _is_line(along, across - top, angle, thick):
+            return True
+    return False
 
 
 def _is_line(along: Places, across: Places, angle: float, thick: int) -> bool:
     """Whether the pixels with `across` in 0..thick are a line through the others, with long and thin overhangs."""
     line, above, below = along[(across >= 0) & (across < thick)], along[across < -1], along[across > thick]
-    if not len(line) or not _ON_EACH_SIDE <= len(above) / max(len(above) + len(below), 1) <= 1 - _ON_EACH_SIDE:
+    if not len(line):
         return False
     first, last = min(above.min(), below.min()), max(above.max(), below.max())
     lengths = first - line.min(), line.max() - last
