@@ -8,6 +8,7 @@ import pytest
 from PIL import Image, ImageDraw
 
 from models.errors import InvalidInput
+from models.handwriting.circles import is_in_touching_circle
 from models.handwriting.counts import digits_in
 from models.handwriting.normalise import read_digit
 from models.handwriting.strikes import is_struck_through
@@ -92,6 +93,37 @@ def test_digits_are_counted(strokes: Sequence[Stroke], count: int) -> None:
         read_digit(page(strokes, 4))
 
 
+@pytest.mark.parametrize(("size", "pen"), [(1, 3), (1, 5), (0.85, 4), (0.2, 4)])
+@pytest.mark.parametrize("stretched", [1, 0.85])
+def test_a_circle_that_touches_the_digit_is_refused(size: float, pen: int, stretched: float) -> None:
+    middle = [arc(48, 38, (13, 12), -150, 90), arc(48, 62, (15, 14), -90, 150)]
+    circle = arc(49, 50, (29, 29 * stretched), 0, 345)
+    drawn = page([*middle, circle], pen)
+    with pytest.raises(InvalidInput, match="a circle touches the digit: send the digit without it"):
+        read_digit(drawn.resize((round(240 * size), round(240 * size))))
+
+
+@pytest.mark.parametrize("size", [240, 70, 50])
+def test_a_frame_that_touches_the_digit_is_refused(size: int) -> None:
+    around = [(30, 20), (70, 20), (70, 80), (30, 80), (30, 19)]
+    four = [[(45, 20), (38, 55), (70, 55)], [(62, 30), (62, 80)]]
+    with pytest.raises(InvalidInput, match="a frame touches the digit: send the digit without it"):
+        read_digit(page([around, *four], 4).resize((size, size)))
+
+
+@pytest.mark.parametrize("pen", [3, 6, 9])
+def test_a_zero_is_in_no_circle(pen: int) -> None:
+    around, slash = arc(50, 50, (26, 28), 0, 360), [(42, 60), (58, 40)]
+    assert not is_in_touching_circle(marks([around], pen))
+    assert not is_in_touching_circle(marks([around, slash], pen))
+    read_digit(page([around], pen))
+
+
+def test_small_marks_are_in_no_circle() -> None:
+    for shape in ((0, 0), (1, 1), (15, 40), (40, 40)):
+        assert not is_in_touching_circle(np.eye(*shape, dtype=bool))
+
+
 def test_no_marks_are_one_digit_without_a_line() -> None:
     assert digits_in(np.zeros((50, 50), bool)) == 1
     assert not is_struck_through(np.zeros((50, 50), bool))
@@ -99,13 +131,14 @@ def test_no_marks_are_one_digit_without_a_line() -> None:
 
 @pytest.mark.slow
 def test_each_reason_refuses_at_most_one_plain_digit_in_a_thousand(mnist_folder: Path) -> None:
-    counted = struck = 0
+    counted = struck = circled = 0
     for number, digit in enumerate(data.mnist(mnist_folder).test.samples[:2000, 0].numpy()):
         size = int(np.random.default_rng(number).integers(60, 280))
         ink = np.asarray(Image.fromarray(digit).resize((size, size), Image.Resampling.BICUBIC)) > 110
         counted += digits_in(ink) > 1
         struck += is_struck_through(ink)
-    assert max(counted, struck) <= 2
+        circled += is_in_touching_circle(ink)
+    assert max(counted, struck, circled) <= 2
 
 
 @pytest.mark.slow

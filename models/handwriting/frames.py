@@ -84,18 +84,24 @@ def _insides(colours: Array, paper: Array) -> list[Array]:
 
 def _inner_edges(shape: Array) -> _Edges | None:
     """Return the edges of the inside of a component, bool (height, width), if it is a rectangle; else None."""
+    if not has_four_edges(shape):
+        return None
     height, width = shape.shape
     sides = (shape, shape[::-1], shape.T, shape.T[::-1])
     start, end = _RING
-    band = max(2, round(_BAND * max(height, width)))
-    if any(np.count_nonzero(side[:band].any(axis=0)) < _EDGE * side.shape[1] for side in sides):
-        return None
     solid = min(float(side[int(start * len(side)) : int(end * len(side)) + 1].mean()) for side in sides) > _SOLID
     depths = [
         _depth(side[: max(1, len(side) // 3)].mean(axis=1), _EDGE if solid else _LINE, solid=solid) for side in sides
     ]
     edges = _Edges(depths[0], height - depths[1], depths[2], width - depths[3])
     return edges if min(edges.bottom - edges.top, edges.right - edges.left) >= _LEAST_PIXELS else None
+
+
+def has_four_edges(shape: Array) -> bool:
+    """Whether a shape that fills its bounding box, bool (height, width), runs along all four sides of it."""
+    band = max(2, round(_BAND * max(shape.shape)))
+    sides = (shape, shape[::-1], shape.T, shape.T[::-1])
+    return all(np.count_nonzero(side[:band].any(axis=0)) >= _EDGE * side.shape[1] for side in sides)
 
 
 def _depth(covered: Array, most: float, *, solid: bool) -> int:

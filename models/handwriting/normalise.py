@@ -9,10 +9,11 @@ from PIL import Image
 
 from models.errors import InvalidInput
 from models.handwriting import paper
+from models.handwriting.circles import is_in_touching_circle
 from models.handwriting.colours import colours_of, no_ink
 from models.handwriting.components import box_of, is_one_digit, writing
 from models.handwriting.counts import digits_in
-from models.handwriting.frames import inside_frame
+from models.handwriting.frames import has_four_edges, inside_frame
 from models.handwriting.levels import otsu, smoothed
 from models.handwriting.lines import without_lines
 from models.handwriting.noise import noisy
@@ -25,6 +26,7 @@ from models.spec import Array
 BOX = 20  # pixels, the ink
 _LEAST_CONTRAST = float(FAINTEST)  # grey levels between paper and ink: less than this is noise
 _SOFT = 2  # pixels of the soft edges of the ink
+_LEAST_FRAME = 16  # pixels of the shorter side: a smaller shape, such as the stroke of a 1, is no frame
 _MOST_NOISE = 0.35  # of the ink's strength: the median distance from the paper
 _MOST_STEPS, _UNEVEN_STEPS = 0.45, 0.15  # of the pairs of neighbours, in both directions together
 _MOST_INK = 200  # grey levels: lower bound of the strongest ink in a picture in the form of MNIST
@@ -95,6 +97,8 @@ def _find_ink(colours: Array) -> Array:
             threshold, strength = otsu(smooth[plain | ~marks])
             marks = plain & (smooth > threshold)
         marks = _one_digit(writing(marks, far > threshold), ruled=ruled)
+    else:
+        _require_nothing_around(marks[box_of(marks)])
     box = box_of(marks, margin=_SOFT)
     ink = ((distance[box] - threshold / 2) / max(strength - threshold / 2, 1.0)).clip(0, 1)
     inked: Array = np.where(_near(marks[box]), ink, 0).astype(np.float32)
@@ -113,6 +117,8 @@ def _one_digit(marks: Array, *, ruled: bool) -> Array:
     count = digits_in(whole)
     if inside is not whole:
         count = max(count, digits_in(inside))
+    if inside is whole:
+        _require_nothing_around(whole)
     if count > 1:
         raise InvalidInput("Several digits", f"this looks like {count} digits: send one")
     if not ruled and is_struck_through(inside):
@@ -122,6 +128,17 @@ def _one_digit(marks: Array, *, ruled: bool) -> Array:
     found = np.zeros_like(marks)
     found[box] = inside
     return found
+
+
+def _require_nothing_around(marks: Array) -> None:
+    """Raise InvalidInput if a circle or a frame touches the digit inside it: without them a part of it would be lost.
+
+    `marks`, bool (height, width), fill their bounding box.
+    """
+    if min(marks.shape) >= _LEAST_FRAME and has_four_edges(marks):
+        raise InvalidInput("No ink found", "a frame touches the digit: send the digit without it")
+    if is_in_touching_circle(marks):
+        raise InvalidInput("No ink found", "a circle touches the digit: send the digit without it")
 
 
 def _is_noise(distance: Array, strength: float) -> bool:

@@ -11,12 +11,12 @@ Places = NDArray[np.int64]
 _SIDE = 48  # pixels, longer side of the marks in which lines are searched
 _ANGLES = np.radians(np.linspace(-60, 60, 33))  # of lines, from level, downwards to the right: most stems are steeper
 _COS, _SIN = np.cos(_ANGLES)[:, None], np.sin(_ANGLES)[:, None]
-_OVERHANG = 0.09  # of the marks' longer side: a line through a digit extends beyond it on both sides
+_OVERHANG = 0.07  # of the marks' longer side: a line through a digit extends beyond it on both sides
 _STEM, _OVERHANG_OF_STEM = 0.3, 0.12  # of that side: width of a single stroke below a level line, as in a 4
 _LEVEL, _STEM_OF_4 = np.radians(30), np.radians(-42)
 # Length of each overhang in its widths, at least: the bar and the slanted stem of a 4 and the bar of a 7 end in shorter
-# and thicker strokes. Of 7,000 training digits, 4 are taken for struck through by these; without, 60.
-_LONG_LEVEL, _LONG_STEEP, _LONG_STEM = 1.3, 1.7, 4
+# and thicker strokes. Of 3,000 training digits, 2 are taken for struck through by these.
+_LONG_LEVEL, _LONG_STEEP, _LONG_STEM = 1.3, 1.3, 4
 _THICKER = 2  # pixels of _SIDE: the line may be that much thicker than the other strokes
 _REACH = 0.12  # of the marks' longer side: the marks reach as far from the line, on each side of it
 _ON_EACH_SIDE = 0.12  # of the marks without the line: on each of its sides
