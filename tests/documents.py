@@ -29,7 +29,6 @@ _ADDRESS = f"http://{_HERE}"
 _BLOCK = re.compile(r"^(?:<!-- file: (\S+) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _START = re.compile(r"^((?:TORCHLOOP_\w+=\S+ )*)(?:make serve|\.venv/bin/python -m service)$")
 _END = "-- end of a block --"
-_LEFT_OUT = shutil.ignore_patterns("__pycache__")
 _TOLERANCE = 0.02  # of a printed number that is no integer
 
 
@@ -66,7 +65,7 @@ def copy_of_the_checkout(folder: Path, page: Path) -> Path:
     """Copy the checkout to a folder, with the files that the page shows."""
     copy = folder / "copy"
     for name in ("models", "training", "service", "tests"):
-        shutil.copytree(ROOT / name, copy / name, ignore=_LEFT_OUT)
+        shutil.copytree(ROOT / name, copy / name)  # with the compiled files, which are valid there, too
     for name in ("pyproject.toml", "Makefile"):
         shutil.copy(ROOT / name, copy)
     for block in (block for block in blocks(page) if block.file):
