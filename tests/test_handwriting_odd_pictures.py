@@ -58,8 +58,8 @@ def test_a_picture_without_a_digit_is_refused_or_answered_with_a_low_probability
 @pytest.mark.parametrize("kind", DIGITS)
 def test_digits_of_the_test_split_are_read_right_or_refused(kind: str, network: nn.Module, mnist_folder: Path) -> None:
     test = data.mnist(mnist_folder).test
-    digits, labels = test.samples[:60, 0].numpy(), test.targets[:60].tolist()
+    digits, labels = test.samples[:40, 0].numpy(), test.targets[:40].tolist()
     found = answers(KINDS[kind], network, digits)
     wrong = [answer for answer, label in zip(found, labels, strict=True) if answer and answer[0] != label]
-    assert len([answer for answer in wrong if answer[1]]) <= 1  # sure and wrong
-    assert sum(answer is not None and answer[0] == label for answer, label in zip(found, labels, strict=True)) >= 54
+    assert not [answer for answer in wrong if answer[1]]  # sure and wrong
+    assert sum(answer is not None and answer[0] == label for answer, label in zip(found, labels, strict=True)) >= 36
