@@ -37,12 +37,12 @@ def test_two_replicas_and_two_workers_share_one_database(postgres: Postgres, tmp
             for web in webs
         ]
         order = {"model": "classifier", "config": {"epochs": 20}, "promote": "always"}
-        ids = [clients[i % 2].post("/train", json=order).json()["id"] for i in range(4)]
+        ids = [clients[i % 2].post("/train", json=order).json()["id"] for i in range(2)]
         for i, job_id in enumerate(ids):  # each asked of the replica that did not take it in
             until(partial(succeeded, clients[(i + 1) % 2], job_id))
         jobs = clients[0].get("/jobs").json()["jobs"]
         assert {job["attempt"] for job in jobs} == {1}
-        assert sorted(job["version"] for job in jobs) == [2, 3, 4, 5]
+        assert sorted(job["version"] for job in jobs) == [2, 3]
 
         live = clients[0].get("/models/classifier/promotions").json()["live"]
         for client in clients:
