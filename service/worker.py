@@ -5,16 +5,19 @@ the child's, so that a crash or an out-of-memory kill of the fit never takes the
 """
 
 if __name__ == "__main__":  # the imports below take time
+    import gc
+
     from models.signals import exit_at_signals
 
     exit_at_signals(0)
+    gc.disable()  # until main
 
 import os
 import platform
 import sys
 from collections.abc import Sequence
 
-from models import project
+from models import garbage, project
 from models.project import ProjectError
 from models.signals import ignore_signals
 from service.execution.stop import Stop
@@ -28,6 +31,7 @@ _LAST_RESORT_S = 20.0
 
 def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.worker") -> int:
     """Work until SIGINT or SIGTERM, or, embedded, until the parent has ended. Returns the exit status."""
+    garbage.resume()
     parser = OptionParser(prog=prog, description="Do training jobs.", allow_abbrev=False)
     parser.add_argument(
         "--lease-s",

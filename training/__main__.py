@@ -6,9 +6,12 @@ Train a model, write its checkpoint, and print its path and metrics. `--help` li
 """
 
 if __name__ == "__main__":  # the imports below take time
+    import gc
+
     from models.signals import exit_at_signals
 
     exit_at_signals()
+    gc.disable()  # until main
 
 import json
 import os
@@ -20,7 +23,7 @@ from contextlib import closing, nullcontext
 from pathlib import Path
 from typing import Any
 
-from models import project, terminal
+from models import garbage, project, terminal
 from models.catalog import specs
 from models.checkpoints.storage import Storage
 from models.device import resolve
@@ -41,6 +44,7 @@ _DATA_HELP = "folder of datasets (TORCHLOOP_DATA, else data)"
 
 def main(words: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
     """Run the command. Exit status: 0, 1 if the run failed, 2 for wrong arguments, 130 after SIGINT or SIGTERM."""
+    garbage.resume()
     return terminal.run(lambda: _main(words, prog))
 
 

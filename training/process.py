@@ -8,9 +8,12 @@ half-written files.
 _TERMINATED = 143  # exit status after SIGINT or SIGTERM
 
 if __name__ == "__main__":  # the imports below take seconds
+    import gc
+
     from models.signals import exit_at_signals
 
     exit_at_signals(_TERMINATED)
+    gc.disable()  # until main
 
 import contextlib
 import os
@@ -23,6 +26,7 @@ from collections.abc import Iterator
 
 import torch
 
+from models import garbage
 from models.catalog import specs
 from models.messages import AnyOrder, Message, decode_order, encode_message
 from models.signals import Interruption
@@ -36,6 +40,7 @@ _LAST_BREATH_S = 2.0  # from the end of the input to the forced end of this proc
 
 def main() -> int:
     """Execute orders until the input ends. Output of a recipe goes to standard error."""
+    garbage.resume()
     interruption = Interruption(_LAST_RESORT_S)
     with os.fdopen(os.dup(sys.stdout.fileno()), "wb") as out:
 

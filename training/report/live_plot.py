@@ -16,7 +16,10 @@ EVERY_S = 2.0
 
 
 class LivePlot:
-    """The job's plot, redrawn at intervals while it runs. A plot that cannot be written does not stop the job."""
+    """The job's plot, redrawn at intervals while it runs: first after `every_s`, since many jobs have ended by then.
+
+    A plot that cannot be written does not stop the job.
+    """
 
     def __init__(self, order: Fit, recipe: Recipe[Any], path: Path, every_s: float = EVERY_S) -> None:
         self._every_s = every_s
@@ -24,7 +27,7 @@ class LivePlot:
         self._recipe = recipe
         self._path = path
         self._points = list(order.history)
-        self._drawn_at = 0.0
+        self._drawn_at = time.monotonic()
 
     def add(self, progress: Progress) -> None:
         while self._points and self._points[-1].step >= progress.step:  # a resumed run repeats some

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from models.checkpoints.files import write_whole
+from models.garbage import not_collected
 from training.compare import Trial
 from training.metrics import outputs
 from training.recipe import Dataset, Progress, Recipe, TrainingError
@@ -38,7 +39,8 @@ def draw(
     dataset: Dataset | None = None,
 ) -> "Figure":
     """Plot the curves of a run and, if the recipe has a plot and the run is over, its fit next to them."""
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    with not_collected():
+        from matplotlib.figure import Figure  # noqa: PLC0415
 
     picture = None
     if recipe.plot is not None and network is not None and dataset is not None:
