@@ -143,11 +143,11 @@ def test_each_reason_refuses_at_most_one_plain_digit_in_a_thousand(mnist_folder:
 
 @pytest.mark.slow
 def test_two_digits_of_the_test_split_are_refused(mnist_folder: Path) -> None:
-    digits = data.mnist(mnist_folder).test.samples[:300, 0].numpy()
+    digits = data.mnist(mnist_folder).test.samples[:150, 0].numpy()
     refused = 0
     for number, digit in enumerate(digits):
         try:
             read_digit(several(2, list(digits), digit, np.random.default_rng(number)))
         except InvalidInput as err:
             refused += err.title == "Several digits"
-    assert refused >= 291
+    assert refused >= 146
