@@ -29,17 +29,21 @@ def running_service(
     command: Sequence[str | Path] = COMMAND,
     log: IO[str] | None = None,
     stop_s: float = 30,
+    own_session: bool = False,
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """Start the service on a free port; yield its URL and process; stop it on exit.
 
     Unless set in `settings`, it runs no worker and uses a temporary store. This process's TORCHLOOP_* variables are not
-    inherited. Every line of its log is copied to `log`. Raises NotStarted.
+    inherited. Every line of its log is copied to `log`. With `own_session`, Linux shares the processors out between
+    it and the caller, whatever the niceness of its subprocesses. Raises NotStarted.
     """
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
     with TemporaryDirectory() as folder:
         defaults = {"TORCHLOOP_PORT": "0", "TORCHLOOP_WORKER": "external", "TORCHLOOP_STORE": folder}
         environ = {**inherited, **defaults, **settings}
-        process = subprocess.Popen(command, cwd=cwd, env=environ, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            command, cwd=cwd, env=environ, stderr=subprocess.PIPE, text=True, start_new_session=own_session
+        )
         lines: queue.Queue[str] = queue.Queue()
         reader = threading.Thread(target=_read, args=(process.stderr, lines, log))
         reader.start()

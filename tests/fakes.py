@@ -1,5 +1,6 @@
 """A model small enough to know its answers by heart, and servers to talk to."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
 import numpy as np
@@ -17,9 +18,7 @@ from torch import Tensor, nn
 from benchmarks.service_process import running_service
 from models import catalog
 from models.checkpoints import state_dict
-from models.checkpoints.files import write_whole
 from models.checkpoints.record import Record
-from models.checkpoints.storage import Storage
 from models.messages import Message, Order, decode_message, decode_order, encode_message, encode_order
 from models.outputs import Value, describe_values, values
 from models.spec import Entry, ModelSpec
@@ -91,21 +90,34 @@ class InProcess(Child):
         self._told.append(decode_message(encode_message(message)))
 
 
+_READ_RECIPES = """
+import asyncio, os, sys
+from pathlib import Path
+from models import project
+from service.execution.recipes import read_recipes
+project.of(os.environ).enter()
+asyncio.run(read_recipes(Path(sys.argv[1])))
+"""
+
+
 @cache
-def _made() -> Path:
+def _made(project: str) -> Path:
     """Return a folder with the schemas of the recipes. A service makes them at its first start, by a process that
     imports torch: most of the work of that start.
     """
-    folder = Path(_MADE.name)
-    command = [sys.executable, "-m", "training", "--schemas"]
-    schemas = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True).stdout
-    write_whole(schemas, Storage(folder).recipes())
+    folder = Path(mkdtemp(dir=_MADE.name))
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
+    environ |= {"TORCHLOOP_PROJECT": project} if project else {}
+    subprocess.run([sys.executable, "-c", _READ_RECIPES, folder], cwd=ROOT, env=environ, check=True)
     return folder
 
 
-def started_before(store: Path) -> Path:
-    """Copy to a store folder what the first start of a service makes besides the database. Returns the folder."""
-    return Path(shutil.copytree(_made(), store, dirs_exist_ok=True))
+def started_before(store: Path, project: str = "") -> Path:
+    """Copy to a store folder what the first start of a service makes besides the database. Returns the folder.
+
+    `project` is the project folder of the service, if it has one and other tests use the same.
+    """
+    return Path(shutil.copytree(_made(project), store, dirs_exist_ok=True))
 
 
 @contextmanager
@@ -114,10 +126,11 @@ def running_server(
 ) -> Iterator[str]:
     """Start `python -m service`, or another command, as running_service does, and yield its URL.
 
-    Its store is one of a service that was started before.
+    Its store is one of a service that was started before. The service has a session of its own: in the session of the
+    tests, which keep all processors busy, its trainings with their low priority would hardly get on.
     """
     with TemporaryDirectory() as folder:
         settings = {"TORCHLOOP_STORE": folder, **settings}
         started_before(Path(settings["TORCHLOOP_STORE"]))
-        with running_service(settings, cwd=cwd, command=command) as (url, _):
+        with running_service(settings, cwd=cwd, command=command, own_session=True) as (url, _):
             yield url

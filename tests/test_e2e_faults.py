@@ -16,21 +16,31 @@ import pytest
 from service.delivery.registry import Registry
 from service.jobs.queue import FINAL, Job, Jobs
 from service.store.database import Store
-from tests.fakes import running_server
+from tests import paced
+from tests.fakes import running_server, started_before
 from tests.postgres import Postgres
 from tests.waiting import until
 from tests.workers import LEASE_S, worker
 
 pytestmark = pytest.mark.slow
 
-LONG = {"epochs": 1200, "hidden": 50}  # some seconds, with a resume point every second
-ENDLESS = {"epochs": 10_000, "hidden": 50}  # for a job that does not come to its end
 # What the queue does on each database is held by test_jobs_queue: these are about processes and files.
 on_sqlite = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
-def enqueue(store: Store, model: str = "regressor", config: Mapping[str, Any] = LONG) -> Job:
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The project folder of the model `paced`."""
+    return paced.write_project(tmp_path_factory.mktemp("project"))
+
+
+def enqueue(store: Store, model: str, config: Mapping[str, Any]) -> Job:
     return Jobs(store).enqueue(model, config, "if_better", now=time.time())
+
+
+def enqueue_paced(store: Store) -> Job:
+    """Queue a job that comes to its end after `paced.open_gate`."""
+    return enqueue(store, paced.MODEL, paced.config(store))
 
 
 def finished(store: Store, job: Job) -> Job:
@@ -74,17 +84,21 @@ def sha256(store: Store, job: Job) -> str:
     return str(Registry(store).version(job.model, job.version).record["sha256"])
 
 
-def test_a_killed_workers_job_is_resumed_and_ends_with_the_same_weights(store: Store, database_url: str) -> None:
-    job = enqueue(store)
-    with worker(store, database_url) as first:
+@on_sqlite
+def test_a_killed_workers_job_is_resumed_and_ends_with_the_same_weights(
+    store: Store, database_url: str, project: Path
+) -> None:
+    job = enqueue_paced(store)
+    with worker(store, database_url, project=project) as first:
         in_the_middle(store, job)
         fit = fit_of(first)
         first.kill()
         until(lambda: not fit.is_running())  # the fit ends with its worker
-    with worker(store, database_url):
+    paced.open_gate(store, project)
+    with worker(store, database_url, project=project):
         resumed = finished(store, job)
         assert (resumed.state, resumed.attempt) == ("succeeded", 2)
-        undisturbed = finished(store, enqueue(store))
+        undisturbed = finished(store, enqueue_paced(store))
     assert undisturbed.attempt == 1
     assert sha256(store, resumed) == sha256(store, undisturbed)
     steps = [event.data["step"] for event in Jobs(store).events(job.id, kind="progress") if event.attempt == 2]
@@ -93,11 +107,12 @@ def test_a_killed_workers_job_is_resumed_and_ends_with_the_same_weights(store: S
 
 
 @on_sqlite
-def test_a_killed_fit_is_resumed_by_the_same_worker(store: Store, database_url: str) -> None:
-    job = enqueue(store)
-    with worker(store, database_url) as process:
+def test_a_killed_fit_is_resumed_by_the_same_worker(store: Store, database_url: str, project: Path) -> None:
+    job = enqueue_paced(store)
+    with worker(store, database_url, project=project) as process:
         in_the_middle(store, job)
         fit_of(process).kill()
+        paced.open_gate(store, project)
         done = finished(store, job)
     assert (done.state, done.attempt) == ("succeeded", 2)
     reasons = [event.data.get("reason", "") for event in Jobs(store).events(job.id, kind="state")]
@@ -105,9 +120,9 @@ def test_a_killed_fit_is_resumed_by_the_same_worker(store: Store, database_url: 
 
 
 @on_sqlite
-def test_a_fit_that_is_killed_every_time_fails_with_the_reason(store: Store, database_url: str) -> None:
-    job = enqueue(store)
-    with worker(store, database_url) as process:
+def test_a_fit_that_is_killed_every_time_fails_with_the_reason(store: Store, database_url: str, project: Path) -> None:
+    job = enqueue_paced(store)
+    with worker(store, database_url, project=project) as process:
         killed: set[int] = set()
         while len(killed) < 3:
             fit = until(lambda: {child.pid: child for child in psutil.Process(process.pid).children()} or None)
@@ -121,28 +136,37 @@ def test_a_fit_that_is_killed_every_time_fails_with_the_reason(store: Store, dat
     assert "SIGKILL" in done.error["detail"]
 
 
-def test_a_frozen_worker_that_wakes_after_its_lease_finishes_nothing(store: Store, database_url: str) -> None:
-    job = enqueue(store)
-    with worker(store, database_url) as first, worker(store, database_url) as second:
+def test_a_frozen_worker_that_wakes_after_its_lease_finishes_nothing(
+    store: Store, database_url: str, project: Path
+) -> None:
+    job = enqueue_paced(store)
+    with (
+        worker(store, database_url, project=project) as first,
+        worker(store, database_url, project=project) as second,
+    ):
         in_the_middle(store, job)
         owner = str(Jobs(store).get(job.id).worker)
         frozen, other = (first, second) if owner.endswith(f"-{first.pid}") else (second, first)
         fit = fit_of(frozen)
         freeze(frozen, store, database_url)
+        paced.open_gate(store, project)
         done = finished(store, job)
         frozen.send_signal(signal.SIGCONT)
         until(lambda: not fit.is_running())  # the woken worker saw that the job is not its own, and stopped its fit
         assert (done.state, done.attempt) == ("succeeded", 2)
         assert str(done.worker).endswith(f"-{other.pid}")
         assert Jobs(store).get(job.id) == done
-        assert [version.job for version in Registry(store).versions("regressor")] == [job.id]
-        assert finished(store, enqueue(store, config={"epochs": 5})).state == "succeeded"
+        assert [version.job for version in Registry(store).versions(job.model)] == [job.id]
+        assert finished(store, enqueue(store, "regressor", {"epochs": 5})).state == "succeeded"
 
 
-def test_a_running_job_is_cancelled_before_its_end_and_its_fit_is_over_by_then(store: Store, database_url: str) -> None:
+@on_sqlite
+def test_a_running_job_is_cancelled_before_its_end_and_its_fit_is_over_by_then(
+    store: Store, database_url: str, project: Path
+) -> None:
     """`python -m benchmarks cancel` measures how soon."""
-    job = enqueue(store, config=ENDLESS)
-    with worker(store, database_url) as process:
+    job = enqueue_paced(store)
+    with worker(store, database_url, project=project) as process:
         in_the_middle(store, job)
         fit = fit_of(process)
         Jobs(store).cancel(job.id, now=time.time())
@@ -151,29 +175,34 @@ def test_a_running_job_is_cancelled_before_its_end_and_its_fit_is_over_by_then(s
         assert not fit.is_running()
     last = Jobs(store).events(job.id, kind="progress")[-1].data
     assert last["step"] < last["steps"]
-    assert not Registry(store).versions("regressor")
+    assert not Registry(store).versions(job.model)
     assert not list((store.folder / "jobs" / job.id).glob("resume-*"))
 
 
-def test_a_worker_that_is_stopped_gives_its_job_back_in_good_order(store: Store, database_url: str) -> None:
-    job = enqueue(store)
-    with worker(store, database_url):
+@on_sqlite
+def test_a_worker_that_is_stopped_gives_its_job_back_in_good_order(
+    store: Store, database_url: str, project: Path
+) -> None:
+    job = enqueue_paced(store)
+    with worker(store, database_url, project=project):
         in_the_middle(store, job)
     back = Jobs(store).get(job.id)
     assert (back.state, back.released, back.error) == ("queued", 1, None)
-    with worker(store, database_url):
+    paced.open_gate(store, project)
+    with worker(store, database_url, project=project):
         assert finished(store, job).state == "succeeded"
 
 
-def test_jobs_outlive_a_stop_of_the_database(postgres: Postgres, tmp_path: Path) -> None:
+def test_jobs_outlive_a_stop_of_the_database(postgres: Postgres, tmp_path: Path, project: Path) -> None:
     url = postgres.create_database("faults")
     store = Store(tmp_path, url)
     store.migrate()
-    job = enqueue(store)
+    job = enqueue_paced(store)
     settings = {"TORCHLOOP_STORE": str(tmp_path), "TORCHLOOP_DATABASE_URL": url}
-    with worker(store, url), running_server(settings) as web:
+    with worker(store, url, project=project), running_server(settings) as web:
         in_the_middle(store, job)
         postgres.stop()
+        paced.open_gate(store, project)
         try:
             gone_at = time.monotonic()
             asked = 0
@@ -187,25 +216,28 @@ def test_jobs_outlive_a_stop_of_the_database(postgres: Postgres, tmp_path: Path)
         finally:
             postgres.start()
         done = finished(store, job)
-        assert done.state == "succeeded"
-        assert done.version == 2
+        assert (done.state, done.attempt, done.version) == ("succeeded", 1, 1)
     store.close()
 
 
 @pytest.mark.parametrize("fault", [Postgres.read_only, Postgres.frozen])
 def test_a_job_outlives_a_database_that_refuses_writes_or_freezes(
-    postgres: Postgres, tmp_path: Path, fault: Callable[[Postgres, str], AbstractContextManager[None]]
+    postgres: Postgres,
+    tmp_path: Path,
+    fault: Callable[[Postgres, str], AbstractContextManager[None]],
+    project: Path,
 ) -> None:
     url = postgres.create_database(fault.__name__)
     store = Store(tmp_path, url)
     store.migrate()
-    job = enqueue(store)
+    job = enqueue_paced(store)
     lease_s = 3 * LEASE_S
-    with worker(store, url, lease_s=lease_s) as first:
+    with worker(store, url, lease_s=lease_s, project=project) as first:
         in_the_middle(store, job)
-        with worker(store, url, lease_s=lease_s) as second:
+        with worker(store, url, lease_s=lease_s, project=project) as second:
             began = time.monotonic()
             with fault(postgres, fault.__name__):
+                paced.open_gate(store, project)
                 until(lambda: time.monotonic() > began + 1.5 * lease_s)
             done = finished(store, job)
             assert (first.poll(), second.poll()) == (None, None), "a worker ended"
@@ -217,7 +249,7 @@ def test_a_job_outlives_a_database_that_refuses_writes_or_freezes(
 def test_an_unwritable_store_fails_the_job_with_that_reason(store: Store, database_url: str) -> None:
     (store.folder / "checkpoints").mkdir()
     (store.folder / "checkpoints" / "regressor").write_text("in the way")
-    job = enqueue(store, config={"epochs": 5})
+    job = enqueue(store, "regressor", {"epochs": 5})
     with worker(store, database_url):
         done = finished(store, job)
     assert (done.state, done.attempt) == ("failed", 1)
@@ -245,8 +277,8 @@ def test_a_full_disk_fails_the_job_and_leaves_nothing_half_written(postgres: Pos
 
 @on_sqlite
 def test_a_hyperparameter_that_the_recipe_refuses_fails_the_job_at_once(store: Store, database_url: str) -> None:
-    job = enqueue(store, config={"lr": 100.0, "epochs": 50})
-    other = enqueue(store, config={"epochs": 0})
+    job = enqueue(store, "regressor", {"lr": 100.0, "epochs": 50})
+    other = enqueue(store, "regressor", {"epochs": 0})
     with worker(store, database_url):
         diverged, refused = finished(store, job), finished(store, other)
     assert (diverged.state, diverged.attempt) == ("failed", 1)
@@ -254,13 +286,23 @@ def test_a_hyperparameter_that_the_recipe_refuses_fails_the_job_at_once(store: S
     assert "epochs" in str(refused.error)
 
 
-def test_an_embedded_worker_that_dies_is_started_again(tmp_path: Path) -> None:
-    settings = {"TORCHLOOP_STORE": str(tmp_path), "TORCHLOOP_WORKER": "embedded"}
+@pytest.fixture
+def embedded(tmp_path: Path, project: Path) -> Mapping[str, str]:
+    """Settings of a service with a worker and the model `paced`, and its store."""
+    started_before(tmp_path, str(project))
+    return {"TORCHLOOP_STORE": str(tmp_path), "TORCHLOOP_WORKER": "embedded", "TORCHLOOP_PROJECT": str(project)}
+
+
+def test_an_embedded_worker_that_dies_is_started_again(
+    tmp_path: Path, project: Path, embedded: Mapping[str, str]
+) -> None:
     store = Store(tmp_path)
-    with running_server(settings) as url:
-        job_id = httpx.post(f"{url}/train", json={"model": "regressor", "config": LONG}, timeout=30).json()["id"]
+    with running_server(embedded) as url:
+        order = {"model": paced.MODEL, "config": paced.config(store)}
+        job_id = httpx.post(f"{url}/train", json=order, timeout=30).json()["id"]
         in_the_middle(store, Jobs(store).get(job_id))
         one_below_us("service.worker").kill()
+        paced.open_gate(store, project)
         assert httpx.post(f"{url}/predict/regressor", json={"inputs": [[0.5]]}).status_code == 200
         done = finished(store, Jobs(store).get(job_id))
     assert (done.state, done.attempt) == ("succeeded", 2)
@@ -279,11 +321,13 @@ def one_below_us(module: str) -> psutil.Process:
 
 
 @pytest.mark.parametrize("stop", [signal.SIGKILL, signal.SIGTERM])
-def test_a_web_process_that_dies_takes_no_job_with_it(tmp_path: Path, stop: signal.Signals) -> None:
-    settings = {"TORCHLOOP_STORE": str(tmp_path), "TORCHLOOP_WORKER": "embedded"}
+def test_a_web_process_that_dies_takes_no_job_with_it(
+    tmp_path: Path, stop: signal.Signals, project: Path, embedded: Mapping[str, str]
+) -> None:
     store = Store(tmp_path)
-    with running_server(settings) as url:
-        ids = [httpx.post(f"{url}/train", json={"model": "regressor", "config": LONG}, timeout=30).json()["id"]]
+    with running_server(embedded) as url:
+        order = {"model": paced.MODEL, "config": paced.config(store)}
+        ids = [httpx.post(f"{url}/train", json=order, timeout=30).json()["id"]]
         ids += [httpx.post(f"{url}/train", json={"model": "classifier"}, timeout=30).json()["id"]]
         running = Jobs(store).get(ids[0])
         in_the_middle(store, running)
@@ -292,7 +336,8 @@ def test_a_web_process_that_dies_takes_no_job_with_it(tmp_path: Path, stop: sign
         web.send_signal(stop)
         psutil.wait_procs([web, *below], timeout=30)
         assert not any(process.is_running() for process in below), "a worker or a fit was left behind"
-    with running_server(settings):
+    paced.open_gate(store, project)
+    with running_server(embedded):
         done = [finished(store, Jobs(store).get(job_id)) for job_id in ids]
     assert [job.state for job in done] == ["succeeded", "succeeded"]
     store.close()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 from service.store.database import Store
 from tests.fakes import ROOT
@@ -15,13 +16,22 @@ LEASE_S = 2
 
 @contextmanager
 def worker(
-    store: Store, url: str, prefix: tuple[str, ...] = (), lease_s: float = LEASE_S
+    store: Store,
+    url: str,
+    prefix: tuple[str, ...] = (),
+    lease_s: float = LEASE_S,
+    project: Path | None = None,
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """Start a training worker process with a short lease."""
+    """Start a training worker process with a short lease.
+
+    It has a session of its own, see `running_server`.
+    """
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
     environ |= {"TORCHLOOP_STORE": str(store.folder), "TORCHLOOP_DATABASE_URL": url}
+    environ["TORCHLOOP_PROJECT"] = str(project or "")
     command = [*prefix, sys.executable, "-m", "service.worker", "--lease-s", str(lease_s)]
-    process = subprocess.Popen(command, cwd=ROOT, env={k: v for k, v in environ.items() if v})
+    given = {name: value for name, value in environ.items() if value}
+    process = subprocess.Popen(command, cwd=ROOT, env=given, start_new_session=True)
     try:
         yield process
     finally:
