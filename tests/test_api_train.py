@@ -20,6 +20,7 @@ from service.jobs.queue import Job, Jobs
 from service.settings import Key, Settings
 from service.store.database import Store
 from tests.fakes import LINE, InProcess, save_line
+from tests.problems import is_problem
 from tests.serving import line_recipes, serving
 from tests.sockets import listening
 from tests.waiting import until
@@ -367,7 +368,8 @@ def test_the_event_stream_resumes_after_the_last_one_seen(client: TestClient, jo
 
 def test_a_job_without_a_point_has_no_plot_yet(client: TestClient, tmp_path: Path) -> None:
     job = train(client).json()["id"]
-    assert client.get(f"/jobs/{job}/plot.png").status_code == 404
+    detail = f"job {job} has no plot: the first is drawn after two seconds of training, or at its end"
+    assert is_problem(client.get(f"/jobs/{job}/plot.png"), 404, detail)
     (tmp_path / "jobs" / job).mkdir(parents=True)
     (tmp_path / "jobs" / job / "plot.png").write_bytes(b"\x89PNG...")
     response = client.get(f"/jobs/{job}/plot.png")

@@ -198,7 +198,7 @@ def _reports(jobs: Jobs, feed: Feed, storage: Storage) -> APIRouter:
         job = await asyncio.to_thread(jobs.get, job_id)
         path = storage.plot(job.id)
         if not path.exists():
-            raise NotFound(f"job {job.id} has not reported anything yet that could be drawn")
+            raise NotFound(f"job {job.id} has no plot: the first is drawn after two seconds of training, or at its end")
         return FileResponse(path, media_type="image/png", headers={"Cache-Control": "no-cache"})
 
     return routes
