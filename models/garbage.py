@@ -1,6 +1,6 @@
 """The garbage collector while large packages are imported: they allocate many objects, and hardly any is garbage.
 
-Without it, a training subprocess uses a fifth less processor time until its first step.
+Without it, a training subprocess needs less processor time until its first step: 2.8 to 3.1 s of 3.2 to 3.5.
 """
 
 import gc

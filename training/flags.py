@@ -26,12 +26,13 @@ class Parser(argparse.ArgumentParser):
 def add_flags(group: argparse._ArgumentGroup, config: type[Hyperparameters]) -> None:
     """Add one flag per field. Values stay strings: `read_config` validates them."""
     for name, schema in properties(config).items():
-        text = f"{schema['description']} (default {shown(schema['default'])})".replace("%", "%%")
+        text = f"{schema.get('description', '')} ({_default(config, name, schema)})".strip().replace("%", "%%")
         if schema.get("type") == "boolean":
             group.add_argument(_flag(name), action=argparse.BooleanOptionalAction, default=argparse.SUPPRESS, help=text)
         else:
             text += f": {_allowed(schema)}"
-            group.add_argument(_flag(name), nargs=schema.get("maxItems"), default=argparse.SUPPRESS, help=text)
+            nargs = schema.get("maxItems", "*") if schema.get("type") == "array" else None
+            group.add_argument(_flag(name), nargs=nargs, default=argparse.SUPPRESS, help=text)
 
 
 def add_presets(group: argparse._ArgumentGroup, presets: Mapping[str, Mapping[str, Any]]) -> None:
@@ -47,11 +48,13 @@ def read_config(config: type[C], values: Mapping[str, Any], preset: Mapping[str,
     Raises ValueError with the flag and its bounds.
     """
     known = properties(config)
-    given = {name: values[name] for name in known if name in values}
+    given = {name: _typed(known[name], values[name]) for name in known if name in values}
     try:
         return config.model_validate({**(preset or {}), **given})
     except ValidationError as err:
         name = str(err.errors()[0]["loc"][0])
+        if name not in given:
+            raise ValueError(f"{_flag(name)} is required: give {_allowed(known[name])}") from err
         raise ValueError(f"{_flag(name)} {shown(values[name])}: must be {_allowed(known[name])}") from err
 
 
@@ -78,14 +81,31 @@ def _words(values: Mapping[str, Any]) -> list[str]:
     words: list[str] = []
     for field, value in values.items():
         words += [_flag(field, negated=value is False)]
-        words += [] if isinstance(value, bool) else shown(value).split()
+        if isinstance(value, str):
+            words.append(value)
+        elif not isinstance(value, bool):
+            words += shown(value).split()
     return words
 
 
 def properties(config: type[Hyperparameters]) -> dict[str, dict[str, Any]]:
-    """Map fields to their JSON schemas."""
-    known: dict[str, dict[str, Any]] = config.model_json_schema()["properties"]
-    return known
+    """Map fields to their JSON schemas, with references to classes such as an Enum replaced."""
+    schema = config.model_json_schema()
+    classes = {f"#/$defs/{name}": found for name, found in schema.get("$defs", {}).items()}
+    known: dict[str, dict[str, Any]] = schema["properties"]
+    return {name: {**classes.get(field.get("$ref", ""), {}), **field} for name, field in known.items()}
+
+
+def _default(config: type[Hyperparameters], name: str, schema: Mapping[str, Any]) -> str:
+    field = config.model_fields[name]
+    if field.is_required():
+        return "required"
+    return f"default {shown(schema.get('default', field.get_default(call_default_factory=True)))}"
+
+
+def _typed(schema: Mapping[str, Any], value: Any) -> Any:
+    """Return the member of an enumeration that is written so: a flag's value is text, a Literal may have numbers."""
+    return {str(member): member for member in schema.get("enum", ())}.get(str(value), value)
 
 
 def _flag(name: str, *, negated: bool = False) -> str:
@@ -104,16 +124,25 @@ def shown(value: object) -> str:
 def _allowed(schema: Mapping[str, Any]) -> str:
     """Describe the valid values of a field: "an integer >= 1 and <= 10000"."""
     if "anyOf" in schema:
-        schema = next(choice for choice in schema["anyOf"] if choice["type"] != "null")
+        schema = next(choice for choice in schema["anyOf"] if choice.get("type") != "null")
     if "enum" in schema:
-        return "one of " + ", ".join(schema["enum"])
+        return "one of " + ", ".join(map(str, schema["enum"]))
     if "prefixItems" in schema:
         return f"{schema['maxItems']} values, each {_allowed(schema['prefixItems'][0])}"
-    if schema["type"] == "boolean":
+    if schema.get("type") == "boolean":
         return "on or off"
-    kind = {"integer": "an integer", "number": "a number"}[schema["type"]]
+    if "items" in schema:
+        return f"any number of values, each {_allowed(schema['items'])}"
+    kind = {"integer": "an integer", "number": "a number", "string": "a text"}.get(schema.get("type", ""), "any value")
     bounds = [f"{sign} {schema[key]:.10g}" for key, sign in _BOUNDS.items() if key in schema]
     return f"{kind} {' and '.join(bounds)}".strip()
 
 
-_BOUNDS = {"minimum": ">=", "exclusiveMinimum": ">", "maximum": "<=", "exclusiveMaximum": "<"}
+_BOUNDS = {
+    "minimum": ">=",
+    "exclusiveMinimum": ">",
+    "maximum": "<=",
+    "exclusiveMaximum": "<",
+    "minLength": "of length >=",
+    "maxLength": "of length <=",
+}
