@@ -239,9 +239,10 @@ class History(BaseModel):
 class GateBounds(_Body):
     """How sure the gate's comparison must be."""
 
-    alpha: float = Field(0.05, gt=0, le=0.5, description="how often chance alone may promote")
+    alpha: float = Field(0.05, strict=True, gt=0, le=0.5, description="how often chance alone may promote")
     margin: float | None = Field(
         None,
+        strict=True,
         ge=0,
         allow_inf_nan=False,
         description="in the unit of the metric. if_better: the least gain, by default 0. no_worse: the greatest loss, "
