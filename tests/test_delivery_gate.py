@@ -74,7 +74,8 @@ def test_a_bare_comparison_says_how_sure_it_is() -> None:
     )
     assert gate.p_value == pytest.approx(0.3877, abs=1e-4)
     assert gate.reason.endswith(
-        "the answers differ on 12 of 5000 examples, candidate right to live right 8 to 4, p = 0.39; that may be chance"
+        "the answers differ on 12 of 5000 examples, the candidate is right on 8 alone, live on 4 alone, p = 0.39; "
+        "that may be chance"
     )
 
 

@@ -140,9 +140,9 @@ def _surety(pairs: Pairs | None, p_value: float | None) -> str:
 
 
 def _in_counts(pairs: Pairs) -> str:
-    right = f"{pairs.candidate_right} to {pairs.live_right}"
-    better = "right" if pairs.standard_error is None else "closer"
-    return f"the answers differ on {pairs.differ} of {pairs.rows} examples, candidate {better} to live {better} {right}"
+    better = "right on {} alone, live on {} alone" if pairs.standard_error is None else "closer on {}, live on {}"
+    counts = better.format(pairs.candidate_right, pairs.live_right)
+    return f"the answers differ on {pairs.differ} of {pairs.rows} examples, the candidate is {counts}"
 
 
 def _few(pairs: Pairs) -> str:
