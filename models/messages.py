@@ -48,6 +48,7 @@ class FailureKind(Enum):
     CHECKPOINT = "checkpoint"  # missing, damaged, or of another network
     STORE = "store"  # cannot be written
     GRADIENT = "gradient"  # the network has none
+    DATASET = "dataset"  # a file that becomes no dataset version
     UNEXPECTED = "unexpected"  # an exception that no other kind covers
 
 
@@ -71,13 +72,61 @@ class Progressed:
     type: Literal["progressed"] = "progressed"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusedRow:
+    """A row of a file that is no example: its number from 1, or from 0 in arrays; `value` is cut for display."""
+
+    row: int
+    column: str | None
+    value: str | None
+    detail: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RefusalReason:
+    """The refused rows with one title: their number, and the first ones."""
+
+    title: str
+    rows: int
+    first: tuple[RefusedRow, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetSummary:
+    """Counts of a dataset version, and of the rows that it was made of.
+
+    examples            number by split: "train", "validation", "test"
+    by_label            label -> number by split; empty if the targets are values
+    rows                rows in the new file, of which `rejected` were refused and `duplicates` were there before
+    conflicting_labels  rows with the content of an earlier one, but another target; they are no examples
+    added               examples that the parent does not have
+    """
+
+    format: str
+    schema: Mapping[str, Any]
+    examples: Mapping[str, int]
+    by_label: Mapping[str, Mapping[str, int]]
+    rows: int
+    rejected: int
+    duplicates: int
+    conflicting_labels: int
+    added: int
+    by_reason: tuple[RefusalReason, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Failed:
-    """Failure of any order. Callers see `title` and `detail`: no path, no trace."""
+    """Failure of any order. Callers see `title` and `detail`: no path, no trace.
+
+    An `Ingest` that refused too many rows has a `summary`, and in `folder` (relative to the store) its report.
+    """
 
     kind: FailureKind
     title: str
     detail: str
+    summary: DatasetSummary | None = None
+    folder: str | None = None
     type: Literal["failed"] = "failed"
 
 
@@ -147,7 +196,17 @@ class Explained:
     type: Literal["explained"] = "explained"
 
 
-Result = Fitted | Evaluated | Adopted | ExportDone | Explained
+@dataclass(frozen=True, kw_only=True)
+class Ingested:
+    """Result of `Ingest`: the version with that digest is in `folder`, relative to the store."""
+
+    sha256: str
+    folder: str
+    summary: DatasetSummary
+    type: Literal["ingested"] = "ingested"
+
+
+Result = Fitted | Evaluated | Adopted | ExportDone | Explained | Ingested
 Message = Annotated[Progressed | Failed | Result, Field(discriminator="type")]
 R = TypeVar("R", bound=Result)
 
@@ -165,9 +224,21 @@ class Order(Generic[R]):
         return result
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetFile:
+    """A dataset version: its name, e.g. "field@4", its digest, and its folder."""
+
+    label: str
+    sha256: str
+    folder: Path
+
+
 @dataclass(frozen=True, kw_only=True)
 class Fit(Order[Fitted]):
-    """Train a network, evaluate it, and save its weights. `history` is the progress of earlier attempts at `job`."""
+    """Train a network, evaluate it, and save its weights. `history` is the progress of earlier attempts at `job`.
+
+    Without `dataset`, the recipe loads the data that the config names.
+    """
 
     answer = Fitted
     model: str
@@ -179,6 +250,7 @@ class Fit(Order[Fitted]):
     device: str
     tensorboard: bool
     history: tuple[Progress, ...] = ()
+    dataset: DatasetFile | None = None
     type: Literal["fit"] = "fit"
 
 
@@ -192,7 +264,10 @@ class CheckpointFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluate(Order[Evaluated]):
-    """Evaluate a checkpoint on the held-out splits of the config's dataset; compare `candidate` with it, if given."""
+    """Evaluate a checkpoint on the held-out splits of `dataset`; without it, of the config's dataset.
+
+    Compare `candidate` with it, if given.
+    """
 
     answer = Evaluated
     model: str
@@ -201,6 +276,7 @@ class Evaluate(Order[Evaluated]):
     path: Path
     record: Record
     candidate: CheckpointFile | None = None
+    dataset: DatasetFile | None = None
     type: Literal["evaluate"] = "evaluate"
 
 
@@ -243,7 +319,41 @@ class Explain(Order[Explained]):
     type: Literal["explain"] = "explain"
 
 
-AnyOrder = Annotated[Fit | Evaluate | Adopt | Export | Explain, Field(discriminator="type")]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetOptions:
+    """Columns of a file that have a meaning; None: found by their usual names."""
+
+    label_column: str | None = None
+    split_column: str | None = None
+    group_column: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ingest(Order[Ingested]):
+    """Make a dataset version of the file `source`, which is kept in the store, and of the examples of `parent`.
+
+    format          "auto", or a name in `training.datasets.readers`
+    parent          folder of the version that grows
+    allow_rejected  greatest share of refused rows, 0 to 1
+    config          complete default config of the recipe, whose built-in training split is no held-out data
+    """
+
+    answer = Ingested
+    model: str
+    store: Path
+    job: str
+    attempt: int
+    source: Path
+    data: Path
+    format: str = "auto"
+    options: DatasetOptions = DatasetOptions()
+    parent: Path | None = None
+    allow_rejected: float = 0.0
+    config: Mapping[str, Any] | None = None
+    type: Literal["ingest"] = "ingest"
+
+
+AnyOrder = Annotated[Fit | Evaluate | Adopt | Export | Explain | Ingest, Field(discriminator="type")]
 
 
 def encode_order(order: Order[Any]) -> bytes:

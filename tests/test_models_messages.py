@@ -12,6 +12,9 @@ from models.messages import (
     Adopt,
     Adopted,
     AnyOrder,
+    DatasetFile,
+    DatasetOptions,
+    DatasetSummary,
     Evaluate,
     Evaluated,
     Explain,
@@ -22,9 +25,13 @@ from models.messages import (
     FailureKind,
     Fit,
     Fitted,
+    Ingest,
+    Ingested,
     Message,
     Progress,
     Progressed,
+    RefusalReason,
+    RefusedRow,
     decode_message,
     decode_order,
     encode_message,
@@ -34,6 +41,22 @@ from models.samples import Columns
 
 HERE = Path("/store/x.pt")
 RECORD = Record(model="m", sha256="0", arguments={"size": [1, 2]}, config={"lr": 0.1}, metrics={"mse": 0.5})
+FIELD = DatasetFile(label="field@4", sha256="1", folder=HERE)
+SUMMARY = DatasetSummary(
+    format="csv",
+    schema={"age": {"kind": "number"}},
+    examples={"train": 8, "validation": 1, "test": 1},
+    by_label={"yes": {"train": 8, "validation": 1, "test": 1}},
+    rows=12,
+    rejected=1,
+    duplicates=1,
+    conflicting_labels=0,
+    added=10,
+    by_reason=(
+        RefusalReason(title="t", rows=1, first=(RefusedRow(row=3, column="age", value="x", detail="no number"),)),
+    ),
+    warnings=("one label only",),
+)
 POINT = Progress(epoch=1, epochs=2, step=3, steps=4, loss=0.5, metrics={"mse": 0.25})
 ORDERS: list[AnyOrder] = [
     Fit(
@@ -46,8 +69,23 @@ ORDERS: list[AnyOrder] = [
         device="cpu",
         tensorboard=True,
         history=(POINT, POINT),
+        dataset=FIELD,
     ),
     Evaluate(model="m", config={}, data=HERE, path=HERE, record=RECORD),
+    Evaluate(model="m", config={}, data=HERE, path=HERE, record=RECORD, dataset=FIELD),
+    Ingest(
+        model="m",
+        store=HERE,
+        job="j",
+        attempt=1,
+        source=HERE,
+        data=HERE,
+        format="csv",
+        options=DatasetOptions(label_column="answer"),
+        parent=HERE,
+        allow_rejected=0.01,
+        config={"epochs": 3},
+    ),
     Adopt(model="m", path=HERE, arguments={"size": None}, store=HERE),
     Export(model="m", path=HERE, record=RECORD, store=HERE),
 ]
@@ -57,6 +95,8 @@ MESSAGES: list[Message] = [
     Evaluated(metrics={"mse": 0.5}, dataset="d"),
     Adopted(record=RECORD),
     ExportDone(),
+    Ingested(sha256="0", folder="datasets/m/0", summary=SUMMARY),
+    Failed(kind=FailureKind.DATASET, title="t", detail="d", summary=SUMMARY, folder="datasets/m/refused/j"),
     *(Failed(kind=kind, title="t", detail="two\nlines") for kind in FailureKind),
 ]
 

@@ -94,6 +94,8 @@ class Executor:
                 return self._export(order)
             case messages.Explain():
                 return self._explain(order)
+            case messages.Ingest():
+                raise TrainingError(f"this worker makes no dataset versions of {order.model}")
 
     def _fail(self, kind: FailureKind, title: str, detail: str) -> None:
         # detail may have text from a file; lone surrogates are no valid JSON for the reader
@@ -254,6 +256,8 @@ def _in_words(order: messages.AnyOrder) -> tuple[str, str, str]:
             return "Export failed", "the export of the checkpoint", "the log"
         case messages.Explain():
             return "Explanation failed", "the explanation", "the log"
+        case messages.Ingest():
+            return "Ingest failed", "reading the file", "the worker's log"
 
 
 def _dataset_key(order: messages.Fit | messages.Evaluate) -> str:
