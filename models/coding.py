@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import orjson
 from PIL.Image import Image
 
 from models.artifacts import Artifacts, bound
@@ -16,7 +17,7 @@ from models.defaults import default_of
 from models.errors import CheckpointError, InvalidInput, in_one_line, shown
 from models.pictures import open_picture
 from models.samples import Batch, Columns
-from models.signature import Array, Category, Input, Picture, Text, is_missing, is_required
+from models.signature import Array, Category, Input, Number, Picture, Tensor, Text, is_missing, is_required
 from models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
@@ -112,6 +113,37 @@ def example_samples(spec: ModelSpec, coder: Coder | None = None) -> Batch:
         raise CheckpointError(f"the model's example does not fit its inputs: {err}{reason}") from err
 
 
+def picture_input(spec: ModelSpec) -> str | None:
+    """Return the one picture that a body of its bytes stands for: all other inputs are optional."""
+    pictures = [name for name, kind in spec.inputs.items() if isinstance(kind, Picture)]
+    needed = [name for name, kind in spec.inputs.items() if is_required(kind) or isinstance(kind, Picture)]
+    return pictures[0] if len(pictures) == 1 and needed == pictures else None
+
+
+def array_input(spec: ModelSpec) -> str | None:
+    """Return the one input of numbers that a .npy body stands for."""
+    ((name, kind), *others) = spec.inputs.items()
+    return name if isinstance(kind, Number | Tensor | Picture) and not others else None
+
+
+def value_of_text(text: str, kind: Input) -> Any:
+    """Return the value of an input that is given as a text: of a form, or of a cell of a table.
+
+    Texts are taken as they are, other values are JSON. An empty text is the default, unless the input is a text
+    without one.
+    """
+    if isinstance(kind, Category):
+        return kind.of_text(text) if text.strip() else None
+    if isinstance(kind, Text | Picture):
+        return text or (text if isinstance(kind, Text) and is_required(kind) else None)
+    if not text.strip():
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return text  # the input names what is allowed
+
+
 def picture_file(value: str | bytes) -> bytes:
     """Return the bytes of a picture file that is given as such, in base64 of either alphabet, or as a data URL.
 
@@ -133,14 +165,14 @@ def _checked(name: str, kind: Input, value: object, open_file: OpenPicture) -> A
     """Return the checked value of one input, or its default. Raises InvalidInput that begins with its name."""
     if is_missing(value):
         if is_required(kind):
-            raise InvalidInput("Missing value", f"{name} is missing and has no default")
+            raise InvalidInput("Missing value", f"{name} is missing and has no default", name)
         return default_of(kind)
     try:
         if isinstance(kind, Picture) and isinstance(value, str | bytes):
             value = open_file(picture_file(value))
         return kind.code(value)
     except InvalidInput as err:
-        raise InvalidInput(err.title, f"{name}: {err.detail}") from err
+        raise InvalidInput(err.title, f"{name}: {err.detail}", name) from err
 
 
 def _each(inputs: Mapping[str, Input], values: Mapping[str, Any]) -> Mapping[str, Array]:
@@ -151,7 +183,7 @@ def _each(inputs: Mapping[str, Input], values: Mapping[str, Any]) -> Mapping[str
 def _unknown(name: str, inputs: Mapping[str, Input]) -> InvalidInput:
     near = difflib.get_close_matches(name, inputs, 1)
     hint = f"; did you mean {near[0]!r}?" if near else f"; it takes {_listed(inputs)}"
-    return InvalidInput("Unknown input", f"the model has no input {shown(name)!r}{hint}")
+    return InvalidInput("Unknown input", f"the model has no input {shown(name)!r}{hint}", name)
 
 
 def _listed(inputs: Mapping[str, Input]) -> str:

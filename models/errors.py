@@ -11,13 +11,15 @@ _FOLDERS = re.compile(r"(?<![\w.:/])/(?:[^\s'\"/:,]+/)*(?=[\w.~-])")  # of an ab
 class InvalidInput(ValueError):
     """Error: the model does not accept this body, or one sample of it.
 
-    `title` names the kind of error, `detail` says how to fix it. Both are shown to the client.
+    `title` names the kind of error, `detail` says how to fix it. Both are shown to the client. `place` is the name of
+    the input at fault, if the error is about one.
     """
 
-    def __init__(self, title: str, detail: str) -> None:
+    def __init__(self, title: str, detail: str, place: str | None = None) -> None:
         super().__init__(f"{title}: {detail}")
         self.title = title
         self.detail = detail
+        self.place = place
 
     def alone(self) -> Self:
         """Drop traceback and context, and return self.

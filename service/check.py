@@ -23,6 +23,7 @@ from models.checkpoints import state_dict
 from models.coding import Coder
 from models.contract import Command, checks, require
 from models.eager import built
+from models.entries import from_array, from_json, inputs_in
 from models.samples import Columns, all_finite, joined
 from models.signature import Picture
 from models.spec import ModelSpec
@@ -31,7 +32,6 @@ from service.api.openinference.codec import parse
 from service.api.openinference.example import requests
 from service.api.openinference.rows import rows
 from service.api.signatures import body_schema, example_body
-from service.inference.arrays import from_array, from_json, inputs_in
 
 _COPIES = 5
 _FLOAT32 = 1e-6  # of the largest number

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from models.entries import MAX_SAMPLES
 from models.mnist import drawn_seven
-from service.inference.arrays import MAX_SAMPLES
 from tests.fakes import LINE, save_line
 from tests.problems import is_problem
 from tests.serving import npy, png, serving

@@ -1,4 +1,4 @@
-"""Contract of the private names of Pillow that service/inference/png.py uses: PIL._imaging.
+"""Contract of the private names of Pillow that models/picture_files/plain.py uses: PIL._imaging.
 
 A failure here means that another version of Pillow changed one of them: adapt png.py, then move the pin in pyproject.
 """

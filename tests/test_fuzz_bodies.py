@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays, scalar_dtypes
 from PIL import Image
 
+from models.entries import Entries, from_json, from_npy
 from models.errors import InvalidInput
 from models.handwriting.normalise import read_digit
 from models.mnist import SPEC, drawn_seven
@@ -25,7 +26,6 @@ from models.spec import Entry
 from service.api.bodies import RequestBodies
 from service.errors import Malformed, TooLarge
 from service.execution.threads import Threads
-from service.inference.arrays import Entries, from_json, from_npy
 from service.inference.decoding import Decoder, Samples
 from tests.serving import npy, png
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.coding import array_input, picture_input
+from models.entries import MAX_SAMPLES
 from models.errors import InvalidInput, MalformedInput, TooManySamples
 from models.signature import Category, Number, Text
 from models.spec import ModelSpec
 from service.inference import named
-from service.inference.arrays import MAX_SAMPLES
 from tests.signatures import DENOISER, HEADS, SERIES, SIAMESE, TABLE, TEXT
 
 MANY = 2**20
@@ -131,7 +132,7 @@ def test_a_npy_file_is_the_one_input_of_numbers() -> None:
     np.save(file, np.ones((2, 3, 2)))
     rows = named.from_npy(file.getvalue(), SERIES)
     assert [row["series"].shape for row in rows] == [(3, 2), (3, 2)]
-    assert [named.array_input(spec) for spec in (SERIES, DENOISER, TABLE, TEXT)] == ["series", "picture", None, None]
+    assert [array_input(spec) for spec in (SERIES, DENOISER, TABLE, TEXT)] == ["series", "picture", None, None]
     file = io.BytesIO()
     np.save(file, np.float32(1))
     with pytest.raises(InvalidInput, match="no axes"):
@@ -162,11 +163,11 @@ def test_media_types_follow_from_the_inputs(spec: ModelSpec, pictures: bool, mul
 
 def test_a_picture_is_a_body_if_all_other_inputs_are_optional() -> None:
     inputs = {**DENOISER.inputs, "strength": Number(0, 1, default=0.5)}
-    assert named.picture_input(replace(DENOISER, inputs=inputs)) == "picture"
+    assert picture_input(replace(DENOISER, inputs=inputs)) == "picture"
     required = {**inputs, "strength": Number(0, 1)}
     example = [{**DENOISER.example[0], "strength": 1}]
-    assert named.picture_input(replace(DENOISER, inputs=required, example=example)) is None
-    assert named.picture_input(SIAMESE) is None
+    assert picture_input(replace(DENOISER, inputs=required, example=example)) is None
+    assert picture_input(SIAMESE) is None
 
 
 def test_a_form_repeats_the_fields_in_the_order_of_the_samples() -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from models.entries import Entries, checked
 from models.mnist import SPEC, drawn_seven
 from models.reference import Bounds, within
 from models.spec import Array
-from service.inference.arrays import Entries, checked
 from tests.problems import is_problem
 from tests.serving import npy, serving
 from training import data

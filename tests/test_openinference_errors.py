@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from service.inference.arrays import MAX_SAMPLES
+from models.entries import MAX_SAMPLES
 from service.web.multipart import MAX_FILES
 from tests.fakes import LINE, save_line
 from tests.openinference import LENGTH, LIMIT, SEVEN, binary_row, framed, is_error, row

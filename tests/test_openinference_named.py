@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from models.checkpoints import state_dict
 from models.checkpoints.record import Record
+from models.entries import MAX_SAMPLES
 from models.signature import Category, Number, Output, Padded, Picture, Text
 from models.signature import Tensor as TensorInput
 from models.spec import ModelSpec
@@ -23,7 +24,6 @@ from service.api.openinference.codec import Tensor, parse
 from service.api.openinference.rows import rows
 from service.api.openinference.tensors import TensorType, datatype_of, elements, to_bytes
 from service.errors import Malformed
-from service.inference.arrays import MAX_SAMPLES
 from tests.openinference import LENGTH, framed, is_error
 from tests.serving import no_recipes, serving
 from tests.signatures import SIGNATURES, Tagger, grey_8x8, save, spot

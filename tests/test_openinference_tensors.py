@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.entries import MAX_SAMPLES
 from models.errors import TooManySamples
 from service.api.openinference.codec import Inference, Wanted, encode, json_object, parse
 from service.api.openinference.tensors import (
@@ -24,7 +25,6 @@ from service.api.openinference.tensors import (
     to_json,
 )
 from service.errors import Malformed
-from service.inference.arrays import MAX_SAMPLES
 
 PAIRS = TensorType("input", "FP32", (-1, 2))
 WORDS = TensorType("input", BYTES, (-1,))

@@ -11,8 +11,8 @@ import pytest
 from numpy.random import default_rng
 
 from models.errors import InvalidInput
+from models.picture_files.plain import read_plain_png
 from models.pictures import open_picture
-from service.inference.png import read_plain_png
 from tests.picture_bytes import MAX_PIXELS, PAGE, encoded, in_gif, in_png, in_webp, jpeg_segment, pixels_of, png_chunk
 
 

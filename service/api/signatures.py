@@ -9,10 +9,10 @@ import orjson
 from PIL.Image import Image, fromarray
 from pydantic import TypeAdapter
 
+from models.entries import MAX_SAMPLES
 from models.signature import Input, Picture, Text, is_required, jsonable
 from models.spec import Array, ModelSpec
 from service.api.schemas import InputInfo, OutputInfo, SignatureInfo
-from service.inference.arrays import MAX_SAMPLES
 
 MOST_LISTED = 100  # categories of an input, or labels of an output, in descriptions of all models
 _SMALL_EXAMPLE = 1024  # numbers

@@ -8,24 +8,28 @@ from typing import Any
 from PIL import Image
 
 from models.coding import Coder
+from models.entries import (
+    HOW_TO_SEND_PICTURES,
+    Entries,
+    checked,
+    from_json,
+    from_npy,
+    from_picture,
+    inputs_in,
+    picture_or_entry,
+    stacked,
+)
 from models.errors import InvalidInput, MalformedInput
 from models.pictures import PICTURE_FORMATS, format_of, open_picture
-from models.signature import Picture, read_picture
+from models.signature import Picture
 from models.spec import Array, ModelSpec
 from service.errors import UnsupportedMediaType
 from service.execution.threads import INLINE_BYTES, Threads
 from service.inference import named
-from service.inference.arrays import Entries, checked, from_json, from_npy, inputs_in, stacked
-from service.inference.png import read_plain_png
 from service.media_types import JSON, MULTIPART, NPY, NPZ, OCTETS, may_be_picture
 
 _ARRAYS = {JSON: (from_json, 1), NPY: (from_npy, 16)}  # parser, and its speed as a multiple of the JSON parser's
 _WRONG_FORMS = {"Wrong body", "Wrong inputs", "Wrong sample"}
-_HOW_TO_SEND_PICTURES = (
-    "To send a picture, send the bytes of its file as the body, with Content-Type: image/png; several as files of a "
-    "multipart form. Base64 and data URLs are not read"
-)
-_AS_TEXT = (b"data:", b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")  # data URLs; base64 of PNG, JPEG, GIF and WebP
 _NAMED_COST = 8  # of coding named inputs, a byte, as a multiple of the JSON parser's
 _INLINE_PIXELS = 65_536  # a larger picture is decoded in a thread
 _PICTURES = {*PICTURE_FORMATS, OCTETS, ""}
@@ -95,7 +99,7 @@ def _array_samples(media_type: str, spec: ModelSpec, body: bytes) -> Samples:
             detail = f"the body is a picture, sent as {media_type}: declare it, for example as image/png"
             raise MalformedInput(found.title, detail)
         if media_type == JSON and found.title in _WRONG_FORMS and not isinstance(found, MalformedInput):
-            raise InvalidInput(found.title, f"{found.detail}. {_HOW_TO_SEND_PICTURES}")
+            raise InvalidInput(found.title, f"{found.detail}. {HOW_TO_SEND_PICTURES}")
     raise found
 
 
@@ -208,28 +212,18 @@ class Decoder:
     async def _picture(self, content: bytes, spec: ModelSpec) -> Array:
         """Decode one picture into one entry. Raises InvalidInput."""
         if len(content) > INLINE_BYTES:
-            return await self._threads.run(lambda: _read(spec, self._opened(content)))
+            return await self._threads.run(lambda: from_picture(self._opened(content), spec))
         entry = self._entry(content, spec)
         if isinstance(entry, Image.Image):
-            return await self._threads.run(partial(_read, spec, entry))
+            return await self._threads.run(partial(from_picture, entry, spec))
         return entry
 
     def _entry(self, content: bytes, spec: ModelSpec) -> Array | Image.Image:
         """Decode one picture into one entry, or return it opened but not decoded if it has too many pixels.
 
-        The format is detected from the bytes: clients often declare another one. Raises InvalidInput.
+        Raises InvalidInput.
         """
-        if spec.grey is not None:
-            pixels = read_plain_png(content)
-            if pixels is not None and pixels.size <= self._max_pixels and (entry := spec.grey(pixels)) is not None:
-                return entry
-        if content.startswith(_AS_TEXT):
-            raise InvalidInput("No picture", f"the picture is written as text. {_HOW_TO_SEND_PICTURES}")
-        picture = self._opened(content)
-        return _read(spec, picture) if picture.width * picture.height <= _INLINE_PIXELS else picture
-
-
-def _read(spec: ModelSpec, picture: Image.Image) -> Array:
-    """Decode an opened picture into one entry. Raises InvalidInput, whatever the model's reader raises."""
-    assert spec.picture
-    return read_picture(spec.picture, picture)
+        found = picture_or_entry(content, spec, self._max_pixels)
+        if isinstance(found, Image.Image) and found.width * found.height <= _INLINE_PIXELS:
+            return from_picture(found, spec)
+        return found

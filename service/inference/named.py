@@ -9,15 +9,14 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
-import orjson
 
-from models.coding import Coder, OpenPicture
+from models.coding import Coder, OpenPicture, array_input, picture_input, value_of_text
+from models.entries import MAX_SAMPLES, read_npy
 from models.errors import InvalidInput, TooManySamples, shown
 from models.pictures import PICTURE_FORMATS
 from models.samples import Columns
-from models.signature import Category, Input, Number, Picture, Tensor, Text, is_required
+from models.signature import Input, Picture
 from models.spec import Array, ModelSpec
-from service.inference.arrays import MAX_SAMPLES, read_npy
 from service.inference.npz import read_npz
 from service.media_types import JSON, MULTIPART, NPY, NPZ, OCTETS
 
@@ -38,19 +37,6 @@ def media_types(spec: ModelSpec) -> list[str]:
     pictures = [*PICTURE_FORMATS, OCTETS] if picture_input(spec) else []
     has_pictures = any(isinstance(kind, Picture) for kind in spec.inputs.values())
     return [*pictures, *([MULTIPART] if has_pictures else []), JSON, NPZ, *([NPY] if array_input(spec) else [])]
-
-
-def picture_input(spec: ModelSpec) -> str | None:
-    """Return the one picture that a body of its bytes stands for: all other inputs are optional."""
-    pictures = [name for name, kind in spec.inputs.items() if isinstance(kind, Picture)]
-    needed = [name for name, kind in spec.inputs.items() if is_required(kind) or isinstance(kind, Picture)]
-    return pictures[0] if len(pictures) == 1 and needed == pictures else None
-
-
-def array_input(spec: ModelSpec) -> str | None:
-    """Return the one input of numbers that a .npy body stands for."""
-    ((name, kind), *others) = spec.inputs.items()
-    return name if isinstance(kind, Number | Tensor | Picture) and not others else None
 
 
 def from_npz(content: bytes, max_bytes: int) -> list[Mapping[str, Any]]:
@@ -145,13 +131,4 @@ def _form_value(field: Field, name: str, kind: Input) -> Any:
         text = field.content.decode()
     except UnicodeDecodeError as err:
         raise InvalidInput("Wrong value", f"{name}: the field is not a text in UTF-8") from err
-    if isinstance(kind, Category):
-        return kind.of_text(text) if text.strip() else None
-    if isinstance(kind, Text | Picture):
-        return text or (text if isinstance(kind, Text) and is_required(kind) else None)
-    if not text.strip():
-        return None
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        return text  # the input names what is allowed
+    return value_of_text(text, kind)

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from models.entries import read_npy
 from models.errors import InvalidInput, MalformedInput
 from models.spec import Array
-from service.inference.arrays import read_npy
 
 _STARTS = (b"PK\x03\x04", b"PK\x05\x06")
 _MOST_MEMBERS = 1024

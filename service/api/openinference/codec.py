@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from models.entries import MAX_SAMPLES
 from models.errors import TooManySamples
 from models.spec import Array
 from service.api.openinference.tensors import (
@@ -25,7 +26,6 @@ from service.api.openinference.tensors import (
     types_in,
 )
 from service.errors import Malformed
-from service.inference.arrays import MAX_SAMPLES
 
 _RESERVED: Mapping[str, tuple[type, ...]] = {
     "sequence_id": (int, str),

@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from models.entries import Entries, checked, from_array
 from models.errors import InvalidInput, MalformedInput, TooManySamples
 from models.samples import Columns
 from models.spec import Array, ModelSpec
@@ -21,7 +22,6 @@ from service.api.openinference.signature import INPUT, accepted, outputs
 from service.api.openinference.tensors import BYTES, classes
 from service.errors import Malformed, ServiceError
 from service.execution.threads import Threads
-from service.inference.arrays import Entries, checked, from_array
 from service.inference.batcher import Answer
 from service.inference.decoding import Samples, require_all
 from service.inference.pipeline import Lane, Pipeline, Stopwatch

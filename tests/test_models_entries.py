@@ -8,10 +8,10 @@ import orjson
 import pytest
 from PIL import Image
 
+from models.entries import MAX_SAMPLES, from_json, from_npy
 from models.errors import InvalidInput, MalformedInput, TooManySamples
 from models.pictures import open_picture
 from models.spec import Entry
-from service.inference.arrays import MAX_SAMPLES, from_json, from_npy
 
 POINT = Entry(shape=(2,), dtype=np.dtype(np.float32))
 PIXELS = Entry(shape=(2, 2), dtype=np.dtype(np.uint8), low=0, high=255)

@@ -14,10 +14,10 @@ from PIL import Image, ImageOps, PngImagePlugin
 from models.errors import InvalidInput
 from models.handwriting.normalise import read_digit
 from models.mnist import SPEC, drawn_seven
+from models.picture_files.plain import read_plain_png
 from models.pictures import open_picture
 from service.execution.threads import Threads
 from service.inference.decoding import Decoder
-from service.inference.png import read_plain_png
 
 SEVEN = Image.fromarray(drawn_seven())
 

@@ -1,4 +1,7 @@
-"""Parse JSON and .npy bodies into entries. No HTTP in this module, and no network."""
+"""Entries of one-tensor models: from JSON, .npy files, numbers and pictures. For requests and for training.
+
+No HTTP in this module, and no network.
+"""
 
 import io
 import math
@@ -9,12 +12,21 @@ from typing import Any
 
 import numpy as np
 import orjson
+from PIL.Image import Image
 
 from models.errors import InvalidInput, MalformedInput, TooManySamples
+from models.picture_files.plain import read_plain_png
+from models.pictures import open_picture
 from models.reference import Check
-from models.spec import Array, Entry
+from models.signature import read_picture
+from models.spec import Array, Entry, ModelSpec
 
+HOW_TO_SEND_PICTURES = (
+    "To send a picture, send the bytes of its file as the body, with Content-Type: image/png; several as files of a "
+    "multipart form. Base64 and data URLs are not read"
+)
 MAX_SAMPLES = 16_384  # in one body: bounds the size of the answer, which the size of the body does not
+_AS_TEXT = (b"data:", b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")  # data URLs; base64 of PNG, JPEG, GIF and WebP
 _MAX_DEPTH = 64  # of nested lists: the most dimensions that a NumPy array can have
 _NPY_MAGIC = b"\x93NUMPY"
 _NPY_HEADER_LIMIT = 4096  # bytes; NumPy's own is 10,000. An ordinary header has about 120.
@@ -91,6 +103,26 @@ def from_array(array: Array, entry: Entry) -> Entries:
     return _in_range(array, entry)
 
 
+def picture_or_entry(content: bytes, spec: ModelSpec, max_pixels: int) -> Image | Array:
+    """Open a picture; return its entry instead if `spec.grey` reads it, the fast path. Raises InvalidInput.
+
+    The format is detected from the bytes: clients often declare another one.
+    """
+    if spec.grey is not None:
+        pixels = read_plain_png(content)
+        if pixels is not None and pixels.size <= max_pixels and (entry := spec.grey(pixels)) is not None:
+            return entry
+    if content.startswith(_AS_TEXT):
+        raise InvalidInput("No picture", f"the picture is written as text. {HOW_TO_SEND_PICTURES}")
+    return open_picture(content, max_pixels)
+
+
+def from_picture(picture: Image, spec: ModelSpec) -> Array:
+    """Decode an opened picture into one entry. Raises InvalidInput, whatever the model's reader raises."""
+    assert spec.picture
+    return read_picture(spec.picture, picture)
+
+
 def checked(entries: Entries, check: Check) -> Entries:
     """Run the model's check on the good entries: those that it refuses become errors in their places."""
     found = check(entries.good) if len(entries.good) else {}
@@ -138,7 +170,7 @@ def _one_by_one(inputs: list[Any], entry: Entry) -> Entries:
     errors: dict[int, InvalidInput] = {}
     for position, value in enumerate(inputs):
         try:
-            good.append(_one(value, entry))
+            good.append(from_value(value, entry))
         except InvalidInput as err:
             errors[position] = err.alone()
     return stacked(good, errors, entry)
@@ -149,8 +181,8 @@ def stacked(good: Sequence[Array], errors: Mapping[int, InvalidInput], entry: En
     return Entries(np.stack(good) if good else np.empty((0, *entry.shape), entry.dtype), errors)
 
 
-def _one(value: Any, entry: Entry) -> Array:
-    """Parse one entry of a JSON body. Raises InvalidInput."""
+def from_value(value: Any, entry: Entry) -> Array:
+    """Convert one entry of a JSON body: nested lists of numbers. Raises InvalidInput."""
     shape = list(entry.shape)
     try:
         if _has_other_than_numbers(value):
