@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from tokenize import TokenError
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
@@ -140,6 +140,20 @@ def read_npy(content: bytes) -> Array:
     file = io.BytesIO(content)
     if not content.startswith(_NPY_MAGIC):
         raise MalformedInput("No .npy file", "the body is not a .npy file; write it with numpy.save")
+    shape, fortran, dtype = npy_header(file)
+    size = math.prod(shape) * dtype.itemsize
+    rest = len(content) - file.tell()
+    if min(shape, default=0) < 0 or size != rest or dtype.itemsize == 0:
+        raise MalformedInput("Wrong length", f"the .npy header promises {size} bytes of data, the body has {rest}")
+    flat = np.frombuffer(content, dtype=dtype, offset=file.tell())
+    return flat.reshape(shape, order="F" if fortran else "C")
+
+
+def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Read the header of a .npy file: shape, whether in Fortran order, dtype.
+
+    Raises MalformedInput, or InvalidInput for a pickled array.
+    """
     try:
         version = np.lib.format.read_magic(file)
         read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -148,12 +162,7 @@ def read_npy(content: bytes) -> Array:
         raise MalformedInput("No .npy file", "the header of the .npy file cannot be read") from err
     if dtype.hasobject:
         raise InvalidInput("Pickled array", "arrays of Python objects are refused; send numbers")
-    size = math.prod(shape) * dtype.itemsize
-    rest = len(content) - file.tell()
-    if min(shape, default=0) < 0 or size != rest or dtype.itemsize == 0:
-        raise MalformedInput("Wrong length", f"the .npy header promises {size} bytes of data, the body has {rest}")
-    flat = np.frombuffer(content, dtype=dtype, offset=file.tell())
-    return flat.reshape(shape, order="F" if fortran else "C")
+    return shape, fortran, dtype
 
 
 def _together(inputs: list[Any], entry: Entry) -> Entries:

@@ -186,6 +186,15 @@ def _range(
     return np.min([one.min(axis=0) for one in values], axis=0), np.max([one.max(axis=0) for one in values], axis=0)
 
 
+def widened(one: Mapping[str, Range], other: Mapping[str, Range]) -> dict[str, Range]:
+    """Return the ranges over the entries of both; statistics that one of them lacks were not finite."""
+    return {
+        name: [np.minimum(low, other[name][0]).tolist(), np.maximum(high, other[name][1]).tolist()]
+        for name, (low, high) in one.items()
+        if name in other
+    }
+
+
 def accept_all(_: Entries) -> Mapping[int, InvalidInput]:
     """Accept every entry: the default of `ModelSpec.check`."""
     return {}

@@ -15,6 +15,7 @@ if __name__ == "__main__":  # the imports below take time
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from argparse import ArgumentTypeError, Namespace, _ArgumentGroup
@@ -30,6 +31,7 @@ from models.device import resolve
 from models.project import ProjectError, of_any_folder
 from models.signals import INTERRUPTED, Interruption, ignore_signals
 from training.compare import Trial, compare, table, variants
+from training.dataset_file import add_options, dataset_file
 from training.flags import Parser, add_flags, add_presets, command_line, read_config
 from training.recipe import Progress, TrainingError, checked, discovered, recipes
 from training.report import plots
@@ -85,6 +87,7 @@ def _parser(prog: str = _PROG) -> Parser:
         _add_hyperparameters(of_model, name)
         of_model.set_defaults(act=_train)
         _add_paths(of_model.add_argument_group("files"))
+        add_options(of_model.add_argument_group("own data"))
     if "compare" not in recipes():
         _add_comparison(models.add_parser("compare", help="fit a model with several values of one hyperparameter"))
     if "evaluate" not in recipes():
@@ -124,6 +127,7 @@ def _add_evaluation(parser: Parser) -> None:
         help="a state_dict of torch.save or safetensors, e.g. one in the store",
     )
     parser.add_argument("--data", type=_path, default=_setting("DATA", "data"), help=_DATA_HELP)
+    add_options(parser.add_argument_group("own data"))
     parser.set_defaults(act=_evaluate)
 
 
@@ -194,7 +198,7 @@ def _train(options: Namespace, check: Callable[[], None]) -> None:
     folder, file = Storage(options.store).checkpoints(name), None
     if options.output:
         folder, file = options.output.parent, options.output.name
-    command = command_line(name, config, chosen, preset)
+    command = command_line(name, config, chosen, preset) + _own_data(options)
     history: list[Progress] = []
     event_file = EventFile(options.tensorboard) if options.tensorboard else None
     with shown_progress() as show:
@@ -205,7 +209,10 @@ def _train(options: Namespace, check: Callable[[], None]) -> None:
                 event_file.add(progress)
             show(progress)
 
-        with closing(event_file) if event_file else nullcontext():
+        with (
+            closing(event_file) if event_file else nullcontext(),
+            dataset_file(options, name, recipe, check) as dataset,
+        ):
             outcome = run(
                 name,
                 recipe,
@@ -216,6 +223,7 @@ def _train(options: Namespace, check: Callable[[], None]) -> None:
                 report=checked(report, check),
                 command=command,
                 device=options.device,
+                dataset=dataset,
             )
             if event_file:
                 event_file.finish(config, outcome.record.metrics)
@@ -226,6 +234,17 @@ def _train(options: Namespace, check: Callable[[], None]) -> None:
     if options.plot:
         plots.save(plots.draw(command, history, recipe, outcome.network, outcome.dataset), options.plot)
         say(f"plot {options.plot}")
+
+
+def _own_data(options: Namespace) -> str:
+    """Return the options of own data as part of a command line, without folders."""
+    if options.dataset_file is None:
+        return ""
+    words = ["--dataset-file", options.dataset_file.name]
+    for option in ("label_column", "split_column", "group_column"):
+        if (chosen := getattr(options, option)) is not None:
+            words += [f"--{option.replace('_', '-')}", chosen]
+    return " " + shlex.join(words)
 
 
 def _compare(options: Namespace, check: Callable[[], None]) -> None:
@@ -246,13 +265,14 @@ def _compare(options: Namespace, check: Callable[[], None]) -> None:
         say(f"plot {options.plot}")
 
 
-def _evaluate(options: Namespace, _check: Callable[[], None]) -> None:
+def _evaluate(options: Namespace, check: Callable[[], None]) -> None:
     recipe = recipes()[options.name]
-    network, _, dataset = reopened(options.name, recipe, options.checkpoint, options.data)
-    weights = sum(parameters.numel() for parameters in network.parameters())
-    sizes = f"{len(dataset.test):,} test samples, {len(dataset.validation):,} validation samples"
-    say(f"{options.name}, {weights:,} parameters, on {dataset.name}: {sizes}")
-    _say_figures(held_out_figures(recipe, network, dataset))
+    with dataset_file(options, options.name, recipe, check) as file:
+        network, _, dataset = reopened(options.name, recipe, options.checkpoint, options.data, file)
+        weights = sum(parameters.numel() for parameters in network.parameters())
+        sizes = f"{len(dataset.test):,} test samples, {len(dataset.validation):,} validation samples"
+        say(f"{options.name}, {weights:,} parameters, on {dataset.name}: {sizes}")
+        _say_figures(held_out_figures(recipe, network, dataset))
 
 
 def _say_figures(metrics: Mapping[str, float]) -> None:

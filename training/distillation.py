@@ -13,7 +13,7 @@ from torch.nn.utils.memory_format import convert_conv2d_weight_memory_format
 from training.fitting.batches import Augment
 from training.fitting.randomness import own_random_numbers
 from training.loop import Loss
-from training.recipe import Split
+from training.recipe import Split, TrainingError
 
 _BATCH = 500  # samples per forward pass of the teacher
 _SEED_OF_COPIES = 1_000_003  # offset, so that copies and epochs use different random numbers
@@ -67,6 +67,10 @@ def judged(
 
     This is done once, not in each epoch: the teacher's forward passes would cost more than the fit itself.
     """
+    if not isinstance(train.samples, Tensor):
+        raise TrainingError(
+            "distillation needs the dataset in memory, which is too large for it: set teacher_epochs to 0"
+        )
     generator = torch.Generator().manual_seed(seed + _SEED_OF_COPIES)
     parts = [train.samples]
     for _ in range(copies if augment else 0):

@@ -26,13 +26,15 @@ from models.errors import CheckpointError, shown
 from models.messages import FailureKind
 from models.outputs import description
 from models.spec import ModelSpec
+from training.datasets.errors import DatasetError
+from training.datasets.orders import ingested
 from training.fitting.resume import ResumePoints
 from training.outcomes import judge_of, paired
 from training.recipe import Dataset, Hyperparameters, Progress, Recipe, TrainingError, recipe_faults, recipes
 from training.report.live_plot import EVERY_S, LivePlot
 from training.report.tensorboard import EventFile
 from training.rows import prepared
-from training.run import held_out_figures, run
+from training.run import held_out_figures, loaded, run
 
 _EXPLAINED = 4  # networks
 Tell = Callable[[messages.Message], None]
@@ -77,6 +79,8 @@ class Executor:
             self._fail(FailureKind.STORE, "Store unavailable", str(err))
         except NoGradient as err:
             self._fail(FailureKind.GRADIENT, "No gradient", str(err))
+        except DatasetError as err:
+            self._fail(FailureKind.DATASET, err.title, err.detail, err.summary, err.folder)
         except Exception as err:  # noqa: BLE001 - the job's edge: user code may raise anything, and would raise it again
             traceback.print_exc()
             title, doing, log = _in_words(order)
@@ -95,20 +99,24 @@ class Executor:
             case messages.Explain():
                 return self._explain(order)
             case messages.Ingest():
-                raise TrainingError(f"this worker makes no dataset versions of {order.model}")
+                return self._ingest(order)
 
-    def _fail(self, kind: FailureKind, title: str, detail: str) -> None:
+    def _fail(
+        self,
+        kind: FailureKind,
+        title: str,
+        detail: str,
+        summary: messages.DatasetSummary | None = None,
+        folder: str | None = None,
+    ) -> None:
         # detail may have text from a file; lone surrogates are no valid JSON for the reader
         detail = detail.encode("utf-8", "backslashreplace").decode()
-        self._tell(messages.Failed(kind=kind, title=title, detail=detail))
+        self._tell(messages.Failed(kind=kind, title=title, detail=detail, summary=summary, folder=folder))
 
     def _recipe(self, order: messages.Fit | messages.Evaluate) -> tuple[Recipe[Any], Hyperparameters]:
         recipe = self._recipes().get(order.model)
         if recipe is None:
-            raise TrainingError(
-                recipe_faults().get(order.model)
-                or f"this worker has no recipe for {order.model}: add training/{order.model}.py"
-            )
+            raise TrainingError(recipe_faults().get(order.model) or _no_recipe(order.model))
         try:
             return recipe, recipe.config.model_validate(order.config)
         except ValidationError as err:
@@ -140,6 +148,7 @@ class Executor:
                 report=ResumePoints(resume_point, order.attempt, report),
                 command=f"job {order.job}",
                 device=resolve(order.device),
+                dataset=order.dataset,
             )
             if event_file:
                 event_file.finish(config, outcome.record.metrics)
@@ -155,7 +164,7 @@ class Executor:
         recipe, config = self._recipe(order)
         key = _dataset_key(order)
         if key not in self._datasets:
-            self._datasets[key] = recipe.load(config, order.data)
+            self._datasets[key] = loaded(order.model, recipe, config, order.data, order.dataset)
         artifacts = artifact_files.load(order.record.artifacts, order.path.parent)
         dataset = prepared(self._specs[order.model], self._datasets[key], artifacts)
         network = self._network(order)
@@ -183,6 +192,20 @@ class Executor:
             judge(live, dataset.validation),
             higher_is_better=recipe.higher_is_better,
         )
+
+    def _ingest(self, order: messages.Ingest) -> messages.Ingested:
+        spec = self._specs[order.model]
+        recipe = self._recipes().get(order.model)
+        if recipe is None:
+            raise TrainingError(recipe_faults().get(order.model) or _no_recipe(order.model))
+
+        def tell(done: int, total: int) -> None:
+            self._tell(messages.Progressed(point=Progress(epoch=0, epochs=1, step=done, steps=total, loss=0.0)))
+
+        try:
+            return ingested(order, spec, recipe, tell)
+        except OSError as err:
+            raise StoreError(unwritable(err)) from err
 
     def _adopt(self, order: messages.Adopt) -> messages.Adopted:
         spec, content = self._specs[order.model], order.path.read_bytes()
@@ -243,6 +266,10 @@ def _require_no_artifacts(model: str, spec: ModelSpec, network: nn.Module) -> No
         ) from err
 
 
+def _no_recipe(model: str) -> str:
+    return f"this worker has no recipe for {model}: add training/{model}.py"
+
+
 def _in_words(order: messages.AnyOrder) -> tuple[str, str, str]:
     """Return the title of an unexpected error, the action that raised it, and the log that has its trace."""
     match order:
@@ -261,4 +288,5 @@ def _in_words(order: messages.AnyOrder) -> tuple[str, str, str]:
 
 
 def _dataset_key(order: messages.Fit | messages.Evaluate) -> str:
-    return json.dumps([order.model, dict(order.config)], sort_keys=True)
+    sha256 = order.dataset.sha256 if order.dataset else None
+    return json.dumps([order.model, dict(order.config), sha256], sort_keys=True)

@@ -94,12 +94,17 @@ class Split:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dataset:
-    """The splits: `train` for training, `validation` for choices, `test` only for the metrics in the record."""
+    """The splits: `train` for training, `validation` for choices, `test` only for the metrics in the record.
+
+    A dataset version has a digest, and the labels of its targets, unless the recipe fixes them.
+    """
 
     name: str
     train: Split
     validation: Split
     test: Split
+    labels: tuple[str, ...] = ()
+    sha256: str = ""
 
     def to(self, device: str) -> "Dataset":
         """Copy all splits to a device, so that batches need no transfer."""
@@ -137,6 +142,10 @@ class Recipe(Generic[C]):
     load       config, data folder -> dataset. Raises TrainingError if the files are missing.
     fit        trains the network in place and calls `report`. Raises TrainingError, Cancelled.
     evaluate   network in eval mode, split -> metrics
+    target     what a row of a user's file has besides its sample: "label", and `fit` and `evaluate` get targets int64
+               (N,), or "value", float32 (N, k). Without it the model is trained on the data of `load` only.
+    labels     the labels, in the order of the network's outputs, if they are fixed. By default they come from the
+               file: they are `Dataset.labels` and travel as the artifact `labels`.
     details    like evaluate, with metrics by class, for the test split; None if there are none
     metric     the key of `evaluate` that decides between two versions
     loss       name of the loss, with its unit
@@ -157,6 +166,8 @@ class Recipe(Generic[C]):
     higher_is_better: bool
     loss: str = "loss"
     artifacts: Callable[[C, Dataset], Mapping[str, Any]] | None = None
+    target: Literal["label", "value"] | None = None
+    labels: tuple[str, ...] | None = None
     details: Callable[[nn.Module, Split], dict[str, float]] | None = None
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     plot: Callable[[nn.Module, Dataset, "Axes"], None] | None = None

@@ -59,6 +59,7 @@ RECIPE = Recipe(
     config=Config,
     arguments=arguments,
     load=load,
+    target="value",
     fit=fit_network,
     evaluate=metrics.regression,
     metric="mse",

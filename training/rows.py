@@ -1,6 +1,6 @@
 """Rows of a model with named inputs in training: checked and encoded by its spec, as requests are."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from models.errors import InvalidInput
 from models.padding import Padding, stacked
 from models.samples import Columns
 from models.spec import ModelSpec
+from training.datasets.opened import StoredRows
 from training.recipe import Dataset, Hyperparameters, Recipe, Split, TrainingError
 
 
@@ -52,6 +53,42 @@ class Coded:
         return replace(self, columns=columns)
 
 
+@dataclass(frozen=True, slots=True)
+class Uncoded:
+    """Rows of a split that are too large for memory, with the methods of Coded: each batch is encoded when it is read.
+
+    Raises TrainingError for a row that the version's `encode` refuses.
+    """
+
+    rows: StoredRows
+    coder: Coder
+    where: str
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, rows: slice | Tensor) -> "Uncoded | Coded":
+        return replace(self, rows=self.rows[rows]) if isinstance(rows, slice) else self._coded(_positions(rows))
+
+    def index_select(self, _: int, rows: Tensor) -> Coded:
+        """Encode the samples at these positions."""
+        return self._coded(_positions(rows))
+
+    def split(self, size: int) -> Iterator[Coded]:
+        """Encode batches of `size` samples, one after the other; the last may be smaller."""
+        for begin in range(0, len(self), size):
+            yield self._coded(range(begin, min(begin + size, len(self))))
+
+    def to(self, device: str | torch.device) -> "Uncoded":
+        """Return the samples whose batches are made on that device."""
+        return replace(self, device=torch.device(device))
+
+    def _coded(self, places: Sequence[int]) -> Coded:
+        columns = _encoded([self.rows[place] for place in places], self.coder, self.where)
+        return Coded(columns, self.coder.spec.padding, self.device)
+
+
 def call(network: nn.Module, samples: Any) -> Any:
     """Return the network's outputs for a batch of a split: a tensor (N, ...), or Coded samples."""
     return network(**samples.keywords()) if isinstance(samples, Coded) else network(samples)
@@ -62,12 +99,13 @@ def made_artifacts(
 ) -> tuple[Mapping[str, Any], Artifacts, Mapping[str, Content]]:
     """Return the artifacts of a run as the record keeps them, as functions get them, and the files of large ones.
 
-    Raises TrainingError.
+    The labels of a dataset version are one of them, unless the recipe makes its own. Raises TrainingError.
     """
-    if recipe.artifacts is None:
+    labels = {"labels": list(dataset.labels)} if dataset.labels else {}
+    if recipe.artifacts is None and not labels:
         return {}, {}, {}
     try:
-        made = recipe.artifacts(config, dataset)
+        made = {**labels, **(recipe.artifacts(config, dataset) if recipe.artifacts else {})}
         packed, files = divided(made)
     except ArtifactError as err:
         raise TrainingError(str(err)) from err
@@ -90,6 +128,8 @@ def prepared(spec: ModelSpec, dataset: Dataset, artifacts: Artifacts) -> Dataset
     coder = Coder(spec, artifacts)
 
     def coded(split: Split, name: str) -> Split:
+        if isinstance(split.samples, StoredRows) and split.samples.is_large:
+            return Split(Uncoded(split.samples, coder, f"the {name} split"), split.targets)
         return Split(Coded(_encoded(split.samples, coder, f"the {name} split"), spec.padding), split.targets)
 
     return replace(

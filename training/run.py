@@ -23,6 +23,10 @@ from models.checkpoints.record import Record, record_path
 from models.checkpoints.state_dict import build, load, save_record, save_weights
 from models.checkpoints.storage import content_name
 from models.errors import CheckpointError
+from models.messages import DatasetFile
+from training.data import limited
+from training.datasets.opened import opened
+from training.datasets.orders import cannot_learn_files
 from training.fitting.randomness import own_random_numbers
 from training.fitting.reference import measure
 from training.recipe import Dataset, Hyperparameters, Recipe, Report, Split, TrainingError, unknown_metric
@@ -57,25 +61,27 @@ def run(
     report: Report,
     command: str,
     device: str = "cpu",
+    dataset: DatasetFile | None = None,
 ) -> Outcome:
     """Train, save, reload the file, evaluate it on the held-out splits, then rename it and write its record.
 
-    Trains on `device`, with the whole dataset there, and evaluates on the CPU.
+    Trains on `device`, with the whole dataset there unless it is streamed, and evaluates on the CPU. Without a dataset
+    version, the recipe loads its data from the folder `data`.
 
     The checkpoint is `folder`/`file`; without `file` it is named after its digest and replaces no other. A checkpoint
     with a record is always complete and evaluated; the temporary file is removed even if the run fails.
     Raises TrainingError and whatever `report` raises.
     """
     _require_writable(folder, file)
-    rows = recipe.load(config, data)
+    rows = loaded(name, recipe, config, data, dataset)
     packed, artifacts, files = made_artifacts(recipe, config, rows)
-    dataset = prepared(specs()[name], rows, artifacts)
+    ready = prepared(specs()[name], rows, artifacts)
     arguments = arguments_of(recipe, config, artifacts)
     with own_random_numbers(config.seed):
         network = _new(name, arguments)
-        _require_metric(name, recipe, network, dataset)
+        _require_metric(name, recipe, network, ready)
         network = network.to(device)
-        recipe.fit(network, dataset.to(device), config, report)
+        recipe.fit(network, ready.to(device), config, report)
     with _draft(folder) as draft:
         sha256 = save_weights(network.state_dict(), draft)
         bare = Record(model=name, sha256=sha256, arguments=arguments, artifacts=packed)
@@ -83,17 +89,27 @@ def run(
         record = replace(
             bare,
             config=config.model_dump(mode="json"),
-            metrics=held_out_figures(recipe, saved, dataset),
-            dataset=dataset.name,
+            metrics=held_out_figures(recipe, saved, ready),
+            dataset=rows.name,
+            dataset_sha256=rows.sha256,
             torch=torch.__version__,
             command=command,
-            reference=measure(name, specs()[name], dataset.train.samples),
+            reference=measure(name, specs()[name], ready.train.samples),
         )
         path = folder / (file or content_name(record.sha256))
         artifact_files.write(files, folder)
         save_record(record, draft)
         _rename(draft, path)
-    return Outcome(path=path, record=record, network=saved, dataset=dataset, rows=rows)
+    return Outcome(path=path, record=record, network=saved, dataset=ready, rows=rows)
+
+
+def loaded(name: str, recipe: Recipe[C], config: C, data: Path, file: DatasetFile | None) -> Dataset:
+    """Open a dataset version, or have the recipe load its own data. Raises TrainingError."""
+    if file is None:
+        return recipe.load(config, data)
+    if recipe.target is None:
+        raise TrainingError(cannot_learn_files(name))
+    return limited(opened(name, specs()[name], recipe, file), getattr(config, "limit", None))
 
 
 def _new(name: str, arguments: Mapping[str, Any]) -> nn.Module:
@@ -130,8 +146,10 @@ def _reloaded(record: Record, path: Path) -> nn.Module:
     return network
 
 
-def reopened(name: str, recipe: Recipe[C], path: Path, data: Path) -> tuple[nn.Module, Record, Dataset]:
-    """Load a checkpoint's network, on the CPU and in eval mode, its record and its dataset.
+def reopened(
+    name: str, recipe: Recipe[C], path: Path, data: Path, file: DatasetFile | None = None
+) -> tuple[nn.Module, Record, Dataset]:
+    """Load a checkpoint's network, on the CPU and in eval mode, its record and its dataset: `file`, if there is one.
 
     Without a record, the dataset is the recipe's default. Raises TrainingError if the checkpoint or the data cannot be
     read.
@@ -144,7 +162,9 @@ def reopened(name: str, recipe: Recipe[C], path: Path, data: Path) -> tuple[nn.M
         raise TrainingError(str(err)) from err
     except ValidationError as err:
         raise TrainingError(f"{record_path(path).name} names hyperparameters that {name} does not have") from err
-    return network, record, prepared(specs()[name], recipe.load(config, data), artifacts)
+    if file is None and record.dataset_sha256:
+        raise TrainingError(f"{path.name} was trained on {record.dataset}: name its file with --dataset-file")
+    return network, record, prepared(specs()[name], loaded(name, recipe, config, data, file), artifacts)
 
 
 def held_out_figures(recipe: Recipe[C], network: nn.Module, dataset: Dataset) -> dict[str, float]:

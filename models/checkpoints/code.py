@@ -17,6 +17,7 @@ from typing import Any
 from models.spec import ByName, ModelSpec
 
 _EXPORTER = ("models.checkpoints.onnx_export", "models.checkpoints.state_dict")
+_DECODERS = ("models.entries", "models.coding")
 _LIBRARIES = ("torch", "onnx", "onnxruntime")
 _INSTALLED = {"site-packages", "dist-packages"}
 _OURS = {"models", "training"}  # installed, they may also have modules in a project folder, which have no version
@@ -46,6 +47,14 @@ def code_digest(model: str, spec: ModelSpec) -> str:
     parts = [f"{name} {version(name)}" for name in _LIBRARIES]
     sources, installed = _walk({*_EXPORTER, *named})
     parts += [f"{name} {digest}" for name, digest in (sources | installed).items()]
+    return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
+
+
+def decoding_digest(model: str, spec: ModelSpec) -> str:
+    """Return the digest of the sources that decode the rows of a model's data: a cache key of decoded data."""
+    named = {f"models.{model}", *_modules_of(spec.preprocess), *_modules_of(spec.picture), *_modules_of(spec.encode)}
+    sources, installed = _walk({*_DECODERS, *named} - {"builtins"})
+    parts = [f"{name} {digest}" for name, digest in (sources | installed).items()]
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 

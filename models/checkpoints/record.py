@@ -21,6 +21,7 @@ class Record:
     notes      conversions when the weights were read: dtypes, names of tensors
     reference  range of each statistic of the spec's check over the training split: name -> [least, greatest]
     artifacts  what belongs to the weights, e.g. a vocabulary, in the form of `artifact_files.divided`
+    dataset_sha256  digest of the dataset version; empty for the data of a recipe
     """
 
     model: str
@@ -29,6 +30,7 @@ class Record:
     config: Mapping[str, Any] = field(default_factory=dict)
     metrics: Mapping[str, float] = field(default_factory=dict)
     dataset: str = ""
+    dataset_sha256: str = ""
     torch: str = ""
     command: str = ""
     notes: Sequence[str] = field(default_factory=list)

@@ -50,6 +50,9 @@ class Storage:
     exports/MODEL/KEY.safetensors   networks in ONNX form
     jobs/ID/                        plot.png, resume-ATTEMPT.pt, tensorboard/
     recipes/KEY.json                schemas of the recipes
+    datasets/MODEL/DIGEST/          dataset versions
+    datasets/MODEL/originals/DIGEST files that they were made of
+    datasets/MODEL/refused/JOB/     reports of files that became no version
     torchloop.db                    the database, unless it has a URL
     .upload-*                       uploads in progress
     """
@@ -85,6 +88,22 @@ class Storage:
     def recipes(self) -> Path:
         """Return the path of the cached schemas. It changes with the code that they are made by."""
         return self.root / "recipes" / f"{sources_digest('models', 'training')[:24]}-{version('pydantic')}.json"
+
+    def datasets(self, model: str) -> Path:
+        """Return the folder of a model's dataset versions; drafts in it are hidden."""
+        return self.root / "datasets" / model
+
+    def dataset(self, model: str, sha256: str) -> Path:
+        """Return the folder of the dataset version with that digest."""
+        return self.datasets(model) / sha256
+
+    def original(self, model: str, sha256: str) -> Path:
+        """Return the path of a file that dataset versions were made of."""
+        return self.datasets(model) / "originals" / sha256
+
+    def refused(self, model: str, job_id: str) -> Path:
+        """Return the folder of the report of a file that became no version."""
+        return self.datasets(model) / "refused" / job_id
 
     def job_ids(self) -> list[str]:
         """Return the ids of the jobs that have a folder."""

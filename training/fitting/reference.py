@@ -7,28 +7,35 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from models.reference import Reference
+from models.reference import Range, Reference, widened
 from models.spec import Array, ModelSpec
 
 log = logging.getLogger(__name__)
+_NO_REFERENCE = (
+    "no reference statistics: the training samples are not entries in another shape; the spec's bounds apply"
+)
 _COMPARED = 64  # samples
+_PART = 16_384  # samples that are measured at once if they are streamed
 
 
-def measure(model: str, spec: ModelSpec, samples: Tensor) -> Mapping[str, Any]:
+def measure(model: str, spec: ModelSpec, samples: Any) -> Mapping[str, Any]:
     """Return the reference of a version that was fitted to `samples` (N, ...): the range of each statistic, by name.
+
+    Samples are a tensor, or are split into tensors.
 
     It is empty if the spec's check has no statistics, and if the entries cannot be recovered from the samples.
     """
     if not isinstance(spec.check, Reference):
         return {}
-    entries = _entries(spec, samples)
-    if entries is None:
-        log.warning(
-            "no reference statistics: the training samples are not entries in another shape; the spec's bounds apply",
-            extra={"model": model},
-        )
-        return {}
-    return spec.check.measured(entries)
+    found: Mapping[str, Range] | None = None
+    for part in [samples] if isinstance(samples, Tensor) else samples.split(_PART):
+        entries = _entries(spec, part)
+        if entries is None:
+            log.warning(_NO_REFERENCE, extra={"model": model})
+            return {}
+        ranges = spec.check.measured(entries)
+        found = ranges if found is None else widened(found, ranges)
+    return found or {}
 
 
 def _entries(spec: ModelSpec, samples: Tensor) -> Array | None:

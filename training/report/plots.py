@@ -18,7 +18,7 @@ from models.checkpoints.files import write_whole
 from models.garbage import not_collected
 from training.compare import Trial
 from training.metrics import outputs
-from training.recipe import Dataset, Progress, Recipe, TrainingError
+from training.recipe import Dataset, Progress, Recipe, Split, TrainingError
 
 if TYPE_CHECKING:  # imported lazily: it takes half a second
     from matplotlib.axes import Axes
@@ -28,6 +28,7 @@ _BLUE, _GREEN, _RED, _GREY = "#0072B2", "#009E73", "#D55E00", "#555555"
 _PALE_BLUE, _PALE_RED = "#8CBFDE", "#EDB388"  # the classes' colours as a background for their points
 DPI = 150
 _COLOURS = (_BLUE, _RED, _GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C6D1F")
+_POINTS = 5_000  # of the training data in a picture
 _DASHES = ("-", "--", "-.", ":")
 
 
@@ -112,18 +113,24 @@ def save(figure: "Figure", path: Path) -> None:
 
 def fitted_curve(network: nn.Module, dataset: Dataset, axes: "Axes") -> None:
     """Plot the network's output over the range of the training points, with these points."""
-    points = dataset.train
-    x = torch.linspace(points.samples.min().item(), points.samples.max().item(), 200)[:, None]
-    axes.scatter(points.samples[:, 0], points.targets[:, 0], s=14, color=_BLUE, alpha=0.6, label="training points")
+    points, values = _some(dataset.train)
+    x = torch.linspace(points.min().item(), points.max().item(), 200)[:, None]
+    axes.scatter(points[:, 0], values[:, 0], s=14, color=_BLUE, alpha=0.6, label="training points")
     axes.plot(x[:, 0], outputs(network, x)[:, 0], color=_RED, linewidth=2.5, label="network")
     axes.set(title="The fit, over the range of the training points", xlabel="x", ylabel="y")
     axes.legend(loc="upper center")
     _quiet(axes)
 
 
+def _some(split: Split) -> tuple[Tensor, Tensor]:
+    """Return samples and targets, at most _POINTS of them, evenly spread over the split."""
+    rows = torch.arange(0, len(split), max(1, math.ceil(len(split) / _POINTS)))
+    return split.samples.index_select(0, rows), split.targets[rows]
+
+
 def decision_field(network: nn.Module, dataset: Dataset, axes: "Axes") -> None:
     """Plot the decision regions (probability of label 1 in the plane) and the training points."""
-    points, labels = dataset.train.samples, dataset.train.targets
+    points, labels = _some(dataset.train)
     low, high = points.min().item() - 0.5, points.max().item() + 0.5
     ticks = torch.linspace(low, high, 150)
     field = torch.cartesian_prod(ticks, ticks)  # (150 * 150, 2), the first feature slowest

@@ -21,6 +21,9 @@ from training.recipe import (
     Split,
 )
 
+# isort: split
+from training.templates.pictures_model import LABELS
+
 SIZE = 32  # px
 
 
@@ -89,6 +92,8 @@ RECIPE = Recipe(
     config=Config,
     arguments=arguments,
     load=load,
+    target="label",
+    labels=LABELS,
     fit=fit_network,
     evaluate=classification,
     metric="accuracy",

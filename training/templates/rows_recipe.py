@@ -22,6 +22,9 @@ from training.recipe import (
     Split,
 )
 
+# isort: split
+from training.templates.rows_model import LABELS
+
 
 class Config(PerceptronConfig):
     """The hyperparameters and their defaults. Each field is a flag of `torchloop train`."""
@@ -76,6 +79,8 @@ RECIPE = Recipe(
     config=Config,
     arguments=arguments,
     load=load,
+    target="label",
+    labels=LABELS,
     fit=fit_network,
     evaluate=classification,
     metric="accuracy",

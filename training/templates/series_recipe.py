@@ -87,6 +87,7 @@ RECIPE = Recipe(
     config=Config,
     arguments=arguments,
     load=load,
+    target="value",
     fit=fit_network,
     evaluate=regression,
     metric="mse",

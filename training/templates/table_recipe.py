@@ -22,6 +22,9 @@ from training.recipe import (
     Split,
 )
 
+# isort: split
+from training.templates.table_model import LABELS
+
 SPEEDS = {"road": 50, "rail": 70, "air": 400}  # km/h
 
 
@@ -86,6 +89,8 @@ RECIPE = Recipe(
     config=Config,
     arguments=arguments,
     load=load,
+    target="label",
+    labels=LABELS,
     fit=fit_network,
     evaluate=classification,
     metric="accuracy",

@@ -22,7 +22,7 @@ from training.recipe import (
 )
 
 # isort: split
-from training.templates.text_model import words_of
+from training.templates.text_model import LABELS, words_of
 
 WORDS = {
     "positive": ("good", "great", "funny", "fine", "clever"),
@@ -107,6 +107,8 @@ RECIPE = Recipe(
     arguments=arguments,
     artifacts=artifacts,
     load=load,
+    target="label",
+    labels=LABELS,
     fit=fit_network,
     evaluate=classification,
     metric="accuracy",

@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 from pydantic import Field
 from torch import nn
 
+from models.shapes import SHAPES
 from training.loop import fit
 from training.metrics import classification
 from training.recipe import BatchSize, Dataset, Epochs, Hyperparameters, LearningRate, Recipe, Report, Split
@@ -76,6 +77,8 @@ RECIPE = Recipe(
     config=Config,
     arguments=arguments,
     load=load,
+    target="label",
+    labels=SHAPES,
     fit=fit_network,
     evaluate=classification,
     metric="accuracy",

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from models.strokes import FORMS
 from training.loop import fit
 from training.metrics import classification
 from training.recipe import BatchSize, Dataset, Epochs, Hyperparameters, LearningRate, Recipe, Report, Split
@@ -66,6 +67,8 @@ RECIPE = Recipe(
     config=Config,
     arguments=arguments,
     load=load,
+    target="label",
+    labels=FORMS,
     fit=fit_network,
     evaluate=classification,
     metric="accuracy",

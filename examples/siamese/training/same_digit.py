@@ -78,6 +78,7 @@ RECIPE = Recipe(
     config=Config,
     arguments=arguments,
     load=load,
+    target="value",
     fit=fit_network,
     evaluate=evaluate,
     metric="accuracy",

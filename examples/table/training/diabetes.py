@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.diabetes import numbers_of
+from models.diabetes import LABELS, numbers_of
 from training.loop import fit
 from training.metrics import classification
 from training.perceptron import PerceptronConfig, arguments
@@ -69,6 +69,8 @@ RECIPE = Recipe(
     arguments=arguments,
     artifacts=artifacts,
     load=load,
+    target="label",
+    labels=LABELS,
     fit=fit_network,
     evaluate=classification,
     metric="accuracy",

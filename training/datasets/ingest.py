@@ -1,0 +1,252 @@
+"""Ingest: make a dataset version of a file, and of the version that it grows. See `ingest`."""
+
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.checkpoints.code import decoding_digest
+from models.checkpoints.storage import Storage
+from models.messages import DatasetOptions, DatasetSummary, Ingested
+from models.signature import Tensor
+from models.spec import ModelSpec
+from training.datasets.errors import DatasetError
+from training.datasets.joined import KeptRows, all_labels, joined, no_rows
+from training.datasets.judge import Good, Judge, Refused, sample_digest
+from training.datasets.labels import Target
+from training.datasets.readers.detect import open_source
+from training.datasets.report import ReportWriter, warnings_of
+from training.datasets.segments import SegmentWriter, packed_row
+from training.datasets.source import Source, Wanted, in_parts
+from training.datasets.version import (
+    Index,
+    Manifest,
+    Original,
+    counts,
+    link_tree,
+    read_index,
+    read_manifest,
+    version_digest,
+    write_version,
+)
+
+Tell = Callable[[int, int], None]
+_EVERY_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What is to be ingested.
+
+    source          a file or a folder
+    labels          the model's labels, if they are fixed
+    parent          folder of the version that grows
+    allow_rejected  greatest share of refused rows
+    known           digests of the samples of the built-in training split (see `known_digests`)
+    """
+
+    model: str
+    spec: ModelSpec
+    target: Target
+    labels: Sequence[str] | None
+    store: Path
+    job: str
+    source: Path
+    format: str = "auto"
+    options: DatasetOptions = field(default_factory=DatasetOptions)
+    parent: Path | None = None
+    allow_rejected: float = 0.0
+    known: frozenset[bytes] = frozenset()
+    warnings: tuple[str, ...] = ()
+
+
+def ingest(request: Request, tell: Tell) -> Ingested:
+    """Read a file, judge its rows, and write a version into the store; `tell` gets bytes or rows done and in all.
+
+    The version appears by one rename, or not at all. Raises DatasetError, also if more rows are refused than allowed.
+    """
+    storage = Storage(request.store)
+    with _draft(storage, request) as draft:
+        manifest, summary = _made(request, storage, draft, tell)
+        if summary.rejected > request.allow_rejected * summary.rows:
+            raise _too_many(request, storage, draft, summary)
+        if not sum(summary.examples.values()):
+            raise DatasetError("No rows", "the file has no rows")
+        target = storage.dataset(request.model, manifest.sha256)
+        shutil.rmtree(draft / "scratch", ignore_errors=True)
+        if (target / "manifest.json").exists():  # the same rows were sent before
+            (draft / "report.jsonl").replace(target / "report.jsonl")
+        else:
+            shutil.rmtree(target, ignore_errors=True)
+            draft.rename(target)
+    folder = target.relative_to(storage.root)
+    return Ingested(sha256=manifest.sha256, folder=folder.as_posix(), summary=summary)
+
+
+@contextmanager
+def _draft(storage: Storage, request: Request) -> Iterator[Path]:
+    """Make the hidden folder of a version in the making, in place of that of a killed attempt; remove it at the end."""
+    draft = storage.datasets(request.model) / f".draft-{request.job}"
+    shutil.rmtree(draft, ignore_errors=True)
+    (draft / "scratch").mkdir(parents=True)
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _made(request: Request, storage: Storage, draft: Path, tell: Tell) -> tuple[Manifest, DatasetSummary]:
+    parent = (read_manifest(request.parent), read_index(request.parent)) if request.parent else None
+    wanted = Wanted(spec=request.spec, options=request.options, scratch=draft / "scratch")
+    source = open_source(request.source, request.format, wanted)
+    original = Original(
+        sha256=_kept(request, storage),
+        format=request.format,
+        label_column=request.options.label_column,
+        split_column=request.options.split_column,
+        group_column=request.options.group_column,
+    )
+    cache = draft / "cache" / cache_key(request.model, request.spec)
+    if request.parent and (old := request.parent / "cache" / cache.name).is_dir():
+        link_tree(old, cache)
+    shutil.rmtree(cache / original.key, ignore_errors=True)
+    report = ReportWriter(draft / "report.jsonl")
+    try:
+        rows, read = _judged(request, source, cache / original.key, report, tell)
+    finally:
+        report.close()
+    return _numbered(request, draft, source, original, parent, rows, read, report)
+
+
+def _judged(request: Request, source: Source, segment: Path, report: ReportWriter, tell: Tell) -> tuple[KeptRows, int]:
+    """Judge all rows, and write the samples of the good ones. Returns what is kept of them, and the count of rows."""
+    judge = Judge(request.spec, request.target, request.labels, source.columns)
+    writer = SegmentWriter(segment, named=bool(request.spec.inputs))
+    rows, read, told = KeptRows(), 0, 0.0
+    try:
+        for part in in_parts(source.rows()):
+            found = judge(part)
+            good = [one for one in found if isinstance(one, Good)]
+            report.add(one for one in found if isinstance(one, Refused))
+            read += len(part)
+            for one in good:
+                rows.add(one, in_training=bool(request.known) and known_digest(one.sample) in request.known)
+            if good:
+                writer.add([one.row.number for one in good], [one.sample for one in good])
+            if time.monotonic() - told > _EVERY_S:
+                tell(*source.progress())
+                told = time.monotonic()
+    finally:
+        writer.close()
+    return rows, read
+
+
+def _numbered(
+    request: Request,
+    draft: Path,
+    source: Source,
+    original: Original,
+    parent: tuple[Manifest, Index] | None,
+    rows: KeptRows,
+    read: int,
+    report: ReportWriter,
+) -> tuple[Manifest, DatasetSummary]:
+    """Join the rows with the parent's, assign splits, and write manifest and index."""
+    manifest, old = parent or (None, no_rows())
+    labels = all_labels(request.labels, manifest.labels if manifest else (), rows) if request.target == "label" else []
+    found = joined(manifest, old, rows, labels)
+    schema = schema_of(request.spec)
+    examples, by_label = counts(found.index, labels)
+    made = Manifest(
+        sha256=version_digest(found.index, labels, schema),
+        model=request.model,
+        target=request.target,
+        labels=labels,
+        schema=schema,
+        originals=[*(manifest.originals if manifest else ()), original],
+        parent=manifest.sha256 if manifest else None,
+        inherited=found.inherited,
+        examples=examples,
+        by_label=by_label,
+    )
+    write_version(draft, made, found.index)
+    summary = DatasetSummary(
+        format=source.format,
+        schema=schema,
+        examples=examples,
+        by_label=by_label,
+        rows=read,
+        rejected=report.rejected,
+        duplicates=found.duplicates,
+        conflicting_labels=len(found.conflicts),
+        added=len(found.index) - found.inherited,
+        by_reason=report.reasons(),
+        warnings=(*request.warnings, *warnings_of(examples, by_label, source.ignored, found.conflicts)),
+    )
+    return made, summary
+
+
+def _too_many(request: Request, storage: Storage, draft: Path, summary: DatasetSummary) -> DatasetError:
+    folder = storage.refused(request.model, request.job)
+    folder.mkdir(parents=True, exist_ok=True)
+    (draft / "report.jsonl").replace(folder / "report.jsonl")
+    most = summary.by_reason[0]
+    return DatasetError(
+        "Too many rows refused",
+        f"{summary.rejected:,} of {summary.rows:,} rows were refused, at most {request.allow_rejected:.2%} may be. "
+        f"Most often: {most.title} ({most.rows:,} rows), for example row {most.first[0].row}: {most.first[0].detail}. "
+        "Correct them, or allow a greater share with allow_rejected",
+        summary=summary,
+        folder=folder.relative_to(storage.root).as_posix(),
+    )
+
+
+def _kept(request: Request, storage: Storage) -> str:
+    """Keep the file in the store under its digest, and return the digest; a folder is not kept."""
+    if request.source.is_dir():
+        return ""
+    with request.source.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    target = storage.original(request.model, sha256)
+    if target.exists() or request.source.resolve() == target.resolve():
+        return sha256
+    target.parent.mkdir(parents=True, exist_ok=True)
+    partial = target.with_name(f".{sha256}-{request.job}")
+    shutil.copyfile(request.source, partial)
+    partial.replace(target)
+    return sha256
+
+
+def cache_key(model: str, spec: ModelSpec) -> str:
+    """Return the key of samples that are decoded by the code as it is now."""
+    return decoding_digest(model, spec)[:24]
+
+
+def schema_of(spec: ModelSpec) -> dict[str, Any]:
+    """Return the form of a sample: the entry, or the inputs by name."""
+    if spec.inputs:
+        return {name: {"kind": kind.kind, **_finite(kind.described())} for name, kind in spec.inputs.items()}
+    entry = spec.tensor
+    described = Tensor(entry.shape, entry.dtype, entry.low, entry.high).described()
+    return {"entry": _finite(described)}
+
+
+def _finite(described: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: None if isinstance(value, float) and not np.isfinite(value) else value
+        for name, value in described.items()
+    }
+
+
+def known_digest(sample: Any) -> bytes:
+    """Return the digest of a decoded sample: an array, or values by name."""
+    return hashlib.sha256(packed_row(sample)).digest() if isinstance(sample, dict) else sample_digest(sample)
+
+
+__all__ = ["Request", "cache_key", "ingest", "known_digest", "schema_of"]

@@ -1,0 +1,157 @@
+"""Pictures in a zip, a tar or a folder: a folder for each label, or a table of labels (metadata.csv, .jsonl)."""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+import orjson
+
+from models.coding import picture_input
+from models.errors import InvalidInput, shown
+from models.spec import ModelSpec
+from training.datasets.errors import DatasetError
+from training.datasets.readers.archives import Archive, Member
+from training.datasets.source import Row, Source, Wanted
+
+SPLIT_FOLDERS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+METADATA = {"metadata.csv", "metadata.jsonl"}
+_PICTURES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif"}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a file's place says of it: label, split, group; `fault` if it says nothing."""
+
+    label: Any = None
+    split: Any = None
+    group: Any = None
+    fault: InvalidInput | None = None
+
+
+def are_pictures(members: Sequence[Member]) -> bool:
+    """Return whether an archive is one of pictures: any of its files has such a name, or it has a table of labels."""
+    return any(
+        PurePosixPath(member.name).suffix.lower() in _PICTURES or member.parts[-1] in METADATA for member in members
+    )
+
+
+def open_pictures(form: str, archive: Archive, wanted: Wanted) -> Source:
+    """Return the rows of an archive of pictures. Raises DatasetError."""
+    spec = wanted.spec
+    if not (spec.picture if not spec.inputs else picture_input(spec)):
+        raise DatasetError(
+            "No pictures wanted", "the file has pictures, but the model takes none: send CSV or JSON Lines"
+        )
+    tables = [member for member in archive.members if member.parts[-1] in METADATA]
+    places = _from_tables(archive, tables, wanted) if tables else _from_folders(archive.members)
+    done = [0]
+
+    def rows() -> Iterator[Row]:
+        number = 0
+        for member, content in archive.contents():
+            if member in tables:
+                continue
+            number += 1
+            done[0] = number
+            place = places.get(member.name, _UNLISTED)
+            fault = place.fault
+            if content is None and fault is None:
+                fault = InvalidInput(
+                    "Unreadable file", "the file is damaged in the archive, or too large for a picture"
+                )
+            values = _values(content, spec)
+            yield Row(number, values, place.label, place.split, place.group, member.name, fault)
+        for name in sorted(places.keys() - {member.name for member in archive.members}):
+            number += 1
+            fault = InvalidInput("Missing file", "the table of labels names a file that is not there")
+            yield Row(number, place=name, fault=fault)
+
+    total = len(archive.members) - len(tables)
+    return Source(format=form, rows=rows, progress=lambda: (done[0], total))
+
+
+_UNLISTED = Place(fault=InvalidInput("No label", "the table of labels does not name this file"))
+
+
+def _values(content: bytes | None, spec: ModelSpec) -> Any:
+    return {picture_input(spec): content} if spec.inputs else content
+
+
+def _from_folders(members: Sequence[Member]) -> Mapping[str, Place]:
+    """Read labels and splits from the folders: [train|validation|test/]LABEL/.../FILE."""
+    skipped = _common(members)
+    paths = {member.name: member.parts[skipped:] for member in members}
+    tops = {parts[0] for parts in paths.values() if len(parts) > 1}
+    if not tops:
+        raise DatasetError(
+            "No labels",
+            "the pictures lie in no folders: put each into a folder with the name of its label, or add a metadata.csv "
+            "with file_name and label",
+        )
+    with_splits = all(top.lower() in SPLIT_FOLDERS for top in tops) and any(len(parts) > 2 for parts in paths.values())
+    return {name: _place(parts, with_splits=with_splits) for name, parts in paths.items()}
+
+
+def _place(parts: Sequence[str], *, with_splits: bool) -> Place:
+    split = SPLIT_FOLDERS[parts[0].lower()] if with_splits and len(parts) > 1 else None
+    folders = parts[1:-1] if with_splits else parts[:-1]
+    if not folders:
+        return Place(fault=InvalidInput("No label", "the file lies in no folder with the name of a label"))
+    return Place(folders[0], split)
+
+
+def _common(members: Sequence[Member]) -> int:
+    """Count the folders around all files that are neither a label nor a split."""
+    count = 0
+    while True:
+        tops = {member.parts[count] if len(member.parts) > count + 2 else "" for member in members}
+        if len(tops) != 1 or "" in tops or tops.pop().lower() in SPLIT_FOLDERS:
+            return count
+        count += 1
+
+
+def _from_tables(archive: Archive, tables: Sequence[Member], wanted: Wanted) -> Mapping[str, Place]:
+    """Read metadata.csv and metadata.jsonl: file_name, relative to the table, label, split and group."""
+    paths = {table.name: wanted.scratch / f"metadata-{place}" for place, table in enumerate(tables)}
+    if any(table.size > 2**28 for table in tables):
+        raise DatasetError("Too large", "the table of labels is too large")
+    archive.extract(paths)
+    found: dict[str, Place] = {}
+    for table in tables:
+        folder = table.parts[:-1]
+        top = folder[0].lower() if folder else ""
+        for record in _records(paths[table.name].read_bytes(), table.name):
+            if not isinstance(record.get("file_name"), str):
+                raise DatasetError("No file names", f"{shown(table.name)} has a row without file_name")
+            name = PurePosixPath(*folder, record["file_name"]).as_posix()
+            label = next((record[key] for key in _label_keys(wanted) if record.get(key) is not None), None)
+            split = record.get(wanted.options.split_column or "split") or SPLIT_FOLDERS.get(top)
+            found[name] = Place(label, split, record.get(wanted.options.group_column or "group") or None)
+    return found
+
+
+def _label_keys(wanted: Wanted) -> Sequence[str]:
+    chosen = wanted.options.label_column
+    return (chosen,) if chosen else ("label", "target", "class", "value")
+
+
+def _records(content: bytes, name: str) -> Iterator[Mapping[str, Any]]:
+    try:
+        if name.endswith(".jsonl"):
+            for line in content.splitlines():
+                if line.strip():
+                    yield orjson.loads(line)
+        else:
+            yield from csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
+    except (ValueError, csv.Error) as err:
+        raise DatasetError("Unreadable table", f"{shown(name)} cannot be read as a table of labels in UTF-8") from err

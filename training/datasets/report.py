@@ -1,0 +1,87 @@
+"""Report of an ingest: each refused row in a file, and counts by reason."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import orjson
+
+from models.messages import RefusalReason, RefusedRow
+from training.datasets.judge import Refused
+
+_FEW = 1_000  # validation rows
+_FIRST = 20  # rows of a reason in the summary
+
+
+class ReportWriter:
+    """Writes a line of JSON for each refused row, and counts them."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb")
+        self._counts: dict[str, int] = {}
+        self._first: dict[str, list[RefusedRow]] = {}
+        self.rejected = 0
+
+    def add(self, refused: Iterable[Refused]) -> None:
+        """Write rows."""
+        for one in refused:
+            row = RefusedRow(row=one.row.number, column=one.column, value=one.value, detail=one.error.detail)
+            title = one.error.title
+            line = {"title": title, **asdict(row)}
+            self._file.write(_clean(line) + b"\n")
+            self.rejected += 1
+            self._counts[title] = self._counts.get(title, 0) + 1
+            first = self._first.setdefault(title, [])
+            if len(first) < _FIRST:
+                first.append(row)
+
+    def close(self) -> None:
+        """Complete the file."""
+        self._file.close()
+
+    def reasons(self) -> tuple[RefusalReason, ...]:
+        """Return the rows by their titles, the most frequent first."""
+        titles = sorted(self._counts, key=lambda title: (-self._counts[title], title))
+        return tuple(
+            RefusalReason(title=title, rows=self._counts[title], first=tuple(self._first[title])) for title in titles
+        )
+
+
+def _clean(line: dict[str, object]) -> bytes:
+    """Encode as JSON; lone surrogates of broken texts are escaped."""
+    escaped = {
+        name: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+        for name, value in line.items()
+    }
+    return orjson.dumps(escaped)
+
+
+def warnings_of(
+    examples: Mapping[str, int],
+    by_label: Mapping[str, Mapping[str, int]],
+    ignored: Sequence[str],
+    conflicts: Sequence[int],
+) -> Iterator[str]:
+    """Yield what the user should know of a version."""
+    if examples["validation"] < _FEW:
+        yield (
+            f"{examples['validation']:,} validation rows: with fewer than {_FEW:,}, the better of two versions is "
+            "often mistaken for the worse"
+        )
+    for split, count in examples.items():
+        if not count:
+            yield f"the {split} split is empty: the version cannot be trained on yet"
+            continue
+        absent = [label for label, found in by_label.items() if not found[split]]
+        if absent:
+            more = f" and {len(absent) - 12} more" if len(absent) > 12 else ""
+            yield f"the {split} split has no row of {', '.join(absent[:12])}{more}"
+    if len([label for label, found in by_label.items() if sum(found.values())]) == 1:
+        yield "all rows have the same label: there is nothing to learn"
+    if conflicts:
+        yield (
+            f"{len(conflicts):,} rows have the content of an earlier row and another target, first row {conflicts[0]}: "
+            "the earlier one counts"
+        )
+    if ignored:
+        yield f"columns that are no input of the model were not used: {', '.join(ignored[:20])}"

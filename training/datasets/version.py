@@ -1,0 +1,155 @@
+"""A dataset version's folder: manifest, index of its rows, report, and cache of decoded samples.
+
+manifest.json      digest, schema, labels, originals, counts
+digests.npy        uint8 (N, 32), the content of each row
+splits.npy         uint8 (N,), positions in SPLITS
+targets.npy        int64 (N,), positions in the labels; or float64 (N, k), values
+sources.npy        uint16 (N,), positions in the list of originals
+numbers.npy        int64 (N,), the row of the original
+report.jsonl       a line for each refused row
+cache/KEY/SOURCE/  decoded samples of an original (see `segments`); KEY follows from the code that decodes
+
+The first `inherited` rows are those of the parent.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from models.messages import DatasetOptions
+from models.spec import Array
+from training.datasets.errors import DatasetError
+from training.datasets.segments import write_json
+from training.datasets.splits import SPLITS
+
+_ARRAYS = ("digests", "splits", "targets", "sources", "numbers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Original:
+    """A file that rows come from: its digest (of a folder: empty, it is not kept) and how it was read."""
+
+    sha256: str
+    format: str
+    label_column: str | None = None
+    split_column: str | None = None
+    group_column: str | None = None
+
+    @property
+    def options(self) -> DatasetOptions:
+        """Return the options that it was read by."""
+        return DatasetOptions(
+            label_column=self.label_column, split_column=self.split_column, group_column=self.group_column
+        )
+
+    @property
+    def key(self) -> str:
+        """Return the name of its segment."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """The arrays of a version, N rows each."""
+
+    digests: Array
+    splits: Array
+    targets: Array
+    sources: Array
+    numbers: Array
+
+    def __len__(self) -> int:
+        return len(self.digests)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """All of a version but its rows."""
+
+    sha256: str
+    model: str
+    target: str
+    labels: Sequence[str]
+    schema: Mapping[str, Any]
+    originals: Sequence[Original]
+    parent: str | None
+    inherited: int
+    examples: Mapping[str, int]
+    by_label: Mapping[str, Mapping[str, int]]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a version. Raises DatasetError."""
+    try:
+        found = json.loads((folder / "manifest.json").read_bytes())
+        return Manifest(**{**found, "originals": [Original(**one) for one in found["originals"]]})
+    except (OSError, ValueError, TypeError, KeyError) as err:
+        raise DatasetError("Missing dataset", "the files of the dataset version are missing or damaged") from err
+
+
+def read_index(folder: Path) -> Index:
+    """Map the index of a version. Raises DatasetError."""
+    try:
+        return Index(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS))
+    except (OSError, ValueError) as err:
+        raise DatasetError("Missing dataset", "the files of the dataset version are missing or damaged") from err
+
+
+def write_version(folder: Path, manifest: Manifest, index: Index) -> None:
+    """Write manifest and index into a draft's folder."""
+    for name in _ARRAYS:
+        np.save(folder / f"{name}.npy", getattr(index, name))
+    write_json(folder / "manifest.json", asdict(manifest))
+
+
+def version_digest(index: Index, labels: Sequence[str], schema: Mapping[str, Any]) -> str:
+    """Return the digest of the rows, in any order, with their targets and splits, of the labels and of the schema."""
+    targets = np.ascontiguousarray(index.targets)
+    order = np.lexsort(np.ascontiguousarray(index.digests).view("<u8").T)
+    found = hashlib.sha256(json.dumps([list(labels), schema], sort_keys=True).encode())
+    for begin in range(0, len(order), 65_536):
+        part = order[begin : begin + 65_536]
+        flat = np.concatenate(
+            [
+                index.digests[part],
+                index.splits[part][:, None],
+                targets[part]
+                .astype("<i8" if targets.dtype.kind == "i" else "<f8")
+                .reshape(len(part), -1)
+                .view(np.uint8),
+            ],
+            axis=1,
+        )
+        found.update(flat.tobytes())
+    return found.hexdigest()
+
+
+def counts(index: Index, labels: Sequence[str]) -> tuple[dict[str, int], dict[str, dict[str, int]]]:
+    """Count the examples by split, and by label and split; no labels if the targets are values."""
+    by_split = {name: int((index.splits == place).sum()) for place, name in enumerate(SPLITS)}
+    if not labels:
+        return by_split, {}
+    table = np.zeros((len(labels), len(SPLITS)), np.int64)
+    np.add.at(table, (index.targets, index.splits), 1)
+    by_label = {label: dict(zip(SPLITS, row, strict=True)) for label, row in zip(labels, table.tolist(), strict=True)}
+    return by_split, by_label
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Give `target` the files of the folder `source`, without copying them if the file system has hard links."""
+
+    def link(one: str, other: str) -> str:
+        try:
+            os.link(one, other)
+        except OSError:
+            shutil.copyfile(one, other)
+        return other
+
+    shutil.copytree(source, target, copy_function=link)
