@@ -102,7 +102,8 @@ def joined(parent: Manifest | None, old: Index, rows: KeptRows, labels: Sequence
     digests = np.concatenate([old.digests, np.frombuffer(rows.digests, np.uint8).reshape(-1, 32)])
     targets = _targets(parent, old, rows, labels)
     firsts = splits.first_of_each(digests)
-    differ = (targets != targets[firsts]).reshape(len(targets), -1).any(axis=1)[len(old) :]
+    other = targets != targets[firsts]
+    differ = (other if other.ndim == 1 else other.any(axis=1))[len(old) :]
     new = (firsts == np.arange(len(firsts)))[len(old) :]
     found = splits.assigned(
         np.frombuffer(rows.own, np.uint8)[new],

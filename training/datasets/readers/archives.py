@@ -204,7 +204,7 @@ class _Bounded:
         self._stream = stream
         self._packed = packed
         self._given = 0
-        self._allowed = 0
+        self._allowed = _MOST_HEADERS
 
     def allow(self, size: int) -> None:
         """Allow `size` more bytes from here on."""

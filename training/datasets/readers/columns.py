@@ -90,9 +90,9 @@ def row_of(number: int, record: Mapping[str, Any], columns: Meaning, spec: Model
     }
     if spec.inputs:
         return Row(number, _named_sample(values, spec), **given)
-    fields = [name for name in values if name.strip().lower() in SAMPLES]
-    if len(fields) == 1 and len(values) == 1:
-        return Row(number, _file(values[fields[0]]), **given)
+    sample = next(iter(values.values()), None)
+    if len(values) == 1 and next(iter(values)).strip().lower() in SAMPLES and not isinstance(sample, str | int | float):
+        return Row(number, _file(sample), **given)
     if len(spec.tensor.shape) == 1 and values:
         return Row(number, list(values.values()), **given)
     fault = InvalidInput("Wrong row", 'a row has the sample under "input" and its answer under "label", nothing else')

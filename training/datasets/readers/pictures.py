@@ -49,9 +49,7 @@ def open_pictures(form: str, archive: Archive, wanted: Wanted) -> Source:
     """Return the rows of an archive of pictures. Raises DatasetError."""
     spec = wanted.spec
     if not (spec.picture if not spec.inputs else picture_input(spec)):
-        raise DatasetError(
-            "No pictures wanted", "the file has pictures, but the model takes none: send CSV or JSON Lines"
-        )
+        raise DatasetError("No pictures wanted", "the model takes no pictures: send CSV or JSON Lines")
     tables = [member for member in archive.members if member.parts[-1] in METADATA]
     places = _from_tables(archive, tables, wanted) if tables else _from_folders(archive.members)
     done = [0]
