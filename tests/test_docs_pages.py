@@ -135,5 +135,10 @@ def test_every_message_of_the_troubleshooting_page_is_in_the_source() -> None:
 
 
 @pytest.mark.slow
+def test_the_commands_of_the_page_on_datasets_print_what_it_says(tmp_path: Path) -> None:
+    do(DOCS / "datasets.md", copy_of_the_checkout(tmp_path, DOCS / "datasets.md"))
+
+
+@pytest.mark.slow
 def test_the_tests_of_the_testing_page_pass(tmp_path: Path) -> None:
     do(DOCS / "testing.md", copy_of_the_checkout(tmp_path, DOCS / "testing.md"))
