@@ -32,10 +32,11 @@ from tests.fakes import LINE
 from tests.signatures import TABLE, TEXT
 from training import metrics
 from training.datasets import ingest, opened
+from training.datasets.built_in import known_digests
 from training.datasets.opened import Streamed
 from training.executor import Executor
 from training.loop import fit
-from training.recipe import Dataset, Hyperparameters, Recipe, Report, TrainingError
+from training.recipe import Dataset, Hyperparameters, Recipe, Report, Split, TrainingError
 from training.rows import Coded, Uncoded, prepared
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -272,7 +273,7 @@ def test_better_decoding_reaches_old_data(tmp_path: Path, monkeypatch: pytest.Mo
     better = replace(LINE, preprocess=lambda entries: entries * 10)
     dataset = opened.opened("line", better, VALUES, file)
     assert torch.equal(dataset.train.targets, 2 * dataset.train.samples / 10 + 2)
-    narrow = replace(LINE, check=lambda entries: {n: _refusal() for n in np.flatnonzero(entries[:, 0] < 100)})
+    narrow = replace(LINE, check=lambda entries: {int(n): _refusal() for n in np.flatnonzero(entries[:, 0] < 100)})
     monkeypatch.setattr(opened, "cache_key", lambda *_: "stricter code")
     stricter = opened.opened("line", narrow, VALUES, file)
     assert sum(len(split) for split in (stricter.train, stricter.validation, stricter.test)) == 200
@@ -322,3 +323,20 @@ def test_a_version_without_held_out_rows_is_refused_for_training(tmp_path: Path)
 def test_the_key_of_the_cache_follows_the_code() -> None:
     assert ingest.cache_key("line", LINE) == ingest.cache_key("line", LINE)
     assert ingest.cache_key("mnist", LINE) != ingest.cache_key("line", LINE)
+
+
+def test_the_built_in_training_rows_are_known_by_their_decoded_samples(tmp_path: Path) -> None:
+    split = Split(torch.tensor([[3.0], [4.0]]), torch.zeros(2, 1))
+    numbers = replace(VALUES, load=lambda *_: Dataset(name="n", train=split, validation=split, test=split))
+    known, warnings = known_digests(LINE, numbers, {}, tmp_path)
+    rows = [("x", "y", "split"), (3, 1, "test"), (4.0, 1, "test"), (5, 1, "test")]
+    done = made(tmp_path, write_csv(tmp_path / "a.csv", rows), known=known)
+    assert (done.summary.examples, warnings) == ({"train": 2, "validation": 0, "test": 1}, ())
+    persons = [{"age": 22, "sex": "male", "fare": None}, {"age": 30, "sex": "female"}]
+    named = Split(persons, torch.zeros(2, 1))
+    tables = replace(VALUES, load=lambda *_: Dataset(name="n", train=named, validation=named, test=named))
+    known, _ = known_digests(TABLE, tables, {}, tmp_path)
+    rows = [("age", "sex", "fare", "y", "split"), (22, "male", "", 1, "test"), (23, "male", "", 1, "test")]
+    done = made(tmp_path, write_csv(tmp_path / "b.csv", rows), TABLE, model="table", known=known)
+    assert done.summary.examples == {"train": 1, "validation": 0, "test": 1}
+    assert known_digests(LINE, VALUES, None, tmp_path) == (frozenset(), ())

@@ -38,7 +38,10 @@ def called(node: ast.AST) -> str:
 
 def test_s04_no_archive_is_unpacked() -> None:
     in_memory = {("npz.py", "zipfile"), ("numbers.py", "zipfile.BadZipFile")}  # of the client: answers of the service
-    datasets = {("archives.py", "zipfile"), ("archives.py", "tarfile")}  # to names of our own: tests/test_datasets_hostile
+    datasets = {
+        ("archives.py", "zipfile"),
+        ("archives.py", "tarfile"),
+    }  # to names of our own: tests/test_datasets_hostile
     assert set(imported(UNPACKERS)) == in_memory | datasets  # and no more than a member declares
     assert not [path for path, node in nodes() if called(node).endswith((".extractall", ".unpack_archive"))]
 
