@@ -14,6 +14,7 @@ from torch import nn
 
 from models.catalog import specs
 from models.eager import built
+from training.fitting.early_stopping import Watch, Watched
 from training.fitting.optimizers import make_optimizer
 from training.fitting.randomness import own_random_numbers
 from training.flags import properties, read_config, shown
@@ -113,7 +114,8 @@ def _tried(
         network = built(specs()[name], arguments_of(recipe, config, artifacts)).to(device)
         began = time.perf_counter()
         try:
-            recipe.fit(network, dataset, config, checked(trial.history.append, check))
+            watch = Watch(recipe.metric, recipe.higher_is_better)
+            recipe.fit(network, dataset, config, Watched(checked(trial.history.append, check), watch))
         except TrainingError as err:
             trial.failure = str(err)
         trial.seconds = time.perf_counter() - began

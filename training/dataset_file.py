@@ -86,11 +86,11 @@ def _say_summary(file: str, summary: DatasetSummary) -> None:
     for reason in summary.by_reason:
         for row in reason.first[:_SHOWN]:
             place = ", ".join(part for part in (row.column, row.value) if part)
-            say(f"  row {row.row}{f' ({place})' if place else ''}: {reason.title}: {row.detail}")
+            say(f"row {row.row}{f' ({place})' if place else ''}: {reason.title}: {row.detail}")
         if reason.rows > _SHOWN:
-            say(f"  and {reason.rows - _SHOWN:,} more rows: {reason.title}")
+            say(f"and {reason.rows - _SHOWN:,} more rows: {reason.title}")
     for warning in summary.warnings:
-        say(f"  warning: {warning}")
+        say(f"warning: {warning}")
 
 
 def _file(word: str) -> Path:

@@ -4,9 +4,12 @@ All randomness comes from one generator seeded with `config.seed`: the same seed
 machine with the same number of threads, even if other code in the process draws random numbers.
 """
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from inspect import signature
+from itertools import chain, count
 from statistics import fmean
 from typing import Any
 
@@ -14,11 +17,14 @@ import torch
 from torch import Tensor, nn
 
 from training.fitting.batches import Augment, Batch, batches
+from training.fitting.early_stopping import EarlyStopping, Watching
+from training.fitting.lr_finder import found_lr
 from training.fitting.optimizers import lr_factor, make_optimizer
 from training.fitting.resume import Resumable, State
 from training.recipe import Hyperparameters, Progress, Report, Split, TrainingError
 from training.rows import call
 
+log = logging.getLogger(__name__)
 Loss = Callable[[Any, Tensor], Tensor]  # outputs, targets -> the mean over the batch
 _MOST_STEPS = 50  # between two reports, so that a run can be cancelled quickly
 
@@ -36,6 +42,8 @@ class Fitting:
     epoch: int = 0
     step: int = 0
     losses: list[float] = field(default_factory=list)
+    stopping: EarlyStopping = field(default_factory=lambda: EarlyStopping(0, None))
+    lr: float = 0.0
 
     def state(self) -> State:
         """Return the state for a resume point."""
@@ -47,6 +55,8 @@ class Fitting:
             "epoch": self.epoch,
             "step": self.step,
             "losses": self.losses,
+            "stopping": self.stopping.state(),
+            "lr": self.lr,
         }
 
     def go_on_from(self, state: State) -> None:
@@ -56,6 +66,8 @@ class Fitting:
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["default_generator"])
         self.epoch, self.step, self.losses = state["epoch"], state["step"], list(state["losses"])
+        self.stopping.go_on_from(state.get("stopping", {}))
+        self.lr = state.get("lr", self.lr)
 
 
 def fit(
@@ -76,18 +88,24 @@ def fit(
     `report` is called with the mean loss since the last report and the metrics from `measure`: every
     `samples_per_report` samples, at least every 50 steps, and after the last step. Its exceptions end the run.
     If `report` is Resumable, the run starts from its saved state, if any, and saves its state after each epoch.
+    With `config.patience` it ends early, with the weights of the best epoch, if `report` knows which metric to watch.
     Raises TrainingError if the loss is no longer finite.
     """
+    loss = weighted(loss, train.targets) if config.class_weights else loss
     fitting = Fitting(
         network=network.train(),
         optimizer=make_optimizer(network, config),
         generator=torch.Generator().manual_seed(config.seed),
+        stopping=EarlyStopping(config.patience, report.watch if isinstance(report, Watching) else None),
+        lr=config.lr,
     )
     steps = steps_of(len(train), config)
     steps_per_report = min(_MOST_STEPS, math.ceil(samples_per_report / config.batch_size))
     if isinstance(report, Resumable) and (saved := report.saved()) is not None:
         fitting.go_on_from(saved)
-    while fitting.epoch < config.epochs:
+    elif config.lr_finder:
+        fitting.lr = _found_lr(fitting, train, config, loss, mixed=mixed)
+    while fitting.epoch < config.epochs and not fitting.stopping.is_over:
         fitting.epoch += 1
         for batch in batches(
             train,
@@ -97,13 +115,47 @@ def fit(
             augment=augment,
             num_workers=num_workers,
         ):
-            lr = config.lr * lr_factor(config.schedule, fitting.step / steps)
+            lr = fitting.lr * lr_factor(config.schedule, fitting.step / steps)
             _step(fitting, batch, loss, lr=lr, mixed=mixed)
             if fitting.step % steps_per_report == 0 or fitting.step == steps:
                 report(_progress(fitting, config.epochs, steps, measure(network)))
                 fitting.losses.clear()
+        fitting.stopping.see(network, measure)
         if isinstance(report, Resumable):
             report.save(fitting.state)
+    fitting.stopping.restore(network)
+
+
+def _found_lr(fitting: Fitting, train: Split, config: Hyperparameters, loss: Loss, *, mixed: bool) -> float:
+    """Try learning rates on a copy of the network, with batches of the training split in random order."""
+    generator = torch.Generator().manual_seed(config.seed)
+    stream = chain.from_iterable(
+        batches(train, batch_size=config.batch_size, shuffle=True, generator=generator) for _ in count()
+    )
+
+    def step(network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch) -> float:
+        return _optimized(network, optimizer, batch, loss, mixed=mixed)
+
+    found = found_lr(fitting.network, lambda network: make_optimizer(network, config), lambda: next(stream), step)
+    log.info("learning rate found", extra={"lr": found})
+    return found
+
+
+def weighted(loss: Loss, targets: Tensor) -> Loss:
+    """Return the loss with a weight for each label, so that each label counts the same over the training split.
+
+    Raises TrainingError for targets that are no labels, and for a loss that takes no weights.
+    """
+    if targets.dtype != torch.int64 or targets.ndim != 1 or "weight" not in signature(loss).parameters:
+        raise TrainingError("class_weights needs labels, and a loss with a parameter `weight` such as cross_entropy")
+    counts = targets.bincount().float()
+    weights = len(targets) / (counts.clamp(min=1) * (counts > 0).sum())
+
+    def weighted_loss(outputs: Any, targets: Tensor) -> Tensor:
+        missing = outputs.shape[1] - len(weights)  # labels that the training split does not have
+        return loss(outputs, targets, weight=nn.functional.pad(weights, (0, missing), value=1.0))  # type: ignore[call-arg]
+
+    return weighted_loss
 
 
 def steps_of(samples: int, config: Hyperparameters) -> int:
@@ -113,19 +165,25 @@ def steps_of(samples: int, config: Hyperparameters) -> int:
 
 def _step(fitting: Fitting, batch: Batch, loss: Loss, *, lr: float, mixed: bool) -> None:
     """Take one optimizer step, and record the loss of the batch before the step."""
-    samples, targets = batch
     for group in fitting.optimizer.param_groups:
         group["lr"] = lr
-    with torch.autocast(samples.device.type, torch.bfloat16, enabled=mixed):
-        outputs = call(fitting.network, samples)
-    error = loss(_in_float32(outputs), targets)
-    fitting.optimizer.zero_grad()
-    torch.autograd.backward(error)
-    fitting.optimizer.step()
+    error = _optimized(fitting.network, fitting.optimizer, batch, loss, mixed=mixed)
     fitting.step += 1
-    fitting.losses.append(error.item())
+    fitting.losses.append(error)
     if not math.isfinite(fitting.losses[-1]):
         raise _diverged(fitting, "loss", lr)
+
+
+def _optimized(network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, loss: Loss, *, mixed: bool) -> float:
+    """Take one optimizer step. Returns the loss of the batch before it."""
+    samples, targets = batch
+    with torch.autocast(samples.device.type, torch.bfloat16, enabled=mixed):
+        outputs = call(network, samples)
+    error = loss(_in_float32(outputs), targets)
+    optimizer.zero_grad()
+    torch.autograd.backward(error)
+    optimizer.step()
+    return error.item()
 
 
 def _in_float32(outputs: Any) -> Any:

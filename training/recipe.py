@@ -49,6 +49,11 @@ class Hyperparameters(BaseModel):
         0.0, ge=0, le=10, description="weight decay: L2 penalty, decoupled from the gradient in adamw"
     )
     activation: Activation = Field("relu", description="activation function of the hidden layers")
+    class_weights: bool = Field(False, description="weight the loss so that rare labels count as much as frequent ones")
+    patience: int = Field(
+        0, ge=0, le=10_000, description="early stopping: epochs without a better validation metric; 0: train all epochs"
+    )
+    lr_finder: bool = Field(False, description="choose lr by a range test of 100 steps before training; lr is not used")
     seed: int = Field(0, ge=0, lt=2**31, description="random seed of initial weights, order and augmentation")
 
 

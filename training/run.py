@@ -27,6 +27,7 @@ from models.messages import DatasetFile
 from training.data import limited
 from training.datasets.opened import opened
 from training.datasets.orders import cannot_learn_files
+from training.fitting.early_stopping import Watch, Watched
 from training.fitting.randomness import own_random_numbers
 from training.fitting.reference import measure
 from training.recipe import Dataset, Hyperparameters, Recipe, Report, Split, TrainingError, unknown_metric
@@ -81,7 +82,8 @@ def run(
         network = _new(name, arguments)
         _require_metric(name, recipe, network, ready)
         network = network.to(device)
-        recipe.fit(network, ready.to(device), config, report)
+        watch = Watch(recipe.metric, recipe.higher_is_better)
+        recipe.fit(network, ready.to(device), config, Watched(report, watch))
     with _draft(folder) as draft:
         sha256 = save_weights(network.state_dict(), draft)
         bare = Record(model=name, sha256=sha256, arguments=arguments, artifacts=packed)

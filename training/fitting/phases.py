@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from training.fitting.early_stopping import Watch, Watching
 from training.fitting.resume import Resumable, State
 from training.recipe import Progress, Report
 
@@ -32,6 +33,11 @@ class Stage:
             steps=sum(self.steps) + progress.steps,
         )
         self.report(whole)
+
+    @property
+    def watch(self) -> Watch | None:
+        """The metric that decides which of two epochs is better."""
+        return self.report.watch if isinstance(self.report, Watching) else None
 
     def saved(self) -> State | None:
         """State of this fit from an earlier attempt, or None."""
