@@ -336,7 +336,7 @@ def test_the_built_in_training_rows_are_known_by_their_decoded_samples(tmp_path:
     named = Split(persons, torch.zeros(2, 1))
     tables = replace(VALUES, load=lambda *_: Dataset(name="n", train=named, validation=named, test=named))
     known, _ = known_digests(TABLE, tables, {}, tmp_path)
-    rows = [("age", "sex", "fare", "y", "split"), (22, "male", "", 1, "test"), (23, "male", "", 1, "test")]
-    done = made(tmp_path, write_csv(tmp_path / "b.csv", rows), TABLE, model="table", known=known)
+    table = [("age", "sex", "fare", "y", "split"), (22, "male", "", 1, "test"), (23, "male", "", 1, "test")]
+    done = made(tmp_path, write_csv(tmp_path / "b.csv", table), TABLE, model="table", known=known)
     assert done.summary.examples == {"train": 1, "validation": 0, "test": 1}
     assert known_digests(LINE, VALUES, None, tmp_path) == (frozenset(), ())

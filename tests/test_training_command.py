@@ -44,7 +44,7 @@ def test_help_lists_every_hyperparameter_with_default_bounds_and_meaning(
     text = " ".join(capsys.readouterr().out.split("hyperparameters:")[1].split())
     for field, schema in recipes()[name].config.model_json_schema()["properties"].items():
         _, about = text.split(f"--{field.replace('_', '-')}", 1)
-        about = about.removeprefix(f", --no-{field}").split(" --")[0]
+        about = about.removeprefix(f", --no-{field.replace('_', '-')}").split(" --")[0]
         assert f"{schema['description']} (default " in about
         assert all(choice in about for choice in schema.get("enum", []))
         assert all(f"{schema[bound]:.10g}" in about for bound in ("minimum", "maximum") if bound in schema)
