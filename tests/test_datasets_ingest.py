@@ -1,6 +1,7 @@
 """Ingest: rows are judged by the spec, versions are immutable, and splits are for good."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,17 @@ def test_a_killed_ingest_leaves_nothing_that_the_next_one_minds(tmp_path: Path) 
     done = made(tmp_path, source)
     assert sum(done.summary.examples.values()) == 20
     assert not draft.exists()
+
+
+def test_a_parent_with_other_inputs_or_another_target_is_refused(tmp_path: Path) -> None:
+    source = write_csv(tmp_path / "a.csv", line_rows(20))
+    parent = version(tmp_path, made(tmp_path, source))
+    narrow = replace(LINE, entry=replace(LINE.tensor, high=99.0))
+    for spec, target in ((narrow, "value"), (LINE, "label")):
+        with pytest.raises(DatasetError, match="have changed since the parent was made: start anew"):
+            made(tmp_path, source, spec, parent=parent, target=target)
+    with pytest.raises(DatasetError, match="the files of the dataset version are missing or damaged"):
+        made(tmp_path, source, parent=tmp_path / "nowhere")
 
 
 def test_every_shipped_recipe_learns_files() -> None:

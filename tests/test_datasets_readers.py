@@ -231,3 +231,18 @@ def test_parquet_without_pyarrow_says_how_to_install_it(tmp_path: Path, monkeypa
     (tmp_path / "a.parquet").write_bytes(b"PAR1" + bytes(100))
     with pytest.raises(DatasetError, match=r"pip install torchloop\[parquet\]"):
         made(tmp_path, tmp_path / "a.parquet")
+
+
+def test_parquet_is_the_same_version_as_csv(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    rows = line_rows(30)
+    columns = pyarrow.table({"x": [float(str(row[0])) for row in rows[1:]], "y": [row[1] for row in rows[1:]]})
+    parquet.write_table(columns, tmp_path / "a.parquet")
+    assert counts(tmp_path, tmp_path / "a.parquet") == counts(tmp_path, write_csv(tmp_path / "a.csv", rows))
+    files = [{"bytes": content, "path": name} for name, content in CONTENTS.items()]
+    pictures = pyarrow.table({"image": files, "label": [int(name[0]) for name in CONTENTS]})
+    parquet.write_table(pictures, tmp_path / "b.parquet")
+    assert counts(tmp_path, tmp_path / "b.parquet", **MNIST)[1] == 12
+    (tmp_path / "c.parquet").write_bytes((tmp_path / "a.parquet").read_bytes()[:100])
+    with pytest.raises(DatasetError, match="the Parquet file cannot be read"):
+        made(tmp_path, tmp_path / "c.parquet")

@@ -66,7 +66,7 @@ def dataset_file(
         )
         file = options.dataset_file.name
         try:
-            done = ingested(order, specs()[name], recipe, lambda *_: check())
+            done = ingested(order, specs()[name], recipe, lambda *_: check(), keeps_file=False)
         except DatasetError as err:
             if err.summary:
                 _say_summary(file, err.summary)

@@ -29,6 +29,7 @@ from training.datasets.version import (
     Manifest,
     Original,
     counts,
+    link_or_copy,
     link_tree,
     read_index,
     read_manifest,
@@ -48,6 +49,7 @@ class Request:
     labels          the model's labels, if they are fixed
     parent          folder of the version that grows
     allow_rejected  greatest share of refused rows
+    keeps_file      whether the store gets the file, so that newer code can decode it again
     known           digests of the samples of the built-in training split (see `known_digests`)
     """
 
@@ -64,6 +66,7 @@ class Request:
     allow_rejected: float = 0.0
     known: frozenset[bytes] = frozenset()
     warnings: tuple[str, ...] = ()
+    keeps_file: bool = True
 
 
 def ingest(request: Request, tell: Tell) -> Ingested:
@@ -102,7 +105,7 @@ def _draft(storage: Storage, request: Request) -> Iterator[Path]:
 
 
 def _made(request: Request, storage: Storage, draft: Path, tell: Tell) -> tuple[Manifest, DatasetSummary]:
-    parent = (read_manifest(request.parent), read_index(request.parent)) if request.parent else None
+    parent = _parent(request)
     wanted = Wanted(spec=request.spec, options=request.options, scratch=draft / "scratch")
     source = open_source(request.source, request.format, wanted)
     original = Original(
@@ -122,6 +125,18 @@ def _made(request: Request, storage: Storage, draft: Path, tell: Tell) -> tuple[
     finally:
         report.close()
     return _numbered(request, draft, source, original, parent, rows, read, report)
+
+
+def _parent(request: Request) -> tuple[Manifest, Index] | None:
+    """Open the version that grows. Raises DatasetError if it does not fit the model as it is now."""
+    if request.parent is None:
+        return None
+    manifest = read_manifest(request.parent)
+    if (manifest.target, manifest.schema) != (request.target, schema_of(request.spec)):
+        raise DatasetError(
+            "Other inputs", "the inputs or the target of the model have changed since the parent was made: start anew"
+        )
+    return manifest, read_index(request.parent)
 
 
 def _judged(request: Request, source: Source, segment: Path, report: ReportWriter, tell: Tell) -> tuple[KeptRows, int]:
@@ -214,11 +229,12 @@ def _kept(request: Request, storage: Storage) -> str:
     with request.source.open("rb") as file:
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     target = storage.original(request.model, sha256)
-    if target.exists() or request.source.resolve() == target.resolve():
+    if target.exists() or not request.keeps_file:
         return sha256
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(f".{sha256}-{request.job}")
-    shutil.copyfile(request.source, partial)
+    partial.unlink(missing_ok=True)
+    link_or_copy(str(request.source), str(partial))
     partial.replace(target)
     return sha256
 

@@ -99,7 +99,9 @@ def no_rows() -> Index:
 
 def joined(parent: Manifest | None, old: Index, rows: KeptRows, labels: Sequence[str]) -> Joined:
     """Append new rows to those of the parent. Raises DatasetError if their targets do not go together."""
-    digests = np.concatenate([old.digests, np.frombuffer(rows.digests, np.uint8).reshape(-1, 32)])
+    digests = np.frombuffer(rows.digests, np.uint8).reshape(-1, 32)
+    if len(old):
+        digests = np.concatenate([old.digests, digests])
     targets = _targets(parent, old, rows, labels)
     firsts = splits.first_of_each(digests)
     other = targets != targets[firsts]

@@ -25,7 +25,7 @@ from training.datasets.version import Index, Manifest, Original, read_index, rea
 from training.recipe import Dataset, Recipe, Split, TrainingError
 
 log = logging.getLogger(__name__)
-IN_MEMORY = 2**28  # bytes of a split's samples, up to which they are read at once
+IN_MEMORY = 2**28  # bytes of the samples of all splits, up to which they are read at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,15 +169,15 @@ def _splits(manifest: Manifest, index: Index, segments: Sequence[Path], label: s
         if not len(rows):
             raise TrainingError(f"{label} has no rows in the {name} split: let it grow")
         where = Places(order[index.sources[rows]], places[rows])
-        samples = StoredRows(sources, where) if named else _samples(sources, where)
+        samples = StoredRows(sources, where) if named else _samples(sources, where, int((places >= 0).sum()))
         found_splits[name] = Split(samples, _targets(manifest, index.targets[rows]))
     return found_splits
 
 
-def _samples(sources: Sequence[Samples], where: Places) -> "Streamed | Tensor":
-    """Read the samples into memory if they are few."""
+def _samples(sources: Sequence[Samples], where: Places, rows: int) -> "Streamed | Tensor":
+    """Read the samples into memory, unless the `rows` of all splits are too large for it."""
     streamed = Streamed(sources, where, torch.device("cpu"))
-    if len(where) * sources[0].row_bytes > IN_MEMORY:
+    if rows * sources[0].row_bytes > IN_MEMORY:
         return streamed
     return torch.cat(list(streamed.split(4_096)))
 

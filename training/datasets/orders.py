@@ -9,7 +9,7 @@ from training.datasets.ingest import Request, Tell, ingest
 from training.recipe import Recipe, TrainingError
 
 
-def ingested(order: Ingest, spec: ModelSpec, recipe: Recipe[Any], tell: Tell) -> Ingested:
+def ingested(order: Ingest, spec: ModelSpec, recipe: Recipe[Any], tell: Tell, *, keeps_file: bool = True) -> Ingested:
     """Make the version. Raises TrainingError if the recipe learns no files, DatasetError, and OSError of the store."""
     if recipe.target is None:
         raise TrainingError(cannot_learn_files(order.model))
@@ -28,6 +28,7 @@ def ingested(order: Ingest, spec: ModelSpec, recipe: Recipe[Any], tell: Tell) ->
         allow_rejected=order.allow_rejected,
         known=known,
         warnings=warnings,
+        keeps_file=keeps_file,
     )
     return ingest(request, tell)
 

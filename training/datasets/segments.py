@@ -20,6 +20,7 @@ from models.spec import Array
 
 _LENGTH = struct.Struct("<I")
 _ARRAY = "array"  # key of an array's description in the JSON part of a row
+_AROUND = 2**16  # bytes that Linux maps around a page that is read
 _KEPT = 2**26  # bytes of mapped pages that a reader keeps resident
 
 
@@ -152,7 +153,9 @@ class Samples:
     def take(self, places: Array) -> Array:
         """Copy the samples at these places."""
         found = self._array[places]
-        self._mapped.read(len(places) * max(self.row_bytes, mmap.PAGESIZE))
+        if len(places):
+            span = int(places.max() - places.min() + 1) * self.row_bytes
+            self._mapped.read(min(span, len(places) * (self.row_bytes + _AROUND)))
         return found
 
 
@@ -174,7 +177,7 @@ class Rows:
         end = int(self._ends[place])
         assert self._mapped.memory is not None
         content = self._mapped.memory[begin:end]
-        self._mapped.read(max(len(content), mmap.PAGESIZE))
+        self._mapped.read(len(content) + _AROUND)
         return unpacked_row(content)
 
 

@@ -142,14 +142,15 @@ def counts(index: Index, labels: Sequence[str]) -> tuple[dict[str, int], dict[st
     return by_split, by_label
 
 
+def link_or_copy(source: str, target: str) -> str:
+    """Give `target` the content of a file that never changes, without a copy if the file system has hard links."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+    return target
+
+
 def link_tree(source: Path, target: Path) -> None:
-    """Give `target` the files of the folder `source`, without copying them if the file system has hard links."""
-
-    def link(one: str, other: str) -> str:
-        try:
-            os.link(one, other)
-        except OSError:
-            shutil.copyfile(one, other)
-        return other
-
-    shutil.copytree(source, target, copy_function=link)
+    """Give `target` the files of the folder `source`."""
+    shutil.copytree(source, target, copy_function=link_or_copy)

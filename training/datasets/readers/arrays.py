@@ -1,6 +1,7 @@
 """Arrays: .npz, .npy and MNIST's IDX files, memory-mapped."""
 
 import math
+import mmap
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from training.datasets.readers.files import extract, unpacked
 from training.datasets.source import Row, Source, Wanted
 
 NPY_MAGIC = b"\x93NUMPY"
+_KEPT = 2**26  # bytes of mapped pages that are kept resident
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _PARTS = {"": None, "train": "train", "val": "validation", "valid": "validation", "validation": "validation",
           "test": "test"}  # fmt: skip
@@ -166,12 +168,26 @@ def open_parts(form: str, parts: Sequence[Part], wanted: Wanted) -> Source:
 
     def rows() -> Iterator[Row]:
         for part in parts:
-            for place in range(len(next(iter(part.values.values())))):
+            arrays = list(part.values.values())
+            often = max(1, _KEPT // max(1, sum(array[:1].nbytes for array in arrays)))  # rows
+            for place in range(len(arrays[0])):
                 yield _row(done[0], part, place, wanted.spec)
                 done[0] += 1
+                if place % often == often - 1:
+                    _forget(arrays)
 
     total = sum(len(next(iter(part.values.values()))) for part in parts)
     return Source(format=form, rows=rows, progress=lambda: (done[0], total))
+
+
+def _forget(arrays: Sequence[Array]) -> None:
+    """Give the pages of mapped files back to the page cache: they would count as memory of this process."""
+    for array in arrays:
+        owner: Any = array
+        while isinstance(owner, np.ndarray):
+            owner = owner.base
+        if isinstance(owner, mmap.mmap):
+            owner.madvise(mmap.MADV_DONTNEED)
 
 
 def _row(number: int, part: Part, place: int, spec: ModelSpec) -> Row:
