@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.messages import decode_message, encode_message
 from models.mnist import SPEC as DIGIT
 from tests.dataset_files import digit, idx, made, png, write_tar, write_zip
 from training.datasets.errors import DatasetError
@@ -167,3 +168,15 @@ def test_a_line_without_an_end_is_refused_in_little_memory(tmp_path: Path, monke
     (tmp_path / "a.csv").write_bytes(content.getvalue())
     with pytest.raises(DatasetError, match="a line has more than 65,536 bytes"):
         made(tmp_path, tmp_path / "a.csv")
+
+
+def test_names_that_are_not_utf_8_reach_the_report_escaped(tmp_path: Path) -> None:
+    odd = b"\xff".decode("utf-8", "surrogateescape")
+    files = {f"{odd}/a.png": png(digit(1)), f"1/{odd}.png": b"none", "1/b.png": png(digit(2))}
+    source = write_tar(tmp_path / "a.tar", files)
+    done = made(tmp_path, source, **{**MNIST, "labels": None}, allow_rejected=1.0)
+    assert decode_message(encode_message(done)) == done
+    assert {reason.title: reason.first[0].value for reason in done.summary.by_reason} == {
+        "Wrong label": "\\udcff",
+        "No picture": "1/\\udcff.png",
+    }

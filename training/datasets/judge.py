@@ -107,7 +107,7 @@ class Judge:
             target = label_of(row.target, self._labels) if self._target == "label" else values_of(row.target)
             split = _split(row.split)
         except InvalidInput as err:
-            return Refused(row, err.alone(), None, _shown(row.target) or row.place)
+            return Refused(row, err.alone(), None, _shown(row.target) or _shown(row.place))
         group = None if row.group is None or row.group == "" else str(row.group)
         return Good(row, sample, digest, target, split, group)
 
@@ -160,7 +160,7 @@ class Judge:
             value = values.get(column)
         elif isinstance(values, list) and len(values) == len(self._columns):
             column, value = self._cell(values)
-        return Refused(row, error, column, _shown(value) or row.place)
+        return Refused(row, error, column, _shown(value) or _shown(row.place))
 
     def _cell(self, values: Sequence[Any]) -> tuple[str | None, Any]:
         """Find the first number of a row that alone is at fault."""

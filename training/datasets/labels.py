@@ -21,6 +21,8 @@ def label_of(raw: object, known: Sequence[str] | None) -> str:
         raise InvalidInput("Missing label", "the row has no label")
     if len(text) > 1_000:
         raise InvalidInput("Wrong label", "the label has more than 1,000 characters")
+    if any("\ud800" <= letter <= "\udfff" for letter in text):
+        raise InvalidInput("Wrong label", "the label is not valid UTF-8")
     if known is not None and text not in known:
         listed = ", ".join(known[:_LISTED]) + (f" and {len(known) - _LISTED} more" if len(known) > _LISTED else "")
         raise InvalidInput("Unknown label", f"{shown(text)!r} is none of the model's labels: {listed}")
