@@ -282,13 +282,14 @@ class Evaluate(Order[Evaluated]):
 
 @dataclass(frozen=True, kw_only=True)
 class Adopt(Order[Adopted]):
-    """Check an uploaded state_dict by building the network from it, and save it in the store."""
+    """Check an uploaded state_dict, or bundle, by building the network from it, and save it in the store."""
 
     answer = Adopted
     model: str
     path: Path
     arguments: Mapping[str, Any]
     store: Path
+    bundle: bool = False
     type: Literal["adopt"] = "adopt"
 
 

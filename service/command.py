@@ -35,8 +35,8 @@ VERBS = {
         "versions": "list the versions of a model",
         "promote": "make a version live",
         "rollback": "make the previous version live again",
-        "register": "upload a state_dict as a new version",
-        "download": "save the state_dict of a version",
+        "register": "upload a state_dict, with its artifacts, as a new version",
+        "download": "save the state_dict of a version, or its bundle with artifacts",
     },
 }
 # Verb -> its module, the words before the user's, and the name in its usage line; every other verb is the client's.

@@ -19,6 +19,9 @@ MULTIPART = "multipart/form-data"
 
 OCTETS = "application/octet-stream"
 
+
+TAR = "application/x-tar"
+
 # Other names under which browsers, mail programs and object stores send pictures; the bytes say which format they have.
 UNREGISTERED_PICTURES = frozenset({
     "image/vnd.mozilla.apng",

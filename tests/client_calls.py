@@ -1,5 +1,6 @@
 """Every call of the client, over an answer made up."""
 
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -28,5 +29,6 @@ def calls_of(client: Client) -> list[Callable[[], Any]]:
         lambda: client.train("m", wait=True), lambda: client.job("j"), client.jobs, lambda: client.cancel("j"),
         lambda: client.job_history("j"), lambda: client.plot("j"), lambda: client.promote("m", 1),
         lambda: client.rollback("m"), lambda: client.promotions("m"), lambda: client.register("m", b"x"),
-        lambda: client.download("m", 1), lambda: client.follow("j"), lambda: list(client.events("j")),
+        lambda: client.download("m", 1), lambda: client.save("m", 1, os.devnull), lambda: client.follow("j"),
+        lambda: list(client.events("j")),
     ]  # fmt: skip

@@ -3,6 +3,7 @@
 import io
 import re
 import struct
+import tarfile
 import zlib
 from functools import cache
 
@@ -45,6 +46,13 @@ def npy_of(shape: str, descr: str = "'<f4'", data: bytes = b"") -> bytes:
     return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + data
 
 
+def tar(name: str, size: int) -> bytes:
+    """A tar archive of one member whose header says so."""
+    header = tarfile.TarInfo(name)
+    header.size = size
+    return header.tobuf(tarfile.GNU_FORMAT) + bytes(1024)
+
+
 def heads() -> list[Hostile]:
     """Heads and framing."""
     large, many = [b"A: " + b"x" * 1_000_000], [b"a:b"] * 1000
@@ -67,6 +75,8 @@ def heads() -> list[Hostile]:
         Hostile("endless chunks", "/predict/mnist", [], (b"x" * 2**20 for _ in range(40)), {413}),
         Hostile("endless to train", "/train", [b"Content-Type: application/json"], (b" " * 2**20,) * 40, {413}),
         Hostile("endless to upload", "/models/mnist/versions", [], (b"x" * 2**20 for _ in range(40)), {413}),
+        Hostile("a bundle that leads out", "/models/mnist/versions", [], tar("../../x.pt", 5), {422}),
+        Hostile("a petabyte in a bundle", "/models/mnist/versions", [], tar("x.json", 10**15), {422}),
     ]
 
 

@@ -13,7 +13,6 @@ from starlette.testclient import TestClient
 from torch import Tensor, nn
 from typing_extensions import TypedDict
 
-from models.artifacts import pack
 from models.checkpoints import artifact_files, state_dict
 from models.checkpoints.record import Record, verify
 from models.outputs import Value
@@ -59,16 +58,21 @@ class Weighted(nn.Module):
 
 def described(rows: Array, artifacts: Mapping[str, Any]) -> Sequence[Prediction]:
     """Tell the number of the artifacts that describe it, in thousands."""
-    return [{"value": float(row[0]) + 1000 * artifacts["number"]} for row in rows]
+    return [{"value": float(row[0]) + 1000 * number_of(artifacts)} for row in rows]
+
+
+def number_of(artifacts: Mapping[str, Any]) -> float:
+    """The number in the record, or the first one of an array that is a file."""
+    return float(np.ravel(artifacts["number"])[0])
 
 
 def spec_of(before_encoding: Callable[[float], None]) -> ModelSpec:
     def encode(sample: Mapping[str, Any], artifacts: Mapping[str, Any]) -> Mapping[str, Any]:
         before_encoding(sample["x"])
-        return {"number": np.float32(artifacts["number"])}
+        return {"number": np.float32(number_of(artifacts))}
 
     def postprocess(outputs: Array, artifacts: Mapping[str, Any]) -> Array:
-        values: Array = (outputs + 100 * artifacts["number"]).astype(np.float32)
+        values: Array = (outputs + 100 * number_of(artifacts)).astype(np.float32)
         return values
 
     return ModelSpec(
@@ -86,7 +90,8 @@ def spec_of(before_encoding: Callable[[float], None]) -> ModelSpec:
 class Served:
     """The predict route around an engine with two versions; `client` sends requests."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, large: bool) -> None:
+        self._large = large
         self.spec = spec_of(self._before_encoding)
         self.engine = Engine({"numbered": self.spec}, EagerBackend("cpu", 1, 64), 64)
         self.versions = {number: self._loaded(folder, number) for number in (1, 2)}
@@ -121,16 +126,19 @@ class Served:
         network, path = Weighted(), folder / f"{number}.pt"
         nn.init.constant_(network.weight, number)
         sha256 = state_dict.save_weights(network.state_dict(), path)
-        record = Record(model="numbered", sha256=sha256, artifacts=pack({"number": number}))
+        artifacts, files = artifact_files.divided({"number": np.full(1_200_000 if self._large else 1, number)})
+        assert bool(files) == self._large
+        artifact_files.write(files, folder)
+        record = Record(model="numbered", sha256=sha256, artifacts=artifacts)
         return self.engine.load("numbered", number, path, record)
 
     async def _pinned(self, _: str, number: int) -> Loaded:
         return self.versions[number]
 
 
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[Served]:
-    served = Served(tmp_path)
+@pytest.fixture(params=[False, True], ids=["in the record", "in a file"])
+def served(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Served]:
+    served = Served(tmp_path, large=request.param)
     yield served
     served.close()
 

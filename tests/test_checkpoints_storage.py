@@ -129,6 +129,22 @@ def test_temporary_files_of_killed_processes_are_removed(
     assert path.exists() is not removed
 
 
+def test_the_folder_of_an_upload_is_removed_at_its_end_or_a_day_after_its_process_was_killed(tmp_path: Path) -> None:
+    storage = Storage(tmp_path)
+    with storage.unpacking() as folder:
+        (folder / "checkpoint.pt").write_bytes(b"half of a file")
+        assert storage.remove_abandoned(NOW) == 0
+        assert list(folder.iterdir())
+    assert not list(tmp_path.iterdir())
+    killed = tmp_path / folder.name
+    killed.mkdir()
+    (killed / "checkpoint.pt").write_bytes(b"half of a file")
+    for age_s, left in ((HOUR, [killed]), (25 * HOUR, [])):
+        os.utime(killed, (NOW - age_s, NOW - age_s))
+        storage.remove_abandoned(NOW)
+        assert list(tmp_path.iterdir()) == left
+
+
 @pytest.mark.parametrize("age_s", [0, 100, 1e9])
 def test_an_upload_in_progress_is_left_alone_by_another_service_of_the_store(tmp_path: Path, age_s: float) -> None:
     with Storage(tmp_path).upload() as file:

@@ -254,6 +254,43 @@ def broken_stream(seen: list[httpx.Request]) -> Handler:
     )
 
 
+TAR = {"content-type": "application/x-tar"}
+
+
+def test_a_download_is_written_as_it_arrives_and_begun_again_if_it_breaks(tmp_path: Path) -> None:
+    seen: list[httpx.Request] = []
+    broken = httpx.Response(200, headers=TAR, stream=Breaking(b"half of a longer file"))
+    answers = outcomes(
+        problem(503, **{"retry-after": "1"}), broken, httpx.Response(200, headers=TAR, content=b"whole"), seen=seen
+    )
+    path = tmp_path / "m-1.tar"
+    assert answering(answers).save("m", 1, path, artifacts=True) == path
+    assert path.read_bytes() == b"whole"
+    assert [str(request.url.query, "ascii") for request in seen] == ["artifacts=true"] * 3
+
+
+def test_what_is_no_checkpoint_is_not_written(tmp_path: Path) -> None:
+    path = tmp_path / "m-1.pt"
+    for answer in (httpx.Response(200, headers={"content-type": "text/html"}, content=b"<p>"), problem(404)):
+        with pytest.raises((torchloop.NotTorchloop, torchloop.NotFound)):
+            answering(outcomes(answer, seen=[])).save("m", 1, path)
+    assert not path.exists()
+    answer = httpx.Response(200, headers={"content-type": "application/octet-stream"}, content=b"weights")
+    with pytest.raises(OSError, match="No such file"):
+        answering(outcomes(answer, seen=[])).save("m", 1, tmp_path / "no" / "m.pt")
+
+
+def test_the_asynchronous_client_writes_a_download_too(tmp_path: Path) -> None:
+    async def handle(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers=TAR, content=b"whole")
+
+    async def go() -> Path:
+        async with AsyncClient(transport=httpx.MockTransport(handle)) as client:
+            return await client.save("m", 1, str(tmp_path / "m-1.tar"), artifacts=True)
+
+    assert asyncio.run(go()).read_bytes() == b"whole"
+
+
 def test_events_go_on_after_the_last_one_seen_when_the_stream_breaks() -> None:
     seen: list[httpx.Request] = []
     waits: list[float] = []

@@ -79,6 +79,9 @@ def test_a_checkpoint_goes_down_and_up_again(run: Any, tmp_path: Path) -> None:
     path = str(tmp_path / "r.pt")
     assert run("download", "regressor", "1", "--output", path)[:2] == (0, f"{path}\n")
     assert json.loads(run("register", "regressor", path, "--json")[1])["live"] is False
+    path = str(tmp_path / "r.tar")
+    assert run("download", "regressor", "1", "--artifacts", "--output", path)[:2] == (0, f"{path}\n")
+    assert json.loads(run("register", "regressor", path, "--json")[1])["config"]["epochs"] > 1
 
 
 @pytest.mark.parametrize(

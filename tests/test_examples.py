@@ -101,6 +101,15 @@ def test_a_text_classifier_with_a_vocabulary() -> None:
         assert [row["department"] for row in found] == ["delivery", "billing", "support"]
         assert empty["error"]["title"] == "No words"
         assert client.get("/models/tickets/versions/1").json()["artifacts"] == ["departments", "vocabulary"]
+        bundle = client.get("/models/tickets/versions/1/checkpoint?artifacts=true").content
+        moved = client.post("/models/tickets/versions", content=bundle).json()
+        assert (moved["version"], moved["artifacts"]) == (2, ["departments", "vocabulary"])
+        assert client.post("/models/tickets/promote", json={"version": 2}).status_code == 200
+        assert [row["department"] for row in predicted(client, "tickets", *texts)[:-1]] == [
+            "delivery",
+            "billing",
+            "support",
+        ]
 
 
 def test_a_gru_over_series_of_any_length() -> None:

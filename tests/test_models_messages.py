@@ -87,6 +87,7 @@ ORDERS: list[AnyOrder] = [
         config={"epochs": 3},
     ),
     Adopt(model="m", path=HERE, arguments={"size": None}, store=HERE),
+    Adopt(model="m", path=HERE, arguments={}, store=HERE, bundle=True),
     Export(model="m", path=HERE, record=RECORD, store=HERE),
 ]
 MESSAGES: list[Message] = [

@@ -2,6 +2,7 @@
 
 import io
 import re
+import tarfile
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -261,3 +262,14 @@ def test_a_narrow_screen_is_never_scrolled_sideways(page: Page, url: str, scheme
             predict(page)
         expect(page.locator(".meta")).to_contain_text("version 1")
         assert page.evaluate("document.documentElement.scrollWidth") <= 360, model
+
+
+def test_a_version_with_artifacts_is_downloaded_with_them(page: Page, url: str) -> None:
+    for model, name, members in (("text", "text-1.tar", ["text-1.pt", "text-1.json"]), ("table", "table-1.pt", [])):
+        page.goto(f"{url}/#versions/{model}")
+        with page.expect_download() as saved:
+            page.get_by_role("button", name="Download").click()
+        assert saved.value.suggested_filename == name
+        if members:
+            with tarfile.open(saved.value.path()) as archive:
+                assert archive.getnames() == members

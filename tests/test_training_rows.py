@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 
 from models.artifacts import unpack
 from models.checkpoints import artifact_files
-from models.messages import Evaluate, Evaluated, Failed, FailureKind, Message
+from models.messages import Adopt, Adopted, Evaluate, Evaluated, Failed, FailureKind, Message
 from models.padding import WASTE
 from models.spec import ModelSpec
 from tests.signatures import HEADS, SERIES, TABLE, TEXT
@@ -172,6 +173,22 @@ def test_a_run_writes_large_artifacts_beside_its_checkpoint(specs: Mapping[str, 
     assert bad.detail.startswith(f"{name}, the file of the artifact vectors")
     with pytest.raises(TrainingError, match="the file of the artifact vectors, cannot be read"):
         reopened("text", recipe, outcome.path, tmp_path)
+
+
+def test_weights_alone_are_refused_if_the_recipe_makes_artifacts(
+    specs: Mapping[str, ModelSpec], tmp_path: Path
+) -> None:
+    """Even if the functions of the spec have values for missing artifacts: the answers would be wrong."""
+    outcome = trained(tmp_path, TEXTS)
+    order = Adopt(model="text", path=outcome.path, arguments=outcome.record.arguments, store=tmp_path)
+    told: list[Message] = []
+    for recipe in (TEXTS, replace(TEXTS, artifacts=None)):
+        Executor(told.append, specs, partial(dict, text=recipe)).do(order)
+    refused, taken = told
+    assert isinstance(refused, Failed)
+    assert refused.kind is FailureKind.CHECKPOINT
+    assert "needs artifacts, which a state_dict file does not carry (without them, it answers wrong" in refused.detail
+    assert isinstance(taken, Adopted)
 
 
 def test_artifacts_that_cannot_travel_stop_the_run(specs: Mapping[str, ModelSpec], tmp_path: Path) -> None:

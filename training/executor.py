@@ -1,31 +1,26 @@
 """Executor of orders: fit, evaluate, adopt, export, explain."""
 
 import contextlib
-import hashlib
 import json
 import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from pydantic import ValidationError
 from torch import nn
 
 from models import messages
-from models.answers import example_of, values
-from models.artifacts import takes_artifacts
 from models.attribution import NoGradient, attribute
 from models.checkpoints import artifact_files, onnx_file, state_dict
 from models.checkpoints.files import unwritable
 from models.checkpoints.onnx_export import export
-from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
 from models.device import resolve
-from models.errors import CheckpointError, shown
+from models.errors import CheckpointError
 from models.messages import FailureKind
-from models.outputs import description
 from models.spec import ModelSpec
+from training.adoption import adopt
 from training.datasets.errors import DatasetError
 from training.datasets.orders import ingested
 from training.fitting.resume import ResumePoints
@@ -208,23 +203,10 @@ class Executor:
             raise StoreError(unwritable(err)) from err
 
     def _adopt(self, order: messages.Adopt) -> messages.Adopted:
-        spec, content = self._specs[order.model], order.path.read_bytes()
-        network, notes = state_dict.restore(spec, order.arguments, content, "the upload")
-        _require_no_artifacts(order.model, spec, network)
-        content = state_dict.to_bytes(network.state_dict())
         try:
-            Storage(order.store).keep(order.model, content)
+            return messages.Adopted(record=adopt(order, self._specs[order.model], self._recipes().get(order.model)))
         except OSError as err:
             raise StoreError(unwritable(err)) from err
-        record = Record(
-            model=order.model,
-            sha256=hashlib.sha256(content).hexdigest(),
-            arguments=order.arguments,
-            torch=torch.__version__,
-            command="uploaded",
-            notes=notes,
-        )
-        return messages.Adopted(record=record)
 
     def _export(self, order: messages.Export) -> messages.ExportDone:
         spec = self._specs[order.model]
@@ -247,23 +229,6 @@ class Executor:
     def _network(self, order: messages.Evaluate | messages.Export | messages.Explain) -> nn.Module:
         network, _ = state_dict.load(order.model, self._specs[order.model], order.path, order.record)
         return network
-
-
-def _require_no_artifacts(model: str, spec: ModelSpec, network: nn.Module) -> None:
-    """Answer the example as a state_dict alone would, if functions of the spec take artifacts.
-
-    Raises CheckpointError if one of them needs an artifact.
-    """
-    if not any(map(takes_artifacts, filter(None, (spec.encode, spec.postprocess, spec.describe)))):
-        return
-    try:
-        list(description(spec, {})(values(spec, network.eval(), example_of(spec), {})))
-    except Exception as err:
-        raise CheckpointError(
-            f"models/{model}.py needs artifacts, which a state_dict file does not carry (without them, the example "
-            f"raises {type(err).__name__}: {shown(str(err))}): train it here, or register the checkpoint and its "
-            f"record with python -m training {model} --register"
-        ) from err
 
 
 def _no_recipe(model: str) -> str:

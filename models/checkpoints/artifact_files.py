@@ -24,9 +24,9 @@ Content = bytes | NDArray[Any]
 
 _MOST_BYTES = 4 * 2**20  # of the artifacts in a record, packed: every list of versions reads them
 _DIGEST, _FORM = "sha256 of file", "form"  # the keys of a large artifact in the record
-_SUFFIX = ".artifact"
+SUFFIX = ".artifact"
 # Errors of NumPy and json for damaged or forged files.
-_ERRORS = (ValueError, TypeError, EOFError, RecursionError, SyntaxError, ArithmeticError, TokenError)
+_ERRORS = (ValueError, TypeError, EOFError, RecursionError, SyntaxError, ArithmeticError, TokenError, MemoryError)
 
 
 def divided(artifacts: Artifacts) -> tuple[dict[str, Any], dict[str, Content]]:
@@ -121,7 +121,7 @@ def _save(content: Content, file: IO[bytes] | _Digest) -> None:
 
 
 def _name(sha256: str) -> str:
-    return f"{sha256[:24]}{_SUFFIX}"
+    return f"{sha256[:24]}{SUFFIX}"
 
 
 def _file(value: Any) -> str | None:

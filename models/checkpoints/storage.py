@@ -3,11 +3,12 @@
 import fcntl
 import hashlib
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import IO
 
 from models.checkpoints.code import code_digest
@@ -16,6 +17,7 @@ from models.checkpoints.record import Record
 from models.spec import ModelSpec
 
 _UPLOAD = ".upload-"
+_UNPACKED = ".unpacked-"
 _UNLOCKED_S = 10.0  # between the creation of an upload's file and its lock
 _DAY_S = 86_400.0
 
@@ -54,7 +56,7 @@ class Storage:
     datasets/MODEL/originals/DIGEST files that they were made of
     datasets/MODEL/refused/JOB/     reports of files that became no version
     torchloop.db                    the database, unless it has a URL
-    .upload-*                       uploads in progress
+    .upload-*, .unpacked-*          uploads in progress, files and folders
     """
 
     def __init__(self, root: Path) -> None:
@@ -133,8 +135,14 @@ class Storage:
             fcntl.flock(file, fcntl.LOCK_EX)  # while this process lives
             yield file
 
+    @contextmanager
+    def unpacking(self) -> Iterator[Path]:
+        """Make a temporary folder for the members of an upload, removed at the end. Raises OSError."""
+        with TemporaryDirectory(dir=self.root.resolve(), prefix=_UNPACKED) as folder:
+            yield Path(folder)
+
     def remove_abandoned(self, now: float) -> int:
-        """Remove temporary files of processes that were killed. Returns how many. Raises OSError.
+        """Remove temporary files and folders of processes that were killed. Returns how many. Raises OSError.
 
         Other services may use the same store: files of uploads in progress are locked, and others are left for a day.
         """
@@ -142,8 +150,11 @@ class Storage:
             path for path in self.root.glob(f"{_UPLOAD}*") if _age_s(path, now) > _UNLOCKED_S and _unlocked(path)
         ]
         hidden = [path for folder in ("checkpoints", "exports", "recipes", "jobs") for path in self._hidden(folder)]
+        hidden += self.root.glob(f"{_UNPACKED}*")
         abandoned = [*uploads, *(path for path in hidden if _age_s(path, now) > _DAY_S)]
         for path in abandoned:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)  # another service may remove it, too
             path.unlink(missing_ok=True)
         return len(abandoned)
 

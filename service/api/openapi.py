@@ -13,7 +13,7 @@ from models.spec import Method, ModelSpec
 from service.api.predictions import binary_types
 from service.api.signatures import body_schema, prediction_schema, small_example, without_long_lists
 from service.inference.decoding import media_types
-from service.media_types import JSON, MULTIPART, NPY, NPZ, OCTETS, PNG
+from service.media_types import JSON, MULTIPART, NPY, NPZ, OCTETS, PNG, TAR
 from service.web import problems
 from service.web.auth import AccessTable
 from service.web.multipart import MAX_FILES
@@ -37,7 +37,10 @@ _KEY = {"key": {"type": "http", "scheme": "bearer", "description": "one of TORCH
 CHECKPOINT_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
-        "content": {OCTETS: {"schema": {"type": "string", "format": "binary", "description": "a state_dict file"}}},
+        "content": {
+            OCTETS: {"schema": {"type": "string", "format": "binary", "description": "a state_dict file, or a bundle"}},
+            TAR: {"schema": {"type": "string", "format": "binary", "description": "a bundle"}},
+        },
     },
 }
 PREVIEW_BODY: dict[str, Any] = {

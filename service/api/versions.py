@@ -1,15 +1,20 @@
 """Versions and promotions: list, register, promote, roll back."""
 
 import asyncio
+import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import Field
 
+from models.checkpoints import bundle
+from models.checkpoints.record import Record
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.openapi import CHECKPOINT_BODY
@@ -29,7 +34,7 @@ from service.delivery.registry import Registry, Version
 from service.delivery.rollout import Rollout
 from service.delivery.uploads import Importer
 from service.errors import NotFound, require_model
-from service.media_types import OCTETS
+from service.media_types import OCTETS, TAR
 from service.web.answers import is_known
 from service.web.auth import Access, caller
 from service.web.json_limit import Bounded
@@ -37,7 +42,7 @@ from service.web.json_limit import Bounded
 ACCESS: Mapping[str, Access] = {
     "GET /models/{model}/versions": Access("predict", 404, 422, 503),
     "GET /models/{model}/versions/{version}": Access("predict", 404, 503),
-    "GET /models/{model}/versions/{version}/checkpoint": Access("predict", 404, 503),
+    "GET /models/{model}/versions/{version}/checkpoint": Access("predict", 404, 422, 503),
     "GET /models/{model}/promotions": Access("predict", 404, 503),
     "POST /models/{model}/versions": Access("admin", 400, 403, 404, 413, 415, 503),
     "POST /models/{model}/promote": Access("admin", 400, 403, 404, 409, 412, 413, 415, 422, 503),
@@ -66,6 +71,9 @@ At = Annotated[
 ]
 
 
+WithArtifacts = Annotated[bool, Query(description="the bundle: state_dict, record and artifacts as a tar archive")]
+
+
 def versions_router(
     specs: Mapping[str, ModelSpec],
     registry: Registry,
@@ -92,20 +100,20 @@ def versions_router(
 
     @routes.get(
         "/models/{model}/versions/{version}/checkpoint",
-        summary="Its state_dict file",
+        summary="Its state_dict file, or its bundle",
         response_class=FileResponse,
-        responses={200: {"content": {OCTETS: {}}}, 304: {"description": "the client has the file already"}},
+        responses={200: {"content": {OCTETS: {}, TAR: {}}}, 304: {"description": "the client has the file already"}},
     )
-    async def checkpoint(model: str, version: WholeNumber, request: Request) -> Response:
-        """Its ETag is its SHA-256: with `If-None-Match`, a client that has the file gets 304."""
+    async def checkpoint(
+        model: str, version: WholeNumber, request: Request, artifacts: WithArtifacts = False
+    ) -> Response:
+        """Its ETag is its SHA-256: with `If-None-Match`, a client that has the file gets 304.
+
+        With `artifacts=true`, the answer is a bundle: a tar archive of the state_dict file, its record and the files of
+        its artifacts, in the form that `POST /models/{model}/versions` takes.
+        """
         found = await version_of(model, version)
-        path = registry.path(found)
-        if not path.is_file():
-            raise NotFound(f"the checkpoint file of version {version} of {model} is missing in the store")
-        headers = {"ETag": f'"{found.record["sha256"]}"', "Cache-Control": "private, no-cache"}
-        if is_known(headers["ETag"], request.headers.get("if-none-match", "")):
-            return Response(status_code=304, headers=headers)
-        return FileResponse(path, headers=headers, media_type=OCTETS, filename=f"{model}-{version}.pt")
+        return await asyncio.to_thread(_file, found, registry.path(found), request, bundled=artifacts)
 
     @routes.post(
         "/models/{model}/versions",
@@ -114,14 +122,39 @@ def versions_router(
         openapi_extra=CHECKPOINT_BODY,
     )
     async def add_version(model: str, request: Request, arguments: str = "{}") -> VersionInfo:
-        """A state_dict as torch.save or safetensors writes it. It is evaluated if the dataset is available, and not
-        promoted.
+        """A state_dict as torch.save or safetensors writes it, or a bundle, which brings its artifacts. It is evaluated
+        if the dataset is available, and not promoted.
         """
         require_model(model, specs)  # before the body is read
         async with aclosing(bodies.checkpoint(request.scope, request.receive)) as pieces:
             return _info(await importer.register(model, pieces, arguments), None)
 
     return routes
+
+
+def _file(version: Version, path: Path, request: Request, *, bundled: bool) -> Response:
+    """Return the response with the checkpoint file of a version, or with its bundle. Raises NotFound."""
+    name = f"{version.model}-{version.version}"
+    etag = version.record["sha256"]
+    parts: Mapping[str, Path | bytes] = {f"{name}.pt": path}
+    if bundled:
+        etag = hashlib.sha256(json.dumps(version.record, sort_keys=True).encode()).hexdigest()
+        parts = bundle.parts_of(name, path, Record(**version.record))
+    if missing := next((part for part, file in parts.items() if isinstance(file, Path) and not file.is_file()), None):
+        raise NotFound(
+            f"{'the checkpoint file' if parts[missing] is path else f'the artifact file {missing}'} of version "
+            f"{version.version} of {version.model} is missing in the store"
+        )
+    headers = {"ETag": f'"{etag}"', "Cache-Control": "private, no-cache"}
+    if is_known(headers["ETag"], request.headers.get("if-none-match", "")):
+        return Response(status_code=304, headers=headers)
+    if not bundled:
+        return FileResponse(path, headers=headers, media_type=OCTETS, filename=f"{name}.pt")
+    headers |= {
+        "Content-Disposition": f'attachment; filename="{name}.tar"',
+        "Content-Length": str(bundle.size_of(parts)),
+    }
+    return StreamingResponse(bundle.written(parts), headers=headers, media_type=TAR)
 
 
 def _page(found: Sequence[Version], limit: int | None, live: int | None) -> VersionList:

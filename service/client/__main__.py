@@ -212,8 +212,9 @@ def _register(client: Client, options: argparse.Namespace, _: Sequence[str]) -> 
 
 
 def _download(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    path = Path(options.output or f"{options.model}-{options.version}.pt").expanduser()
-    path.write_bytes(client.download(options.model, options.version))
+    suffix = "tar" if options.artifacts else "pt"
+    name = options.output or f"{options.model}-{options.version}.{suffix}"
+    path = client.save(options.model, options.version, name, artifacts=options.artifacts)
     return _show(options, {"path": str(path)}, lambda written: tables.say(written["path"]))
 
 
@@ -261,10 +262,13 @@ def _parser(prog: str) -> _Parser:
     command(_cancel, "cancel job", "stop a job")
     command(_promote, "promote model version", "make a version live")
     command(_rollback, "rollback model", "make the version before live again")
-    register = command(_register, "register model file", "upload a state_dict as a new version; - is standard input")
+    register = command(
+        _register, "register model file", "upload a state_dict or a bundle as a new version; - is standard input"
+    )
     register.add_argument("--arguments", type=_json, help="constructor arguments of the network: '{\"hidden\": 64}'")
     download = command(_download, "download model version", "the state_dict of a version")
-    download.add_argument("--output", help="output file [MODEL-VERSION.pt]")
+    download.add_argument("--artifacts", action="store_true", help="a bundle: tar archive with record and artifacts")
+    download.add_argument("--output", help="output file [MODEL-VERSION.pt, or MODEL-VERSION.tar]")
     return parser
 
 

@@ -99,6 +99,7 @@ class Version(TypedDict):
     metrics: dict[str, float]
     config: dict[str, Any]
     arguments: dict[str, Any]
+    artifacts: list[str]
     sha256: str
     dataset: str
     torch: str

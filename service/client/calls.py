@@ -3,8 +3,10 @@
 Client and AsyncClient have each function below as a method; see `method` in clients.py.
 """
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Generic, Literal, TypeVar
 from urllib.parse import quote
 from uuid import uuid4
@@ -15,7 +17,7 @@ from service.client import answers, checkpoints, connection, fields, files, inpu
 from service.client.errors import BadArgument
 
 T = TypeVar("T")
-_OCTETS, _PNG = "application/octet-stream", "image/png"
+_OCTETS, _TAR, _PNG = "application/octet-stream", "application/x-tar", "image/png"
 _NPY, _NPZ = "application/x-npy", "application/x-npz"
 _UPLOAD_S = 180.0  # the service evaluates an upload before it answers
 _BYTES_PER_S = 2_500_000  # of its check; the service itself waits half as long
@@ -36,6 +38,7 @@ class Call(Generic[T]):
     arguments: Mapping[str, Any] = field(default_factory=dict)  # of httpx.Client.build_request
     timeout_s: float | None = None
     stream: files.Upload | None = None  # the body
+    target: files.Target | None = None  # for the content of the response
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,8 +279,9 @@ def version(model: str, number: int) -> Call[answers.Version]:
 def register(model: str, checkpoint: Any, *, arguments: Mapping[str, Any] | str | None = None) -> Call[answers.Version]:
     """Upload a checkpoint as a new version, which is not promoted.
 
-    `checkpoint`: a file as torch.save or safetensors writes it (path, bytes or open in binary mode), a network, or its
-    state_dict. `arguments`: the constructor arguments that the network was built with, such as {"hidden": 64}.
+    `checkpoint`: a file as torch.save or safetensors writes it (path, bytes or open in binary mode), a network, its
+    state_dict, or a bundle. If the record beside the file of a path (NAME.json) names artifacts, they are sent with it.
+    `arguments`: the constructor arguments that the network was built with, such as {"hidden": 64}.
     """
     content = checkpoints.content(checkpoint)
     size, stream = (len(content), None) if isinstance(content, bytes) else (content.size, content)
@@ -298,9 +302,24 @@ def register(model: str, checkpoint: Any, *, arguments: Mapping[str, Any] | str 
     )
 
 
-def download(model: str, number: int) -> Call[bytes]:
-    """The state_dict file of a version."""
-    return _get(_path("models", model, "versions", number, "checkpoint"), _file(_OCTETS))
+def download(model: str, number: int, *, artifacts: bool = False) -> Call[bytes]:
+    """The state_dict file of a version; with `artifacts`, its bundle: a tar archive with record and artifacts, too."""
+    path = _path("models", model, "versions", number, "checkpoint")
+    return _get(path, _file(_TAR), artifacts="true") if artifacts else _get(path, _file(_OCTETS))
+
+
+def save(model: str, number: int, path: str | os.PathLike[str], *, artifacts: bool = False) -> Call[Path]:
+    """As `download`, into a file, which is written as it arrives. Returns its path; raises OSError, too."""
+    asked = download(model, number, artifacts=artifacts)
+    target = files.Target(Path(path).expanduser(), _TAR if artifacts else _OCTETS)
+    return Call(
+        method=asked.method,
+        path=asked.path,
+        read=target.written,
+        repeatable=asked.repeatable,
+        arguments=asked.arguments,
+        target=target,
+    )
 
 
 def promote(model: str, number: int) -> Call[answers.Promoted]:

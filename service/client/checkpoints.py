@@ -6,7 +6,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-from service.client import files, numbers
+from service.client import bundles, files, numbers
 from service.client.errors import BadArgument, first_line
 
 MOST_BYTES = 4_294_967_296
@@ -20,11 +20,13 @@ _DTYPES = {
 def content(checkpoint: Any) -> bytes | files.Upload:
     """Return the bytes of a checkpoint file; those of a path are read while they are sent. Raises BadArgument.
 
+    If the record beside the file of a path names artifacts, they are sent with it, as a bundle.
+
     `checkpoint` is a path, bytes or an open file, as torch.save or safetensors writes it; a network, or anything else
     with a state_dict method; or a state_dict: a mapping of names to tensors of torch or arrays of NumPy.
     """
     if files.is_regular(checkpoint):
-        return files.Upload(checkpoint)
+        return bundles.upload(files.Content(checkpoint))
     if files.is_file(checkpoint):
         return files.read(checkpoint, MOST_BYTES)[0]
     if isinstance(checkpoint, type):

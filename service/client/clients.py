@@ -9,6 +9,7 @@ The two differ only in how they send, wait and read streams.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import closing
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
 
@@ -71,6 +72,7 @@ class _Calls:
     version = method(calls.version)
     register = method(calls.register)
     download = method(calls.download)
+    save = method(calls.save)
     promote = method(calls.promote)
     rollback = method(calls.rollback)
     promotions = method(calls.promotions)
@@ -165,7 +167,7 @@ class Client(_Calls):
         while True:
             outcome: httpx.Response | httpx.RequestError
             try:
-                outcome = self._http.send(_request(self._http, call))
+                outcome = self._sent(call)
             except httpx.RequestError as err:
                 outcome = err
             pause_s = retries.after(outcome)
@@ -175,6 +177,19 @@ class Client(_Calls):
                 return _read(self._service, call, outcome)
             else:
                 raise self._service.unreachable(outcome) from outcome
+
+    def _sent(self, call: Call[T]) -> httpx.Response:
+        request = _request(self._http, call)
+        if call.target is None:
+            return self._http.send(request)
+        with closing(self._http.send(request, stream=True)) as response:
+            if call.target.takes(response):
+                with call.target.path.open("wb") as file:
+                    for piece in response.iter_bytes():
+                        file.write(piece)
+            else:
+                response.read()
+        return response
 
     def events(self, job_id: str, *, after: int = 0) -> Iterator[Event]:
         """Yield the events of a job, from the first one after `after` to its end; reconnects if necessary."""
@@ -266,7 +281,7 @@ class AsyncClient(_Calls):
         while True:
             outcome: httpx.Response | httpx.RequestError
             try:
-                outcome = await self._http.send(_request(self._http, call))
+                outcome = await self._sent(call)
             except httpx.RequestError as err:
                 outcome = err
             pause_s = retries.after(outcome)
@@ -276,6 +291,22 @@ class AsyncClient(_Calls):
                 return _read(self._service, call, outcome)
             else:
                 raise self._service.unreachable(outcome) from outcome
+
+    async def _sent(self, call: Call[T]) -> httpx.Response:
+        request = _request(self._http, call)
+        if call.target is None:
+            return await self._http.send(request)
+        response = await self._http.send(request, stream=True)
+        try:
+            if call.target.takes(response):
+                with call.target.path.open("wb") as file:
+                    async for piece in response.aiter_bytes():
+                        file.write(piece)
+            else:
+                await response.aread()
+        finally:
+            await response.aclose()
+        return response
 
     async def events(self, job_id: str, *, after: int = 0) -> AsyncIterator[Event]:
         """As Client.events."""

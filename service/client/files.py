@@ -8,6 +8,7 @@ import io
 import os
 import stat
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -21,26 +22,53 @@ _PIECE = 262_144  # bytes
 
 
 class Upload(httpx.SyncByteStream, httpx.AsyncByteStream):
-    """The content of a file as the body of a request, read while it is sent.
+    """Bytes and the contents of files as the body of a request, read while it is sent."""
 
-    The constructor raises BadArgument if the file cannot be opened or is empty.
-    """
+    def __init__(self, *parts: "bytes | Content") -> None:
+        self._parts = parts
+        self.size = sum(len(part) if isinstance(part, bytes) else part.size for part in parts)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for part in self._parts:
+            yield from (part,) if isinstance(part, bytes) else part
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self:
+            yield piece
+
+
+class Content:
+    """The content of a file, in pieces. The constructor raises BadArgument if it cannot be opened or is empty."""
 
     def __init__(self, item: str | os.PathLike[Any]) -> None:
         with _opened(item) as file:
-            self._path = Path(os.fsdecode(item)).expanduser()
+            self.path = Path(os.fsdecode(item)).expanduser()
             self.size = os.fstat(file.fileno()).st_size
         if not self.size:
             raise BadArgument(f"{_shown(os.fsdecode(item))} is empty: 0 bytes")
 
     def __iter__(self) -> Iterator[bytes]:
-        with self._path.open("rb") as file:
+        with self.path.open("rb") as file:
             while piece := file.read(_PIECE):
                 yield piece
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self:
-            yield piece
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A file for the content of a response, which is written as it arrives, if it has this media type."""
+
+    path: Path
+    media_type: str
+
+    def takes(self, response: httpx.Response) -> bool:
+        """Return whether the content of a response belongs into the file."""
+        return response.is_success and response.headers.get("content-type", "").startswith(self.media_type)
+
+    def written(self, response: httpx.Response) -> Path:
+        """Return the path of the file. Raises ValueError if the response was not written to it."""
+        if not self.takes(response):
+            raise ValueError("another media type")
+        return self.path
 
 
 def is_regular(item: Any) -> bool:

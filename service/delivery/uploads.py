@@ -1,4 +1,4 @@
-"""Uploaded state_dicts: checked, saved in the store, evaluated, registered, not promoted."""
+"""Uploaded state_dicts and bundles: checked, saved in the store, evaluated, registered, not promoted."""
 
 import asyncio
 import logging
@@ -10,13 +10,16 @@ from typing import Any
 
 import orjson
 
+from models.checkpoints import bundle
+from models.checkpoints.bundle import BUNDLED
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
+from models.errors import CheckpointError
 from models.messages import Adopt, Adopted, Evaluate, Evaluated, Export, Failed, FailureKind
 from service.delivery.registry import Registry, Version
 from service.errors import Invalid, ServiceError, StoreUnavailable
 from service.execution.process import Child, StartChild
-from service.execution.recipes import ReadRecipes, RecipeSchema, complete_config, faults_of, usable
+from service.execution.recipes import ReadRecipes, RecipeSchema, complete_config, faults_of, unstorable, usable
 from service.store.database import Store
 
 log = logging.getLogger(__name__)
@@ -39,65 +42,70 @@ class Importer:
     async def register(self, model: str, pieces: AsyncIterator[bytes], arguments: str) -> Version:
         """Return the new version of `model`. `arguments` is a JSON object of the network's constructor arguments.
 
-        Arguments with the name of a hyperparameter must be within its bounds. The pieces of the file are written to the
-        store as they arrive. Raises Invalid, listing every key of the state_dict that does not fit, StoreUnavailable,
-        and what `pieces` raises.
+        A bundle's record has them: with a bundle, `arguments` is empty, or the same. Those with the name of a
+        hyperparameter must be within its bounds. The pieces of the file are written to the store as they arrive. Raises
+        Invalid, listing every key of the state_dict that does not fit, StoreUnavailable, and what `pieces` raises.
         """
         named = _json_object(arguments)
         recipe = usable(await self._recipes(), model)
-        if recipe is not None and (faults := faults_of(recipe, named)):
-            raise Invalid(f"arguments: {'; '.join(sorted(faults))}")
-        await asyncio.to_thread(self._require_no_artifacts, model)
+        _require_bounds(recipe, named)
         with self._store.files(), self._storage.upload() as file:
             size = 0
             async for piece in pieces:
                 await asyncio.to_thread(file.write, piece)
                 size += len(piece)
             await asyncio.to_thread(file.flush)
+            order = await asyncio.to_thread(self._order, model, Path(file.name), named)
+            _require_bounds(recipe, order.arguments)
             async with self._turn:
-                record, path = await asyncio.to_thread(
-                    self._made_ready, model, Path(file.name), _ANSWER_S + size / _BYTES_PER_S, named, recipe
-                )
+                answer_s = _ANSWER_S + size / _BYTES_PER_S
+                record, path = await asyncio.to_thread(self._made_ready, order, answer_s, recipe)
                 return await asyncio.to_thread(self._add, model, record, path)
+
+    def _order(self, model: str, upload: Path, arguments: Mapping[str, Any]) -> Adopt:
+        """Return the order to check an upload. Raises Invalid for a broken bundle, and if artifacts are missing."""
+        store = self._storage.root.resolve()
+        if not bundle.is_bundle(upload):
+            self._require_no_artifacts(model)
+            return Adopt(model=model, path=upload, arguments=arguments, store=store)
+        try:
+            record = bundle.read(model, upload).record
+        except CheckpointError as err:
+            raise Invalid(str(err)) from err
+        if fault := unstorable([dict(record.config), dict(record.arguments), dict(record.reference)]):
+            raise Invalid(f"the record in the bundle: {fault}")
+        named = record.arguments
+        if arguments and arguments != named:
+            raise Invalid("arguments: the record in the bundle has others: leave out ?arguments")
+        return Adopt(model=model, path=upload, arguments=named, store=store, bundle=True)
 
     def _require_no_artifacts(self, model: str) -> None:
         """Raise Invalid if the model's weights have artifacts: a state_dict has none, and would answer wrongly."""
         for version in self._registry.versions(model, limit=1):
             if names := ", ".join(sorted(version.record.get("artifacts", {}))):
                 raise Invalid(
-                    f"the weights of {model} come with {names}, which a state_dict file does not carry: train it here, "
-                    f"or register the checkpoint and its record with python -m training {model} --register"
+                    f"the weights of {model} come with {names}, which a state_dict file does not carry: {BUNDLED}"
                 )
 
-    def _made_ready(
-        self,
-        model: str,
-        upload: Path,
-        answer_s: float,
-        arguments: Mapping[str, Any],
-        recipe: RecipeSchema | None,
-    ) -> tuple[Record, Path]:
+    def _made_ready(self, order: Adopt, answer_s: float, recipe: RecipeSchema | None) -> tuple[Record, Path]:
         """Have the file checked, saved, evaluated and exported; each order may take `answer_s` seconds."""
         child = self._start_child()
         try:
-            record, path = self._adopted(child, model, upload, answer_s, arguments)
+            record, path = self._adopted(child, order, answer_s)
             if recipe is not None:
-                record = self._evaluated(child, model, record, path, answer_s, recipe)
-            store = self._storage.root.resolve()
-            child.ask(Export(model=model, path=path.resolve(), record=record, store=store), answer_s)
+                record = self._evaluated(child, order.model, record, path, answer_s, recipe)
+            export = Export(model=order.model, path=path.resolve(), record=record, store=order.store)
+            child.ask(export, answer_s)
         finally:
             child.stop()
         return record, path
 
-    def _adopted(
-        self, child: Child, model: str, upload: Path, answer_s: float, arguments: Mapping[str, Any]
-    ) -> tuple[Record, Path]:
+    def _adopted(self, child: Child, order: Adopt, answer_s: float) -> tuple[Record, Path]:
         """Check the upload by building the network from it, and save it in the store as torch.save writes it."""
-        store = self._storage.root.resolve()
-        answer = child.ask(Adopt(model=model, path=upload, arguments=arguments, store=store), answer_s)
+        answer = child.ask(order, answer_s)
         match answer:
             case Adopted(record=record):
-                return record, self._storage.checkpoint(model, record.sha256)
+                return record, self._storage.checkpoint(order.model, record.sha256)
             case Failed(kind=FailureKind.CHECKPOINT, detail=detail):
                 raise Invalid(detail)
             case Failed(kind=FailureKind.STORE, detail=detail):
@@ -130,6 +138,12 @@ class Importer:
         fields = {"model": model, "version": number, "sha256": record.sha256[:12], "notes": list(record.notes)}
         log.info("version registered", extra=fields)
         return self._registry.version(model, number)
+
+
+def _require_bounds(recipe: RecipeSchema | None, arguments: Mapping[str, Any]) -> None:
+    """Raise Invalid for arguments that are hyperparameters out of their bounds."""
+    if recipe is not None and (faults := faults_of(recipe, arguments)):
+        raise Invalid(f"arguments: {'; '.join(sorted(faults))}")
 
 
 def _no_answer(answer_s: float) -> str:

@@ -169,7 +169,7 @@ def faults_of(recipe: RecipeSchema, values: Mapping[str, Any]) -> list[str]:
     known = recipe.hyperparameters["properties"]
     faults = []
     for name in known.keys() & values.keys():
-        if fault := _unstorable(values[name]):
+        if fault := unstorable(values[name]):
             faults.append(f"{name}: {fault}")
         else:
             faults += [f"{name}: {_in_words(error)}" for error in _Validator(known[name]).iter_errors(values[name])]
@@ -183,7 +183,7 @@ def _in_words(error: ValidationError) -> str:
     return error.message[:200] + (way_out if is_type else "")
 
 
-def _unstorable(value: object) -> str:
+def unstorable(value: object) -> str:
     """Say why a value cannot be kept in the database and sent as JSON; empty if it can."""
     rest = [(value, 0)]
     while rest:

@@ -46,7 +46,7 @@ export function versionsView({ model, now, refreshModels }) {
       figures.map((key) => h("td", { class: "number", data: { label: words(key) } }, figure(version.metrics[key]))),
       h("td", { data: { label: "Created" } }, when(version.created_at)),
       h("td", { class: "origin", data: { label: "Origin" } }, version.job ? `job ${version.job.slice(0, 8)}` : "from a file", h("small", { class: "help" }, version.dataset)),
-      h("td", {}, h("span", { class: "does" }, promote, button("Download", () => download(version.version), name), picture)));
+      h("td", {}, h("span", { class: "does" }, promote, button("Download", () => download(version), name), picture)));
   }
 
   async function choose(number, box) {
@@ -82,9 +82,10 @@ export function versionsView({ model, now, refreshModels }) {
     await Promise.all([refreshModels(), refresh()]);
   }
 
-  const download = (number) => trying(async () => {
-    const url = await asUrl(`models/${model.name}/versions/${number}/checkpoint`);
-    h("a", { href: url, download: `${model.name}-${number}.pt` }).click();
+  const download = ({ version, artifacts }) => trying(async () => {
+    const bundled = artifacts.length > 0; // a state_dict alone does not answer without them
+    const url = await asUrl(`models/${model.name}/versions/${version}/checkpoint${bundled ? "?artifacts=true" : ""}`);
+    h("a", { href: url, download: `${model.name}-${version}.${bundled ? "tar" : "pt"}` }).click();
     setTimeout(() => URL.revokeObjectURL(url), 60_000);
   });
 
