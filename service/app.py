@@ -15,7 +15,8 @@ from models import catalog, device
 from models.checkpoints.storage import Storage
 from models.project import Project
 from models.spec import ModelSpec
-from service.api import access, documentation, explain, openapi, page, preview, versions
+from service.api import access, dataset_uploads, documentation, explain, openapi, page, preview, versions
+from service.api import datasets as dataset_routes
 from service.api import health as ops_routes
 from service.api import jobs as job_routes
 from service.api import models as model_routes
@@ -24,6 +25,8 @@ from service.api.fast_predict import FastPath
 from service.api.openinference import metadata, repository
 from service.api.openinference.infer import InferRoute
 from service.api.predict import PredictRoute
+from service.data.datasets import Datasets
+from service.data.uploads import Uploads
 from service.delivery.followers import Followers
 from service.delivery.registry import Registry
 from service.delivery.rollout import Rollout
@@ -40,6 +43,7 @@ from service.inference.engine import Engine
 from service.inference.explainer import Explainer
 from service.inference.pipeline import Pipeline, networks_of
 from service.jobs.feed import Feed
+from service.jobs.ingests import Ingests
 from service.jobs.queue import Jobs
 from service.settings import Settings
 from service.store.database import Store
@@ -82,7 +86,7 @@ def create_app(
     pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads, settings.max_body_bytes))
     specs = engine.served()
     bodies = RequestBodies(settings.max_body_bytes, settings.max_checkpoint_bytes, pipeline.decoder, threads)
-    feed, storage, running = Feed(jobs, settings.max_event_streams), Storage(settings.store), Running()
+    feed, running = Feed(jobs, settings.max_event_streams), Running()
     refusal = partial(refusal_headers, settings.cors_origins)
 
     @asynccontextmanager
@@ -110,7 +114,7 @@ def create_app(
     importer = Importer(store, settings.data, recipes, start_child)
     app.include_router(versions.versions_router(specs, registry, importer, bodies))
     app.include_router(versions.promotions_router(specs, registry, rollout))
-    app.include_router(job_routes.router(specs, jobs, feed, storage, recipes, keys, settings.max_queued_jobs))
+    _add_jobs(app, settings, specs, store, jobs, feed, recipes, bodies, keys)
     app.include_router(ops_routes.router(specs, rollout, metrics, store))
     problems.install(app)
     openapi.describe(app, specs, access.TABLE, locked=bool(settings.api_keys))
@@ -148,6 +152,25 @@ def _pipeline(settings: Settings, engine: Engine, metrics: Metrics, decoder: Dec
         metrics=metrics,
         timeout_s=settings.request_timeout_s,
     )
+
+
+def _add_jobs(
+    app: FastAPI,
+    settings: Settings,
+    specs: Mapping[str, ModelSpec],
+    store: Store,
+    jobs: Jobs,
+    feed: Feed,
+    recipes: ReadRecipes,
+    bodies: RequestBodies,
+    keys: Keyring,
+) -> None:
+    """Add the routes of jobs, and of the datasets that jobs make and train on."""
+    storage, datasets, ingests = Storage(settings.store), Datasets(store), Ingests(store, jobs)
+    uploads, most = Uploads(store, settings.max_dataset_bytes), settings.max_queued_jobs
+    app.include_router(job_routes.router(specs, jobs, datasets, feed, storage, recipes, keys, most))
+    app.include_router(dataset_routes.router(specs, datasets, uploads, ingests, storage, recipes, bodies, keys, most))
+    app.include_router(dataset_uploads.router(specs, uploads, ingests, recipes, keys, most))
 
 
 def _fast_path(settings: Settings, specs: Mapping[str, ModelSpec], pipeline: Pipeline, keys: Keyring) -> FastPath:

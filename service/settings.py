@@ -167,6 +167,12 @@ class Settings(BaseModel):
     max_checkpoint_bytes: int = Field(
         2**30, ge=1, le=2**40, description="largest checkpoint that may be uploaded; written to disk as it arrives"
     )
+    max_dataset_bytes: int = Field(
+        10 * 2**30,
+        ge=1,
+        le=2**44,
+        description="largest dataset file that may be uploaded; written to disk as it arrives",
+    )
     max_pixels: int = Field(25_000_000, ge=1, le=2**31, description="largest picture, width times height")
     api_keys: Annotated[tuple[Key, ...], BeforeValidator(_parse_keys)] = Field(
         (),

@@ -26,7 +26,7 @@ def test_a_damaged_cache_of_recipes_is_replaced(
     content: bytes,
     tmp_path: Path,
 ) -> None:
-    answer = b'{"line": {"hyperparameters": {}, "metric": "mse", "higher_is_better": false}}'
+    answer = b'{"line": {"hyperparameters": {}, "metric": "mse", "higher_is_better": false, "target": null}}'
 
     async def asked() -> bytes:
         return answer

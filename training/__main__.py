@@ -299,6 +299,7 @@ def _schemas() -> str:
             "hyperparameters": recipe.config.model_json_schema(),
             "metric": recipe.metric,
             "higher_is_better": recipe.higher_is_better,
+            "target": recipe.target,
         }
         for name, recipe in recipes().items()
     }

@@ -55,6 +55,7 @@ class Storage:
     datasets/MODEL/DIGEST/          dataset versions
     datasets/MODEL/originals/DIGEST files that they were made of
     datasets/MODEL/refused/JOB/     reports of files that became no version
+    uploads/ID                      datasets that arrive in parts
     torchloop.db                    the database, unless it has a URL
     .upload-*, .unpacked-*          uploads in progress, files and folders
     """
@@ -107,6 +108,14 @@ class Storage:
         """Return the folder of the report of a file that became no version."""
         return self.datasets(model) / "refused" / job_id
 
+    def report(self, model: str, sha256: str) -> Path:
+        """Return the path of the refused rows of a dataset version: a JSON object a line."""
+        return self.dataset(model, sha256) / "report.jsonl"
+
+    def incoming(self, upload_id: str) -> Path:
+        """Return the path of a file that arrives in parts."""
+        return self.root / "uploads" / upload_id
+
     def job_ids(self) -> list[str]:
         """Return the ids of the jobs that have a folder."""
         return [folder.name for folder in (self.root / "jobs").glob("*")]
@@ -149,9 +158,10 @@ class Storage:
         uploads = [
             path for path in self.root.glob(f"{_UPLOAD}*") if _age_s(path, now) > _UNLOCKED_S and _unlocked(path)
         ]
+        parts = [path for path in (self.root / "uploads").glob("*") if _age_s(path, now) > _DAY_S and _unlocked(path)]
         hidden = [path for folder in ("checkpoints", "exports", "recipes", "jobs") for path in self._hidden(folder)]
         hidden += self.root.glob(f"{_UNPACKED}*")
-        abandoned = [*uploads, *(path for path in hidden if _age_s(path, now) > _DAY_S)]
+        abandoned = [*uploads, *parts, *(path for path in hidden if _age_s(path, now) > _DAY_S)]
         for path in abandoned:
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)  # another service may remove it, too

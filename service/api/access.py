@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from service.api import explain, health, jobs, models, page, predict, preview, versions
+from service.api import dataset_uploads, datasets, explain, health, jobs, models, page, predict, preview, versions
 from service.api.openinference import infer, metadata, repository
 from service.web.auth import Access, AccessTable
 
@@ -20,6 +20,8 @@ RULES: Mapping[str, Access] = {
     **models.ACCESS,
     **versions.ACCESS,
     **jobs.ACCESS,
+    **datasets.ACCESS,
+    **dataset_uploads.ACCESS,
     **health.ACCESS,
     **page.ACCESS,
     **metadata.ACCESS,

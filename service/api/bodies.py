@@ -37,18 +37,22 @@ class RequestBodies:
         body = await read_body(scope, receive, self.max_bytes)
         return body if coding is None else await self._threads.run(partial(inflate, body, coding, self.max_bytes))
 
-    async def checkpoint(self, scope: Scope, receive: Receive) -> AsyncGenerator[bytes, None]:
-        """Yield the body with its Content-Encoding removed, in pieces; the size limit applies to the result, too.
+    def checkpoint(self, scope: Scope, receive: Receive) -> AsyncGenerator[bytes, None]:
+        """Yield the body of a checkpoint, as `streamed` does."""
+        return self.streamed(scope, receive, self._max_checkpoint_bytes, _WAY_OUT)
 
-        Raises as `read` does.
+    async def streamed(self, scope: Scope, receive: Receive, limit: int, way_out: str) -> AsyncGenerator[bytes, None]:
+        """Yield the body with its Content-Encoding removed, in pieces; `limit` applies to the result, too.
+
+        Raises as `read` does; TooLarge says the way out.
         """
-        coding, limit = content_coding(scope), self._max_checkpoint_bytes
-        async with aclosing(pieces(scope, receive, limit, _WAY_OUT)) as arriving:
+        coding = content_coding(scope)
+        async with aclosing(pieces(scope, receive, limit, way_out)) as arriving:
             if coding is None:
                 async for piece in arriving:
                     yield piece
                 return
-            stream = Inflating(coding, limit, _WAY_OUT)
+            stream = Inflating(coding, limit, way_out)
             async for piece in arriving:
                 stream.add(piece)
                 while inflated := await self._threads.run(partial(stream.read, PIECE_BYTES)):

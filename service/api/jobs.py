@@ -25,9 +25,10 @@ from service.api.schemas import (
     NoWorse,
     TrainRequest,
 )
+from service.data.datasets import Datasets
 from service.delivery.gate import Policy
 from service.errors import NotFound, require_model
-from service.execution.recipes import ReadRecipes, complete_config
+from service.execution.recipes import ReadRecipes, RecipeSchema, complete_config, require_target
 from service.jobs.feed import Feed
 from service.jobs.queue import FINAL, Event, Job, Jobs, State
 from service.web.auth import Access, Keyring, caller
@@ -59,6 +60,7 @@ Authorization = Annotated[str, Header(include_in_schema=False)]
 def router(
     specs: Mapping[str, ModelSpec],
     jobs: Jobs,
+    datasets: Datasets,
     feed: Feed,
     storage: Storage,
     recipes: ReadRecipes,
@@ -67,14 +69,20 @@ def router(
 ) -> APIRouter:
     """Return the routes. Each key may have `max_queued` jobs in the queue."""
     routes = APIRouter(tags=["jobs"])
-    routes.include_router(_commands(specs, jobs, recipes, keys, max_queued))
+    routes.include_router(_commands(specs, jobs, datasets, recipes, keys, max_queued))
+    routes.include_router(_cancels(jobs, keys))
     routes.include_router(_lists(jobs))
     routes.include_router(_reports(jobs, feed, storage))
     return routes
 
 
 def _commands(
-    specs: Mapping[str, ModelSpec], jobs: Jobs, recipes: ReadRecipes, keys: Keyring, max_queued: int
+    specs: Mapping[str, ModelSpec],
+    jobs: Jobs,
+    datasets: Datasets,
+    recipes: ReadRecipes,
+    keys: Keyring,
+    max_queued: int,
 ) -> APIRouter:
     routes = APIRouter(route_class=Bounded)
 
@@ -91,7 +99,7 @@ def _commands(
         Workers take the jobs of different keys in turn.
         """
         require_model(body.model, specs)
-        config = complete_config(body.model, await recipes(), body.config)
+        config, dataset = await _chosen(body, await recipes(), datasets)
         policy, bounds = _policy(body.promote)
         job = await asyncio.to_thread(
             jobs.enqueue,
@@ -100,18 +108,25 @@ def _commands(
             policy,
             promote_bounds=bounds,
             tensorboard=body.tensorboard,
+            dataset=dataset,
             key=idempotency_key,
             submitter=keys.name(authorization.encode("latin-1")),
             most=max_queued,
             now=time.time(),
         )
         response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
-        return _info(job)
+        return info(job)
+
+    return routes
+
+
+def _cancels(jobs: Jobs, keys: Keyring) -> APIRouter:
+    routes = APIRouter(route_class=Bounded)
 
     @routes.post("/jobs/{job_id}/cancel", status_code=202, summary="Cancel a job")
     async def cancel(job_id: str) -> JobInfo:
         """A queued job ends at once, a running job within two seconds. A finished job is a 409."""
-        return _info(await asyncio.to_thread(jobs.cancel, job_id, now=time.time()))
+        return info(await asyncio.to_thread(jobs.cancel, job_id, now=time.time()))
 
     @routes.delete("/jobs", summary="Cancel all queued jobs")
     async def cancel_queued(
@@ -127,6 +142,25 @@ def _commands(
         return Cancelled(cancelled=await asyncio.to_thread(jobs.cancel_queued, model, submitter, now=time.time()))
 
     return routes
+
+
+async def _chosen(
+    body: TrainRequest, recipes: Mapping[str, RecipeSchema], datasets: Datasets
+) -> tuple[Mapping[str, Any], str | None]:
+    """Return the complete config, and the dataset to train on; None for the data of the recipe. Raises Invalid."""
+    config = complete_config(body.model, recipes, body.config)
+    if body.dataset is None:
+        return config, None
+    if name := await asyncio.to_thread(datasets.named_built_in, body.model, body.dataset):
+        return _with_built_in(config, recipes[body.model].hyperparameters, name), None
+    require_target(body.model, recipes)
+    return config, body.dataset
+
+
+def _with_built_in(config: Mapping[str, Any], schema: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a config that chooses the data `name` of the recipe, if the recipe has a choice."""
+    choices = schema["properties"].get("dataset", {}).get("enum", ())
+    return {**config, "dataset": name} if name in choices else dict(config)
 
 
 def _limited_to(keys: Keyring, request: Request, authorization: str) -> str | None:
@@ -149,13 +183,13 @@ def _lists(jobs: Jobs) -> APIRouter:
         found = await asyncio.to_thread(jobs.page, model=model, state=state, before=_number(cursor), limit=limit + 1)
         more = len(found) > limit
         return JobPage(
-            jobs=[_info(job) for job in found[:limit]],
+            jobs=[info(job) for job in found[:limit]],
             cursor=str(found[limit - 1].number) if more else None,
         )
 
     @routes.get("/jobs/{job_id}", summary="One job")
     async def get(job_id: str) -> JobInfo:
-        return _info(await asyncio.to_thread(jobs.get, job_id))
+        return info(await asyncio.to_thread(jobs.get, job_id))
 
     return routes
 
@@ -245,7 +279,8 @@ def _policy(promote: Policy | IfBetter | NoWorse) -> tuple[Policy, Mapping[str, 
     return promote, None
 
 
-def _info(job: Job) -> JobInfo:
+def info(job: Job) -> JobInfo:
+    """Return a job as responses describe it."""
     fields: dict[str, Any] = asdict(job)
     if job.promote_bounds is not None:
         fields["promote"] = {job.promote: job.promote_bounds}

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import orjson
 from fastapi import APIRouter, Response
@@ -76,7 +77,6 @@ def router(
     def describe(name: str, recipe: RecipeSchema | None) -> ModelInfo:
         spec, loaded = specs[name], engine.loaded(name)
         fault = rollout.faults.get(name) or (recipe.fault if recipe else None) or None
-        usable = None if recipe is None or recipe.fault else recipe
         return ModelInfo(
             name=name,
             summary=spec.summary,
@@ -92,9 +92,7 @@ def router(
             body_schema=body_schema(spec),
             example=small_example(spec),
             prediction_schema=prediction_schema(spec),
-            hyperparameters=dict(usable.hyperparameters) if usable else None,
-            metric=usable.metric if usable else None,
-            higher_is_better=usable.higher_is_better if usable else None,
+            **_learning(recipe),
         )
 
     def faulty(name: str, fault: str) -> ModelInfo:
@@ -122,3 +120,15 @@ def router(
         return Response(orjson.dumps(await asyncio.to_thread(example_body, specs[model])), media_type=JSON)
 
     return routes
+
+
+def _learning(recipe: RecipeSchema | None) -> dict[str, Any]:
+    """Return the fields that describe a recipe; none if there is none, or if its file cannot be used."""
+    if recipe is None or recipe.fault:
+        return {}
+    return {
+        "hyperparameters": dict(recipe.hyperparameters),
+        "target": recipe.target,
+        "metric": recipe.metric,
+        "higher_is_better": recipe.higher_is_better,
+    }

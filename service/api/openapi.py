@@ -22,7 +22,7 @@ _TEXTS = {
     "400": "the request cannot be parsed",
     "401": "the key is missing or unknown",
     "403": "the key's scope does not allow this, or a page of another site sent the request",
-    "404": "unknown model, version or job",
+    "404": "unknown model, version, dataset, upload or job",
     "409": "the request conflicts with the current state",
     "412": "If-Match names another version than the live one",
     "413": "too many bytes or samples",
@@ -41,6 +41,20 @@ CHECKPOINT_BODY: dict[str, Any] = {
             OCTETS: {"schema": {"type": "string", "format": "binary", "description": "a state_dict file, or a bundle"}},
             TAR: {"schema": {"type": "string", "format": "binary", "description": "a bundle"}},
         },
+    },
+}
+DATASET_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "description": "a file of examples: CSV (.gz), JSON Lines, .npy or .npz, an IDX file, Parquet, or a zip or tar "
+        "of pictures; its content tells the format",
+        "content": {OCTETS: {"schema": {"type": "string", "format": "binary"}}},
+    },
+}
+PART_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {OCTETS: {"schema": {"type": "string", "format": "binary", "description": "bytes of the file"}}},
     },
 }
 PREVIEW_BODY: dict[str, Any] = {

@@ -134,6 +134,9 @@ class ModelInfo(BaseModel):
         description="JSON schema of the recipe's config; null: no recipe. In the list of many models it is a reference "
         "to the one in GET /models/{name}, relative to the address of the list",
     )
+    target: Literal["label", "value"] | None = Field(
+        None, description="what the recipe learns from the rows of your own datasets; null: it learns no files"
+    )
     metric: str | None = Field(None, description="the figure that decides between two versions")
     higher_is_better: bool | None = None
 
@@ -171,6 +174,7 @@ class VersionInfo(BaseModel):
     artifacts: list[str] = Field(description="names of what belongs to the weights, such as a vocabulary")
     sha256: str
     dataset: str
+    dataset_sha256: str | None = Field(description="digest of the dataset version; null: the data of the recipe")
     torch: str
     command: str
     notes: list[str] = Field(description="what was converted when the weights were read: dtypes, names of tensors")
@@ -187,7 +191,7 @@ class VersionList(BaseModel):
     before: int | None = Field(None, description="with `limit`: `before` of the page of older versions; null: none")
 
 
-class _Body(BaseModel):
+class StrictBody(BaseModel):
     """A JSON body: an object with these fields and no others."""
 
     model_config = ConfigDict(extra="forbid")
@@ -204,7 +208,7 @@ class _Body(BaseModel):
         raise ValueError(f"{shown(unknown)} is not a field; {hint}the fields are {', '.join(cls.model_fields)}")
 
 
-class PromoteRequest(_Body):
+class PromoteRequest(StrictBody):
     """The version to promote."""
 
     version: WholeJsonNumber = Field(ge=1, le=2**31 - 1)
@@ -236,7 +240,7 @@ class History(BaseModel):
     promotions: list[PromotionInfo]
 
 
-class GateBounds(_Body):
+class GateBounds(StrictBody):
     """How sure the gate's comparison must be."""
 
     alpha: float = Field(0.05, strict=True, gt=0, le=0.5, description="how often chance alone may promote")
@@ -250,13 +254,13 @@ class GateBounds(_Body):
     )
 
 
-class IfBetter(_Body):
+class IfBetter(StrictBody):
     """Promote if the new version is better, beyond chance."""
 
     if_better: GateBounds
 
 
-class NoWorse(_Body):
+class NoWorse(StrictBody):
     """Promote if the new version is not worse by more than a margin (non-inferiority)."""
 
     no_worse: GateBounds
@@ -274,11 +278,16 @@ Promote = Annotated[
 ]
 
 
-class TrainRequest(_Body):
+class TrainRequest(StrictBody):
     """What to train, and when to promote it."""
 
     model: str
     config: dict[str, Any] = Field(default_factory=dict, description="hyperparameters; the others have their defaults")
+    dataset: str | None = Field(
+        None,
+        description='dataset version to train on, as "field@4"; a bare name means its newest version now; null: the '
+        "data of the recipe",
+    )
     promote: Promote = Field(
         "if_better",
         description="when the version goes live: if_better compares the two figures on the validation split; "
@@ -291,12 +300,18 @@ class TrainRequest(_Body):
 
 
 class JobInfo(BaseModel):
-    """One training job."""
+    """One job: training, or the ingest of a dataset."""
 
     id: str
+    kind: Literal["train", "ingest"]
     model: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     config: dict[str, Any] = Field(description="every hyperparameter")
+    dataset: str | None = Field(
+        description="the dataset version that is trained on, or that an ingest has made; of an ingest at work the name "
+        "alone; null: the data of the recipe"
+    )
+    dataset_sha256: str | None
     promote: Promote
     tensorboard: bool
     attempt: int
@@ -306,6 +321,7 @@ class JobInfo(BaseModel):
         description="whether it went live, and why: decision, metric, both figures and reason; of the validation "
         "examples: rows, how many differ in their answers, candidate_right and live_right among them, p_value"
     )
+    report: dict[str, Any] | None = Field(description="of an ingest: rows, good, rejected, by_reason, warnings")
     error: dict[str, str] | None
     created_at: Time
     started_at: Time | None

@@ -215,6 +215,7 @@ def _info(version: Version, live: int | None) -> VersionInfo:
         live=version.version == live,
         notes=version.record.get("notes", []),
         reference=version.record.get("reference", {}),
+        dataset_sha256=version.record.get("dataset_sha256") or None,
         artifacts=sorted(version.record.get("artifacts", {})),
         **{
             key: version.record[key]

@@ -15,7 +15,7 @@ from models.checkpoints.bundle import BUNDLED
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
-from models.messages import Adopt, Adopted, Evaluate, Evaluated, Export, Failed, FailureKind
+from models.messages import Adopt, Adopted, DatasetFile, Evaluate, Evaluated, Export, Failed, FailureKind
 from service.delivery.registry import Registry, Version
 from service.errors import Invalid, ServiceError, StoreUnavailable
 from service.execution.process import Child, StartChild
@@ -118,19 +118,34 @@ class Importer:
     def _evaluated(
         self, child: Child, model: str, record: Record, path: Path, answer_s: float, recipe: RecipeSchema
     ) -> Record:
-        """Return the record with figures on the recipe's default dataset; without them if it is not available."""
-        order = Evaluate(
-            model=model,
-            config=complete_config(model, {model: recipe}, {}),
-            data=self._data.resolve(),
-            path=path.resolve(),
-            record=record,
-        )
-        answer = child.ask(order, answer_s)
-        if isinstance(answer, Evaluated):
-            return replace(record, metrics=answer.metrics, dataset=answer.dataset)
-        log.warning("upload not evaluated", extra={"model": model, "reason": _reason(answer)})
+        """Return the record with figures on the dataset of the live version, else on the recipe's default dataset;
+        without them if neither is available.
+        """
+        live = self._live_dataset(model)
+        for dataset in (None,) if live is None else (live, None):
+            order = Evaluate(
+                model=model,
+                config=complete_config(model, {model: recipe}, {}),
+                data=self._data.resolve(),
+                path=path.resolve(),
+                record=record,
+                dataset=dataset,
+            )
+            answer = child.ask(order, answer_s)
+            if isinstance(answer, Evaluated):
+                sha256 = dataset.sha256 if dataset else ""
+                return replace(record, metrics=answer.metrics, dataset=answer.dataset, dataset_sha256=sha256)
+            log.warning("upload not evaluated", extra={"model": model, "reason": _reason(answer)})
         return record
+
+    def _live_dataset(self, model: str) -> DatasetFile | None:
+        """Return the dataset version that the live version was evaluated on; None if it is the data of the recipe."""
+        live = self._registry.live().get(model)
+        record = {} if live is None else self._registry.version(model, live).record
+        if not record.get("dataset_sha256"):
+            return None
+        folder = self._storage.dataset(model, record["dataset_sha256"]).resolve()
+        return DatasetFile(label=record["dataset"], sha256=record["dataset_sha256"], folder=folder)
 
     def _add(self, model: str, record: Record, path: Path) -> Version:
         with self._store.write() as connection:

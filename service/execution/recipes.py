@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 from jsonschema import Draft202012Validator
@@ -30,7 +30,7 @@ from service.settings import for_training
 
 log = logging.getLogger(__name__)
 _ROOT = Path(models.__file__).parents[1]
-_DESCRIBED = {"hyperparameters", "metric", "higher_is_better"}
+_DESCRIBED = {"hyperparameters", "metric", "higher_is_better", "target"}
 _DEPTH = 16  # of brackets in a hyperparameter
 _LONGEST_NAME = 80  # characters that are compared with known names
 
@@ -48,12 +48,14 @@ _Validator = extend(Draft202012Validator, type_checker=_TYPES)  # type: ignore[n
 class RecipeSchema:
     """A recipe as the web process knows it. `hyperparameters` is a JSON schema with defaults and bounds.
 
-    `fault` says why its file cannot be used, with file and line; the rest is empty then.
+    `target` is what it learns from a user's file, label or value; None: it learns no files. `fault` says why its file
+    cannot be used, with file and line; the rest is empty then.
     """
 
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     metric: str = ""
     higher_is_better: bool = True
+    target: Literal["label", "value"] | None = None
     fault: str = ""
 
 
@@ -156,6 +158,14 @@ def complete_config(model: str, recipes: Mapping[str, RecipeSchema], config: Map
     if faults:
         raise Invalid("; ".join(sorted(faults)))
     return {name: config.get(name, field.get("default")) for name, field in known.items()}
+
+
+def require_target(model: str, recipes: Mapping[str, RecipeSchema]) -> None:
+    """Raise Invalid if the model's recipe, which is there, learns no files."""
+    if recipes[model].target is None:
+        raise Invalid(
+            f'{model} cannot be trained on files: add target="label" or target="value" to training/{model}.py'
+        )
 
 
 def _unknown(name: str, known: Collection[str]) -> str:

@@ -1,4 +1,4 @@
-"""Queue of training jobs: enqueue, claim, heartbeat, finish, fail, cancel.
+"""Queue of training and ingest jobs: enqueue, claim, heartbeat, finish, fail, cancel.
 
 Every transition says `WHERE id = ? AND state = ? AND attempt = ?`. The attempt number rises with each claim and is the
 fencing token: a worker that froze and continues after its lease expired gets LeaseLost for every write.
@@ -9,15 +9,18 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, update
 
+from service.data.datasets import Datasets, DatasetVersion, parsed
 from service.delivery.gate import Gate, Policy
 from service.errors import Conflict, Invalid, LimitReached, NotFound
-from service.jobs.leases import Lease, Leases
+from service.jobs import turns
+from service.jobs.leases import Leases
 from service.store.database import Store
 from service.store.tables import events, jobs
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+Kind = Literal["train", "ingest"]
 FINAL: frozenset[State] = frozenset({"succeeded", "failed", "cancelled"})
 MAX_ATTEMPTS = 3
 MAX_QUEUED = 1000  # jobs of one submitter
@@ -33,9 +36,14 @@ class Job:
 
     number: int
     id: str
+    kind: Kind
     model: str
     state: State
     config: Mapping[str, Any]
+    dataset: str | None
+    dataset_sha256: str | None
+    ingest: Mapping[str, Any] | None
+    report: Mapping[str, Any] | None
     promote: Policy
     promote_bounds: Mapping[str, Any] | None  # of the policy, see gate.Bounds
     tensorboard: bool
@@ -73,6 +81,7 @@ class Jobs:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._datasets = Datasets(store)
         self._leases = Leases()
 
     def enqueue(
@@ -83,42 +92,72 @@ class Jobs:
         *,
         promote_bounds: Mapping[str, Any] | None = None,
         tensorboard: bool = False,
+        dataset: str | None = None,
         key: str | None = None,
         submitter: str = "",
         most: int = MAX_QUEUED,
         now: float,
     ) -> Job:
-        """Add a job, or return the first job with the same idempotency key. Raises Invalid if that job had another
-        request body, and LimitReached if `most` jobs of this submitter are queued.
+        """Add a job, or return the first job with the same idempotency key. `dataset` is pinned: a bare name becomes
+        name@version of its newest version.
+
+        Raises Invalid if the first job had another request body, NotFound for an unknown dataset, and LimitReached if
+        `most` jobs of this submitter are queued.
         """
         with self._store.write() as connection:
             first = None if key is None else _one(connection, jobs.c.idempotency_key == key)
             if first is not None:
-                order = model, config, promote, promote_bounds, tensorboard
-                if (first.model, first.config, first.promote, first.promote_bounds, first.tensorboard) != order:
-                    raise Invalid(f"this Idempotency-Key was sent with another order, job {first.id}: send a new key")
+                order = "train", model, config, promote, promote_bounds, tensorboard
+                known = first.kind, first.model, first.config, first.promote, first.promote_bounds, first.tensorboard
+                _require_same(first, same=known == order and _names(dataset, first.dataset))
                 return first
-            _check_room(connection, submitter, most)
-            job_id = uuid4().hex
-            connection.execute(
-                jobs.insert().values(
-                    id=job_id,
-                    model=model,
-                    state="queued",
-                    config=dict(config),
-                    promote=promote,
-                    promote_bounds=promote_bounds,
-                    tensorboard=tensorboard,
-                    idempotency_key=key,
-                    submitter=submitter,
-                    attempt=0,
-                    released=0,
-                    cancel_requested=False,
-                    created_at=now,
-                ),
-            )
-            _tell_state(connection, job_id, 0, now, {"state": "queued"})
-            return _required(connection, job_id)
+            pinned = None if dataset is None else self._datasets.find(connection, model, dataset)
+            values = {
+                "model": model,
+                "config": dict(config),
+                "promote": promote,
+                "promote_bounds": promote_bounds,
+                "tensorboard": tensorboard,
+                "idempotency_key": key,
+                **_pin(pinned),
+            }
+            return _added(connection, values, submitter, most, now)
+
+    def enqueue_ingest(
+        self,
+        connection: Connection,
+        model: str,
+        dataset: str,
+        config: Mapping[str, Any],
+        ingest: Mapping[str, Any],
+        *,
+        job_id: str,
+        key: str | None = None,
+        submitter: str = "",
+        most: int = MAX_QUEUED,
+        now: float,
+    ) -> Job:
+        """Add an ingest job in the caller's transaction, or return the first job with the same idempotency key, which
+        has another id than `job_id`. See jobs/ingests.py. Raises as `enqueue` does.
+        """
+        first = None if key is None else _one(connection, jobs.c.idempotency_key == key)
+        if first is not None:
+            name = (first.dataset or "").partition("@")[0]
+            order = "ingest", model, dataset, ingest
+            _require_same(first, same=(first.kind, first.model, name, first.ingest) == order)
+            return first
+        values = {
+            "id": job_id,
+            "kind": "ingest",
+            "model": model,
+            "config": dict(config),
+            "promote": "never",
+            "tensorboard": False,
+            "dataset": dataset,
+            "ingest": dict(ingest),
+            "idempotency_key": key,
+        }
+        return _added(connection, values, submitter, most, now)
 
     def get(self, job_id: str) -> Job:
         """Return one job. Raises NotFound."""
@@ -198,8 +237,9 @@ class Jobs:
         with self._store.write() as connection:
             # Changes no row. Fails if the database is read-only: heartbeats fail then, too, so silence does not count.
             connection.execute(update(jobs).where(jobs.c.id == "").values(released=0))
-            expired = self._leases.expired(_running(connection), monotonic_s)
-            while job := _next(connection, expired):
+            expired = self._leases.expired(turns.leases(connection), monotonic_s)
+            while row := turns.next_row(connection, expired):
+                job = _job(row)
                 if job.cancel_requested:
                     _end(connection, job, now, state="cancelled")
                 elif job.attempt - job.released >= MAX_ATTEMPTS:
@@ -225,9 +265,18 @@ class Jobs:
         """Mark the job as succeeded, in the transaction that registers its version. Raises LeaseLost."""
         _end(connection, job, now, state="succeeded", version=version, gate=gate.as_dict())
 
-    def fail(self, job: Job, title: str, detail: str, *, now: float) -> None:
+    def finish_ingest(
+        self, connection: Connection, job: Job, version: DatasetVersion, report: Mapping[str, Any], *, now: float
+    ) -> None:
+        """Mark an ingest job as succeeded, in the transaction that registers its dataset version. Raises LeaseLost."""
+        _change(connection, job, report=report)
+        _end(connection, job, now, state="succeeded", **_pin(version))
+
+    def fail(self, job: Job, title: str, detail: str, *, report: Mapping[str, Any] | None = None, now: float) -> None:
         """Mark the job as failed, without another attempt. Raises LeaseLost."""
         with self._store.write() as connection:
+            if report is not None:
+                _change(connection, job, report=report)
             _end(connection, job, now, state="failed", error={"title": title, "detail": detail})
 
     def cancelled(self, job: Job, *, now: float) -> None:
@@ -247,10 +296,31 @@ class Jobs:
             _tell_state(connection, job.id, job.attempt, now, {"state": "queued", "reason": reason})
 
 
-def _running(connection: Connection) -> list[Lease]:
-    """Return the leases on all running jobs."""
-    query = select(jobs.c.id.label("job"), jobs.c.attempt, jobs.c.beats, jobs.c.lease_s)
-    return [Lease(**row) for row in connection.execute(query.where(jobs.c.state == "running")).mappings()]
+def _pin(version: DatasetVersion | None) -> dict[str, str]:
+    return {} if version is None else {"dataset": version.label, "dataset_sha256": version.sha256}
+
+
+def _names(reference: str | None, label: str | None) -> bool:
+    """Return whether a reference to a dataset may have been pinned to `label`."""
+    if reference is None or label is None:
+        return reference == label
+    name, number = parsed(reference)
+    return label.partition("@")[0] == name if number is None else label == reference
+
+
+def _require_same(first: Job, *, same: bool) -> None:
+    """Raise Invalid if a repeated idempotency key came with another order than the first job."""
+    if not same:
+        raise Invalid(f"this Idempotency-Key was sent with another order, job {first.id}: send a new key")
+
+
+def _added(connection: Connection, values: Mapping[str, Any], submitter: str, most: int, now: float) -> Job:
+    """Insert a queued job. Raises LimitReached if the submitter has `most` queued jobs."""
+    _check_room(connection, submitter, most)
+    row: dict[str, Any] = {"id": uuid4().hex, **values, "state": "queued", "submitter": submitter, "created_at": now}
+    connection.execute(jobs.insert().values(attempt=0, released=0, cancel_requested=False, **row))
+    _tell_state(connection, row["id"], 0, now, {"state": "queued"})
+    return _required(connection, row["id"])
 
 
 def _check_room(connection: Connection, submitter: str, most: int) -> None:
@@ -260,28 +330,6 @@ def _check_room(connection: Connection, submitter: str, most: int) -> None:
         raise LimitReached(
             f"{most} jobs are queued already: wait, or cancel some of them with POST /jobs/ID/cancel", retry_after_s=10
         )
-
-
-def _next(connection: Connection, expired: Sequence[str]) -> Job | None:
-    """Return the oldest job that was begun and has no worker; else the oldest of the submitter whose turn it is."""
-    left = and_(jobs.c.state == "running", jobs.c.id.in_(expired))
-    back = and_(jobs.c.state == "queued", jobs.c.attempt > 0)
-    query = select(jobs).where(or_(left, back)).order_by(jobs.c.number).limit(1)
-    row = connection.execute(query).one_or_none() or _next_in_turn(connection)
-    return None if row is None else _job(row)
-
-
-def _next_in_turn(connection: Connection) -> Row[Any] | None:
-    """Return the oldest queued job of the submitter that was served least recently (round-robin)."""
-    oldest = func.min(jobs.c.number)
-    queued = select(jobs.c.submitter, oldest).where(jobs.c.state == "queued").group_by(jobs.c.submitter)
-    first: dict[str, int] = {row[0]: row[1] for row in connection.execute(queued)}
-    if not first:
-        return None
-    last = select(jobs.c.submitter, func.max(jobs.c.claim)).where(jobs.c.submitter.in_(first))
-    served: dict[str, int] = {row[0]: row[1] for row in connection.execute(last.group_by(jobs.c.submitter))}
-    chosen = min(first, key=lambda submitter: (served[submitter], first[submitter]))
-    return connection.execute(select(jobs).where(jobs.c.number == first[chosen])).one()
 
 
 def _claimed(connection: Connection, job: Job, worker: str, now: float, lease_s: float) -> Job:

@@ -1,4 +1,4 @@
-"""Training worker: claim jobs, supervise the torch subprocess, register the outcome."""
+"""Worker: claim jobs that train or ingest, supervise the torch subprocess, register the outcome."""
 
 import contextlib
 import logging
@@ -15,12 +15,14 @@ from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
 from models.messages import (
     CheckpointFile,
+    DatasetFile,
     Evaluate,
     Evaluated,
     Export,
     Failed,
     Fit,
     Fitted,
+    Ingested,
     Order,
     Progress,
     Progressed,
@@ -29,8 +31,9 @@ from models.messages import (
 from service.delivery.gate import Bounds, decide
 from service.delivery.registry import Registry
 from service.errors import NotFound, StoreUnavailable
-from service.execution.process import Child
+from service.execution.process import Child, StartChild
 from service.execution.stop import Stopping
+from service.jobs.ingests import Ingests, reported
 from service.jobs.queue import FINAL, Job, Jobs, LeaseLost
 from service.store.database import Store
 
@@ -78,17 +81,20 @@ class Worker:
         lease_s: float = LEASE_S,
         stopping: Stopping | None = None,
         now: Callable[[], float] = time.time,
+        start_child: StartChild = Child,
     ) -> None:
         self._store = store
         self._storage = Storage(store.folder)
         self._registry = Registry(store)
         self._jobs = Jobs(store)
+        self._ingests = Ingests(store, self._jobs)
         self._data = data
         self._name = name
         self._device = device
         self._lease_s = lease_s
         self._stopping: Stopping = stopping or threading.Event()
         self._now = now
+        self._start_child = start_child
 
     def run(self) -> None:
         """Work until `stopping` is set. Nothing that a job does ends this loop."""
@@ -111,9 +117,12 @@ class Worker:
         """One attempt at a job that this worker has claimed."""
         fields = {"job": job.id, "model": job.model, "attempt": job.attempt}
         log.info("job started", extra=fields)
-        child = Child()
+        child = self._start_child()
         try:
-            self._attempt(job, child)
+            if job.kind == "ingest":
+                self._ingest(job, child)
+            else:
+                self._attempt(job, child)
         except LeaseLost:
             log.warning("job dropped: it is another worker's by now", extra=fields)
         except _Stopping:
@@ -122,7 +131,7 @@ class Worker:
         except _CancelRequested:
             child.stop()
             self._settle(lambda: self._jobs.cancelled(job, now=self._now()))
-            self._tidy(job.id)
+            self._tidy(job)
         except Exception:
             log.exception("job failed in the worker", extra=fields)
             reason = "the worker failed on this job; its log says why"
@@ -133,16 +142,37 @@ class Worker:
     def _attempt(self, job: Job, child: Child) -> None:
         match self._order(job, child, self._fit_order(job)):
             case None:
-                reason = _exit_in_words(child.exit)
-                log.warning("fit ended early", extra={"job": job.id, "attempt": job.attempt, "reason": reason})
-                self._settle(lambda: self._jobs.requeue(job, now=self._now(), reason=reason))
-            case Failed(title=title, detail=detail):
-                log.warning("job failed", extra={"job": job.id, "reason": detail})
-                self._settle(lambda: self._jobs.fail(job, title, detail, now=self._now()))
-                self._tidy(job.id)
+                self._end_early(job, child)
+            case Failed() as failed:
+                self._fail(job, failed)
             case Fitted() as fitted:
                 self._register(job, child, fitted)
-                self._tidy(job.id)
+                self._tidy(job)
+
+    def _ingest(self, job: Job, child: Child) -> None:
+        match self._order(job, child, self._ingests.order(job, self._data)):
+            case None:
+                self._end_early(job, child)
+            case Failed() as failed:
+                self._fail(job, failed)
+            case Ingested() as made:
+                try:
+                    self._insist(lambda: self._ingests.finish(job, made, now=self._now()))
+                except NotFound as err:
+                    reason = err.detail
+                    self._settle(lambda: self._jobs.requeue(job, now=self._now(), reason=reason))
+
+    def _end_early(self, job: Job, child: Child) -> None:
+        """Return the job to the queue after the subprocess has died."""
+        reason = _exit_in_words(child.exit)
+        log.warning("job ended early", extra={"job": job.id, "attempt": job.attempt, "reason": reason})
+        self._settle(lambda: self._jobs.requeue(job, now=self._now(), reason=reason))
+
+    def _fail(self, job: Job, failed: Failed) -> None:
+        log.warning("job failed", extra={"job": job.id, "reason": failed.detail})
+        report = reported(failed.summary)
+        self._settle(lambda: self._jobs.fail(job, failed.title, failed.detail, report=report, now=self._now()))
+        self._tidy(job)
 
     def _register(self, job: Job, child: Child, fitted: Fitted) -> None:
         """Compare with the live version; then register, promote or keep, and finish, in one transaction."""
@@ -196,13 +226,15 @@ class Worker:
             candidate=CheckpointFile(
                 path=self._storage.checkpoint(job.model, candidate.sha256).resolve(), record=candidate
             ),
+            dataset=self._dataset(job),
         )
         answer = self._order(job, child, order)
         if isinstance(answer, Evaluated):
             return answer
         reason = answer.detail if answer else _exit_in_words(child.exit)
         log.warning("live version not evaluated", extra={"job": job.id, "version": live, "reason": reason})
-        same = version.record["dataset"] == candidate.dataset
+        measured_on = version.record["dataset"], version.record.get("dataset_sha256", "")
+        same = measured_on == (candidate.dataset, candidate.dataset_sha256)
         return Evaluated(metrics=dict(version.record["metrics"]) if same else {}, dataset=candidate.dataset)
 
     def _export(self, job: Job, child: Child, record: Record) -> None:
@@ -251,7 +283,15 @@ class Worker:
             device=self._device,
             tensorboard=job.tensorboard,
             history=tuple(Progress(**event.data) for event in events),
+            dataset=self._dataset(job),
         )
+
+    def _dataset(self, job: Job) -> DatasetFile | None:
+        """Return the dataset version that the job trains on; None for the data of the recipe."""
+        if job.dataset is None or job.dataset_sha256 is None:
+            return None
+        folder = self._storage.dataset(job.model, job.dataset_sha256).resolve()
+        return DatasetFile(label=job.dataset, sha256=job.dataset_sha256, folder=folder)
 
     def _settle(self, write: Callable[[], None]) -> None:
         """Write a job's end, however long the database is away; if the job is not ours any more, so be it."""
@@ -283,9 +323,17 @@ class Worker:
             except NotFound:
                 over = True
             if over:
-                self._tidy(job_id)
+                self._remove_resume_points(job_id)
 
-    def _tidy(self, job_id: str) -> None:
+    def _tidy(self, job: Job) -> None:
+        """Remove what an ended job leaves behind: resume points, and the file of an ingest without a version."""
+        if job.kind == "train":
+            self._remove_resume_points(job.id)
+        else:
+            with contextlib.suppress(StoreUnavailable):
+                self._ingests.tidy(job)
+
+    def _remove_resume_points(self, job_id: str) -> None:
         """Remove a finished job's resume points; its plot stays. If that fails, the next start removes them."""
         try:
             self._storage.remove_resume_points(job_id)

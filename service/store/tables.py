@@ -2,6 +2,7 @@
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -22,9 +23,14 @@ jobs = Table(
     metadata,
     Column("number", Integer, primary_key=True, autoincrement=True),
     Column("id", String(32), nullable=False, unique=True),
+    Column("kind", String(16), nullable=False, server_default="train"),  # train or ingest
     Column("model", String(64), nullable=False),
     Column("state", String(16), nullable=False),
     Column("config", JSON, nullable=False),
+    Column("dataset", String(80)),  # name@version; of an ingest job that has not succeeded, the name alone
+    Column("dataset_sha256", String(64)),
+    Column("ingest", JSON),  # parameters of an ingest job, see jobs/ingests.py
+    Column("report", JSON),  # counts of the rows that an ingest job has read
     Column("promote", String(16), nullable=False),
     Column("promote_bounds", JSON),
     Column("tensorboard", Boolean, nullable=False, server_default=false()),
@@ -90,4 +96,40 @@ promotions = Table(
     Column("idempotency_key", String(200)),
     Index("promotions_by_model", "model", "id"),
     Index("promotions_by_key", "idempotency_key", unique=True),
+)
+
+
+# A deleted version keeps its row, so that its number is not used again. `folder` and `source` lie in the store: the
+# version's files, by path, and the uploaded file, by digest. `parent` is a name@version.
+datasets = Table(
+    "datasets",
+    metadata,
+    Column("model", String(64), primary_key=True),
+    Column("name", String(64), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("created_at", Float, nullable=False),
+    Column("job", String(32), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("folder", String(300), nullable=False),
+    Column("source", String(64), nullable=False),
+    Column("parent", String(80)),
+    Column("summary", JSON, nullable=False),
+    Column("deleted_at", Float),
+    Column("erased", Boolean, nullable=False, server_default=false()),
+)
+
+
+# Files that arrive in parts. How much has arrived is the size of the file. `job` is set once the upload is finished.
+uploads = Table(
+    "uploads",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("model", String(64), nullable=False),
+    Column("name", String(64), nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64)),
+    Column("format", String(32), nullable=False),
+    Column("options", JSON, nullable=False),
+    Column("created_at", Float, nullable=False),
+    Column("job", String(32)),
 )

@@ -18,7 +18,7 @@ from service.web.prefix import route_path
 
 MEDIA_TYPE = "application/problem+json"
 NO_SUCH_PATH = "no such path; /docs lists the routes"
-_METHODS = {"GET": ("GET", "HEAD"), "POST": ("POST",), "DELETE": ("DELETE",)}
+_METHODS = {"GET": ("GET", "HEAD"), "POST": ("POST",), "PUT": ("PUT",), "DELETE": ("DELETE",)}
 _UNCACHED = {"Cache-Control": "no-store"}
 _CLOSED = {"Connection": "close"}  # the server closes a connection after an error that it did not expect
 SCHEMA = {

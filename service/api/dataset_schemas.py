@@ -1,0 +1,117 @@
+"""Request and response bodies of datasets and their uploads."""
+
+from typing import Annotated, Any
+
+from fastapi import Path as InPath
+from pydantic import BaseModel, Field
+
+from service.api.schemas import StrictBody, Time, WholeJsonNumber
+from service.data.datasets import NAME
+
+DatasetName = Annotated[str, InPath(pattern=f"^{NAME}$", description="lower-case letters, digits, - and _")]
+FORMAT = r"^[a-z0-9_-]{1,32}$"
+Column = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
+class ColumnOptions(StrictBody):
+    """Columns of a file that have a meaning. By default they are found by their usual names."""
+
+    label_column: Column | None = Field(None, description="column of labels or values; by default label or target")
+    split_column: Column | None = Field(None, description="column of train, validation, test; by default split")
+    group_column: Column | None = Field(None, description="rows of one group come into one split; by default group")
+
+
+class BeginUpload(StrictBody):
+    """A file that will arrive in parts."""
+
+    bytes: Annotated[WholeJsonNumber, Field(ge=1, le=2**53, description="size of the file")]
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None, description="SHA-256 of the file, checked when the upload is finished"
+    )
+    format: Annotated[str, Field(pattern=FORMAT)] = Field(
+        "auto", description="format of the file; auto: by its content"
+    )
+    options: ColumnOptions = ColumnOptions()
+
+
+class FinishUpload(StrictBody):
+    """How the file becomes a dataset version."""
+
+    parent: str | None = Field(
+        None, description='dataset version that grows, as "field@3", or a bare name for its newest; null: none'
+    )
+    allow_rejected: Share = Field(0.0, description="greatest share of refused rows, 0 to 1")
+
+
+class UploadInfo(BaseModel):
+    """One upload. The next part begins at offset `received`."""
+
+    upload: str
+    dataset: str
+    bytes: int
+    received: int
+    part_bytes: int = Field(description="a good size of a part; any other is taken as well")
+    expires_at: Time = Field(description="when it is removed if no other part arrives")
+    job: str | None = Field(description="the ingest job, once the upload is finished")
+
+
+class Received(BaseModel):
+    """How much of the file has arrived."""
+
+    received: int
+
+
+class DatasetInfo(BaseModel):
+    """One dataset version, or the data of a recipe, which has version 1, and no counts until it is loaded."""
+
+    dataset: str = Field(description="name@version")
+    built_in: bool
+    sha256: str | None = Field(description="digest of the rows, their splits, targets and schema; null: built in")
+    format: str
+    created_at: Time
+    job: str | None = Field(description="the ingest job")
+    parent: str | None = Field(description="the version that it has grown from")
+    inputs: dict[str, Any] = Field(
+        serialization_alias="schema", description="what a row consists of: its values, their kinds and bounds"
+    )
+    examples: dict[str, int] = Field(description="number of examples in train, validation and test")
+    by_label: dict[str, dict[str, int]] = Field(description="label -> examples by split; empty if targets are values")
+    rows: int | None = Field(description="rows of the uploaded file")
+    rejected: int | None
+    duplicates: int | None
+    conflicting_labels: int | None
+    added: int | None = Field(description="examples that the parent does not have")
+    warnings: list[str]
+    deleted_at: Time | None = Field(description="when it was deleted: it can no longer be trained on")
+    erased: bool = Field(description="its files were removed")
+    trained: list[int] = Field(description="versions of the model that were trained on it")
+
+
+class DatasetList(BaseModel):
+    """Dataset versions of a model, by name and number, without deleted ones."""
+
+    datasets: list[DatasetInfo]
+
+
+class RefusedRowInfo(BaseModel):
+    """A row of the file that is no example."""
+
+    title: str
+    row: int
+    column: str | None
+    value: str | None
+    detail: str
+
+
+class ReportInfo(BaseModel):
+    """Report of the rows of a file. `by_reason` has the first rows of each reason, `refused` a page of them all."""
+
+    dataset: str
+    rows: int
+    good: int
+    rejected: int
+    by_reason: list[dict[str, Any]]
+    warnings: list[str]
+    refused: list[RefusedRowInfo]
+    cursor: str | None = Field(description="requests the next page of `refused`; null on the last page")

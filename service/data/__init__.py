@@ -1,0 +1,1 @@
+"""Data that models learn from: datasets of users and the files that they are made of."""

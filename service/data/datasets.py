@@ -1,0 +1,298 @@
+"""Dataset versions: numbered by model and name, found by `name@version`, deleted.
+
+A version's files are named by its digest and may be those of other versions, too. All changes to the files of a version
+that jobs or other versions may use are made inside a writing transaction, so that no row names files that are gone.
+"""
+
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import ColumnElement, Connection, and_, func, select, update
+
+from models.checkpoints.storage import Storage
+from models.messages import DatasetSummary, Ingested
+from service.errors import Conflict, Invalid, NotFound
+from service.store.database import Store
+from service.store.tables import datasets, jobs, versions
+
+NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
+_REFERENCE = re.compile(rf"({NAME})(?:@([1-9][0-9]{{0,8}}))?")
+_AT_WORK = ("queued", "running")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DatasetVersion:
+    """One row. Times are seconds since 1970. `source` is the digest of the uploaded file, `parent` a name@version."""
+
+    model: str
+    name: str
+    version: int
+    created_at: float
+    job: str
+    sha256: str
+    folder: str
+    source: str
+    parent: str | None
+    summary: Mapping[str, Any]
+    deleted_at: float | None
+    erased: bool
+
+    @property
+    def label(self) -> str:
+        """Return name@version."""
+        return f"{self.name}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BuiltIn:
+    """Data of a recipe, which counts as version 1 of its name, and the model's versions that were trained on it."""
+
+    name: str
+    created_at: float
+    trained: Sequence[int]
+
+    @property
+    def label(self) -> str:
+        """Return name@1."""
+        return f"{self.name}@1"
+
+
+class Datasets:
+    """The table of dataset versions. Methods with a connection take part in the caller's transaction."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._storage = Storage(store.folder)
+
+    def listed(self, model: str) -> Sequence[DatasetVersion]:
+        """Return the versions of all datasets of a model that are not deleted, by name and number."""
+        query = select(datasets).where(datasets.c.model == model, datasets.c.deleted_at.is_(None))
+        with self._store.read() as connection:
+            rows = connection.execute(query.order_by(datasets.c.name, datasets.c.version)).mappings()
+            return [_version(row) for row in rows]
+
+    def get(self, model: str, name: str, number: int) -> DatasetVersion:
+        """Return one version, also a deleted one, which versions of the model may have been trained on.
+
+        Raises NotFound.
+        """
+        with self._store.read() as connection:
+            found = _one(connection, model, name, number)
+        if found is None:
+            raise _unknown(model, f"{name}@{number}")
+        return found
+
+    def find(self, connection: Connection, model: str, reference: str) -> DatasetVersion:
+        """Return the version that `reference` names, as name@version, or the newest of a bare name.
+
+        Raises Invalid for another form, NotFound also if the version was deleted.
+        """
+        name, number = parsed(reference)
+        if number is None:
+            query = select(func.max(datasets.c.version)).where(
+                datasets.c.model == model, datasets.c.name == name, datasets.c.deleted_at.is_(None)
+            )
+            number = connection.scalar(query)
+        found = None if number is None else _one(connection, model, name, number)
+        if found is None:
+            raise _unknown(model, reference)
+        if found.deleted_at is not None:
+            raise NotFound(
+                f"dataset {found.label} of {model} was deleted; GET /models/{model}/datasets lists the others"
+            )
+        return found
+
+    def built_in(self, model: str) -> Sequence[BuiltIn]:
+        """Return the data of the model's recipe that versions of the model were trained on."""
+        query = select(versions).where(versions.c.model == model).order_by(versions.c.version)
+        found: dict[str, BuiltIn] = {}
+        with self._store.read() as connection:
+            for row in connection.execute(query):
+                name = row.record.get("dataset", "")
+                if re.fullmatch(NAME, name) and not row.record.get("dataset_sha256"):
+                    first = found.get(name, BuiltIn(name=name, created_at=row.created_at, trained=()))
+                    trained = (*first.trained, row.version)
+                    found[name] = BuiltIn(name=name, created_at=first.created_at, trained=trained)
+        return [found[name] for name in sorted(found)]
+
+    def named_built_in(self, model: str, reference: str) -> str | None:
+        """Return the name of the recipe's data that `reference` means: as version 1, or as a bare name that no other
+        dataset has. None if it means another dataset. Raises Invalid.
+        """
+        name, number = parsed(reference)
+        if number not in {None, 1} or not any(found.name == name for found in self.built_in(model)):
+            return None
+        with self._store.read() as connection:
+            taken = number is None and _newest(connection, model, name) is not None
+        return None if taken else name
+
+    def trained(self, model: str) -> Mapping[str, Sequence[int]]:
+        """Return the versions of the model that jobs trained on its datasets, by name@version."""
+        known = and_(jobs.c.model == model, jobs.c.kind == "train", jobs.c.version.is_not(None))
+        query = select(jobs.c.dataset, jobs.c.version).where(known, jobs.c.dataset.is_not(None))
+        found: dict[str, list[int]] = {}
+        with self._store.read() as connection:
+            for row in connection.execute(query.order_by(jobs.c.version)):
+                found.setdefault(row.dataset, []).append(row.version)
+        return found
+
+    def add(
+        self,
+        connection: Connection,
+        model: str,
+        name: str,
+        made: Ingested,
+        *,
+        source: str,
+        parent: str | None,
+        job: str,
+        now: float,
+    ) -> DatasetVersion:
+        """Register a version under the next number of its name; 2 at least if the recipe's data has the name.
+
+        Returns the newest version instead, if it has the same rows.
+        """
+        newest = _newest(connection, model, name)
+        if newest is not None and newest.deleted_at is None and newest.sha256 == made.sha256:
+            return newest
+        top = newest.version if newest else int(_is_built_in(connection, model, name))
+        row: dict[str, Any] = {
+            "model": model,
+            "name": name,
+            "version": top + 1,
+            "created_at": now,
+            "job": job,
+            "sha256": made.sha256,
+            "folder": made.folder,
+            "source": source,
+            "parent": parent,
+            "summary": as_json(made.summary),
+            "erased": False,
+        }
+        connection.execute(datasets.insert().values(row))
+        return DatasetVersion(**row, deleted_at=None)
+
+    def delete(self, model: str, name: str, number: int, *, erase: bool, now: float) -> None:
+        """Delete a version; with `erase`, also its files, even if it was deleted before.
+
+        Raises NotFound, and Conflict if a job or another version needs it.
+        """
+        waste: list[Path] = []
+        with self._store.write() as connection:
+            found = _one(connection, model, name, number)
+            if found is None or (found.deleted_at is not None and not erase):
+                raise _unknown(model, f"{name}@{number}")
+            _require_unused(connection, found, erase=erase)
+            deleted_at = now if found.deleted_at is None else found.deleted_at
+            values = {"deleted_at": deleted_at, "erased": erase or found.erased}
+            connection.execute(update(datasets).where(_is(model, name, number)).values(**values))
+            if erase:
+                _forget_rows(connection, found)
+                waste = self._taken_away(connection, found)
+        for path in waste:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def drop_source(self, connection: Connection, model: str, sha256: str) -> None:
+        """Remove an uploaded file that no version was made of, and no job waits for."""
+        waiting = select(jobs.c.ingest).where(jobs.c.model == model, jobs.c.kind == "ingest")
+        rows = connection.scalars(waiting.where(jobs.c.state.in_(_AT_WORK)))
+        used = select(func.count()).where(
+            datasets.c.model == model, datasets.c.source == sha256, datasets.c.erased.is_(False)
+        )
+        if not connection.scalar(used) and sha256 not in {row["source"] for row in rows}:
+            self._storage.original(model, sha256).unlink(missing_ok=True)
+
+    def _taken_away(self, connection: Connection, erased: DatasetVersion) -> list[Path]:
+        """Take away the files that only this version uses. Returns hidden folders, which are to be removed."""
+        self.drop_source(connection, erased.model, erased.source)
+        same = select(func.count()).where(
+            datasets.c.model == erased.model, datasets.c.sha256 == erased.sha256, datasets.c.erased.is_(False)
+        )
+        folder = self._store.folder / erased.folder
+        if connection.scalar(same) or not folder.is_dir():
+            return []
+        hidden = folder.with_name(f".erased-{uuid4().hex}")
+        folder.rename(hidden)
+        return [hidden]
+
+
+def parsed(reference: str) -> tuple[str, int | None]:
+    """Split "field@4" into name and number; a bare name has None. Raises Invalid."""
+    match = _REFERENCE.fullmatch(reference)
+    if match is None:
+        raise Invalid(
+            f'dataset {reference[:80]!r}: write it as name@version, for example "field@4", or as the name alone for '
+            "its newest version; names have lower-case letters, digits, - and _"
+        )
+    return match[1], int(match[2]) if match[2] else None
+
+
+def as_json(summary: DatasetSummary) -> dict[str, Any]:
+    """Return a summary as it is stored."""
+    return asdict(summary)
+
+
+def _version(row: Mapping[Any, Any]) -> DatasetVersion:
+    return DatasetVersion(**{field.name: row[field.name] for field in fields(DatasetVersion)})
+
+
+def _is(model: str, name: str, number: int) -> ColumnElement[bool]:
+    return and_(datasets.c.model == model, datasets.c.name == name, datasets.c.version == number)
+
+
+def _one(connection: Connection, model: str, name: str, number: int) -> DatasetVersion | None:
+    if not 0 < number < 2**31 or not re.fullmatch(NAME, name):
+        return None
+    row = connection.execute(select(datasets).where(_is(model, name, number))).mappings().one_or_none()
+    return None if row is None else _version(row)
+
+
+def _newest(connection: Connection, model: str, name: str) -> DatasetVersion | None:
+    """Return the version with the highest number, deleted or not."""
+    query = select(func.max(datasets.c.version)).where(datasets.c.model == model, datasets.c.name == name)
+    top = connection.scalar(query)
+    return None if top is None else _one(connection, model, name, top)
+
+
+def _is_built_in(connection: Connection, model: str, name: str) -> bool:
+    records = connection.scalars(select(versions.c.record).where(versions.c.model == model))
+    return any(record.get("dataset") == name and not record.get("dataset_sha256") for record in records)
+
+
+def _require_unused(connection: Connection, version: DatasetVersion, *, erase: bool) -> None:
+    """Raise Conflict if a job that has not ended uses the version, or another version has grown from it."""
+    model, label = version.model, version.label
+    at_work = select(jobs.c.id, jobs.c.kind, jobs.c.dataset, jobs.c.ingest).where(
+        jobs.c.model == model, jobs.c.state.in_(_AT_WORK), jobs.c.dataset.is_not(None)
+    )
+    for job in connection.execute(at_work):
+        if job.dataset == label or (job.kind == "ingest" and job.ingest["parent"] == label):
+            raise Conflict(f"job {job.id} uses {label}: wait for its end, or cancel it with POST /jobs/{job.id}/cancel")
+    needs = datasets.c.erased.is_(False) if erase else datasets.c.deleted_at.is_(None)
+    query = select(datasets).where(datasets.c.model == model, datasets.c.parent == label, needs)
+    child = connection.execute(query.order_by(datasets.c.version)).mappings().first()
+    if child is not None:
+        verb = "erase" if erase else "delete"
+        raise Conflict(f"{_version(child).label} has grown from {label}: {verb} that version first")
+
+
+def _forget_rows(connection: Connection, version: DatasetVersion) -> None:
+    """Remove the values of refused rows from the summary of a version, and from the report of its job."""
+    row = _is(version.model, version.name, version.version)
+    connection.execute(update(datasets).where(row).values(summary=_without_rows(version.summary)))
+    report = connection.scalar(select(jobs.c.report).where(jobs.c.id == version.job))
+    if report is not None:
+        connection.execute(update(jobs).where(jobs.c.id == version.job).values(report=_without_rows(report)))
+
+
+def _without_rows(summary: Mapping[str, Any]) -> dict[str, Any]:
+    return {**summary, "by_reason": [{**reason, "first": []} for reason in summary["by_reason"]]}
+
+
+def _unknown(model: str, reference: str) -> NotFound:
+    return NotFound(f"{model} has no dataset {reference}; GET /models/{model}/datasets lists them")

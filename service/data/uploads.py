@@ -1,0 +1,278 @@
+"""Files that arrive in parts: begun, appended to in order, finished, or removed when they are abandoned.
+
+The size of an upload's file is how much of it has arrived: no part needs the database to be written. A part holds the
+lock of the file while it is appended, so that web processes on all machines of the store take turns. A process that is
+killed in the middle of a part leaves a shorter part, after which the client continues.
+"""
+
+import asyncio
+import fcntl
+import hashlib
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from io import BufferedRandom
+from pathlib import Path
+from typing import IO, Any
+from uuid import uuid4
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from models.checkpoints.storage import Storage
+from service.errors import Conflict, Invalid, LimitReached, NotFound, TooLarge
+from service.store.database import Store
+from service.store.tables import uploads
+
+PART_BYTES = 8_388_608  # of a part that clients are advised to send
+EXPIRY_S = 86_400.0  # after the last part
+MOST_OPEN = 256  # uploads that have begun and are not finished
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upload:
+    """One row. `bytes` is the whole size. `sha256` is that which the client has announced."""
+
+    id: str
+    model: str
+    name: str
+    bytes: int
+    sha256: str | None
+    format: str
+    options: Mapping[str, str | None]
+    created_at: float
+    job: str | None
+
+
+class Uploads:
+    """The table of uploads, and their files in the store."""
+
+    def __init__(self, store: Store, max_bytes: int) -> None:
+        self._store = store
+        self._storage = Storage(store.folder)
+        self.max_bytes = max_bytes
+
+    def begin(
+        self,
+        model: str,
+        name: str,
+        size: int,
+        *,
+        sha256: str | None,
+        form: str,
+        options: Mapping[str, str | None],
+        now: float,
+    ) -> Upload:
+        """Add an upload of `size` bytes with an empty file; those that have expired are removed.
+
+        Raises TooLarge, and LimitReached if there are MOST_OPEN uploads.
+        """
+        self.require_size(size)
+        self.sweep(now)
+        upload = Upload(
+            id=uuid4().hex,
+            model=model,
+            name=name,
+            bytes=size,
+            sha256=sha256,
+            format=form,
+            options=dict(options),
+            created_at=now,
+            job=None,
+        )
+        with self._store.files():
+            path = self._storage.incoming(upload.id)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.touch()
+        with self._store.write() as connection:
+            if (connection.scalar(select(func.count()).where(uploads.c.job.is_(None))) or 0) >= MOST_OPEN:
+                path.unlink(missing_ok=True)
+                raise LimitReached(
+                    f"{MOST_OPEN} uploads are open: finish some of them, or remove them with DELETE /uploads/ID",
+                    retry_after_s=60,
+                )
+            row = {field.name: getattr(upload, field.name) for field in fields(Upload)}
+            connection.execute(uploads.insert().values(row))
+        return upload
+
+    def require_size(self, size: int) -> None:
+        """Raise TooLarge for a file above the limit."""
+        if size > self.max_bytes:
+            raise TooLarge(
+                f"the file has {size} bytes, and a dataset file may have {self.max_bytes}: compress it, split it and "
+                "let the dataset grow by its parts, or raise TORCHLOOP_MAX_DATASET_BYTES"
+            )
+
+    def get(self, upload_id: str) -> Upload:
+        """Return one upload. Raises NotFound."""
+        with self._store.read() as connection:
+            return _required(connection, upload_id)
+
+    def received(self, upload: Upload) -> int:
+        """Return how many bytes have arrived. Raises NotFound if the file is gone."""
+        if upload.job is not None:
+            return upload.bytes
+        try:
+            return self._storage.incoming(upload.id).stat().st_size
+        except FileNotFoundError as err:
+            raise _unknown(upload.id) from err
+
+    def expires_at(self, upload: Upload) -> float:
+        """Return when an upload is removed if no other part comes, in seconds since 1970."""
+        try:
+            return self._storage.incoming(upload.id).stat().st_mtime + EXPIRY_S
+        except FileNotFoundError:
+            return upload.created_at + EXPIRY_S
+
+    @contextmanager
+    def part(self, upload: Upload, offset: int) -> Iterator["Part"]:
+        """Open the file to append a part that begins at `offset`.
+
+        Raises Conflict, with the right offset, if it is another one, if another part is being received, or if the
+        upload is finished; NotFound if it was removed.
+        """
+        if upload.job is not None:
+            raise Conflict(f"upload {upload.id} is finished: see GET /jobs/{upload.job}")
+        with self._store.files(), self._locked(upload) as file:
+            size = file.seek(0, os.SEEK_END)
+            if offset != size:
+                raise Conflict(
+                    f"{size} bytes have arrived, so the next part begins at offset {size}, not {offset}",
+                    {"Upload-Offset": str(size)},
+                )
+            yield Part(file, upload.bytes - size)
+
+    @contextmanager
+    def whole(self) -> Iterator["Part"]:
+        """Open a file for an upload in one request; it is removed at the end, unless `keep_original` has moved it."""
+        path = self._storage.incoming(uuid4().hex)
+        with self._store.files():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("xb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                try:
+                    yield Part(file, self.max_bytes)
+                finally:
+                    path.unlink(missing_ok=True)
+
+    def digest(self, upload: Upload) -> str:
+        """Return the SHA-256 of the whole file. Raises Conflict if parts are missing, Invalid if it is not the one that
+        was announced.
+        """
+        with self._locked(upload) as file:
+            size = file.seek(0, os.SEEK_END)
+            if size != upload.bytes:
+                raise Conflict(
+                    f"{size} of {upload.bytes} bytes have arrived: send the rest, from offset {size}",
+                    {"Upload-Offset": str(size)},
+                )
+            file.seek(0)
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if upload.sha256 is not None and found != upload.sha256:
+            raise Invalid(
+                f"the SHA-256 of what has arrived is {found}, not {upload.sha256} as announced: remove the upload with "
+                f"DELETE /uploads/{upload.id}, and send the file again"
+            )
+        return found
+
+    def hand_over(self, connection: Connection, upload: Upload, job_id: str, sha256: str) -> None:
+        """Mark an upload as finished, and move its file to the originals of its model. Raises NotFound."""
+        known = (uploads.c.id == upload.id) & uploads.c.job.is_(None)
+        if connection.execute(update(uploads).where(known).values(job=job_id)).rowcount != 1:
+            raise _unknown(upload.id)
+        self.keep_original(self._storage.incoming(upload.id), upload.model, sha256)
+
+    def keep_original(self, path: Path, model: str, sha256: str) -> None:
+        """Move a file to the originals of a model, in the transaction of its job. Raises NotFound if it is gone."""
+        target = self._storage.original(model, sha256)
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(target)
+        except FileNotFoundError as err:
+            raise NotFound("the uploaded file was removed in the meantime: send it again") from err
+
+    def remove(self, upload_id: str) -> None:
+        """Remove an upload that is not finished, and what has arrived. Raises NotFound, Conflict."""
+        with self._store.write() as connection:
+            upload = _required(connection, upload_id)
+            if upload.job is not None:
+                raise Conflict(f"upload {upload.id} is finished: cancel its job with POST /jobs/{upload.job}/cancel")
+            connection.execute(delete(uploads).where(uploads.c.id == upload_id))
+        self._storage.incoming(upload_id).unlink(missing_ok=True)
+
+    def sweep(self, now: float) -> int:
+        """Remove the uploads without a part since EXPIRY_S, and notes of finished ones. Returns how many."""
+        with self._store.read() as connection:
+            old = select(uploads).where(uploads.c.created_at < now - EXPIRY_S)
+            found = [_upload(row) for row in connection.execute(old).mappings()]
+        expired = [upload for upload in found if self.expires_at(upload) <= now]
+        if expired:
+            with self._store.write() as connection:
+                connection.execute(delete(uploads).where(uploads.c.id.in_([upload.id for upload in expired])))
+            for upload in expired:
+                self._storage.incoming(upload.id).unlink(missing_ok=True)
+        return len(expired)
+
+    @contextmanager
+    def _locked(self, upload: Upload) -> Iterator[BufferedRandom]:
+        path = self._storage.incoming(upload.id)
+        try:
+            file = path.open("r+b")
+        except FileNotFoundError as err:
+            raise _unknown(upload.id) from err
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as err:
+                raise Conflict(
+                    f"another request sends a part of upload {upload.id}, or finishes it: send one part after the other"
+                ) from err
+            yield file
+
+
+class Part:
+    """A part that is being received. `left` is how many bytes may come."""
+
+    def __init__(self, file: IO[bytes], left: int) -> None:
+        self._file = file
+        self._digest = hashlib.sha256()
+        self.left = left
+
+    @property
+    def path(self) -> Path:
+        """Return the path of the file."""
+        return Path(self._file.name)
+
+    @property
+    def sha256(self) -> str:
+        """Return the SHA-256 of what was written."""
+        return self._digest.hexdigest()
+
+    async def write(self, pieces: AsyncIterator[bytes]) -> int:
+        """Append pieces as they arrive, in threads. Returns the size of the file."""
+        async for piece in pieces:
+            await asyncio.to_thread(self._append, piece)
+        await asyncio.to_thread(os.fsync, self._file.fileno())
+        return self._file.tell()
+
+    def _append(self, piece: bytes) -> None:
+        self._file.write(piece)
+        self._file.flush()
+        self._digest.update(piece)
+
+
+def _upload(row: Mapping[Any, Any]) -> Upload:
+    return Upload(**{field.name: row[field.name] for field in fields(Upload)})
+
+
+def _required(connection: Connection, upload_id: str) -> Upload:
+    if "\0" in upload_id:  # PostgreSQL rejects NUL in text
+        raise _unknown(upload_id)
+    row = connection.execute(select(uploads).where(uploads.c.id == upload_id)).mappings().one_or_none()
+    if row is None:
+        raise _unknown(upload_id)
+    return _upload(row)
+
+
+def _unknown(upload_id: str) -> NotFound:
+    return NotFound(f"unknown upload {upload_id!r}, or it has expired: begin another one")

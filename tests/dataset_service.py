@@ -1,0 +1,108 @@
+"""The service side of datasets in tests: the application, a worker in process, and a child that answers by a script."""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from models.messages import (
+    DatasetSummary,
+    Failed,
+    FailureKind,
+    Ingest,
+    Ingested,
+    Message,
+    Order,
+    RefusalReason,
+    RefusedRow,
+)
+from service.execution.process import Child
+from service.execution.recipes import RecipeSchema
+from service.jobs.queue import Job, Jobs
+from service.jobs.worker import Worker
+from service.store.database import Store
+from tests.serving import LINE_RECIPE
+
+SUMMARY = DatasetSummary(
+    format="csv",
+    schema={"entry": {"shape": [1]}},
+    examples={"train": 8, "validation": 1, "test": 1},
+    by_label={},
+    rows=12,
+    rejected=2,
+    duplicates=0,
+    conflicting_labels=0,
+    added=10,
+    by_reason=(
+        RefusalReason(
+            title="Not a number",
+            rows=2,
+            first=(RefusedRow(row=3, column="x", value="abc", detail="x must be a number"),),
+        ),
+    ),
+    warnings=("few rows",),
+)
+REFUSED = [
+    {"title": "Not a number", "row": row, "column": "x", "value": "abc", "detail": "x must be a number"}
+    for row in (3, 7)
+]
+
+Answer = Callable[[Order[Any]], Message | None]
+
+
+async def recipes() -> Mapping[str, RecipeSchema]:
+    """Return recipes of `line`, which learns values, and of `fixed`, which learns no files."""
+    return {"line": replace(LINE_RECIPE, target="value"), "fixed": LINE_RECIPE}
+
+
+class Scripted(Child):
+    """A subprocess without a process. Answers each order by a function; None: it dies of SIGKILL."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.exit: int | None = None
+        self.orders: list[Order[Any]] = []
+        self._answer = answer
+        self._told: list[Message] = []
+
+    def send(self, order: Order[Any]) -> None:
+        self.orders.append(order)
+        answer = self._answer(order)
+        if answer is None:
+            self.exit = -9
+        else:
+            self._told.append(answer)
+
+    def messages(self, timeout_s: float) -> list[Message]:  # noqa: ARG002
+        told, self._told = self._told, []
+        return told
+
+    def stop(self) -> None:
+        pass
+
+
+def made(order: Order[Any], sha256: str = "a" * 64, summary: DatasetSummary = SUMMARY) -> Ingested:
+    """Write the folder of a version as the training side does, as far as the service reads it."""
+    assert isinstance(order, Ingest)
+    assert order.source.is_file()
+    folder = Path("datasets") / order.model / sha256
+    (order.store / folder).mkdir(parents=True, exist_ok=True)
+    (order.store / folder / "report.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in REFUSED))
+    return Ingested(sha256=sha256, folder=folder.as_posix(), summary=summary)
+
+
+def refusal(title: str = "Too many rows refused", summary: DatasetSummary | None = SUMMARY) -> Answer:
+    """Return the answer of an ingest that refuses the file."""
+    return lambda _: Failed(kind=FailureKind.DATASET, title=title, detail="row 3 is bad", summary=summary)
+
+
+def work(store: Store, answer: Answer | Child) -> Job:
+    """Have a worker do the next job. Returns the job as it is then."""
+    child = answer if isinstance(answer, Child) else Scripted(answer)
+    jobs = Jobs(store)
+    job = jobs.claim("w", now=time.time(), monotonic_s=time.monotonic(), lease_s=1000)
+    assert job is not None
+    Worker(store, store.folder, "w", start_child=lambda: child).work(job)
+    return jobs.get(job.id)
