@@ -27,6 +27,7 @@ VERBS = {
     },
     "Talking to a running service": {
         "predict": "send pictures, files or numbers and print the predictions",
+        "data": "upload, list, report and delete datasets of your own",
         "submit": "queue a training job",
         "jobs": "list training jobs, the newest first",
         "watch": "follow a job to its end",

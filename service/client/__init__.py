@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from service.client.calls import Call
+    from service.client.call import Call
     from service.client.clients import AsyncClient, Client
     from service.client.errors import (
         BadArgument,
@@ -63,7 +63,7 @@ if not TYPE_CHECKING:
 
     def __getattr__(name):
         if name in __all__:
-            for module in ("clients", "calls", "errors", "events"):
+            for module in ("clients", "call", "errors", "events"):
                 found = vars(import_module(f"service.client.{module}"))
                 if name in found:
                     return found[name]

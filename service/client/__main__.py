@@ -2,6 +2,7 @@
 
     python -m service.client predict mnist digit.png
     python -m service.client train mnist --epochs 1 --follow
+    python -m service.client data add mnist digits digits.zip
     python -m service.client promote mnist 3
     curl -s https://example.org/digit.png | python -m service.client predict mnist -
 
@@ -21,16 +22,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, TypeVar
+from typing import Any, BinaryIO, NoReturn
 
-from service.client import answers, fields, files, hyperparameters, tables, terminal
+from service.client import answers, data_command, fields, files, hyperparameters, tables, terminal
 from service.client.clients import TIMEOUT_S, URL, Client
 from service.client.connection import BadURL
 from service.client.errors import Forbidden, TorchloopError, Unauthorized
 from service.client.interruption import INTERRUPTED, ignore_signals, interrupted_once
 from service.client.show import bar
 
-T = TypeVar("T")
 _STDIN = "-"
 _WHOLE = {".csv", ".npy", ".npz", ".json"}  # files of several samples
 _DISTRIBUTIONS = ("torchloop-client", "torchloop")  # each has the same version
@@ -111,14 +111,14 @@ def _predict(client: Client, options: argparse.Namespace, _: Sequence[str]) -> i
     if options.output:
         path = Path(options.output).expanduser()
         path.write_bytes(client.predict_picture(options.model, data, version=options.version))
-        return _show(options, {"path": str(path)}, lambda written: tables.say(written["path"]))
+        return tables.show(options, {"path": str(path)}, lambda written: tables.say(written["path"]))
     found = client.predict(options.model, data, version=options.version)
     rows = found["predictions"]
     names = options.files if len(options.files) == len(rows) else [str(i) for i in range(len(rows))]
     outputs: Sequence[answers.Output] = ()
     if not options.json and any(isinstance(value, list) for row in rows for value in row.values()):
         outputs = (client.model(options.model).get("signature") or {"outputs": ()})["outputs"]
-    _show(options, found, lambda _: tables.predictions(names, rows, outputs))
+    tables.show(options, found, lambda _: tables.predictions(names, rows, outputs))
     return 1 if any("error" in row for row in rows) else 0
 
 
@@ -153,12 +153,17 @@ def _train(client: Client, options: argparse.Namespace, rest: Sequence[str]) -> 
         tables.say("")
         tables.say(hyperparameters.described(options.model, client.model(options.model)["hyperparameters"]))
         return 0
-    config = hyperparameters.read(options.model, client.model(options.model)["hyperparameters"], rest)
-    job = client.submit(options.model, config, promote=_policy(options), tensorboard=options.tensorboard)
+    schema = client.model(options.model)["hyperparameters"]
+    if options.dataset in ((schema or {}).get("properties", {}).get("dataset", {}).get("enum") or ()):
+        rest, options.dataset = [*rest, "--dataset", options.dataset], None  # data of the recipe: a hyperparameter
+    config = hyperparameters.read(options.model, schema, rest)
+    job = client.submit(
+        options.model, config, promote=_policy(options), dataset=options.dataset, tensorboard=options.tensorboard
+    )
     if options.follow:
         with bar(sys.stderr.isatty()) as show:
             job = client.follow(job["id"], show)
-    _show(options, job, tables.job)
+    tables.show(options, job, tables.job)
     return 1 if job["state"] in {"failed", "cancelled"} else 0
 
 
@@ -174,20 +179,20 @@ def _watch(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int
 
 
 def _models(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    return _show(options, client.models(), tables.models)
+    return tables.show(options, client.models(), tables.models)
 
 
 def _versions(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    return _show(options, client.versions(options.model), tables.versions)
+    return tables.show(options, client.versions(options.model), tables.versions)
 
 
 def _jobs(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
     found = client.jobs(model=options.model, state=options.state, limit=options.limit)
-    return _show(options, found["jobs"], tables.jobs)
+    return tables.show(options, found["jobs"], tables.jobs)
 
 
 def _cancel(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    return _show(options, client.cancel(options.job), tables.job)
+    return tables.show(options, client.cancel(options.job), tables.job)
 
 
 def _policy(options: argparse.Namespace) -> answers.Promote:
@@ -199,23 +204,23 @@ def _policy(options: argparse.Namespace) -> answers.Promote:
 
 
 def _promote(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    return _show(options, client.promote(options.model, options.version), tables.promoted)
+    return tables.show(options, client.promote(options.model, options.version), tables.promoted)
 
 
 def _rollback(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    return _show(options, client.rollback(options.model), tables.promoted)
+    return tables.show(options, client.rollback(options.model), tables.promoted)
 
 
 def _register(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
     added = client.register(options.model, _content(options.file), arguments=options.arguments)
-    return _show(options, added, lambda version: tables.versions([version]))
+    return tables.show(options, added, lambda version: tables.versions([version]))
 
 
 def _download(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
     suffix = "tar" if options.artifacts else "pt"
     name = options.output or f"{options.model}-{options.version}.{suffix}"
     path = client.save(options.model, options.version, name, artifacts=options.artifacts)
-    return _show(options, {"path": str(path)}, lambda written: tables.say(written["path"]))
+    return tables.show(options, {"path": str(path)}, lambda written: tables.say(written["path"]))
 
 
 def _parser(prog: str) -> _Parser:
@@ -252,6 +257,7 @@ def _parser(prog: str) -> _Parser:
     for name in ("train", "submit"):  # `torchloop train` fits without a service, `torchloop submit` queues a job
         text = "queue a training job; hyperparameters are options, such as --epochs 1: MODEL --help lists them"
         _add_train_options(command(_train, f"{name} model", text, _Help))
+    data_command.add_to(commands, shared)
     command(_models, "models", "list models and their live versions")
     command(_versions, "versions model", "the versions of a model")
     jobs = command(_jobs, "jobs", "training jobs, the newest first")
@@ -287,6 +293,8 @@ def _add_predict_options(predict: argparse.ArgumentParser) -> None:
 
 def _add_train_options(train: argparse.ArgumentParser) -> None:
     train.add_argument("--follow", action="store_true", help="wait for the job and show its progress")
+    text = "dataset version, as field@4; a bare name means its newest version [the data of the recipe]"
+    train.add_argument("--dataset", metavar="NAME", help=text)
     policies = answers.Policy.__args__  # type: ignore[attr-defined]
     train.add_argument("--promote", choices=policies, default="if_better", help="[if_better]")
     text = "with if_better or no_worse: how often chance alone may promote [if_better: the figures are compared bare]"
@@ -317,15 +325,6 @@ def _seconds(word: str) -> float:
     if not 0 < seconds < 1e6:
         raise argparse.ArgumentTypeError(f"{word} is not a number of seconds above 0")
     return seconds
-
-
-def _show(options: argparse.Namespace, found: T, show: Callable[[T], None]) -> int:
-    """Print a result, as text or JSON. Returns exit status 0."""
-    if options.json:
-        tables.say(terminal.as_json(found))
-    else:
-        show(found)
-    return 0
 
 
 def _failed(reason: str, status: int) -> int:

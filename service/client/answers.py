@@ -86,6 +86,7 @@ class Model(TypedDict):
     shortened: bool
     example: dict[str, Any] | None
     hyperparameters: dict[str, Any] | None
+    target: Literal["label", "value"] | None
     metric: str | None
     higher_is_better: bool | None
 
@@ -102,6 +103,7 @@ class Version(TypedDict):
     artifacts: list[str]
     sha256: str
     dataset: str
+    dataset_sha256: str | None
     torch: str
     command: str
     notes: list[str]
@@ -136,18 +138,22 @@ class History(TypedDict):
 
 
 class Job(TypedDict):
-    """One training job."""
+    """One job: training, or the ingest of a dataset. `dataset` is name@version; None: the data of the recipe."""
 
     id: str
+    kind: Literal["train", "ingest"]
     model: str
     state: State
     config: dict[str, Any]
+    dataset: str | None
+    dataset_sha256: str | None
     promote: Promote
     tensorboard: bool
     attempt: int
     progress: dict[str, Any] | None
     version: int | None
     gate: dict[str, Any] | None
+    report: dict[str, Any] | None
     error: dict[str, str] | None
     created_at: str
     started_at: str | None
@@ -159,6 +165,55 @@ class JobPage(TypedDict):
 
     jobs: list[Job]
     cursor: str | None
+
+
+class Dataset(TypedDict):
+    """One dataset version, `dataset` is name@version; or the data of a recipe, without sha256 and counts."""
+
+    dataset: str
+    built_in: bool
+    sha256: str | None
+    format: str
+    created_at: str
+    job: str | None
+    parent: str | None
+    schema: dict[str, Any]
+    examples: dict[str, int]
+    by_label: dict[str, dict[str, int]]
+    rows: int | None
+    rejected: int | None
+    duplicates: int | None
+    conflicting_labels: int | None
+    added: int | None
+    warnings: list[str]
+    deleted_at: str | None
+    erased: bool
+    trained: list[int]
+
+
+class Report(TypedDict):
+    """Report of the rows of a file: `refused` is a page of the refused ones, `cursor` requests the next page."""
+
+    dataset: str
+    rows: int
+    good: int
+    rejected: int
+    by_reason: list[dict[str, Any]]
+    warnings: list[str]
+    refused: list[dict[str, Any]]
+    cursor: str | None
+
+
+class UploadState(TypedDict):
+    """An upload in parts: the next one begins at offset `received`."""
+
+    upload: str
+    dataset: str
+    bytes: int
+    received: int
+    part_bytes: int
+    expires_at: str
+    job: str | None
 
 
 class Health(TypedDict):

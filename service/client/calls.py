@@ -5,113 +5,32 @@ Client and AsyncClient have each function below as a method; see `method` in cli
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
-from urllib.parse import quote
-from uuid import uuid4
+from typing import Any, Literal, TypeVar
 
 import httpx
 
-from service.client import answers, checkpoints, connection, fields, files, inputs, named, numbers
+from service.client import answers, checkpoints, fields, files, inputs, named, numbers
+from service.client.call import (
+    OCTETS,
+    Asking,
+    Call,
+    file_of,
+    get,
+    json_body,
+    key_header,
+    list_under,
+    no_content,
+    object_with,
+    path,
+)
 from service.client.errors import BadArgument
 
 T = TypeVar("T")
-_OCTETS, _TAR, _PNG = "application/octet-stream", "application/x-tar", "image/png"
+_TAR, _PNG = "application/x-tar", "image/png"
 _NPY, _NPZ = "application/x-npy", "application/x-npz"
 _UPLOAD_S = 180.0  # the service evaluates an upload before it answers
 _BYTES_PER_S = 2_500_000  # of its check; the service itself waits half as long
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call(Generic[T]):
-    """One request, and how its response is read.
-
-    `repeatable`: the request is idempotent and may be retried.
-    `timeout_s`: replaces the client's timeout for slow calls.
-    """
-
-    method: str
-    path: str
-    read: Callable[[httpx.Response], T]
-    repeatable: bool
-    arguments: Mapping[str, Any] = field(default_factory=dict)  # of httpx.Client.build_request
-    timeout_s: float | None = None
-    stream: files.Upload | None = None  # the body
-    target: files.Target | None = None  # for the content of the response
-
-
-@dataclass(frozen=True, slots=True)
-class Asking(Generic[T]):
-    """A call that depends on the answer of a first one."""
-
-    first: Call[Any]
-    then: Callable[[Any], Call[T]]
-
-
-def _object(*names: str) -> Callable[[httpx.Response], Any]:
-    """Read a JSON object. Raises ValueError, KeyError or TypeError if it is another or lacks one of the fields."""
-
-    def read(response: httpx.Response) -> Any:
-        found = response.json()
-        for name in names:
-            found[name]
-        return found if isinstance(found, dict) else _wrong()
-
-    return read
-
-
-def _under(key: str) -> Callable[[httpx.Response], Any]:
-    def read(response: httpx.Response) -> Any:
-        found = response.json()[key]
-        return found if isinstance(found, list) else _wrong()
-
-    return read
-
-
-def _wrong() -> Any:
-    raise TypeError("not the type of JSON that the service answers with")
-
-
-def _file(media_type: str) -> Callable[[httpx.Response], bytes]:
-    def read(response: httpx.Response) -> bytes:
-        if not response.headers.get("content-type", "").startswith(media_type):  # the page of a proxy, say
-            raise ValueError("another media type")
-        return response.content
-
-    return read
-
-
-def _no_content(_: httpx.Response) -> None:
-    return None
-
-
-def _path(*parts: object) -> str:
-    """Build a path; each part is one segment of it. Raises BadArgument."""
-    return "/" + "/".join(_segment(part) for part in parts)
-
-
-def _segment(part: object) -> str:
-    try:
-        segment = quote(str(part), safe="")
-    except UnicodeEncodeError as err:
-        raise BadArgument(f"{str(part)!a} has characters that are not valid Unicode") from err
-    if segment in {"", ".", ".."}:
-        raise BadArgument(f"{str(part)!r} is not a name of a model, version or job")
-    return segment
-
-
-def _json(value: object, name: str) -> dict[str, Any]:
-    return {"content": numbers.encoded(value, name), "headers": {"Content-Type": "application/json"}}
-
-
-def _key(given: str | None) -> dict[str, Any]:
-    return {"Idempotency-Key": connection.header("idempotency_key", uuid4().hex if given is None else given)}
-
-
-def _get(path: str, read: Callable[[httpx.Response], T], **params: Any) -> Call[T]:
-    given = {name: value for name, value in params.items() if value is not None}
-    return Call(method="GET", path=path, read=read, repeatable=True, arguments={"params": given})
 
 
 def predict(
@@ -121,7 +40,7 @@ def predict(
 
     Strings in a list are texts if the model's only input is a text, and names of files otherwise.
     """
-    return _predicted(model, data, version, "application/json", _object("predictions"))
+    return _predicted(model, data, version, "application/json", object_with("predictions"))
 
 
 def predict_picture(model: str, data: Any, *, version: int | None = None) -> Call[bytes] | Asking[bytes]:
@@ -143,13 +62,13 @@ def _predicted(
         given = inputs.body(data, texts=texts)
         given["headers"] = {**given.get("headers", {}), "Accept": accept}
         given["params"] = {} if version is None else {"version": version}
-        return Call(method="POST", path=_path("predict", model), read=read, repeatable=True, arguments=given)
+        return Call(method="POST", path=path("predict", model), read=read, repeatable=True, arguments=given)
 
-    return Asking(_get(_path("models", model), _takes_texts), call) if named.are_words(data) else call()
+    return Asking(get(path("models", model), _takes_texts), call) if named.are_words(data) else call()
 
 
 def _takes_texts(response: httpx.Response) -> bool:
-    found = _object("name")(response)
+    found = object_with("name")(response)
     try:
         return fields.takes_texts(found)
     except AttributeError as err:
@@ -183,7 +102,11 @@ def explain(
     given = {name: value for name, value in asked.items() if value is not None}
     arguments = {"params": given, **inputs.body(data)}
     return Call(
-        method="POST", path=_path("explain", model), read=_object("explanations"), repeatable=True, arguments=arguments
+        method="POST",
+        path=path("explain", model),
+        read=object_with("explanations"),
+        repeatable=True,
+        arguments=arguments,
     )
 
 
@@ -192,10 +115,13 @@ def submit(
     config: Mapping[str, Any] | None = None,
     *,
     promote: answers.Promote = "if_better",
+    dataset: str | None = None,
     tensorboard: bool = False,
     idempotency_key: str | None = None,
 ) -> Call[answers.Job]:
-    """Queue a training job. `promote` may have bounds: {"if_better": {"alpha": 0.05}}.
+    """Queue a training job, on a dataset version such as "field@4", or the newest one of a bare name.
+
+    `promote` may have bounds: {"if_better": {"alpha": 0.05}}.
 
     It has an Idempotency-Key, generated unless given, so that a retry starts no second job.
     """
@@ -207,14 +133,16 @@ def submit(
         numbers.encoded(value, f"config: {name!r}")
     if tensorboard:
         order["tensorboard"] = True
-    arguments = _json(order, "order")
-    arguments["headers"] |= _key(idempotency_key)
-    return Call(method="POST", path="/train", read=_object("id"), repeatable=True, arguments=arguments)
+    if dataset is not None:
+        order["dataset"] = dataset
+    arguments = json_body(order, "order")
+    arguments["headers"] |= key_header(idempotency_key)
+    return Call(method="POST", path="/train", read=object_with("id"), repeatable=True, arguments=arguments)
 
 
 def job(job_id: str) -> Call[answers.Job]:
     """Return one job."""
-    return _get(_path("jobs", job_id), _object("state"))
+    return get(path("jobs", job_id), object_with("state"))
 
 
 def jobs(
@@ -225,55 +153,55 @@ def jobs(
     cursor: str | None = None,
 ) -> Call[answers.JobPage]:
     """Jobs, newest first, one page."""
-    return _get("/jobs", _object("jobs"), model=model, state=state, limit=limit, cursor=cursor)
+    return get("/jobs", object_with("jobs"), model=model, state=state, limit=limit, cursor=cursor)
 
 
 def cancel(job_id: str) -> Call[answers.Job]:
     """Cancel a job. A finished job raises Conflict, and so would a repeated call."""
-    return Call(method="POST", path=_path("jobs", job_id, "cancel"), read=_object("state"), repeatable=False)
+    return Call(method="POST", path=path("jobs", job_id, "cancel"), read=object_with("state"), repeatable=False)
 
 
 def job_history(job_id: str) -> Call[list[dict[str, Any]]]:
     """Every progress point of a job."""
-    return _get(_path("jobs", job_id, "history"), _under("points"))
+    return get(path("jobs", job_id, "history"), list_under("points"))
 
 
 def stream(job_id: str, headers: Mapping[str, str]) -> Call[None]:
     """The events of a job, as server-sent events; see events.py."""
     arguments = {"headers": headers}
     return Call(
-        method="GET", path=_path("jobs", job_id, "events"), read=_no_content, repeatable=True, arguments=arguments
+        method="GET", path=path("jobs", job_id, "events"), read=no_content, repeatable=True, arguments=arguments
     )
 
 
 def plot(job_id: str) -> Call[bytes]:
     """The plot of a job: a PNG file."""
-    return _get(_path("jobs", job_id, "plot.png"), _file(_PNG))
+    return get(path("jobs", job_id, "plot.png"), file_of(_PNG))
 
 
 def models() -> Call[list[answers.Model]]:
     """All models."""
-    return _get("/models", _under("models"))
+    return get("/models", list_under("models"))
 
 
 def model(name: str) -> Call[answers.Model]:
     """One model."""
-    return _get(_path("models", name), _object("name"))
+    return get(path("models", name), object_with("name"))
 
 
 def example(model: str) -> Call[dict[str, Any]]:
     """A valid JSON body of a prediction: {"inputs": [...]}; pass its inputs to predict."""
-    return _get(_path("models", model, "example"), _object("inputs"))
+    return get(path("models", model, "example"), object_with("inputs"))
 
 
 def versions(model: str) -> Call[list[answers.Version]]:
     """The versions of a model, oldest first."""
-    return _get(_path("models", model, "versions"), _under("versions"))
+    return get(path("models", model, "versions"), list_under("versions"))
 
 
 def version(model: str, number: int) -> Call[answers.Version]:
     """One version."""
-    return _get(_path("models", model, "versions", number), _object("version"))
+    return get(path("models", model, "versions", number), object_with("version"))
 
 
 def register(model: str, checkpoint: Any, *, arguments: Mapping[str, Any] | str | None = None) -> Call[answers.Version]:
@@ -287,14 +215,14 @@ def register(model: str, checkpoint: Any, *, arguments: Mapping[str, Any] | str 
     size, stream = (len(content), None) if isinstance(content, bytes) else (content.size, content)
     given: dict[str, Any] = {
         "params": {"arguments": _arguments(arguments)},
-        "headers": {"Content-Type": _OCTETS, "Content-Length": str(size)},
+        "headers": {"Content-Type": OCTETS, "Content-Length": str(size)},
     }
     if stream is None:
         given["content"] = content
     return Call(
         method="POST",
-        path=_path("models", model, "versions"),
-        read=_object("version"),
+        path=path("models", model, "versions"),
+        read=object_with("version"),
         repeatable=False,
         arguments=given,
         stream=stream,
@@ -304,14 +232,14 @@ def register(model: str, checkpoint: Any, *, arguments: Mapping[str, Any] | str 
 
 def download(model: str, number: int, *, artifacts: bool = False) -> Call[bytes]:
     """The state_dict file of a version; with `artifacts`, its bundle: a tar archive with record and artifacts, too."""
-    path = _path("models", model, "versions", number, "checkpoint")
-    return _get(path, _file(_TAR), artifacts="true") if artifacts else _get(path, _file(_OCTETS))
+    place = path("models", model, "versions", number, "checkpoint")
+    return get(place, file_of(_TAR), artifacts="true") if artifacts else get(place, file_of(OCTETS))
 
 
-def save(model: str, number: int, path: str | os.PathLike[str], *, artifacts: bool = False) -> Call[Path]:
+def save(model: str, number: int, file: str | os.PathLike[str], *, artifacts: bool = False) -> Call[Path]:
     """As `download`, into a file, which is written as it arrives. Returns its path; raises OSError, too."""
     asked = download(model, number, artifacts=artifacts)
-    target = files.Target(Path(path).expanduser(), _TAR if artifacts else _OCTETS)
+    target = files.Target(Path(file).expanduser(), _TAR if artifacts else OCTETS)
     return Call(
         method=asked.method,
         path=asked.path,
@@ -326,10 +254,10 @@ def promote(model: str, number: int) -> Call[answers.Promoted]:
     """Make a version live."""
     return Call(
         method="POST",
-        path=_path("models", model, "promote"),
-        read=_object("live"),
+        path=path("models", model, "promote"),
+        read=object_with("live"),
         repeatable=False,
-        arguments=_json({"version": number}, "promote"),
+        arguments=json_body({"version": number}, "promote"),
         timeout_s=60,
     )
 
@@ -338,22 +266,22 @@ def rollback(model: str, *, idempotency_key: str | None = None) -> Call[answers.
     """Make the previous version live again. The Idempotency-Key, generated unless given, makes a retry safe."""
     return Call(
         method="POST",
-        path=_path("models", model, "rollback"),
-        read=_object("live"),
+        path=path("models", model, "rollback"),
+        read=object_with("live"),
         repeatable=True,
-        arguments={"headers": _key(idempotency_key)},
+        arguments={"headers": key_header(idempotency_key)},
         timeout_s=60,
     )
 
 
 def promotions(model: str, *, at: str | None = None) -> Call[answers.History]:
     """History of promotions; with `at` (ISO 8601), until that time."""
-    return _get(_path("models", model, "promotions"), _object("promotions"), at=at)
+    return get(path("models", model, "promotions"), object_with("promotions"), at=at)
 
 
 def ready() -> Call[answers.Health]:
     """Check readiness. Raises Unavailable if a model with a live version is not loaded."""
-    return _get("/health/ready", _object("status"))
+    return get("/health/ready", object_with("status"))
 
 
 def _arguments(arguments: Mapping[str, Any] | str | None) -> str:

@@ -10,48 +10,25 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import closing
-from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, Self, TypeVar, overload
+from typing import Any, Self, TypeVar
 
 import httpx
 
 from service.client import calls, connection
 from service.client.answers import FINAL, Job, Promote
-from service.client.calls import Asking, Call
+from service.client.call import Asking, Call
 from service.client.connection import Service
+from service.client.datasets import AsyncDatasets, Datasets
 from service.client.errors import BadArgument, TorchloopError, first_line
 from service.client.events import Event, Feed, Retries
+from service.client.method import Asynchronous, Synchronous, method
 from service.client.show import Show, bar
 
-P = ParamSpec("P")
 T = TypeVar("T")
 URL = "http://127.0.0.1:8000"
 TIMEOUT_S = 30.0
 _SILENCE_S = 45.0  # the service sends a comment on a stream every 15 seconds
 Wait = Callable[[float], Any]
-
-
-class method(Generic[P, T]):  # noqa: N801 - used like a function
-    """Turn a function that describes a call into a method that executes it, synchronously or asynchronously."""
-
-    def __init__(self, describe: Callable[P, Call[T] | Asking[T]]) -> None:
-        self._describe = describe
-        self.__doc__ = describe.__doc__
-
-    @overload
-    def __get__(self, client: "Client", owner: type | None = None) -> Callable[P, T]: ...
-    @overload
-    def __get__(self, client: "AsyncClient", owner: type | None = None) -> Callable[P, Awaitable[T]]: ...
-    @overload
-    def __get__(self, client: None, owner: type | None = None) -> "method[P, T]": ...
-    def __get__(self, client: Any, owner: type | None = None) -> Any:
-        if client is None:
-            return self
-
-        def call(*args: P.args, **kwargs: P.kwargs) -> Any:
-            return client.execute(self._describe(*args, **kwargs))
-
-        return update_wrapper(call, self._describe)
 
 
 class _Calls:
@@ -124,13 +101,14 @@ def _is_stream(response: httpx.Response) -> bool:
     return response.status_code == 204 or (response.is_success and kind.startswith("text/event-stream"))
 
 
-class Client(_Calls):
+class Client(_Calls, Synchronous):
     """A synchronous client. Use it in a `with` block, or close it.
 
     `retries`: how often an idempotent call is retried, if the service asks for it or a connection broke.
     `timeout_s`: how long to wait for an answer; None: without limit.
     `transport`, `wait`: replace the network and time.sleep.
     Proxies of the environment (HTTP_PROXY, ALL_PROXY, NO_PROXY, ...) are used, but not for loopback addresses.
+    `datasets` has the calls of datasets, see datasets.py.
     Every call raises TorchloopError; see errors.py. So does the constructor, for a URL or key that cannot be used.
     """
 
@@ -148,6 +126,7 @@ class Client(_Calls):
         self._http = connection.opened(httpx.Client, self._service, key, timeout_s, transport)
         self._retries = retries
         self._wait = wait
+        self.datasets = Datasets(self.execute, self.follow, wait, retries)
 
     def __enter__(self) -> Self:
         return self
@@ -233,19 +212,20 @@ class Client(_Calls):
         config: Mapping[str, Any] | None = None,
         *,
         promote: Promote = "if_better",
+        dataset: str | None = None,
         tensorboard: bool = False,
         wait: bool = False,
         progress: bool = False,
     ) -> Job:
         """Queue a job; with `wait`, return the finished job, and with `progress`, show a progress bar meanwhile."""
-        job = self.submit(model, config, promote=promote, tensorboard=tensorboard)
+        job = self.submit(model, config, promote=promote, dataset=dataset, tensorboard=tensorboard)
         if not wait:
             return job
         with bar(progress) as show:
             return self.follow(job["id"], show)
 
 
-class AsyncClient(_Calls):
+class AsyncClient(_Calls, Asynchronous):
     """As Client, with awaitable methods and `async for event in client.events(...)`."""
 
     def __init__(
@@ -262,6 +242,7 @@ class AsyncClient(_Calls):
         self._http = connection.opened(httpx.AsyncClient, self._service, key, timeout_s, transport)
         self._retries = retries
         self._wait = wait
+        self.datasets = AsyncDatasets(self.execute, self.follow, wait, retries)
 
     async def __aenter__(self) -> Self:
         return self
@@ -351,12 +332,13 @@ class AsyncClient(_Calls):
         config: Mapping[str, Any] | None = None,
         *,
         promote: Promote = "if_better",
+        dataset: str | None = None,
         tensorboard: bool = False,
         wait: bool = False,
         progress: bool = False,
     ) -> Job:
         """As Client.train."""
-        job = await self.submit(model, config, promote=promote, tensorboard=tensorboard)
+        job = await self.submit(model, config, promote=promote, dataset=dataset, tensorboard=tensorboard)
         if not wait:
             return job
         with bar(progress) as show:

@@ -32,13 +32,35 @@ def bar(wanted: bool = True) -> Iterator[Show | None]:
                 shown.update(task, description=event.data["state"])
                 return
             point = event.data
-            figures = {"loss": point["loss"], **point["metrics"]}
+            reads = point["epoch"] == 0  # an ingest
+            figures = {} if reads else {"loss": point["loss"], **point["metrics"]}
             shown.update(
                 task,
-                description=f"epoch {point['epoch']}/{point['epochs']}",
+                description="reading" if reads else f"epoch {point['epoch']}/{point['epochs']}",
                 completed=point["step"],
                 total=point["steps"],
                 figures="  ".join(f"{name} {value:.4g}" for name, value in figures.items()),
             )
 
         yield show
+
+
+@contextmanager
+def upload_bar(wanted: bool = True) -> Iterator[Callable[[int, int], None]]:
+    """Return a callback that shows how many bytes of a file have been sent, of how many, if a bar is wanted."""
+    if not wanted:
+        yield lambda *_: None
+        return
+    from rich import progress as rich  # noqa: PLC0415
+    from rich.console import Console  # noqa: PLC0415
+
+    columns = (
+        rich.TextColumn("upload"),
+        rich.BarColumn(),
+        rich.DownloadColumn(),
+        rich.TransferSpeedColumn(),
+        rich.TimeRemainingColumn(),
+    )
+    with rich.Progress(*columns, console=Console(stderr=True)) as shown:
+        task = shown.add_task("upload", total=None)
+        yield lambda sent, size: shown.update(task, completed=sent, total=size)

@@ -2,18 +2,21 @@
 
 import sys
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from argparse import Namespace
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from service.client.answers import Job, Model, Output, Promoted, Version
+from service.client import terminal
+from service.client.answers import Dataset, Job, Model, Output, Promoted, Report, Version
 from service.client.events import Event
 
+T = TypeVar("T")
 _GAP = 2  # spaces between columns
 _WRAPPED = {"outcome", "summary", "error"}  # columns of text, which may take several lines
 _UNNAMED = {"", "figures"}  # columns whose cells say what they are
@@ -26,6 +29,15 @@ def say(text: str) -> None:
     """Print a line and flush."""
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
+
+
+def show(options: Namespace, found: T, render: Callable[[T], None]) -> int:
+    """Print a result, as text or, with --json, as JSON. Returns exit status 0."""
+    if options.json:
+        say(terminal.as_json(found))
+    else:
+        render(found)
+    return 0
 
 
 def models(found: Sequence[Model]) -> None:
@@ -54,9 +66,51 @@ def versions(found: Sequence[Version]) -> None:
 def jobs(found: Sequence[Job]) -> None:
     """Print jobs, one per row."""
     rows = [
-        (j["id"], j["model"], j["state"], _done(j), j["version"], _time(j["created_at"]), _outcome(j)) for j in found
+        (
+            j["id"],
+            j["model"],
+            j["state"],
+            _done(j),
+            j["version"] or j.get("dataset"),
+            _time(j["created_at"]),
+            _outcome(j),
+        )
+        for j in found
     ]
     _table(("job", "model", "state", "done", "version", "queued", "outcome"), rows)
+
+
+def datasets(found: Sequence[Dataset]) -> None:
+    """Print dataset versions, one per row."""
+    rows = [
+        (
+            d["dataset"],
+            _time(d["created_at"]),
+            *(d["examples"].get(split) for split in ("train", "validation", "test")),
+            d["rejected"],
+            d["parent"],
+            ", ".join(map(str, d["trained"])),
+            (d["sha256"] or "built in")[:12],
+        )
+        for d in found
+    ]
+    _table(("dataset", "made", "train", "validation", "test", "refused", "parent", "trained", "sha256"), rows)
+
+
+def report(found: Report | Mapping[str, Any]) -> None:
+    """Print the report of a dataset's file: counts, warnings, and refused rows with their reasons."""
+    say(f"{found['rows']} rows, {found['good']} good, {found['rejected']} refused")
+    for text in found["warnings"]:
+        say(f"warning: {text}")
+    rows = [
+        (row["row"], row["column"], row["value"], f"{reason['title']}: {row['detail']}")
+        for reason in found["by_reason"]
+        for row in reason["first"]
+    ]
+    if rows:
+        _table(("row", "column", "value", "error"), rows)
+    if len(rows) < found["rejected"]:
+        say(f"and {found['rejected'] - len(rows)} more refused rows")
 
 
 def predictions(names: Sequence[str], found: Sequence[Mapping[str, Any]], outputs: Sequence[Output] = ()) -> None:
@@ -80,7 +134,10 @@ def promoted(done: Promoted) -> None:
 
 def job(found: Job) -> None:
     """Print the outcome of a job in one line."""
-    of_it = " ".join(filter(None, [found["state"], f"version {found['version']}" if found["version"] else ""]))
+    made = f"version {found['version']}" if found["version"] else ""
+    if found.get("kind") == "ingest" and found["state"] == "succeeded":
+        made = f"dataset {found['dataset']}"
+    of_it = " ".join(filter(None, [found["state"], made]))
     say(": ".join(filter(None, [f"job {found['id']} of {found['model']}", of_it, _outcome(found)])))
 
 
@@ -90,6 +147,9 @@ def event(told: Event) -> None:
         say(f"{told.id}  {told.data['state']}")
         return
     point = told.data
+    if point["epoch"] == 0:  # an ingest
+        say(f"{told.id}  {point['step']}/{point['steps']} read")
+        return
     place = f"epoch {point['epoch']}/{point['epochs']}  step {point['step']}/{point['steps']}"
     say(f"{told.id}  {place}  {figures({'loss': point['loss'], **point['metrics']})}")
 
@@ -171,7 +231,7 @@ def _time(text: str) -> str:
 
 def _done(found: Job) -> str:
     point = found["progress"]
-    return f"{100 * point['step'] // point['steps']} %" if point else ""
+    return f"{100 * point['step'] // max(1, point['steps'])} %" if point else ""
 
 
 def _outcome(found: Job) -> str:

@@ -1,0 +1,151 @@
+"""The calls of datasets, and the steps of an upload in parts. Nothing here sends anything."""
+
+import hashlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.client import answers
+from service.client.call import OCTETS, Call, get, json_body, list_under, no_content, object_with, path
+from service.client.errors import BadArgument, Conflict, Late, Overloaded, Unavailable, Unreachable
+
+_PAUSE_S = 1.0
+_FINISH_S = 300.0  # the service reads the whole file
+_PASSING = (Conflict, Late, Overloaded, Unavailable, Unreachable)  # after these the state says where to continue
+Step = Call[Any] | float  # a request, or a pause in seconds
+Sent = Callable[[int, int], None]  # bytes sent, bytes in all
+
+
+def datasets(model: str) -> Call[list[answers.Dataset]]:
+    """The dataset versions of a model, by name and number."""
+    return get(path("models", model, "datasets"), list_under("datasets"))
+
+
+def dataset(model: str, reference: str) -> Call[answers.Dataset]:
+    """One dataset version, such as "field@4"."""
+    return get(_version(model, reference), object_with("dataset"))
+
+
+def report(model: str, reference: str, *, cursor: str | None = None) -> Call[answers.Report]:
+    """The report of a version's file: counts by reason, and a page of the refused rows."""
+    return get(f"{_version(model, reference)}/report", object_with("by_reason"), cursor=cursor)
+
+
+def delete(model: str, reference: str, *, erase: bool = False) -> Call[None]:
+    """Delete a dataset version; with `erase`, also its files. Raises Conflict while it is used."""
+    return Call(
+        method="DELETE",
+        path=_version(model, reference),
+        read=no_content,
+        repeatable=False,
+        arguments={"params": {"erase": "true"} if erase else {}},
+    )
+
+
+def state(upload: str) -> Call[answers.UploadState]:
+    """How much of an upload has arrived."""
+    return get(path("uploads", upload), object_with("received", "bytes", "part_bytes"))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewVersion:
+    """A file that is to become a dataset version."""
+
+    model: str
+    name: str
+    file: Path
+    format: str
+    options: dict[str, str]
+    parent: str | None
+    allow_rejected: float
+
+
+def uploading(
+    new: NewVersion, resume: str | None, retries: int, sent: Sent, begun: Callable[[str], None] | None = None
+) -> Generator[Step, Any, answers.Job]:
+    """Yield the requests and pauses of an upload, which get the answers back, or the error thrown. Returns the job.
+
+    A part that fails is sent again from where the service says, `retries` times in a row at most. The error then
+    says how to resume the upload.
+    """
+    size = new.file.stat().st_size
+    if not size:
+        raise BadArgument(f"{new.file.name} is empty: 0 bytes")
+    sha256 = _digest(new.file)
+    found: answers.UploadState = yield state(resume) if resume else _begin(new, size, sha256)
+    if found["bytes"] != size:
+        raise BadArgument(f"upload {found['upload']} is of a file of {found['bytes']} bytes; this one has {size}")
+    if begun is not None:
+        begun(found["upload"])
+    try:
+        yield from _parts(new.file, found, retries, sent)
+        job: answers.Job = yield _finish(new, found["upload"])
+    except _PASSING as err:
+        err.args = (f"{err}. To go on, upload the file again and resume {found['upload']}",)
+        raise
+    return job
+
+
+def _parts(file: Path, found: answers.UploadState, retries: int, sent: Sent) -> Generator[Step, Any, None]:
+    received, failures = found["received"], 0
+    with file.open("rb") as content:
+        while received < found["bytes"]:
+            sent(received, found["bytes"])
+            content.seek(received)
+            try:
+                received = (yield _part(found["upload"], received, content.read(found["part_bytes"])))["received"]
+                failures = 0
+            except _PASSING:
+                yield _PAUSE_S * (failures + 1)
+                now: answers.UploadState = yield state(found["upload"])
+                failures = 0 if now["received"] > received else failures + 1
+                if failures > retries:
+                    raise
+                received = now["received"]
+    sent(received, found["bytes"])
+
+
+def _begin(new: NewVersion, size: int, sha256: str) -> Call[answers.UploadState]:
+    order = {"bytes": size, "sha256": sha256, "format": new.format, "options": new.options}
+    return Call(
+        method="POST",
+        path=path("models", new.model, "datasets", new.name, "uploads"),
+        read=object_with("upload", "received", "bytes", "part_bytes"),
+        repeatable=False,
+        arguments=json_body(order, "upload"),
+    )
+
+
+def _part(upload: str, offset: int, content: bytes) -> Call[dict[str, int]]:
+    return Call(
+        method="PUT",
+        path=path("uploads", upload),
+        read=object_with("received"),
+        repeatable=False,
+        arguments={"params": {"offset": offset}, "content": content, "headers": {"Content-Type": OCTETS}},
+    )
+
+
+def _finish(new: NewVersion, upload: str) -> Call[answers.Job]:
+    order = {"parent": new.parent, "allow_rejected": new.allow_rejected}
+    return Call(
+        method="POST",
+        path=path("uploads", upload, "finish"),
+        read=object_with("id", "state"),
+        repeatable=True,
+        arguments=json_body(order, "upload"),
+        timeout_s=_FINISH_S,
+    )
+
+
+def _version(model: str, reference: str) -> str:
+    name, _, number = reference.partition("@")
+    if not number.isdecimal():
+        raise BadArgument(f'{reference!r} is not a dataset version: write it as name@version, such as "field@4"')
+    return path("models", model, "datasets", name, "versions", number)
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
