@@ -1,7 +1,7 @@
 """The service side of datasets in tests: the application, a worker in process, and a child that answers by a script."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,7 @@ REFUSED = [
     for row in (3, 7)
 ]
 
-Answer = Callable[[Order[Any]], Message | None]
+Answer = Callable[[Order[Any]], Message | Sequence[Message] | None]
 
 
 async def recipes() -> Mapping[str, RecipeSchema]:
@@ -59,7 +59,7 @@ async def recipes() -> Mapping[str, RecipeSchema]:
 
 
 class Scripted(Child):
-    """A subprocess without a process. Answers each order by a function; None: it dies of SIGKILL."""
+    """A subprocess without a process. Answers each order by a function: messages, or None if it dies of SIGKILL."""
 
     def __init__(self, answer: Answer) -> None:
         self.exit: int | None = None
@@ -73,7 +73,7 @@ class Scripted(Child):
         if answer is None:
             self.exit = -9
         else:
-            self._told.append(answer)
+            self._told.extend(answer if isinstance(answer, Sequence) else [answer])
 
     def messages(self, timeout_s: float) -> list[Message]:  # noqa: ARG002
         told, self._told = self._told, []

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from starlette.testclient import TestClient
 
-from models.messages import Ingest
+from models.messages import Ingest, Progress, Progressed
 from service.settings import Key
 from service.store.database import Store
 from tests.dataset_service import REFUSED, made, recipes, refusal, work
@@ -124,6 +124,23 @@ def test_an_ingest_whose_subprocess_is_killed_is_tried_again(client: TestClient,
     assert work(store, made).attempt == 2
     job = client.get(f"/jobs/{job['id']}").json()
     assert (job["state"], job["dataset"]) == ("succeeded", "field@1")
+
+
+def test_the_events_of_an_ingest_are_its_progress_and_states(client: TestClient, store: Store) -> None:
+    job = client.post(VERSIONS, content=FILE).json()
+    point = Progress(epoch=0, epochs=1, step=5, steps=12, loss=0.0)
+    work(store, lambda order: [Progressed(point=point), made(order)])
+    events = client.get(f"/jobs/{job['id']}/events").text
+    assert [line for line in events.splitlines() if line.startswith("event:")] == [
+        "event: state",
+        "event: state",
+        "event: progress",
+        "event: state",
+    ]
+    assert '"dataset":"field@1"' in events
+    assert client.get(f"/jobs/{job['id']}").json()["progress"]["step"] == 5
+    (listed,) = client.get("/jobs").json()["jobs"]
+    assert listed["report"]["by_reason"][0]["first"] == []
 
 
 def test_a_cancelled_ingest_leaves_no_version(client: TestClient, store: Store, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from service.api.schemas import (
     NoWorse,
     TrainRequest,
 )
-from service.data.datasets import Datasets
+from service.data.datasets import Datasets, without_rows
 from service.delivery.gate import Policy
 from service.errors import NotFound, require_model
 from service.execution.recipes import ReadRecipes, RecipeSchema, complete_config, require_target
@@ -183,7 +183,7 @@ def _lists(jobs: Jobs) -> APIRouter:
         found = await asyncio.to_thread(jobs.page, model=model, state=state, before=_number(cursor), limit=limit + 1)
         more = len(found) > limit
         return JobPage(
-            jobs=[info(job) for job in found[:limit]],
+            jobs=[info(job, rows=False) for job in found[:limit]],
             cursor=str(found[limit - 1].number) if more else None,
         )
 
@@ -279,9 +279,11 @@ def _policy(promote: Policy | IfBetter | NoWorse) -> tuple[Policy, Mapping[str, 
     return promote, None
 
 
-def info(job: Job) -> JobInfo:
-    """Return a job as responses describe it."""
+def info(job: Job, *, rows: bool = True) -> JobInfo:
+    """Return a job as responses describe it; without `rows`, the report of an ingest has no refused rows."""
     fields: dict[str, Any] = asdict(job)
     if job.promote_bounds is not None:
         fields["promote"] = {job.promote: job.promote_bounds}
+    if job.report is not None and not rows:
+        fields["report"] = without_rows(job.report)
     return JobInfo(**{name: fields[name] for name in JobInfo.model_fields})

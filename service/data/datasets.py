@@ -284,13 +284,14 @@ def _require_unused(connection: Connection, version: DatasetVersion, *, erase: b
 def _forget_rows(connection: Connection, version: DatasetVersion) -> None:
     """Remove the values of refused rows from the summary of a version, and from the report of its job."""
     row = _is(version.model, version.name, version.version)
-    connection.execute(update(datasets).where(row).values(summary=_without_rows(version.summary)))
+    connection.execute(update(datasets).where(row).values(summary=without_rows(version.summary)))
     report = connection.scalar(select(jobs.c.report).where(jobs.c.id == version.job))
     if report is not None:
-        connection.execute(update(jobs).where(jobs.c.id == version.job).values(report=_without_rows(report)))
+        connection.execute(update(jobs).where(jobs.c.id == version.job).values(report=without_rows(report)))
 
 
-def _without_rows(summary: Mapping[str, Any]) -> dict[str, Any]:
+def without_rows(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored summary, or a report, without the refused rows themselves."""
     return {**summary, "by_reason": [{**reason, "first": []} for reason in summary["by_reason"]]}
 
 
