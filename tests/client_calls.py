@@ -31,4 +31,7 @@ def calls_of(client: Client) -> list[Callable[[], Any]]:
         lambda: client.rollback("m"), lambda: client.promotions("m"), lambda: client.register("m", b"x"),
         lambda: client.download("m", 1), lambda: client.save("m", 1, os.devnull), lambda: client.follow("j"),
         lambda: list(client.events("j")),
+        lambda: client.datasets.list("m"), lambda: client.datasets.get("m", "d@1"),
+        lambda: client.datasets.report("m", "d@1"), lambda: client.datasets.delete("m", "d@1"),
+        lambda: client.datasets.state("u"), lambda: client.datasets.upload("m", "d", __file__),
     ]  # fmt: skip
