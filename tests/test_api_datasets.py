@@ -8,6 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from models.messages import Ingest, Progress, Progressed
+from service.jobs.queue import MAX_ATTEMPTS, Jobs
 from service.settings import Key
 from service.store.database import Store
 from tests.dataset_service import REFUSED, made, recipes, refusal, work
@@ -152,6 +153,27 @@ def test_a_cancelled_ingest_leaves_no_version(client: TestClient, store: Store, 
 
     assert work(store, cancelled_meanwhile).state == "cancelled"
     assert client.get("/models/line/datasets").json() == {"datasets": []}
+    assert not list((tmp_path / "store/datasets/line/originals").iterdir())
+
+
+@pytest.mark.parametrize("path", ["/jobs/{}/cancel", "/jobs?state=queued"])
+def test_the_file_of_an_ingest_that_is_cancelled_in_the_queue_is_removed(
+    client: TestClient, path: str, tmp_path: Path
+) -> None:
+    first, second = (client.post(VERSIONS, content=FILE).json()["id"] for _ in range(2))
+    originals = tmp_path / "store/datasets/line/originals"
+    client.post(f"/jobs/{first}/cancel")
+    assert len(list(originals.iterdir())) == 1  # the second job needs it
+    assert client.request("POST" if "cancel" in path else "DELETE", path.format(second)).is_success
+    assert not list(originals.iterdir())
+
+
+def test_the_file_of_an_ingest_that_is_given_up_is_removed(client: TestClient, store: Store, tmp_path: Path) -> None:
+    client.post(VERSIONS, content=FILE)
+    for _ in range(MAX_ATTEMPTS):
+        assert work(store, lambda _: None).state == "queued"
+    assert Jobs(store).claim("w", now=0, monotonic_s=0, lease_s=1) is None
+    assert client.get("/jobs").json()["jobs"][0]["error"]["title"] == "Gave up"
     assert not list((tmp_path / "store/datasets/line/originals").iterdir())
 
 

@@ -14,6 +14,8 @@ from starlette.testclient import TestClient
 from models.checkpoints.storage import Storage
 from service.data.uploads import EXPIRY_S, MOST_OPEN, Upload, Uploads
 from service.errors import Conflict, Invalid, LimitReached, NotFound, TooLarge
+from service.jobs.ingests import Ingests
+from service.jobs.queue import Jobs
 from service.store.database import Store
 from tests.dataset_service import made, recipes, work
 from tests.fakes import LINE
@@ -78,6 +80,21 @@ def test_a_file_in_parts_becomes_a_dataset_version(client: TestClient, tmp_path:
     store.close()
     assert (orders[0].format, orders[0].options.label_column, orders[0].allow_rejected) == ("csv", "value", 0.1)
     assert client.get("/models/line/datasets/field/versions/1").json()["dataset"] == "field@1"
+
+
+def test_two_requests_that_finish_an_upload_queue_one_job(client: TestClient, tmp_path: Path) -> None:
+    upload = begin(client)
+    put(client, upload, 0, CONTENT)
+    store = Store(tmp_path / "store")
+    uploads = Uploads(store, 10**6)
+    stale = uploads.get(upload.rpartition("/")[2])  # read before the other request has finished it
+    job = client.post(f"{upload}/finish").json()["id"]
+    again = Ingests(store, Jobs(store)).finish_upload(
+        uploads, stale, {}, parent=None, allow_rejected=0.0, submitter="", most=10, now=0.0
+    )
+    assert again.id == job
+    assert len(client.get("/jobs").json()["jobs"]) == 1
+    store.close()
 
 
 def test_a_wrong_offset_is_refused_with_the_right_one(client: TestClient) -> None:

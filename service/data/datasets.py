@@ -7,6 +7,7 @@ that jobs or other versions may use are made inside a writing transaction, so th
 import re
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -205,7 +206,8 @@ class Datasets:
             datasets.c.model == model, datasets.c.source == sha256, datasets.c.erased.is_(False)
         )
         if not connection.scalar(used) and sha256 not in {row["source"] for row in rows}:
-            self._storage.original(model, sha256).unlink(missing_ok=True)
+            with suppress(OSError):  # of a read-only store: the row is true all the same
+                self._storage.original(model, sha256).unlink(missing_ok=True)
 
     def _taken_away(self, connection: Connection, erased: DatasetVersion) -> list[Path]:
         """Take away the files that only this version uses. Returns hidden folders, which are to be removed."""
@@ -230,6 +232,14 @@ def parsed(reference: str) -> tuple[str, int | None]:
             "its newest version; names have lower-case letters, digits, - and _"
         )
     return match[1], int(match[2]) if match[2] else None
+
+
+def may_mean(reference: str | None, label: str | None) -> bool:
+    """Return whether a reference to a dataset may have been pinned to the name@version `label`; None is no dataset."""
+    if reference is None or label is None:
+        return reference == label
+    name, number = parsed(reference)
+    return label.partition("@")[0] == name if number is None else label == reference
 
 
 def as_json(summary: DatasetSummary) -> dict[str, Any]:

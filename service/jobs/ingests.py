@@ -13,7 +13,7 @@ from models.checkpoints.storage import Storage
 from models.messages import DatasetOptions, DatasetSummary, Ingest, Ingested
 from service.data.datasets import Datasets
 from service.data.uploads import Upload, Uploads
-from service.errors import NotFound
+from service.errors import Conflict, NotFound
 from service.jobs.queue import Job, Jobs
 from service.store.database import Store
 
@@ -45,8 +45,27 @@ class Ingests:
 
         Raises Conflict if parts are missing, Invalid for another SHA-256, NotFound for an unknown parent, LimitReached.
         """
-        if upload.job is not None:
-            return self._jobs.get(upload.job)
+        try:
+            if upload.job is None:
+                return self._finished(uploads, upload, config, parent, allow_rejected, submitter, most, now)
+        except (NotFound, Conflict):
+            upload = uploads.get(upload.id)
+            if upload.job is None:
+                raise
+        assert upload.job is not None  # finished before, or by another request in the meantime
+        return self._jobs.get(upload.job)
+
+    def _finished(
+        self,
+        uploads: Uploads,
+        upload: Upload,
+        config: Mapping[str, Any],
+        parent: str | None,
+        allow_rejected: float,
+        submitter: str,
+        most: int,
+        now: float,
+    ) -> Job:
         sha256, job_id = uploads.digest(upload), uuid4().hex
         with self._store.files(), self._store.write() as connection:
             job = self._queued(
@@ -159,12 +178,6 @@ class Ingests:
             self._jobs.finish_ingest(connection, job, version, report_of(asdict(made.summary)), now=now)
         fields = {"job": job.id, "model": job.model, "dataset": version.label, "sha256": version.sha256[:12]}
         log.info("dataset version registered", extra=fields)
-
-    def tidy(self, job: Job) -> None:
-        """Remove the uploaded file of a job that ended without a version, unless others need it."""
-        if job.ingest is not None:
-            with self._store.write() as connection:
-                self._datasets.drop_source(connection, job.model, job.ingest["source"])
 
 
 def parameters(source: str, form: str, options: Mapping[str, str | None], allow_rejected: float) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, update
 
-from service.data.datasets import Datasets, DatasetVersion, parsed
+from service.data.datasets import Datasets, DatasetVersion, may_mean
 from service.delivery.gate import Gate, Policy
 from service.errors import Conflict, Invalid, LimitReached, NotFound
 from service.jobs import turns
@@ -109,7 +109,7 @@ class Jobs:
             if first is not None:
                 order = "train", model, config, promote, promote_bounds, tensorboard
                 known = first.kind, first.model, first.config, first.promote, first.promote_bounds, first.tensorboard
-                _require_same(first, same=known == order and _names(dataset, first.dataset))
+                _require_same(first, same=known == order and may_mean(dataset, first.dataset))
                 return first
             pinned = None if dataset is None else self._datasets.find(connection, model, dataset)
             values = {
@@ -205,7 +205,7 @@ class Jobs:
             if job.state in FINAL:
                 raise Conflict(f"job {job_id} has {job.state} already: it cannot be cancelled")
             if job.state == "queued":
-                _end(connection, job, now, state="cancelled")
+                self._end(connection, job, now, state="cancelled")
             else:
                 connection.execute(update(jobs).where(jobs.c.id == job_id).values(cancel_requested=True))
             return _required(connection, job_id)
@@ -218,7 +218,7 @@ class Jobs:
         if submitter is not None:
             chosen = and_(chosen, jobs.c.submitter == submitter)
         with self._store.write() as connection:
-            found = connection.execute(select(jobs.c.id, jobs.c.attempt).where(chosen)).all()
+            found = connection.execute(select(jobs).where(chosen)).all()
             if found:
                 data = {"state": "cancelled", "error": None}
                 rows = [
@@ -226,6 +226,8 @@ class Jobs:
                 ]
                 connection.execute(update(jobs).where(chosen).values(state="cancelled", error=None, finished_at=now))
                 connection.execute(events.insert(), rows)
+                for row in found:
+                    self._drop_file(connection, _job(row))
         return len(found)
 
     def claim(self, worker: str, *, now: float, monotonic_s: float, lease_s: float) -> Job | None:
@@ -241,9 +243,9 @@ class Jobs:
             while row := turns.next_row(connection, expired):
                 job = _job(row)
                 if job.cancel_requested:
-                    _end(connection, job, now, state="cancelled")
+                    self._end(connection, job, now, state="cancelled")
                 elif job.attempt - job.released >= MAX_ATTEMPTS:
-                    _end(connection, job, now, state="failed", error=_spent(job))
+                    self._end(connection, job, now, state="failed", error=_spent(job))
                 else:
                     return _claimed(connection, job, worker, now, lease_s)
         return None
@@ -277,12 +279,12 @@ class Jobs:
         with self._store.write() as connection:
             if report is not None:
                 _change(connection, job, report=report)
-            _end(connection, job, now, state="failed", error={"title": title, "detail": detail})
+            self._end(connection, job, now, state="failed", error={"title": title, "detail": detail})
 
     def cancelled(self, job: Job, *, now: float) -> None:
         """Mark the job as cancelled. Raises LeaseLost."""
         with self._store.write() as connection:
-            _end(connection, job, now, state="cancelled")
+            self._end(connection, job, now, state="cancelled")
 
     def requeue(self, job: Job, *, now: float, reason: str, in_good_order: bool = False) -> None:
         """Return the job to the queue, to be resumed. With `in_good_order` it does not count as a failed attempt.
@@ -295,17 +297,19 @@ class Jobs:
             _change(connection, job, state="queued", worker=None, released=released, error=error)
             _tell_state(connection, job.id, job.attempt, now, {"state": "queued", "reason": reason})
 
+    def _end(self, connection: Connection, job: Job, now: float, *, state: State, **values: Any) -> None:
+        """End a job without a result. Raises LeaseLost."""
+        _end(connection, job, now, state=state, **values)
+        self._drop_file(connection, job)
+
+    def _drop_file(self, connection: Connection, job: Job) -> None:
+        """Remove the file of an ingest job that has ended without a version."""
+        if job.ingest is not None:
+            self._datasets.drop_source(connection, job.model, job.ingest["source"])
+
 
 def _pin(version: DatasetVersion | None) -> dict[str, str]:
     return {} if version is None else {"dataset": version.label, "dataset_sha256": version.sha256}
-
-
-def _names(reference: str | None, label: str | None) -> bool:
-    """Return whether a reference to a dataset may have been pinned to `label`."""
-    if reference is None or label is None:
-        return reference == label
-    name, number = parsed(reference)
-    return label.partition("@")[0] == name if number is None else label == reference
 
 
 def _require_same(first: Job, *, same: bool) -> None:

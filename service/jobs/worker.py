@@ -131,7 +131,7 @@ class Worker:
         except _CancelRequested:
             child.stop()
             self._settle(lambda: self._jobs.cancelled(job, now=self._now()))
-            self._tidy(job)
+            self._tidy(job.id)
         except Exception:
             log.exception("job failed in the worker", extra=fields)
             reason = "the worker failed on this job; its log says why"
@@ -147,7 +147,7 @@ class Worker:
                 self._fail(job, failed)
             case Fitted() as fitted:
                 self._register(job, child, fitted)
-                self._tidy(job)
+                self._tidy(job.id)
 
     def _ingest(self, job: Job, child: Child) -> None:
         match self._order(job, child, self._ingests.order(job, self._data)):
@@ -172,7 +172,7 @@ class Worker:
         log.warning("job failed", extra={"job": job.id, "reason": failed.detail})
         report = reported(failed.summary)
         self._settle(lambda: self._jobs.fail(job, failed.title, failed.detail, report=report, now=self._now()))
-        self._tidy(job)
+        self._tidy(job.id)
 
     def _register(self, job: Job, child: Child, fitted: Fitted) -> None:
         """Compare with the live version; then register, promote or keep, and finish, in one transaction."""
@@ -323,17 +323,9 @@ class Worker:
             except NotFound:
                 over = True
             if over:
-                self._remove_resume_points(job_id)
+                self._tidy(job_id)
 
-    def _tidy(self, job: Job) -> None:
-        """Remove what an ended job leaves behind: resume points, and the file of an ingest without a version."""
-        if job.kind == "train":
-            self._remove_resume_points(job.id)
-        else:
-            with contextlib.suppress(StoreUnavailable):
-                self._ingests.tidy(job)
-
-    def _remove_resume_points(self, job_id: str) -> None:
+    def _tidy(self, job_id: str) -> None:
         """Remove a finished job's resume points; its plot stays. If that fails, the next start removes them."""
         try:
             self._storage.remove_resume_points(job_id)

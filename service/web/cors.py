@@ -19,6 +19,7 @@ _EXPOSED = (
     "Location",
     "Retry-After",
     "Server-Timing",
+    "Upload-Offset",
     "WWW-Authenticate",
     "X-Model-Version",
 )
