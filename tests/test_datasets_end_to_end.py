@@ -18,6 +18,7 @@ from service.jobs.worker import Worker
 from service.store.database import Store
 from tests.fakes import InProcess, started_before
 from tests.serving import serving
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow
 
@@ -69,6 +70,12 @@ def test_a_model_learns_an_uploaded_file_and_its_successor(store: Store, client:
     version = client.get("/models/regressor/versions/1").json()
     assert (version["dataset"], version["dataset_sha256"]) == ("field@1", first["sha256"])
     assert client.get(f"{VERSIONS}/1").json()["trained"] == [1]
+
+    until(lambda: client.get("/models/regressor").json()["live"] == 1)
+    checkpoint = client.get("/models/regressor/versions/1/checkpoint").content
+    uploaded = client.post("/models/regressor/versions", content=checkpoint).json()
+    assert (uploaded["dataset"], uploaded["dataset_sha256"]) == ("field@1", first["sha256"])
+    assert uploaded["metrics"] == version["metrics"]
 
     client.post(VERSIONS, content=lines(100, 150) + b"abc,1\n", params={"parent": "field", "allow_rejected": 0.1})
     job = work(store, client)

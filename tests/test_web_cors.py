@@ -15,8 +15,8 @@ from tests.serving import serving
 
 APP = "https://app.example.com"
 BODY = {"inputs": [[3]]}
-ROUTES = sorted({rule.split()[1].format(model="line", version=1, job_id="0" * 32, name="x", upload="u") for rule in RULES
-                 if "{path" not in rule})  # fmt: skip
+NAMES = {"model": "line", "version": 1, "job_id": "0" * 32, "name": "x", "upload": "u"}
+ROUTES = sorted({rule.split()[1].format(**NAMES) for rule in RULES if "{path" not in rule})
 
 
 @pytest.fixture(scope="module")

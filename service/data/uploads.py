@@ -159,7 +159,7 @@ class Uploads:
         """Return the SHA-256 of the whole file. Raises Conflict if parts are missing, Invalid if it is not the one that
         was announced.
         """
-        with self._locked(upload) as file:
+        with self._store.files(), self._locked(upload) as file:
             size = file.seek(0, os.SEEK_END)
             if size != upload.bytes:
                 raise Conflict(
