@@ -3,17 +3,39 @@
 import hashlib
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from service.client import answers
-from service.client.call import OCTETS, Call, get, json_body, list_under, no_content, object_with, path
-from service.client.errors import BadArgument, Conflict, Late, Overloaded, Unavailable, Unreachable
+from service.client.call import OCTETS, Call, get, json_body, list_under, object_with, path
+from service.client.errors import (
+    BadArgument,
+    Conflict,
+    Late,
+    NotTorchloop,
+    Overloaded,
+    ServiceFailed,
+    Unavailable,
+    Unreachable,
+)
 
 _PAUSE_S = 1.0
+_LONGEST_PAUSE_S = 8.0
+_RESTART_S = 60.0  # the service starts again, and loads its models
+_MOST_PART_BYTES = 67_108_864  # a part is held in memory
 _FINISH_S = 300.0  # the service reads the whole file
-_PASSING = (Conflict, Late, Overloaded, Unavailable, Unreachable)  # after these the state says where to continue
-Step = Call[Any] | float  # a request, or a pause in seconds
+_PASSING = (
+    Conflict,
+    Late,
+    Overloaded,
+    ServiceFailed,
+    Unavailable,
+    Unreachable,
+)  # after these the state says where to continue
+Step = Call[Any] | float | Callable[[], Any]  # a request, a pause in seconds, or a function that reads the disk
 Sent = Callable[[int, int], None]  # bytes sent, bytes in all
 
 
@@ -37,7 +59,7 @@ def delete(model: str, reference: str, *, erase: bool = False) -> Call[None]:
     return Call(
         method="DELETE",
         path=_version(model, reference),
-        read=no_content,
+        read=_deleted,
         repeatable=False,
         arguments={"params": {"erase": "true"} if erase else {}},
     )
@@ -69,10 +91,8 @@ def uploading(
     A part that fails is sent again from where the service says, `retries` times in a row at most. The error then
     says how to resume the upload.
     """
-    size = new.file.stat().st_size
-    if not size:
-        raise BadArgument(f"{new.file.name} is empty: 0 bytes")
-    sha256 = _digest(new.file)
+    size = _size(new.file)
+    sha256: str = yield partial(_digest, new.file)
     found: answers.UploadState = yield state(resume) if resume else _begin(new, size, sha256)
     if found["bytes"] != size:
         raise BadArgument(f"upload {found['upload']} is of a file of {found['bytes']} bytes; this one has {size}")
@@ -89,21 +109,39 @@ def uploading(
 
 def _parts(file: Path, found: answers.UploadState, retries: int, sent: Sent) -> Generator[Step, Any, None]:
     received, failures = found["received"], 0
-    with file.open("rb") as content:
-        while received < found["bytes"]:
-            sent(received, found["bytes"])
-            content.seek(received)
-            try:
-                received = (yield _part(found["upload"], received, content.read(found["part_bytes"])))["received"]
-                failures = 0
-            except _PASSING:
-                yield _PAUSE_S * (failures + 1)
-                now: answers.UploadState = yield state(found["upload"])
-                failures = 0 if now["received"] > received else failures + 1
-                if failures > retries:
-                    raise
-                received = now["received"]
+    while received < found["bytes"]:
+        sent(received, found["bytes"])
+        most = min(max(found["part_bytes"], 1), _MOST_PART_BYTES, found["bytes"] - received)
+        content: bytes = yield partial(_read, file, received, most)
+        try:
+            arrived = (yield _part(found["upload"], received, content))["received"]
+            if type(arrived) is not int or arrived <= received:  # would go on without an end
+                raise NotTorchloop(f"a part was taken, but {arrived!r} bytes have arrived: check the URL")
+            received, failures = arrived, 0
+        except _PASSING:
+            yield _PAUSE_S * (failures + 1)
+            now = yield from _asked_again(found["upload"], _RESTART_S if retries else 0.0)
+            failures = 0 if now["received"] > received else failures + 1
+            if failures > retries:
+                raise
+            received = now["received"]
     sent(received, found["bytes"])
+
+
+def _asked_again(upload: str, limit_s: float) -> Generator[Step, Any, answers.UploadState]:
+    """Ask how much has arrived, for `limit_s` seconds if the service does not answer: it may be restarting."""
+    pause_s = waited_s = _PAUSE_S
+    while True:
+        try:
+            found: answers.UploadState = yield state(upload)
+        except _PASSING:
+            if waited_s >= limit_s:
+                raise
+        else:
+            return found
+        yield pause_s
+        waited_s += pause_s
+        pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
 
 def _begin(new: NewVersion, size: int, sha256: str) -> Call[answers.UploadState]:
@@ -140,12 +178,49 @@ def _finish(new: NewVersion, upload: str) -> Call[answers.Job]:
 
 
 def _version(model: str, reference: str) -> str:
-    name, _, number = reference.partition("@")
-    if not number.isdecimal():
+    name, _, number = reference.partition("@") if isinstance(reference, str) else ("", "", "")
+    if not name or not number.isdecimal():
         raise BadArgument(f'{reference!r} is not a dataset version: write it as name@version, such as "field@4"')
     return path("models", model, "datasets", name, "versions", number)
 
 
+def _size(file: Path) -> int:
+    """Return the size of a file. Raises BadArgument, also if it is empty."""
+    try:
+        size = file.stat().st_size
+    except OSError as err:
+        raise _unreadable(file, err) from err
+    if not size:
+        raise BadArgument(f"{file.name} is empty: 0 bytes")
+    return size
+
+
 def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    try:
+        with file.open("rb") as content:
+            return hashlib.file_digest(content, "sha256").hexdigest()
+    except OSError as err:
+        raise _unreadable(file, err) from err
+
+
+def _read(file: Path, offset: int, most: int) -> bytes:
+    """Return at most `most` bytes from `offset` on. Raises BadArgument, also if there are none."""
+    try:
+        with file.open("rb") as content:
+            content.seek(offset)
+            part = content.read(most)
+    except OSError as err:
+        raise _unreadable(file, err) from err
+    if not part:
+        raise BadArgument(f"{file.name} has become shorter while it was sent: upload it again")
+    return part
+
+
+def _unreadable(file: Path, err: OSError) -> BadArgument:
+    return BadArgument(f"{file.name} cannot be read ({err.strerror})")
+
+
+def _deleted(response: httpx.Response) -> None:
+    """Read the answer of a deletion. Raises ValueError for another one, such as the page of a proxy."""
+    if response.status_code != 204:
+        raise ValueError("not the answer of a deletion")

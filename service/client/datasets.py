@@ -1,5 +1,6 @@
 """Datasets of your own: `client.datasets.upload("mnist", "digits", "digits.zip")`, and calls of dataset versions."""
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Generator
 from pathlib import Path
@@ -78,7 +79,10 @@ class Datasets(_Calls, Synchronous):
                 return job
             answer = error = None
             try:
-                answer = self._wait(step) if isinstance(step, float) else self.execute(step)
+                if callable(step):
+                    answer = step()
+                else:
+                    answer = self._wait(step) if isinstance(step, float) else self.execute(step)
             except TorchloopError as err:
                 error = err
 
@@ -137,7 +141,10 @@ class AsyncDatasets(_Calls, Asynchronous):
                 return job
             answer = error = None
             try:
-                answer = await (self._wait(step) if isinstance(step, float) else self.execute(step))
+                if callable(step):
+                    answer = await asyncio.to_thread(step)
+                else:
+                    answer = await (self._wait(step) if isinstance(step, float) else self.execute(step))
             except TorchloopError as err:
                 error = err
 
