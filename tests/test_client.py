@@ -97,7 +97,7 @@ def test_jobs_are_queued_listed_followed_and_cancelled(line: Client) -> None:
     assert line.follow(job["id"], shown.append)["state"] == "cancelled"
     assert shown == events
     assert line.job_history(job["id"]) == []
-    with pytest.raises(torchloop.NotFound, match="not reported anything"):
+    with pytest.raises(torchloop.NotFound, match="has no plot"):
         line.plot(job["id"])
 
 
