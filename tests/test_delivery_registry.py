@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from models.checkpoints.record import Record
+from service.delivery import retention
 from service.delivery.registry import Registry
 from service.errors import Conflict, NotFound
 from service.store.database import Store
@@ -46,6 +47,19 @@ def test_versions_count_up_for_each_model(store: Store, registry: Registry) -> N
 def test_an_unknown_version_says_where_they_are_listed(store: Store, registry: Registry) -> None:
     with pytest.raises(NotFound, match="GET /models/m/versions"):
         registry.version("m", 9)
+
+
+def test_a_pruned_version_keeps_its_number_and_cannot_go_live(store: Store, registry: Registry) -> None:
+    add(store, registry, count=2)
+    with store.write() as connection:
+        retention.mark_pruned(connection, [registry.version("m", 2)], now=0.0)
+        assert registry.count(connection, "m") == 2
+    assert [version.version for version in registry.versions("m")] == [1]
+    for ask in (lambda: registry.version("m", 2), lambda: promote(store, registry, 2)):
+        with pytest.raises(NotFound, match="version 2 of m was pruned on 1970-01-01: its files are removed; GET"):
+            ask()
+    assert registry.live() == {}
+    assert add(store, registry) == [3]
 
 
 def test_a_checkpoint_outside_the_store_cannot_be_registered(store: Store, registry: Registry) -> None:

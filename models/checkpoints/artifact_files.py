@@ -87,7 +87,17 @@ def copy(record: Record, source: Path, folder: Path) -> None:
 
 def names(record: Record) -> Iterator[str]:
     """Yield the names of the files of a record's artifacts."""
-    return (name for value in record.artifacts.values() if (name := _file(value)) is not None)
+    return iter(digests(record))
+
+
+def digests(record: Record) -> dict[str, str]:
+    """Return the SHA-256 of each file of a record's artifacts, by file name. Raises CheckpointError if one is none."""
+    return {_name(value[_DIGEST]): value[_DIGEST] for value in entries(record).values()}
+
+
+def entries(record: Record) -> dict[str, Any]:
+    """Return the artifacts of a record that are files, in its form. Raises CheckpointError for a forged digest."""
+    return {name: value for name, value in record.artifacts.items() if _file(value) is not None}
 
 
 def _moved(value: Any, kept: Any, files: dict[str, Content]) -> dict[str, str]:

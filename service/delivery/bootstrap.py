@@ -31,8 +31,11 @@ def register_shipped(
     """
     registry = Registry(store)
     path = next((folder / f"{model}.pt" for folder in folders if records.exists(folder / f"{model}.pt")), None)
-    if path is None or registry.versions(model, limit=1):
+    if path is None:
         return None
+    with store.read() as connection:
+        if registry.count(connection, model):  # pruned ones too
+            return None
     record = records.verify(model, path)
     loaded = load(model, _FIRST, path, record)
     return loaded if _register(store, registry, model, path, record) else None

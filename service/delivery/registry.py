@@ -1,10 +1,12 @@
-"""Registry of versions and promotions: add, live, promote, roll back, history. Both tables are append-only.
+"""Registry of versions and promotions: add, live, promote, roll back, history. Both tables are append-only,
+but the row of a pruned version says so.
 
 The live version follows from replaying the promotions: promote pushes a version on a stack, rollback pops it.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ class Version:
     job: str | None
     path: str
     record: Mapping[str, Any]
+    pruned_at: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,19 +80,22 @@ class Registry:
         return int(top) + 1
 
     def count(self, connection: Connection, model: str) -> int:
-        """Return how many versions a model has, in this transaction."""
+        """Return how many versions a model has or had, in this transaction."""
         query = select(func.count()).select_from(versions).where(versions.c.model == model)
         return connection.scalar(query) or 0
 
     def versions(self, model: str, *, before: int | None = None, limit: int | None = None) -> Sequence[Version]:
-        """Return the versions of a model, oldest first: all, or the newest `limit` of those older than `before`."""
-        query = select(versions).where(versions.c.model == model).order_by(versions.c.version.desc()).limit(limit)
+        """Return the versions of a model that are not pruned, oldest first: all, or the newest `limit` of those older
+        than `before`.
+        """
+        query = select(versions).where(versions.c.model == model, versions.c.pruned_at.is_(None))
+        query = query.order_by(versions.c.version.desc()).limit(limit)
         query = query.where(versions.c.version < before) if before is not None else query
         with self._store.read() as connection:
             return [Version(**row) for row in connection.execute(query).mappings()][::-1]
 
     def version(self, model: str, number: int) -> Version:
-        """Return one version. Raises NotFound, also for a number that is out of the database's range."""
+        """Return one version. Raises NotFound, also if it is pruned or the number is out of the database's range."""
         if not 0 < number < 2**31:
             raise NotFound(f"{model} has no version {number}; GET /models/{model}/versions lists them")
         query = select(versions).where(versions.c.model == model, versions.c.version == number)
@@ -97,6 +103,7 @@ class Registry:
             row = connection.execute(query).mappings().one_or_none()
         if row is None:
             raise NotFound(f"{model} has no version {number}; GET /models/{model}/versions lists them")
+        _require_files(model, number, row["pruned_at"])
         return Version(**row)
 
     def live(self) -> Mapping[str, int]:
@@ -108,8 +115,16 @@ class Registry:
 
     def live_of(self, connection: Connection, model: str) -> int | None:
         """Return the live version of `model` in this transaction."""
-        stack = _replay(_rows(connection, model))
+        stack = self.stack(connection, model)
         return stack[-1] if stack else None
+
+    def stack(self, connection: Connection, model: str) -> list[int]:
+        """Return the versions that rollbacks could make live, one after the other; the last one is live."""
+        return _replay(_rows(connection, model))
+
+    def promoted(self, connection: Connection, model: str) -> set[int]:
+        """Return the versions that have ever been live."""
+        return {row.version for row in _rows(connection, model)}
 
     def promote(
         self,
@@ -121,7 +136,12 @@ class Registry:
         reason: str,
         now: float,
     ) -> int | None:
-        """Make `version` live and return the previous one. Promoting the live version adds no row."""
+        """Make `version` live and return the previous one. Promoting the live version adds no row.
+
+        Raises NotFound if it is pruned.
+        """
+        found = versions.c.model == model, versions.c.version == version
+        _require_files(model, version, connection.scalar(select(versions.c.pruned_at).where(*found)))
         previous = self.live_of(connection, model)
         if previous != version:
             _append(connection, model=model, version=version, action="promote", at=now, by=by, reason=reason)
@@ -165,6 +185,16 @@ class Registry:
         with self._store.read() as connection:
             rows = _rows(connection, model)
         return [row for row in rows if at is None or row.at <= at]
+
+
+def _require_files(model: str, number: int, pruned_at: float | None) -> None:
+    """Raise NotFound if a version is pruned."""
+    if pruned_at is not None:
+        day = datetime.fromtimestamp(pruned_at, UTC).date()
+        raise NotFound(
+            f"version {number} of {model} was pruned on {day}: its files are removed; "
+            f"GET /models/{model}/versions lists those that are left"
+        )
 
 
 def _with_key(key: str) -> Select[tuple[Any, ...]]:

@@ -69,7 +69,8 @@ events = Table(
 )
 
 
-# Append-only. `path` is relative to the store folder.
+# The row of a pruned version stays, without large parts of its record: its number is never used again.
+# `path` is relative to the store folder.
 versions = Table(
     "versions",
     metadata,
@@ -79,6 +80,7 @@ versions = Table(
     Column("job", String(32)),
     Column("path", String(300), nullable=False),
     Column("record", JSON, nullable=False),
+    Column("pruned_at", Float),  # its files have been removed since then
 )
 
 
