@@ -38,10 +38,17 @@ def register(store: Store, model: str, path: Path) -> tuple[int, Record]:
     Raises CheckpointError if the file cannot be served, StoreUnavailable.
     """
     _, record = state_dict.load(model, specs()[model], path)
-    artifact_files.copy(record, path.parent, Storage(store.folder).checkpoints(model))
-    kept = Storage(store.folder).keep(model, path.read_bytes())
+    storage = Storage(store.folder)
+
+    def keep() -> Path:
+        artifact_files.copy(record, path.parent, storage.checkpoints(model))
+        return storage.keep(model, path.read_bytes())
+
+    kept = keep()
     store.migrate()
     with store.write() as connection:
+        if not all(file.exists() for file in (kept, *(kept.parent / name for name in artifact_files.names(record)))):
+            keep()  # `torchloop prune` has removed a file of a pruned version with the same content in this moment
         return Registry(store).add(connection, model, kept, record, job=None, now=time.time()), record
 
 

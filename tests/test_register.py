@@ -62,6 +62,22 @@ def test_a_checkpoint_from_elsewhere_is_copied_into_the_store(tmp_path: Path, re
     assert copy.read_bytes() == (SHIPPED / "mnist.pt").read_bytes()
 
 
+def test_a_file_that_is_removed_before_its_version_is_registered_is_copied_again(
+    tmp_path: Path, registered: Registered, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrate = Store.migrate
+
+    def removing(store: Store) -> None:
+        migrate(store)
+        for path in store.folder.glob("checkpoints/mnist/*.pt"):
+            path.unlink()
+
+    monkeypatch.setattr(Store, "migrate", removing)
+    assert registered(tmp_path, "mnist", SHIPPED / "mnist.pt")[0] == 0
+    (copy,) = (tmp_path / "checkpoints" / "mnist").glob("*.pt")
+    assert copy.read_bytes() == (SHIPPED / "mnist.pt").read_bytes()
+
+
 @pytest.mark.parametrize(("model", "words"), [("regressor", "is a checkpoint of mnist"), ("classifier", "mnist")])
 def test_a_checkpoint_of_another_model_is_refused(
     tmp_path: Path, model: str, words: str, registered: Registered
