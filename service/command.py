@@ -25,6 +25,10 @@ VERBS = {
         "compare": "fit a model with several values of one hyperparameter",
         "evaluate": "print the figures of a checkpoint on its held-out data",
     },
+    "Looking after the store": {
+        "prune": "remove versions, jobs and files that the rules do not keep; --dry-run lists them",
+        "fsck": "name damaged, missing and orphaned files; changes nothing",
+    },
     "Talking to a running service": {
         "predict": "send pictures, files or numbers and print the predictions",
         "data": "upload, list, report and delete datasets of your own",
@@ -49,6 +53,8 @@ _OWN: dict[str, tuple[str, tuple[str, ...], str]] = {
     "train": ("training.__main__", (), "torchloop train"),
     "compare": ("training.__main__", ("compare",), "torchloop"),
     "evaluate": ("training.__main__", ("evaluate",), "torchloop"),
+    "prune": ("service.upkeep.prune", (), "torchloop prune"),
+    "fsck": ("service.upkeep.fsck", (), "torchloop fsck"),
 }
 _WRONG = 2  # exit status of wrong arguments or settings
 _PROJECT = "--project DIR, with any command: the folder of your own models, as TORCHLOOP_PROJECT."

@@ -173,6 +173,15 @@ class Settings(BaseModel):
         le=2**44,
         description="largest dataset file that may be uploaded; written to disk as it arrives",
     )
+    keep_versions: int | None = Field(
+        None,
+        ge=0,
+        le=1_000_000,
+        description="unpromoted versions of each model that torchloop prune leaves, the newest; by default all",
+    )
+    keep_jobs_days: float | None = Field(
+        None, ge=0, le=36_500, description="days after which torchloop prune removes finished jobs; by default never"
+    )
     max_pixels: int = Field(25_000_000, ge=1, le=2**31, description="largest picture, width times height")
     api_keys: Annotated[tuple[Key, ...], BeforeValidator(_parse_keys)] = Field(
         (),

@@ -1,6 +1,7 @@
 """Versions, promotion, rollback and upload over HTTP, around the fake model."""
 
 import io
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from starlette.testclient import TestClient
 from service.delivery.registry import Registry
 from service.settings import Key
 from service.store.database import Store
+from service.upkeep.pruner import Pruner, Rules
 from tests.fakes import LINE, Line, save_line
 from tests.serving import no_recipes, serving
 
@@ -86,6 +88,33 @@ def test_promote_and_roll_back_change_what_answers(client: TestClient) -> None:
     assert (refused.status_code, refused.json()["title"]) == (409, "Conflict")
     model = client.get("/models/line").json()
     assert (model["live"], model["loaded"]) == (1, 1)
+
+
+def test_a_pruned_version_is_said_so_and_a_process_that_has_loaded_it_goes_on(
+    client: TestClient, tmp_path: Path
+) -> None:
+    for slope in (5, 7, 9):
+        upload(client, slope)
+    promote(client, 2)
+    client.post("/models/line/rollback")
+    assert answer(client, version=2)["predictions"] == [{"value": 51}]
+    store = Store(tmp_path / "store")
+    Pruner(store, {"line": LINE}, Rules(keep_versions=1), time.time()).prune()
+    store.close()
+    assert [one["version"] for one in client.get("/models/line/versions").json()["versions"]] == [1, 4]
+    for refused in (
+        client.get("/models/line/versions/3"),
+        client.get("/models/line/versions/3/checkpoint"),
+        client.post("/predict/line", json={"inputs": [[10.0]]}, params={"version": 3}),
+        promote(client, 3),
+    ):
+        assert refused.status_code == 404
+        assert "version 3 of line was pruned on 20" in refused.json()["detail"]
+        assert refused.json()["detail"].endswith("GET /models/line/versions lists those that are left")
+    assert answer(client, version=2)["predictions"] == [{"value": 51}]
+    assert promote(client, 2).status_code == 404
+    assert [row["version"] for row in client.get("/models/line/promotions").json()["promotions"]] == [1, 2, 1]
+    assert upload(client, 3) == 5
 
 
 def test_the_history_says_what_was_live_at_a_time(client: TestClient) -> None:

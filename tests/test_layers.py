@@ -19,6 +19,7 @@ GROUND = {"settings", "logs", "errors", "media_types"}
 ROOTS = {"__main__", "check", "command", "serve", "app", "worker", "register"}
 LAYERS = {
     "api": {"jobs", "delivery", "data", "inference", "web", "execution", "store", "telemetry"},
+    "upkeep": {"jobs", "delivery", "store"},
     "jobs": {"delivery", "data", "execution", "store"},
     "delivery": {"inference", "data", "execution", "store", "telemetry"},
     "inference": {"execution", "telemetry"},
@@ -91,6 +92,8 @@ def test_there_are_no_circles() -> None:
         ("service.__main__", {"torch", "fastapi", "onnxruntime"}),
         ("training.recipe", {"service", "fastapi"}),
         ("service.worker", {"torch", "fastapi", "service.inference", "service.web", "service.api", "training"}),
+        ("service.upkeep.prune", {"torch", "fastapi", "service.inference", "service.web", "service.api", "training"}),
+        ("service.upkeep.fsck", {"torch", "fastapi", "service.inference", "service.web", "service.api", "training"}),
         ("service.inference.batcher", {"torch._dynamo", "fastapi", "training"}),
         ("service.client", {"torch", "fastapi", "starlette", "pydantic", "sqlalchemy", "numpy", "PIL"}),
         ("service.client.__main__", {"torch", "fastapi", "starlette", "sqlalchemy", "numpy", "PIL", "training"}),

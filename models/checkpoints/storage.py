@@ -4,8 +4,9 @@ import fcntl
 import hashlib
 import json
 import shutil
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
@@ -19,14 +20,32 @@ from models.spec import ModelSpec
 _UPLOAD = ".upload-"
 _UNPACKED = ".unpacked-"
 _UNLOCKED_S = 10.0  # between the creation of an upload's file and its lock
-_DAY_S = 86_400.0
+DAY_S = 86_400.0
 
 
-def _age_s(path: Path, now: float) -> float:
+def age_s(path: Path, now: float) -> float:
+    """Return how many seconds ago a file was written; 0 if it is gone."""
     try:
         return now - path.stat().st_mtime
     except FileNotFoundError:  # removed by its process
         return 0.0
+
+
+def size(path: Path) -> int:
+    """Return the size of a file, of a link itself, or of the files in a folder, in bytes; 0 if it is gone."""
+    try:
+        status = path.lstat()
+        return sum(map(size, path.iterdir())) if stat.S_ISDIR(status.st_mode) else status.st_size
+    except FileNotFoundError:
+        return 0
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; another process may be removing it, too. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _unlocked(path: Path) -> bool:
@@ -37,6 +56,11 @@ def _unlocked(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return what is in a folder, in order, without hidden names; nothing if there is no folder."""
+    return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
 
 
 def content_name(sha256: str) -> str:
@@ -84,9 +108,25 @@ class Storage:
 
     def export(self, record: Record, spec: ModelSpec) -> Path:
         """Return the path of a checkpoint's export. It changes with all that the export depends on."""
-        made_of = [record.sha256, dict(record.arguments), dict(record.artifacts), code_digest(record.model, spec)]
+        return self.export_by_code(record, code_digest(record.model, spec))
+
+    def export_by_code(self, record: Record, code: str) -> Path:
+        """Return the path of a checkpoint's export by code with that digest."""
+        made_of = [record.sha256, dict(record.arguments), dict(record.artifacts), code]
         key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:24]
         return self.root / "exports" / record.model / f"{key}.safetensors"
+
+    def models(self) -> list[str]:
+        """Return the models that have weights or exports."""
+        return sorted({path.name for folder in ("checkpoints", "exports") for path in _visible(self.root / folder)})
+
+    def weights(self, model: str) -> list[Path]:
+        """Return the files of a model's weights and large artifacts."""
+        return [path for path in _visible(self.checkpoints(model)) if not path.is_dir()]
+
+    def exports(self, model: str) -> list[Path]:
+        """Return the files of a model's exports."""
+        return [path for path in _visible(self.root / "exports" / model) if not path.is_dir()]
 
     def recipes(self) -> Path:
         """Return the path of the cached schemas. It changes with the code that they are made by."""
@@ -120,6 +160,22 @@ class Storage:
         """Return the ids of the jobs that have a folder."""
         return [folder.name for folder in (self.root / "jobs").glob("*")]
 
+    def job_files(self, job_id: str) -> list[Path]:
+        """Return the files of a job: plot, resume points, event files."""
+        return sorted(path for path in self._job(job_id).rglob("*") if path.is_symlink() or not path.is_dir())
+
+    def resume_points(self, job_id: str) -> list[Path]:
+        """Return the resume points of all attempts at a job, also half-written ones."""
+        return [path for pattern in ("resume-*", ".resume-*") for path in self._job(job_id).glob(pattern)]
+
+    def remove_empty(self, job_id: str) -> None:
+        """Remove the folders of a job that hold no file. Raises OSError."""
+        folders = [path for path in self._job(job_id).rglob("*") if path.is_dir() and not path.is_symlink()]
+        for folder in [*sorted(folders, reverse=True), self._job(job_id)]:
+            with suppress(FileNotFoundError, NotADirectoryError):
+                if not any(folder.iterdir()):
+                    folder.rmdir()
+
     def plot(self, job_id: str) -> Path:
         """Return the path of a job's plot."""
         return self._job(job_id) / "plot.png"
@@ -150,23 +206,27 @@ class Storage:
         with TemporaryDirectory(dir=self.root.resolve(), prefix=_UNPACKED) as folder:
             yield Path(folder)
 
+    def receiving(self) -> bool:
+        """Return whether an upload is in progress, in any process that uses the store."""
+        return any(not _unlocked(path) for path in self.root.glob(f"{_UPLOAD}*"))
+
     def remove_abandoned(self, now: float) -> int:
-        """Remove temporary files and folders of processes that were killed. Returns how many. Raises OSError.
+        """Remove what `abandoned` returns. Returns how many. Raises OSError."""
+        abandoned = self.abandoned(now)
+        for path in abandoned:
+            remove(path)
+        return len(abandoned)
+
+    def abandoned(self, now: float) -> list[Path]:
+        """Return temporary files and folders of processes that were killed.
 
         Other services may use the same store: files of uploads in progress are locked, and others are left for a day.
         """
-        uploads = [
-            path for path in self.root.glob(f"{_UPLOAD}*") if _age_s(path, now) > _UNLOCKED_S and _unlocked(path)
-        ]
-        parts = [path for path in (self.root / "uploads").glob("*") if _age_s(path, now) > _DAY_S and _unlocked(path)]
+        uploads = [path for path in self.root.glob(f"{_UPLOAD}*") if age_s(path, now) > _UNLOCKED_S and _unlocked(path)]
+        parts = [path for path in (self.root / "uploads").glob("*") if age_s(path, now) > DAY_S and _unlocked(path)]
         hidden = [path for folder in ("checkpoints", "exports", "recipes", "jobs") for path in self._hidden(folder)]
         hidden += self.root.glob(f"{_UNPACKED}*")
-        abandoned = [*uploads, *parts, *(path for path in hidden if _age_s(path, now) > _DAY_S)]
-        for path in abandoned:
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)  # another service may remove it, too
-            path.unlink(missing_ok=True)
-        return len(abandoned)
+        return [*uploads, *parts, *(path for path in hidden if age_s(path, now) > DAY_S)]
 
     def _hidden(self, folder: str) -> Iterator[Path]:
         """Yield the files that write_whole has begun."""

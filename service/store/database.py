@@ -7,6 +7,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, text
 
 from models.checkpoints.files import write_whole
@@ -85,11 +87,24 @@ class Store:
         except OSError as err:
             raise StoreUnavailable(f"the store folder cannot be made ({err.strerror}): check TORCHLOOP_STORE") from err
         with self.write(patient=True) as connection:
-            config = Config()
-            scripts = str(Path(__file__).parent / "migrations").replace("%", "%%")  # ConfigParser interpolates %
-            config.set_main_option("script_location", scripts)
+            config = _migrations()
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
+
+    def require_schema(self) -> None:
+        """Raise StoreUnavailable if the tables are not there, or of another release. Changes nothing."""
+        if self._sqlite and not Path(str(self._url.database)).exists():  # SQLite would create it
+            raise StoreUnavailable(
+                "there is no database in the store folder: check TORCHLOOP_STORE and TORCHLOOP_DATABASE_URL"
+            )
+        with self.read() as connection:
+            found = MigrationContext.configure(connection).get_current_revision()
+        if found is None:
+            raise StoreUnavailable("the database has no tables of Torchloop: check TORCHLOOP_DATABASE_URL")
+        if found != ScriptDirectory.from_config(_migrations()).get_current_head():
+            raise StoreUnavailable(
+                "the tables are of another release: start the service or a worker of this one, which migrates them"
+            )
 
     def close(self) -> None:
         """Close all connections."""
@@ -97,6 +112,13 @@ class Store:
 
     def _writing(self) -> Connection:
         return self._engine.connect().execution_options(writes=True)
+
+
+def _migrations() -> Config:
+    config = Config()
+    scripts = str(Path(__file__).parent / "migrations").replace("%", "%%")  # ConfigParser interpolates %
+    config.set_main_option("script_location", scripts)
+    return config
 
 
 def _reopen_if_read_only(context: ExceptionContext) -> None:

@@ -1,0 +1,156 @@
+"""Faults of a store: files that are missing, damaged or orphaned, and rows that contradict each other. Only reads."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from models.checkpoints import onnx_file
+from models.checkpoints.storage import DAY_S, Storage, age_s, size
+from models.errors import CheckpointError
+from service.delivery import retention
+from service.delivery.registry import Registry, Version
+from service.jobs import retention as job_retention
+from service.store.database import Store
+
+Kind = Literal["missing", "damaged", "orphan", "row"]
+Needed = dict[Path, tuple[str, list[int]]]  # digest and versions of each file
+_PRUNES = "torchloop prune removes it"
+_RESTORE = "restore it from a backup"
+_AGAIN = "delete it; it is made again when the version is next loaded"
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """A fault and the way out. `where` is a path in the store folder, or a row in words."""
+
+    kind: Kind
+    where: str
+    detail: str
+
+
+@dataclass(slots=True)
+class Checked:
+    """The faults, and how much was looked at."""
+
+    faults: list[Fault] = field(default_factory=list)
+    versions: int = 0
+    files: int = 0
+    bytes: int = 0
+
+
+class Checker:
+    """One look at a store. The service may run: what changes meanwhile is no fault."""
+
+    def __init__(self, store: Store, now: float) -> None:
+        self._store = store
+        self._storage = Storage(store.folder)
+        self._registry = Registry(store)
+        self._now = now
+        self._checked = Checked()
+
+    def check(self) -> Checked:
+        """Look at everything. Raises StoreUnavailable."""
+        found = {model: self._storage.weights(model) for model in self._storage.models()}
+        jobs_found = self._storage.job_ids()  # before the rows: what is registered meanwhile is known to them
+        with self._store.read() as connection:
+            stacks = {model: self._registry.stack(connection, model) for model in retention.promoted_models(connection)}
+            rows = {model: retention.registered(connection, model) for model in retention.models(connection)}
+            training = job_retention.training(connection)
+            jobs = job_retention.states(connection)
+        for model in sorted({*found, *rows, *stacks}):
+            versions = rows.get(model, [])
+            self._promotions(model, versions, stacks.get(model, []))
+            needed, pruned, understood = self._files(versions)
+            self._digests(needed, model)
+            if understood:
+                busy = model in training or self._storage.receiving()
+                paths = [path for path in found.get(model, []) if path not in needed]
+                self._orphans(paths, pruned, busy=busy)
+            self._exports(model)
+        for job_id in sorted(set(jobs_found) - set(jobs)):
+            for path in self._storage.job_files(job_id):
+                self._add("orphan", self._path(path), f"there is no such job: {_PRUNES} with --orphans")
+        return self._checked
+
+    def _add(self, kind: Kind, where: str, detail: str) -> None:
+        self._checked.faults.append(Fault(kind, where, detail))
+
+    def _promotions(self, model: str, versions: Sequence[Version], stack: Sequence[int]) -> None:
+        """Find promoted versions, those that could be live again, without a row or without files."""
+        known = {row.version: row for row in versions}
+        for number in sorted(set(stack)):
+            live = "is live" if number == stack[-1] else "could be rolled back to"
+            if number not in known:
+                self._add("row", f"version {number} of {model}", f"it {live} but has no row: {_RESTORE}")
+            elif known[number].pruned_at is not None:
+                self._add("row", f"version {number} of {model}", f"it {live} but is pruned: {_RESTORE}")
+
+    def _files(self, versions: Sequence[Version]) -> tuple[Needed, set[Path], bool]:
+        """Return the files that versions need, those of pruned ones, and whether all records could be understood."""
+        needed: Needed = {}
+        pruned: set[Path] = set()
+        understood = True
+        for row in versions:
+            try:
+                files = {self._registry.path(row): retention.record_of(row).sha256}
+                files |= retention.artifacts_of(self._registry, row)
+            except CheckpointError as err:
+                self._add("row", f"version {row.version} of {row.model}", f"its record is damaged ({err}): {_RESTORE}")
+                understood = False
+                continue
+            if row.pruned_at is not None:
+                pruned |= files.keys()
+                continue
+            self._checked.versions += 1
+            for file, sha256 in files.items():
+                needed.setdefault(file, (sha256, []))[1].append(row.version)
+        return needed, pruned, understood
+
+    def _digests(self, needed: Needed, model: str) -> None:
+        """Find files of versions that are missing or damaged."""
+        for path, (sha256, numbers) in needed.items():
+            whose = f"version{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))} of {model}"
+            try:
+                with path.open("rb") as file:
+                    same = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+            except OSError as err:
+                if self._still_needed(model, numbers):  # not pruned meanwhile
+                    kind: Kind = "missing" if isinstance(err, FileNotFoundError) else "damaged"
+                    self._add(kind, self._path(path), f"{err.strerror}, and {whose} cannot be loaded: {_RESTORE}")
+                continue
+            self._count(path)
+            if not same:
+                self._add("damaged", self._path(path), f"its digest is not that of {whose}: {_RESTORE}")
+
+    def _still_needed(self, model: str, numbers: Sequence[int]) -> bool:
+        with self._store.read() as connection:
+            rows = retention.registered(connection, model)
+        return any(row.version in numbers and row.pruned_at is None for row in rows)
+
+    def _orphans(self, found: Sequence[Path], pruned: set[Path], *, busy: bool) -> None:
+        """Find weights and artifacts that no version needs, but not those that a job may be about to register."""
+        for path in found:
+            age = age_s(path, self._now)
+            if not path.exists() or (busy and age < DAY_S):
+                continue
+            self._count(path)
+            if path in pruned:
+                self._add("orphan", self._path(path), f"its versions are pruned: {_PRUNES}")
+            else:
+                self._add("orphan", self._path(path), f"no version has it: {_PRUNES} with --orphans, after a day")
+
+    def _exports(self, model: str) -> None:
+        for path in self._storage.exports(model):
+            if onnx_file.read(path) is None and path.exists():
+                self._add("damaged", self._path(path), f"this export cannot be read: {_AGAIN}")
+            else:
+                self._count(path)
+
+    def _count(self, path: Path) -> None:
+        self._checked.files += 1
+        self._checked.bytes += size(path)
+
+    def _path(self, path: Path) -> str:
+        return path.relative_to(self._store.folder).as_posix()

@@ -1,0 +1,101 @@
+"""A store with versions, jobs and their files, for the tests of prune and fsck."""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import update
+
+from models.checkpoints import artifact_files
+from models.checkpoints.record import Record
+from models.checkpoints.storage import Storage
+from service.delivery.registry import Registry
+from service.jobs.queue import Job, Jobs
+from service.store.database import Store
+from service.store.tables import events, jobs
+
+DAY_S = 86_400.0
+NOW = 1_000_000_000.0
+MODEL = "regressor"
+
+
+class Filled:
+    """A store that tests fill. Files and rows are ten days old unless said otherwise."""
+
+    def __init__(self, store: Store, model: str = MODEL) -> None:
+        self.store = store
+        self.storage = Storage(store.folder)
+        self.registry = Registry(store)
+        self.jobs = Jobs(store)
+        self._model = model
+
+    def add(self, content: bytes, *, age_s: float = 10 * DAY_S, artifacts: Mapping[str, Any] | None = None) -> int:
+        """Register weights, and artifacts as files, and return the version's number."""
+        path = self.storage.keep(self._model, content)
+        kept, files = artifact_files.divided(artifacts or {})
+        artifact_files.write(files, path.parent)
+        for file in (path, *(path.parent / name for name in files)):
+            aged(file, age_s)
+        sha256 = hashlib.sha256(content).hexdigest()
+        with self.store.write() as connection:
+            record = Record(model=self._model, sha256=sha256, metrics={"mse": 0.5}, artifacts=kept)
+            return self.registry.add(connection, self._model, path, record, job=None, now=NOW - age_s)
+
+    def record(self, version: int) -> Record:
+        """Return a version's record."""
+        return Record(**self.registry.version(self._model, version).record)
+
+    def promote(self, *numbers: int) -> None:
+        """Make versions live, one after the other."""
+        for number in numbers:
+            with self.store.write() as connection:
+                self.registry.promote(connection, self._model, number, by="test", reason="", now=1.0)
+
+    def rollback(self) -> None:
+        """Make the version before live again."""
+        with self.store.write() as connection:
+            self.registry.rollback(connection, self._model, by="test", reason="", now=1.0)
+
+    def job(self, *, finished_days_ago: float | None = None) -> Job:
+        """Queue a job, and end it unless `finished_days_ago` is None."""
+        job = self.jobs.enqueue(self._model, {}, "never", now=NOW - 100 * DAY_S)
+        if finished_days_ago is not None:
+            self.jobs.cancel(job.id, now=NOW - finished_days_ago * DAY_S)
+        return job
+
+    def running(self) -> Job:
+        """Queue a job that a worker claims."""
+        job = self.job()
+        with self.store.write() as connection:
+            connection.execute(update(jobs).where(jobs.c.id == job.id).values(state="running", attempt=1))
+        return job
+
+    def count_events(self, job: Job) -> int:
+        """Return how many events a job has."""
+        with self.store.read() as connection:
+            return len(connection.execute(events.select().where(events.c.job == job.id)).all())
+
+    def weights(self) -> set[str]:
+        """Return the names of the files in the folder of the weights."""
+        return {path.name for path in self.storage.weights(self._model)}
+
+    def numbers(self) -> list[int]:
+        """Return the versions that are left."""
+        return [version.version for version in self.registry.versions(self._model)]
+
+
+def aged(path: Path, age_s: float = 10 * DAY_S) -> Path:
+    """Set a file's age; if there is none, write one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        path.write_bytes(b"content")
+    os.utime(path, (NOW - age_s, NOW - age_s))
+    return path
+
+
+def environment(store: Store, url: str, **settings: str) -> dict[str, str]:
+    """Return the environment variables of a command on a store."""
+    names = {"STORE": str(store.folder), "DATABASE_URL": url, **settings}
+    return {f"TORCHLOOP_{name}": value for name, value in names.items()}
