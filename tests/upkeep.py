@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import update
 
+from models.catalog import specs
 from models.checkpoints import artifact_files
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
@@ -15,6 +16,7 @@ from service.delivery.registry import Registry
 from service.jobs.queue import Job, Jobs
 from service.store.database import Store
 from service.store.tables import events, jobs
+from service.upkeep.pruner import Pruned, Pruner, Rules
 
 DAY_S = 86_400.0
 NOW = 1_000_000_000.0
@@ -84,6 +86,23 @@ class Filled:
     def numbers(self) -> list[int]:
         """Return the versions that are left."""
         return [version.version for version in self.registry.versions(self._model)]
+
+
+def pruned(filled: Filled, keep: int | None = None, days: float | None = None, *, orphans: bool = False) -> Pruned:
+    """Prune, and require that the dry run has said the same and changed nothing."""
+    rules = Rules(keep, days, orphans=orphans)
+    pruner = Pruner(filled.store, specs(), rules, NOW)
+    before = filled.numbers(), sorted(filled.store.folder.rglob("*"))
+    planned = pruner.plan()
+    assert (filled.numbers(), sorted(filled.store.folder.rglob("*"))) == before
+    done = pruner.prune()
+    assert done == planned
+    return done
+
+
+def reasons(found: Pruned) -> dict[str, str]:
+    """Return why files are removed or left, by path."""
+    return {file.path: file.why for file in (*found.files, *found.left)}
 
 
 def aged(path: Path, age_s: float = 10 * DAY_S) -> Path:
