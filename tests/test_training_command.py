@@ -221,6 +221,16 @@ def test_schemas_are_all_that_is_printed() -> None:
 
 
 @pytest.mark.slow
+def test_what_a_recipe_prints_is_not_among_the_schemas(tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "noisy.py").write_text("import os\nprint('RECIPE')\nos.system('echo RECIPE')\n")
+    command = [sys.executable, "-m", "training", "--schemas", "--project", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert list(json.loads(done.stdout)) == NAMES
+    assert done.stderr.count("RECIPE") == 2
+
+
+@pytest.mark.slow
 def test_asking_for_the_schemas_loads_nothing_heavy() -> None:
     code = "import sys, training.__main__ as it; it.main(['--schemas']); print(*sys.modules, file=sys.stderr)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stderr

@@ -13,6 +13,7 @@ if __name__ == "__main__":  # the imports below take time
     exit_at_signals()
     gc.disable()  # until main
 
+import contextlib
 import json
 import os
 import shlex
@@ -56,14 +57,10 @@ def _main(words: Sequence[str] | None, prog: str) -> int:
         project.of(os.environ).enter()
     except ProjectError as err:
         return _stopped(str(err), status=2)
+    if "--schemas" in words:
+        return _print_schemas(words, prog)
     parser = _parser(prog)
     options = parser.parse_args(words)
-    if options.schemas:
-        try:
-            say(_schemas())
-        except BrokenPipeError:  # the web process has ended; Python would report it again at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     if options.model is None:
         parser.error(f"name a model: {', '.join(recipes())}")
     try:
@@ -287,6 +284,16 @@ def _register(name: str, path: Path, store: Path) -> None:
     environ = of_any_folder({**os.environ, "TORCHLOOP_STORE": str(store)})
     if subprocess.run(command, env=environ, check=False).returncode:
         raise TrainingError("the checkpoint was written but not registered")
+
+
+def _print_schemas(words: Sequence[str], prog: str) -> int:
+    """Print the recipes as JSON and nothing else: what models and recipes print goes to standard error."""
+    with os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8") as out:
+        os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+        _parser(prog).parse_args(words)
+        with contextlib.suppress(BrokenPipeError):  # the web process has ended
+            out.write(_schemas())
+    return 0
 
 
 def _schemas() -> str:

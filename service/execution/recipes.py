@@ -103,7 +103,11 @@ async def read_recipes(store: Path, ask: Callable[[], Awaitable[bytes]] = ask_tr
     except (OSError, ValueError, TypeError, AttributeError):  # missing, or not written by this code
         pass
     output = await ask()
-    found = _parsed(output or b"{}")
+    try:
+        found = _parsed(output or b"{}")
+    except (ValueError, TypeError, AttributeError):
+        log.exception("recipes not read: python -m training --schemas printed %r", output[:300])
+        return {}
     faults = [recipe.fault for recipe in found.values() if recipe.fault]
     for fault in faults:
         log.error("left aside: %s", fault)
