@@ -4,6 +4,7 @@ import ast
 import logging
 import os
 import re
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -15,13 +16,14 @@ from typing import Generic, TypeVar
 from models import project
 from models.checkpoints.code import missing_class
 from models.checkpoints.files import sources
-from models.errors import without_folders
+from models.errors import said, without_folders
 from models.project import Project
 from models.spec import ModelSpec
 
 T = TypeVar("T")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 PRETRAINED = Path(__file__).parent / "pretrained"  # the shipped checkpoints, NAME.pt and NAME.json
+_MOST = 300  # characters of an error of a model author's code
 RESERVED = {"stats"}  # /v2/models/stats is a path of the Open Inference Protocol
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,9 @@ def discover(package: str, attribute: str, kind: type[T], of: Project | None = N
                 reason = _misnamed(path, attribute, kind)
         except CatalogError as err:
             reason = str(err)
-        except (Exception, SystemExit) as err:  # noqa: BLE001 - a model author's code: it may raise anything
+        except KeyboardInterrupt:
+            raise
+        except BaseException as err:  # noqa: BLE001 - a model author's code: pytest.importorskip raises one
             reason = f"{_in_words(err, path)}; {_importing(package, path, within)} prints the traceback"
         if reason:
             leave_aside(found, package, path.name, reason)
@@ -90,6 +94,8 @@ def discover(package: str, attribute: str, kind: type[T], of: Project | None = N
 def _mentions(path: Path, attribute: str) -> bool:
     """Whether a module's source contains the word. Others are not imported, which may take seconds."""
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a named pipe would wait for a writer
+            raise CatalogError("it is not a regular file")
         return bool(re.search(rf"\b{attribute}\b".encode(), path.read_bytes()))
     except OSError as err:
         raise CatalogError(f"it cannot be read ({err.strerror})") from err
@@ -131,7 +137,7 @@ def _check_name(package: str, path: Path) -> None:
 
 def _in_words(err: BaseException, path: Path) -> str:
     """Return an error in one line, with the line of the file that led to it."""
-    text = without_folders(" ".join(f"{type(err).__name__}: {err}".split()))
+    text = without_folders(": ".join(filter(None, [type(err).__name__, " ".join(said(err).split())])))[:_MOST]
     lines = [number for frame, number in walk_tb(err.__traceback__) if Path(frame.f_code.co_filename) == path]
     return f"line {lines[-1]}: {text}" if lines else text
 

@@ -51,9 +51,17 @@ def shown(text: str) -> str:
     return start if len(text) <= _SHOWN else f"{start}..."
 
 
+def said(err: BaseException) -> str:
+    """Return the message of an error of a model's code, in valid Unicode; empty if its __str__ fails."""
+    try:
+        return str(err).encode("utf-8", "backslashreplace").decode()
+    except Exception:  # noqa: BLE001 - a model author's code
+        return ""
+
+
 def in_one_line(err: BaseException) -> str:
     """Return the first line of an error of another library or of a model's code, cut, and without folders' names."""
-    lines = (line.strip() for line in str(err).splitlines())
+    lines = (line.strip() for line in said(err).splitlines())
     return without_folders(next((line for line in lines if line), type(err).__name__))[:_MOST]
 
 

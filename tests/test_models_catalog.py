@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from os import mkfifo
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,11 @@ def test_a_model_file_named_like_a_folder_of_the_package_is_left_aside(marker: s
         ("import sys; SPEC = sys.exit('usage: ...')\n", "line 1: SystemExit: usage: ..."),
         ("def SPEC(): SPEC()\nSPEC()\n", "line 1: RecursionError: "),
         ("raise ValueError('two\\nlines')  # SPEC\n", "line 1: ValueError: two lines;"),
+        ("import pytest\npytest.skip('no GPU', allow_module_level=True)  # SPEC\n", "line 2: Skipped: no GPU;"),
+        ("raise ValueError(1000 * 'x')  # SPEC\n", f"line 1: ValueError: {288 * 'x'};"),
+        ("raise GeneratorExit  # SPEC\n", "line 1: GeneratorExit;"),
+        ("raise ValueError('\\ud800')  # SPEC\n", "line 1: ValueError: \\ud800;"),
+        ("class Odd(Exception):\n  __str__ = None\nraise Odd  # SPEC\n", "line 3: Odd;"),
         ("SPEC = '\0'\n", "S"),
         ("SPEC = 'gr\xf6\xdfe'\n", "SyntaxError: "),
     ],
@@ -169,6 +175,13 @@ def test_a_link_to_nowhere_with_a_usual_name_is_left_aside(package: Path, caplog
     (package / "gone.py").symlink_to("nowhere")
     (package / "folder.py").mkdir()
     assert found(package).left_aside == {"gone.py": "it cannot be read (No such file or directory)"}
+    assert len(caplog.messages) == 1
+    assert digest_of_sources(package.parent, "zoo")
+
+
+def test_a_named_pipe_is_left_aside(package: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mkfifo(package / "pipe.py")  # reading it would wait for a writer
+    assert found(package).left_aside == {"pipe.py": "it is not a regular file"}
     assert len(caplog.messages) == 1
     assert digest_of_sources(package.parent, "zoo")
 

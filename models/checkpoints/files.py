@@ -84,5 +84,6 @@ def digest_of_sources(root: Path, *packages: str) -> str:
     digest = hashlib.sha256()
     for path in (path for package in packages for path in sources(root / package)):
         with contextlib.suppress(OSError):  # it cannot be imported either
-            digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
+            if path.is_file():  # a named pipe would wait for a writer
+                digest.update(path.relative_to(root).as_posix().encode() + path.read_bytes())
     return digest.hexdigest()
