@@ -104,15 +104,19 @@ class Entry:
     low: float = field(default=-float(np.finfo(np.float32).max))
     high: float = field(default=float(np.finfo(np.float32).max))
 
+    def __post_init__(self) -> None:
+        """Take a dtype in any form of NumPy, such as "float32"."""
+        object.__setattr__(self, "dtype", np.dtype(self.dtype))
+
     def fault_of(self, entries: Array) -> str:
         """Say why entries (N, *shape), at least one, do not fit; empty if they do."""
         if not isinstance(entries, np.ndarray):
-            return f"it is a {type(entries).__name__}: write np.array([...], {np.dtype(self.dtype).name!r})"
+            return f"it is a {type(entries).__name__}: write np.array([...], {self.dtype.name!r})"
         if entries.ndim == 0 or entries.shape[1:] != self.shape or len(entries) == 0:
             wanted = f"(N{''.join(f', {size}' for size in self.shape)})"
             return f"it has shape {entries.shape}; entry asks for {wanted}, N at least 1"
         if entries.dtype != self.dtype:
-            return f"it has dtype {entries.dtype.name}; entry asks for {np.dtype(self.dtype).name}"
+            return f"it has dtype {entries.dtype.name}; entry asks for {self.dtype.name}"
         if not ((entries >= self.low) & (entries <= self.high)).all():
             return f"a number is not finite, or not between {self.low:g} and {self.high:g}, the bounds of entry"
         return ""
@@ -123,6 +127,15 @@ class Entry:
         for size in reversed(self.shape):
             schema = {"type": "array", "items": schema, "minItems": size, "maxItems": size}
         return schema
+
+
+def _prediction_fault(prediction: type) -> str:
+    """Say what else than a TypedDict with a JSON schema a class is; empty if it is one."""
+    if not hasattr(prediction, "__total__"):
+        return "not a TypedDict"
+    if sys.version_info < (3, 12) and type(prediction).__module__ == "typing":  # pydantic cannot read its fields
+        return "not a TypedDict of typing_extensions, which Python before 3.12 needs: import it from there"
+    return ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +200,10 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         """Raise ValueError for fields that contradict each other, or an example that does not fit the signature."""
+        if not isinstance(self.summary, str) or not self.summary.isprintable():
+            raise ValueError("`summary` is not a text in one line")
+        if self.prediction is not None and (fault := _prediction_fault(self.prediction)):
+            raise ValueError(f"`prediction` is {fault}")
         if (self.entry is None) == (not self.inputs):
             raise ValueError("a ModelSpec has either `entry` or `inputs`")
         if not self.outputs and None in {self.postprocess, self.describe, self.prediction}:

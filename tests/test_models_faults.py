@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+import typing
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from torch import nn
+from typing_extensions import TypedDict
 
 import models
 from models import catalog
@@ -103,6 +105,14 @@ def test_a_faulty_recipe_is_logged_and_not_kept(tmp_path: Path, caplog: pytest.L
     assert not (tmp_path / "recipes").exists()
 
 
+@pytest.mark.parametrize("output", [b"hello", b'{"line": 5}', b"[]", b'{"line": {}}'])
+def test_recipes_that_cannot_be_read_leave_the_models_serving(output: bytes, tmp_path: Path) -> None:
+    async def ask() -> bytes:
+        return output
+
+    assert asyncio.run(read_recipes(tmp_path, ask)) == {}
+
+
 def test_the_clients_table_shows_the_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with serving(tmp_path, SPECS, known_recipes) as client:
         tables.models(client.get("/models").json()["models"])
@@ -126,6 +136,40 @@ def test_an_example_that_does_not_fit_its_own_entry_is_refused_where_it_is_writt
     entry = Entry(shape=(1,), dtype=np.dtype(np.float32), low=0, high=5)
     with pytest.raises(ValueError, match=f"^example: .*{reason}"):
         replace(LINE, entry=entry, example=example)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("summary", 5), ("summary", "\ud800"), ("summary", "two\nlines"), ("prediction", dict), ("prediction", "Value")],
+)
+def test_a_field_of_another_kind_is_refused_where_it_is_written(field: str, value: Any) -> None:
+    with pytest.raises(ValueError, match=f"^`{field}` is not a"):
+        replace(LINE, **{field: value})
+
+
+class OfTyping(typing.TypedDict):
+    value: float
+
+
+@pytest.mark.skipif(sys.version_info >= (3, 12), reason="pydantic reads those of newer Pythons")
+def test_a_typed_dict_that_has_no_schema_is_refused_with_the_way_out() -> None:
+    with pytest.raises(ValueError, match="not a TypedDict of typing_extensions"):
+        replace(LINE, prediction=OfTyping)
+
+
+class Unwritable(TypedDict):
+    value: catalog.Found[Any]
+
+
+def test_a_prediction_without_a_schema_takes_no_other_model_down(tmp_path: Path) -> None:
+    save_line(tmp_path)
+    with serving(tmp_path, {"line": LINE, "odd": replace(LINE, prediction=Unwritable)}, known_recipes) as client:
+        assert client.get("/openapi.json").status_code == 200
+        assert [model["name"] for model in client.get("/models").json()["models"]] == ["line", "odd"]
+
+
+def test_a_dtype_may_be_written_as_text() -> None:
+    assert Entry(shape=(1,), dtype="float32").dtype == np.dtype(np.float32)  # type: ignore[arg-type]
 
 
 GOOD = "from tests.fakes import LINE\nfrom models.spec import *\nfrom dataclasses import replace\n"
