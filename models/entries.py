@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from models.errors import InvalidInput, MalformedInput, TooManySamples
 from models.picture_files.plain import read_plain_png
-from models.pictures import open_picture
+from models.pictures import format_of, open_picture
 from models.reference import Check
 from models.signature import read_picture
 from models.spec import Array, Entry, ModelSpec
@@ -26,7 +26,8 @@ HOW_TO_SEND_PICTURES = (
     "multipart form. Base64 and data URLs are not read"
 )
 MAX_SAMPLES = 16_384  # in one body: bounds the size of the answer, which the size of the body does not
-_AS_TEXT = (b"data:", b"iVBORw0KGgo", b"/9j/", b"R0lGOD", b"UklGR")  # data URLs; base64 of PNG, JPEG, GIF and WebP
+_AS_TEXT = (b"data:", b"ivborw0kggo", b"/9j/", b"r0lgod", b"uklgr", b"qk")  # data URLs; base64 of all formats
+_QUOTES = b" \t\r\n\"'"
 _MAX_DEPTH = 64  # of nested lists: the most dimensions that a NumPy array can have
 _NPY_MAGIC = b"\x93NUMPY"
 _NPY_HEADER_LIMIT = 4096  # bytes; NumPy's own is 10,000. An ordinary header has about 120.
@@ -112,7 +113,7 @@ def picture_or_entry(content: bytes, spec: ModelSpec, max_pixels: int) -> Image 
         pixels = read_plain_png(content)
         if pixels is not None and pixels.size <= max_pixels and (entry := spec.grey(pixels)) is not None:
             return entry
-    if content.startswith(_AS_TEXT):
+    if format_of(content) is None and content[:64].lstrip(_QUOTES).lower().startswith(_AS_TEXT):
         raise InvalidInput("No picture", f"the picture is written as text. {HOW_TO_SEND_PICTURES}")
     return open_picture(content, max_pixels)
 

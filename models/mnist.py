@@ -42,9 +42,7 @@ def border(entries: Array) -> Array:
     return mean
 
 
-def _wrong_ink(value: float) -> str | None:
-    if value == 0:
-        return None  # a blank picture
+def _wrong_ink(value: float) -> str:
     return f"{value:.0f} of {FIELD * FIELD} pixels are ink: send one digit, white strokes on black"
 
 
@@ -52,9 +50,9 @@ def _noisy(_: float) -> str:
     return "looks like noise: send one digit, white strokes on black"
 
 
-def _too_dark(value: float) -> str | None:
+def _too_dark(value: float) -> str:
     if value == 0:
-        return None  # a blank picture has no scale
+        return "the array is blank: send one digit, white on black"
     if value == 1:
         return "values look like 0..1: multiply by 255"
     return f"the brightest pixel is {value:g}: scale the values to 0..255"

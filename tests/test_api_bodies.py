@@ -247,10 +247,12 @@ def test_a_picture_in_json_gets_an_error_that_says_how_to_send_pictures(
 
 
 @pytest.mark.parametrize("media_type", ["image/png", OCTETS, "", "image/jpg"])
-@pytest.mark.parametrize("content", [SEVEN, JPEG, png(drawn_seven(), "GIF"), png(drawn_seven(), "WEBP")])
+@pytest.mark.parametrize(
+    "content", [SEVEN, JPEG, png(drawn_seven(), "GIF"), png(drawn_seven(), "WEBP"), png(drawn_seven(), "BMP")]
+)
 def test_a_picture_sent_as_text_gets_an_error_that_says_so(client: TestClient, content: bytes, media_type: str) -> None:
     text = base64.b64encode(content)
-    for body in (text, b"data:image/png;base64," + text):
+    for body in (text, b"data:image/png;base64," + text, b"DATA:;base64," + text, b"\n" + text, b'"' + text + b'"'):
         response = client.post(
             "/predict/mnist", content=body, headers={"Content-Type": media_type} if media_type else {}
         )

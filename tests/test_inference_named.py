@@ -106,6 +106,12 @@ def test_pickled_arrays_are_refused() -> None:
         named.from_npz(npz(age=np.array([None])), MANY)
 
 
+@pytest.mark.parametrize("dtype", ["M8[ns]", "M8[D]", "m8[ns]"])
+def test_dates_are_not_read_as_numbers(dtype: str) -> None:
+    with pytest.raises(InvalidInput, match="send numbers, for example the days since a date"):
+        named.from_npz(npz(age=np.array([20_000], dtype)), MANY)
+
+
 @pytest.mark.parametrize(
     ("arrays", "said"),
     [

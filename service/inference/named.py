@@ -116,6 +116,9 @@ def _rows(arrays: Mapping[str, Array]) -> list[Mapping[str, Any]]:
 
 def _column(array: Array) -> Sequence[Any]:
     """Return the values of an array (N, ...): of one axis as Python numbers and texts, of more as arrays."""
+    if array.dtype.kind in "Mm":  # dates and durations in ns become whole numbers in `tolist`
+        detail = f"an array has dtype {array.dtype.name}: send numbers, for example the days since a date"
+        raise InvalidInput("Wrong dtype", detail)
     if array.dtype.kind == "S":
         with suppress(UnicodeDecodeError):  # else files of pictures; any other input says that it takes no bytes
             array = np.char.decode(array, "utf-8")
