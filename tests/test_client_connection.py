@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from service.client import AsyncClient, BadArgument, Client, NotTorchloop, Refused, TorchloopError, Unreachable
@@ -115,11 +116,14 @@ def test_a_url_of_a_route_is_named_with_the_one_to_try(path: str) -> None:
         answering(httpx.Response(404), f"http://host:1{path}").models()
 
 
-NAMES = ["..", ".", "", "\ud800"]
+DEEP: list[Any] = []
+for _ in range(5000):
+    DEEP = [DEEP]  # its repr fails
+NAMES = [pytest.param(DEEP, id="deep"), "..", ".", "", "\ud800", [], {}]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_names_that_would_change_the_path_are_refused(name: str) -> None:
+def test_names_that_would_change_the_path_are_refused(name: Any) -> None:
     client = answering(GOOD)
     for call in (client.model, client.versions, client.rollback, client.job, client.cancel, client.promotions):
         with pytest.raises(BadArgument):
@@ -158,7 +162,18 @@ def test_a_key_is_sent_in_utf_8_without_white_space_around_it(key: Any, sent: by
 
 
 @pytest.mark.parametrize(
-    "key", ["sec\nret", "sec\r\nret: x", "sec\0ret", "sec\x7fret", "secret\ud800", b"sec\nret", 5252, ["secret"]]
+    "key",
+    [
+        "sec\nret",
+        "sec\r\nret: x",
+        "sec\0ret",
+        "sec\x7fret",
+        "secret\ud800",
+        b"sec\nret",
+        5252,
+        ["secret"],
+        np.array([]),
+    ],
 )
 def test_a_key_that_cannot_be_sent_is_refused_and_never_shown(key: Any) -> None:
     for kind in (Client, AsyncClient):

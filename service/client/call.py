@@ -89,6 +89,8 @@ def path(*parts: object) -> str:
 
 
 def _segment(part: object) -> str:
+    if isinstance(part, list | tuple | dict | set):
+        raise BadArgument(f"a {type(part).__name__} is not a name of a model, version or job")
     try:
         segment = quote(str(part), safe="")
     except UnicodeEncodeError as err:

@@ -111,7 +111,7 @@ def address(url: Any, *, proxies: bool = True) -> Service:
 
 def opened(kind: Callable[..., H], service: Service, key: Any, timeout_s: Any, transport: Any) -> H:
     """Create a client of httpx for a service. Raises BadURL."""
-    headers = {"Authorization": b"Bearer " + _secret(key)} if key else {}
+    headers = {"Authorization": b"Bearer " + _secret(key)} if _is_given(key) else {}
     if headers and service.url.userinfo:
         raise BadURL(f"both a key and a user name in the URL are given for {service.shown}: leave one out")
     options: dict[str, Any] = {"base_url": service.url, "headers": headers, "timeout": timeout(timeout_s)}
@@ -153,6 +153,10 @@ def header(name: str, text: Any) -> bytes:
     if any(byte < 32 or byte == 127 for byte in value):
         raise BadArgument(f"{name} has a line break or another control character inside: write it in one line")
     return value
+
+
+def _is_given(key: Any) -> bool:
+    return key is not None and not (isinstance(key, str | bytes) and not key)
 
 
 def _secret(key: Any) -> bytes:
