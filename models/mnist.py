@@ -42,7 +42,9 @@ def border(entries: Array) -> Array:
     return mean
 
 
-def _wrong_ink(value: float) -> str:
+def _wrong_ink(value: float) -> str | None:
+    if value == 0:
+        return None  # a blank picture
     return f"{value:.0f} of {FIELD * FIELD} pixels are ink: send one digit, white strokes on black"
 
 
@@ -50,9 +52,9 @@ def _noisy(_: float) -> str:
     return "looks like noise: send one digit, white strokes on black"
 
 
-def _too_dark(value: float) -> str:
+def _too_dark(value: float) -> str | None:
     if value == 0:
-        return "the array is blank: send one digit, white on black"
+        return None  # a blank picture has no scale
     if value == 1:
         return "values look like 0..1: multiply by 255"
     return f"the brightest pixel is {value:g}: scale the values to 0..255"

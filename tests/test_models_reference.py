@@ -33,11 +33,11 @@ WRONG: dict[str, tuple[Callable[[Array], Array], str]] = {
     "noise": (lambda ink: np.maximum(NOISE // 4 * 3, ink), "the background is"),
     "dark noise": (lambda _: np.random.default_rng(1).exponential(20, (28, 28)).clip(0, 255), "looks like noise"),
     "scattered pixels": (lambda _: (np.random.default_rng(2).random(SEVEN.shape) < 0.1) * 255, "looks like noise"),
-    "blank": (lambda ink: ink * 0, "the array is blank: send one digit"),
     "0/1 and one bright pixel": (lambda ink: np.maximum(ink > 127, BRIGHT), "1 of 784"),
 }
 RIGHT: dict[str, Callable[[Array], Array]] = {
     "as it is": lambda ink: ink,
+    "blank": lambda ink: ink * 0,
     "binary in 0..255": lambda ink: np.where(ink > 127, 255, 0),
     "half as bright": lambda ink: ink // 2,
     "moved by 6 pixels": lambda ink: np.roll(ink, 6, axis=-1),

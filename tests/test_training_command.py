@@ -217,6 +217,7 @@ def test_schemas_are_all_that_is_printed() -> None:
             "hyperparameters": recipes()[name].config.model_json_schema(),
             "metric": recipes()[name].metric,
             "higher_is_better": recipes()[name].higher_is_better,
+            "target": recipes()[name].target,
         }
 
 
