@@ -63,6 +63,7 @@ checkpoints: serving  ## make the shipped checkpoints in models/pretrained, and 
 	$(BIN)/python -m training regressor --output models/pretrained/regressor.pt
 	$(BIN)/python -m training classifier --output models/pretrained/classifier.pt
 	$(BIN)/python -m training mnist --preset champion --output models/pretrained/mnist.pt
+	$(BIN)/python -m training.plainness
 	$(BIN)/python -c "from PIL import Image; from models.mnist import drawn_seven; \
 	  Image.fromarray(drawn_seven()).save('models/pretrained/seven.png', optimize=True)"
 	$(BIN)/python -m training.exports

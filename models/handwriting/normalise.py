@@ -17,6 +17,7 @@ from models.handwriting.frames import has_four_edges, inside_frame
 from models.handwriting.levels import otsu, smoothed
 from models.handwriting.lines import without_lines
 from models.handwriting.noise import noisy
+from models.handwriting.plainness import looks_plain
 from models.handwriting.ready import FAINTEST, FIELD, as_it_is
 from models.handwriting.rings import inside_ring
 from models.handwriting.strikes import is_struck_through
@@ -48,7 +49,20 @@ def read_digit(picture: Image.Image) -> Array:
             raise
         raise damaged_picture() from err
     field = _already_a_field(colours)
-    return _to_field(_find_ink(inside_frame(colours))) if field is None else field
+    return _read(inside_frame(colours)) if field is None else field
+
+
+def _read(colours: Array) -> Array:
+    """Find the digit in a picture, float32 (channels, height, width), and normalise it: uint8 (28, 28).
+
+    Raises InvalidInput if it does not look like a plain digit. On ruled paper this is not checked: rests of the lines
+    may be around a digit.
+    """
+    ink, ruled = _find_ink(colours)
+    field = to_field(ink)
+    if not ruled and not looks_plain(field):
+        raise no_digit()
+    return field
 
 
 def _already_a_field(colours: Array) -> Array | None:
@@ -70,8 +84,9 @@ def _border(array: Array) -> Array:
     return np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]])
 
 
-def _find_ink(colours: Array) -> Array:
-    """Ink strength, float32 (height, width) in 0..1: the distance of each pixel's colour from the paper's colour.
+def _find_ink(colours: Array) -> tuple[Array, bool]:
+    """Ink strength, float32 (height, width) in 0..1: the distance of each pixel's colour from the paper's colour; and
+    whether the paper is ruled.
 
     The picture, float32 (channels, height, width), is cut to the ink and a margin.
     """
@@ -90,6 +105,7 @@ def _find_ink(colours: Array) -> Array:
     if _is_noise(distance, strength):
         raise noisy()
     marks: Array = smooth > threshold
+    ruled = False
     if min(marks.shape) > 2 * FIELD:
         plain = without_lines(marks)
         ruled = bool(np.count_nonzero(plain) < np.count_nonzero(marks))
@@ -102,7 +118,7 @@ def _find_ink(colours: Array) -> Array:
     box = box_of(marks, margin=_SOFT)
     ink = ((distance[box] - threshold / 2) / max(strength - threshold / 2, 1.0)).clip(0, 1)
     inked: Array = np.where(_near(marks[box]), ink, 0).astype(np.float32)
-    return inked
+    return inked, ruled
 
 
 def _one_digit(marks: Array, *, ruled: bool) -> Array:
@@ -166,7 +182,7 @@ def _near(mask: Array) -> Array:
     return mask
 
 
-def _to_field(ink: Array) -> Array:
+def to_field(ink: Array) -> Array:
     """Crop the ink (0..1), scale it into the box and centre it by mass: uint8 (28, 28)."""
     rows, columns = (np.flatnonzero(ink.max(axis=axis) > 0.3) for axis in (1, 0))
     if not len(rows) or not len(columns):
