@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 class Broken(Exception):
-    """Error: a check failed. The message says what was found, and what to change."""
+    """Error: a check failed. The message names the finding, and the change to make."""
 
 
 def require(kept: bool, otherwise: str) -> None:

@@ -28,7 +28,7 @@ def eager(network: Network, spec: ModelSpec, device: torch.device = _CPU) -> Cal
 
 
 def built(spec: ModelSpec, arguments: Mapping[str, Any]) -> nn.Module:
-    """Build a network. One with lazy modules, such as nn.LazyLinear, computes the example, which tells their sizes.
+    """Build a network. If it has lazy modules, such as nn.LazyLinear, it computes the example, which sets their sizes.
 
     Raises what its constructor or its forward raises.
     """

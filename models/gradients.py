@@ -27,7 +27,7 @@ def without_gradient(spec: ModelSpec, coder: Coder) -> dict[str, str]:
     """Return the inputs without a gradient, and the reason of each in words.
 
     Each of the others is an array of its own for the network: floating-point numbers, or a picture. A spec's `encode`
-    is tried with the example and random samples: it must leave the array of the input as it is, and make no other of
+    is tried with the example and random samples: it must leave the array of the input unchanged, and make no other of
     it.
     """
     faults = {name: _fault_of_kind(kind) for name, kind in spec.inputs.items()}

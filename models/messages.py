@@ -74,7 +74,7 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedRow:
-    """A row of a file that is no example: its number from 1, or from 0 in arrays; `value` is cut for display."""
+    """A refused row of a file: its number from 1, or from 0 in arrays; `value` is cut for display."""
 
     row: int
     column: str | None
@@ -98,7 +98,7 @@ class DatasetSummary:
     examples            number by split: "train", "validation", "test"
     by_label            label -> number by split; empty if the targets are values
     rows                rows in the new file, of which `rejected` were refused and `duplicates` were there before
-    conflicting_labels  rows with the content of an earlier one, but another target; they are no examples
+    conflicting_labels  rows with the content of an earlier one, but another target; they are left out
     added               examples that the parent does not have
     """
 
@@ -163,7 +163,7 @@ class Pairs:
 class Evaluated:
     """Result of `Evaluate`: figures on the held-out splits.
 
-    `pairs`: the comparison with the candidate; None without one, or if the recipe does not judge single examples.
+    `pairs`: the comparison with the candidate; None without one, or if the recipe has no outcomes of single examples.
     """
 
     metrics: Mapping[str, float]

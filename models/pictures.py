@@ -25,7 +25,7 @@ def open_picture(content: bytes, max_pixels: int) -> Image.Image:
     The format is detected from the bytes. Metadata is dropped before Pillow sees it; of EXIF and XMP the orientation is
     kept. A truncated picture that lacks few of its pixels is decoded, and they are filled in.
 
-    Raises InvalidInput if the bytes are no picture, or one with more than `max_pixels` pixels or too few rows.
+    Raises InvalidInput if the bytes are not a picture, or one with more than `max_pixels` pixels or too few rows.
     """
     kind, stripped = _stripped(content, max_pixels)
     if not stripped.files:

@@ -71,7 +71,7 @@ class Project:
         """Add the project's folder to the package's `__path__`, and return the folders whose modules are offered.
 
         Without the built-in models the project's folder comes first, because it may reuse their names. Raises
-        ProjectError if one of its files has the name of another module of ours.
+        ProjectError if one of its files has the name of a module of this package.
         """
         module = importlib.import_module(package)
         assert module.__file__ is not None
@@ -158,7 +158,7 @@ def modules_of_ours(package: str) -> set[str]:
 def of_any_folder(environ: Mapping[str, str]) -> dict[str, str]:
     """Return the environment of a child process that finds our packages from whatever folder it is started in.
 
-    Otherwise `python -m` looks into the current folder first, which may be a project folder with a models/ of its own.
+    Otherwise `python -m` looks into the current folder first, which may be a project folder with its own models/.
     """
     paths = [str(_ROOT), *filter(None, [environ.get("PYTHONPATH")])]
     return {**environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}

@@ -39,7 +39,7 @@ class Statistic(Protocol):
         """Return the statistic with the bounds that follow from its range in the training data."""
 
     def faults(self, entries: Entries) -> Mapping[int, str]:
-        """Find the entries whose statistic is out of bounds: what is wrong with each, by position."""
+        """Find the entries whose statistic is out of bounds: the fault of each, by position."""
 
 
 def wider_by(share: float) -> Room:
@@ -59,7 +59,7 @@ class Bounds:
     low, high  bounds of a version without a reference; None: not bounded.
     room       least and greatest value in the training split -> bounds of a version with that reference. A side that
                is not to be bounded gets an infinity.
-    detail     value of the statistic out of bounds -> what is wrong and how to fix it; None to accept it.
+    detail     value of the statistic out of bounds -> the fault and how to fix it; None to accept it.
     """
 
     name: str

@@ -144,7 +144,7 @@ def _found_lr(fitting: Fitting, train: Split, config: Hyperparameters, loss: Los
 def weighted(loss: Loss, targets: Tensor) -> Loss:
     """Return the loss with a weight for each label, so that each label counts the same over the training split.
 
-    Raises TrainingError for targets that are no labels, and for a loss that takes no weights.
+    Raises TrainingError for targets that are not labels, and for a loss that takes no weights.
     """
     if targets.dtype != torch.int64 or targets.ndim != 1 or "weight" not in signature(loss).parameters:
         raise TrainingError("class_weights needs labels, and a loss with a parameter `weight` such as cross_entropy")

@@ -1,4 +1,4 @@
-"""How single examples were answered: what the gate counts when it compares two versions.
+"""Outcomes of single examples, which the gate counts when it compares two versions.
 
 Two versions are evaluated on the same examples, so that only the examples that they answer differently tell which one
 is better. See `models.messages.Pairs` for the counts, and `service/delivery/gate.py` for the statistics.
@@ -41,7 +41,7 @@ _STANDARD: Mapping[str, Mapping[str, Judge]] = {  # figures of `evaluate` -> its
 
 
 def judge_of(recipe: Recipe[Any]) -> Judge | None:
-    """Return the function that judges single examples: the recipe's own, or that of a standard `evaluate`."""
+    """Return the function for the outcomes of single examples: the recipe's, or that of a standard `evaluate`."""
     if recipe.outcomes is not None:
         return recipe.outcomes
     evaluate = recipe.evaluate

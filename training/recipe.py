@@ -147,7 +147,7 @@ class Recipe(Generic[C]):
     load       config, data folder -> dataset. Raises TrainingError if the files are missing.
     fit        trains the network in place and calls `report`. Raises TrainingError, Cancelled.
     evaluate   network in eval mode, split -> metrics
-    target     what a row of a user's file has besides its sample: "label", and `fit` and `evaluate` get targets int64
+    target     the other field of a row of a user's file: "label", and `fit` and `evaluate` get targets int64
                (N,), or "value", float32 (N, k). Without it the model is trained on the data of `load` only.
     labels     the labels, in the order of the network's outputs, if they are fixed. By default they come from the
                file: they are `Dataset.labels` and travel as the artifact `labels`.

@@ -145,7 +145,7 @@ def _walk(names: set[str]) -> tuple[dict[str, str], dict[str, str]]:
 def _find(name: str, found: dict[str, ModuleSpec | None]) -> ModuleSpec | None:
     """Find a module as an import would, without importing it or the packages that it is in.
 
-    `found` caches the results, None for names that are no module.
+    `found` caches the results, None for names that are not modules.
     """
     if name not in found:
         parent = name.rpartition(".")[0]

@@ -24,7 +24,7 @@ DAY_S = 86_400.0
 
 
 def age_s(path: Path, now: float) -> float:
-    """Return how many seconds ago a file was written; 0 if it is gone."""
+    """Return how many seconds ago a file was written; 0 if it does not exist."""
     try:
         return now - path.stat().st_mtime
     except FileNotFoundError:  # removed by its process
@@ -32,7 +32,7 @@ def age_s(path: Path, now: float) -> float:
 
 
 def size(path: Path) -> int:
-    """Return the size of a file, of a link itself, or of the files in a folder, in bytes; 0 if it is gone."""
+    """Return the size of a file, of a link itself, or of the files in a folder, in bytes; 0 if it does not exist."""
     try:
         status = path.lstat()
         return sum(map(size, path.iterdir())) if stat.S_ISDIR(status.st_mode) else status.st_size
@@ -59,7 +59,7 @@ def _unlocked(path: Path) -> bool:
 
 
 def _visible(folder: Path) -> list[Path]:
-    """Return what is in a folder, in order, without hidden names; nothing if there is no folder."""
+    """Return the content of a folder, in order, without hidden names; nothing if it does not exist."""
     return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
 
 

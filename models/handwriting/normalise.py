@@ -205,7 +205,7 @@ def to_field(ink: Array) -> Array:
 
 
 def no_digit() -> InvalidInput:
-    """Build the error for marks that are no digit: a texture, noise, a filled shape."""
+    """Build the error for marks that are not a digit: a texture, noise, a filled shape."""
     return InvalidInput(
         "No ink found", "the marks in the picture do not look like one digit: send one digit on plain paper"
     )

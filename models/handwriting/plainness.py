@@ -1,6 +1,6 @@
 """Tell a plain digit from other marks by a small network: two convolutions and two dense layers, in NumPy.
 
-`python -m training.plainness` draws what it learns from and writes its numbers, `plainness.npz`.
+`python -m training.plainness` draws the training pictures and writes its weights, `plainness.npz`.
 """
 
 from functools import cache

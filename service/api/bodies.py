@@ -20,7 +20,7 @@ _WAY_OUT = "raise TORCHLOOP_MAX_CHECKPOINT_BYTES, or save half precision (tensor
 
 
 class RequestBodies:
-    """Reads request bodies of at most `max_bytes` bytes, and decodes them; checkpoints have a limit of their own."""
+    """Reads request bodies of at most `max_bytes` bytes, and decodes them; checkpoints have a separate limit."""
 
     def __init__(self, max_bytes: int, max_checkpoint_bytes: int, decoder: Decoder, threads: Threads) -> None:
         self.max_bytes = max_bytes

@@ -95,7 +95,7 @@ class DatasetList(BaseModel):
 
 
 class RefusedRowInfo(BaseModel):
-    """A row of the file that is no example."""
+    """A refused row of the file."""
 
     title: str
     row: int

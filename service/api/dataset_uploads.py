@@ -138,7 +138,7 @@ def _parts(uploads: Uploads) -> APIRouter:
 
     @routes.delete("/uploads/{upload}", status_code=204, summary="Remove an upload")
     async def remove(upload: str) -> Response:
-        """What has arrived is removed. A finished upload is a 409: cancel its job instead."""
+        """The received bytes are removed. A finished upload is a 409: cancel its job instead."""
         await asyncio.to_thread(uploads.remove, upload)
         return Response(status_code=204)
 

@@ -176,7 +176,7 @@ def _reading(specs: Mapping[str, ModelSpec], datasets: Datasets, storage: Storag
 
 
 def ingest_config(model: str, specs: Mapping[str, ModelSpec], recipes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the default config of the model's recipe, which tells the ingest what data is built in.
+    """Return the default config of the model's recipe, from which the ingest knows the built-in data.
 
     Raises NotFound, and Invalid if the model has no recipe, or one that learns no files.
     """

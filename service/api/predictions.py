@@ -113,7 +113,7 @@ def wanted(accept: bytes, spec: ModelSpec) -> str:
 
 
 def binary_types(spec: ModelSpec) -> list[str]:
-    """Return the media types besides JSON in which a model answers."""
+    """Return the other media types than JSON in which a model answers."""
     if not spec.outputs:
         return [NPY]
     pictures = [PNG] if picture_output(spec) else []

@@ -38,7 +38,7 @@ def _no_bare_number(value: object) -> object:
 
 
 def _only_whole(value: object) -> object:
-    """Refuse what is no integer in JSON: true would be 1, 1.0 and "1" as well."""
+    """Refuse values that are not integers in JSON: true would be 1, 1.0 and "1" as well."""
     if type(value) is not int:
         raise ValueError("must be a whole number such as 3, without a point, an exponent or quotes")
     return value

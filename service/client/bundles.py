@@ -13,7 +13,7 @@ _DIGEST, _FORM = "sha256 of file", "form"  # the keys of an artifact in the reco
 
 
 def upload(weights: Content) -> Upload:
-    """Return a checkpoint file, as a bundle if the record beside it names artifacts.
+    """Return a checkpoint file, as a bundle if the record next to it names artifacts.
 
     Raises BadArgument if the file of an artifact is missing.
     """

@@ -208,7 +208,7 @@ def register(model: str, checkpoint: Any, *, arguments: Mapping[str, Any] | str 
     """Upload a checkpoint as a new version, which is not promoted.
 
     `checkpoint`: a file as torch.save or safetensors writes it (path, bytes or open in binary mode), a network, its
-    state_dict, or a bundle. If the record beside the file of a path (NAME.json) names artifacts, they are sent with it.
+    state_dict, or a bundle. If the record next to the file (NAME.json) names artifacts, they are sent with it.
     `arguments`: the constructor arguments that the network was built with, such as {"hidden": 64}.
     """
     content = checkpoints.content(checkpoint)

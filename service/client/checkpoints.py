@@ -20,7 +20,7 @@ _DTYPES = {
 def content(checkpoint: Any) -> bytes | files.Upload:
     """Return the bytes of a checkpoint file; those of a path are read while they are sent. Raises BadArgument.
 
-    If the record beside the file of a path names artifacts, they are sent with it, as a bundle.
+    If the record next to the file of a path names artifacts, they are sent with it, as a bundle.
 
     `checkpoint` is a path, bytes or an open file, as torch.save or safetensors writes it; a network, or anything else
     with a state_dict method; or a state_dict: a mapping of names to tensors of torch or arrays of NumPy.

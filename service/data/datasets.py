@@ -1,7 +1,7 @@
 """Dataset versions: numbered by model and name, found by `name@version`, deleted.
 
 A version's files are named by its digest and may be those of other versions, too. All changes to the files of a version
-that jobs or other versions may use are made inside a writing transaction, so that no row names files that are gone.
+that jobs or other versions may use are made inside a writing transaction, so that no row names removed files.
 """
 
 import re
@@ -243,7 +243,7 @@ def may_mean(reference: str | None, label: str | None) -> bool:
 
 
 def as_json(summary: DatasetSummary) -> dict[str, Any]:
-    """Return a summary as it is stored."""
+    """Return a summary in its stored form."""
     return asdict(summary)
 
 

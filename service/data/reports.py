@@ -11,7 +11,7 @@ from service.errors import Invalid, NotFound
 def page_of(path: Path, begin: int, limit: int) -> tuple[list[dict[str, Any]], int | None]:
     """Return at most `limit` refused rows from byte `begin`, and where the next page begins; None on the last page.
 
-    Raises Invalid if `begin` is not where a page begins, NotFound if the file is gone.
+    Raises Invalid if `begin` is not where a page begins, NotFound if the file was removed.
     """
     try:
         with path.open("rb") as file:

@@ -2,7 +2,7 @@
 
 The size of an upload's file is how much of it has arrived: no part needs the database to be written. A part holds the
 lock of the file while it is appended, so that web processes on all machines of the store take turns. A process that is
-killed in the middle of a part leaves a shorter part, after which the client continues.
+killed during a part leaves a shorter part, after which the client continues.
 """
 
 import asyncio
@@ -109,7 +109,7 @@ class Uploads:
             return _required(connection, upload_id)
 
     def received(self, upload: Upload) -> int:
-        """Return how many bytes have arrived. Raises NotFound if the file is gone."""
+        """Return how many bytes have arrived. Raises NotFound if the file was removed."""
         if upload.job is not None:
             return upload.bytes
         try:
@@ -183,7 +183,7 @@ class Uploads:
         self.keep_original(self._storage.incoming(upload.id), upload.model, sha256)
 
     def keep_original(self, path: Path, model: str, sha256: str) -> None:
-        """Move a file to the originals of a model, in the transaction of its job. Raises NotFound if it is gone."""
+        """Move a file to the originals of a model, in the transaction of its job. Raises NotFound if it was removed."""
         target = self._storage.original(model, sha256)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -192,7 +192,7 @@ class Uploads:
             raise NotFound("the uploaded file was removed in the meantime: send it again") from err
 
     def remove(self, upload_id: str) -> None:
-        """Remove an upload that is not finished, and what has arrived. Raises NotFound, Conflict."""
+        """Remove an unfinished upload and its received bytes. Raises NotFound, Conflict."""
         with self._store.write() as connection:
             upload = _required(connection, upload_id)
             if upload.job is not None:
@@ -245,7 +245,7 @@ class Part:
 
     @property
     def sha256(self) -> str:
-        """Return the SHA-256 of what was written."""
+        """Return the SHA-256 of the written bytes."""
         return self._digest.hexdigest()
 
     async def write(self, pieces: AsyncIterator[bytes]) -> int:

@@ -17,7 +17,7 @@ Policy = Literal["never", "if_better", "no_worse", "always"]
 SPLIT = "validation_"  # prefix of the compared figures: the test split is recorded, but decides nothing
 ALPHA = 0.05
 MARGIN = 0.01  # of no_worse: one point of accuracy; of an error, this share of live's
-FEW_ROWS = 1_000  # below, versions must differ by more than a point to be told apart
+FEW_ROWS = 1_000  # below, versions must differ by more than a point to be distinguished
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

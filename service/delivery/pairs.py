@@ -13,7 +13,7 @@ _LEAST_ROWS = 30  # of a mean: with fewer, its distribution is not near enough t
 
 
 def mcnemar(first: int, second: int) -> float:
-    """Return McNemar's exact p, two-sided: of `first + second` fair coins, at least so many fall on one side."""
+    """Return McNemar's exact p, two-sided: how likely `first + second` fair coins fall at least as unevenly."""
     n, most = first + second, max(first, second)
     if n == 0:
         return 1.0

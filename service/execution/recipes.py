@@ -48,8 +48,8 @@ _Validator = extend(Draft202012Validator, type_checker=_TYPES)  # type: ignore[n
 class RecipeSchema:
     """A recipe as the web process knows it. `hyperparameters` is a JSON schema with defaults and bounds.
 
-    `target` is what it learns from a user's file, label or value; None: it learns no files. `fault` says why its file
-    cannot be used, with file and line; the rest is empty then.
+    `target`: the field that it learns from a user's file, label or value; None: it takes no files. `fault` says why the
+    file of the recipe cannot be used, with file and line; the rest is empty then.
     """
 
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)

@@ -34,7 +34,7 @@ class _Own(threading.Thread):
 
 
 async def in_own_thread(function: Callable[[], T]) -> T:
-    """Return the result of `function`, called in a daemon thread of its own.
+    """Return the result of `function`, called in a separate daemon thread.
 
     For calls that may take minutes and cannot be interrupted: they take no thread from other calls, and the end of the
     event loop does not wait for them.

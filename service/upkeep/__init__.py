@@ -1,1 +1,1 @@
-"""Commands that look after the store: remove what is not needed, and find what is wrong."""
+"""Commands that look after the store: remove files that are not needed, and find faults."""

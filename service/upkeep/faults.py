@@ -41,7 +41,7 @@ class Checked:
 
 
 class Checker:
-    """One look at a store. The service may run: what changes meanwhile is no fault."""
+    """One look at a store. The service may run: changes meanwhile are not faults."""
 
     def __init__(self, store: Store, now: float) -> None:
         self._store = store
@@ -53,7 +53,7 @@ class Checker:
     def check(self) -> Checked:
         """Look at everything. Raises StoreUnavailable."""
         found = {model: self._storage.weights(model) for model in self._storage.models()}
-        jobs_found = self._storage.job_ids()  # before the rows: what is registered meanwhile is known to them
+        jobs_found = self._storage.job_ids()  # before the rows: jobs registered meanwhile are known to them
         with self._store.read() as connection:
             stacks = {model: self._registry.stack(connection, model) for model in retention.promoted_models(connection)}
             rows = {model: retention.registered(connection, model) for model in retention.models(connection)}

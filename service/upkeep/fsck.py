@@ -1,4 +1,4 @@
-"""torchloop fsck: compare the files of the store with the database, and name what is wrong."""
+"""torchloop fsck: compare the files of the store with the database, and name the faults."""
 
 import argparse
 import json

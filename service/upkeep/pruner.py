@@ -49,7 +49,7 @@ class Rules:
 
 @dataclass(slots=True)
 class Pruned:
-    """What was removed, or would be; `left`: files that nothing needs and that stay; `failed`: not removable."""
+    """Removed rows and files, or those to be removed. `left`: unneeded files that stay; `failed`: not removable."""
 
     versions: list[tuple[str, int]] = field(default_factory=list)
     jobs: list[str] = field(default_factory=list)
@@ -141,7 +141,7 @@ class Pruner:
         return [] if days is None else job_retention.expired(connection, self._now - days * DAY_S)
 
     def _of_model(self, connection: Connection, model: str, gone: Sequence[Version]) -> Iterator[tuple[Named, bool]]:
-        """Yield files of a model that no version needs, and whether they go; `gone` are versions pruned in this run."""
+        """Yield unneeded files of a model, and whether they are removed; `gone`: versions pruned in this run."""
         pruned = {one.version for one in gone}
         rows = retention.registered(connection, model)
         kept = [row for row in rows if row.pruned_at is None and row.version not in pruned]

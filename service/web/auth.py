@@ -133,7 +133,7 @@ def caller(request: Request) -> str:
 
 
 class Guard:
-    """ASGI middleware: passes requests with a valid key, or requests from this machine if there are no keys.
+    """ASGI middleware: passes requests with a valid key, or requests from this machine without keys.
 
     Browsers on this machine can be made to send requests by pages of other sites (CSRF), but without a key. So if there
     are no keys, Host and Origin must be this service's.

@@ -1,1 +1,1 @@
-"""Dataset versions made of users' files: read, judged by the spec, split for good, opened for training."""
+"""Dataset versions made of users' files: read, checked by the spec, split permanently, opened for training."""

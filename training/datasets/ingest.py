@@ -43,7 +43,7 @@ _EVERY_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is to be ingested.
+    """Description of an ingest.
 
     source          a file or a folder
     labels          the model's labels, if they are fixed
@@ -70,7 +70,7 @@ class Request:
 
 
 def ingest(request: Request, tell: Tell) -> Ingested:
-    """Read a file, judge its rows, and write a version into the store; `tell` gets bytes or rows done and in all.
+    """Read a file, check its rows, and write a version into the store; `tell` gets bytes or rows done and in all.
 
     The version appears by one rename, or not at all. Raises DatasetError, also if more rows are refused than allowed.
     """
@@ -128,7 +128,7 @@ def _made(request: Request, storage: Storage, draft: Path, tell: Tell) -> tuple[
 
 
 def _parent(request: Request) -> tuple[Manifest, Index] | None:
-    """Open the version that grows. Raises DatasetError if it does not fit the model as it is now."""
+    """Open the version that grows. Raises DatasetError if it does not fit the current model."""
     if request.parent is None:
         return None
     manifest = read_manifest(request.parent)
@@ -140,7 +140,7 @@ def _parent(request: Request) -> tuple[Manifest, Index] | None:
 
 
 def _judged(request: Request, source: Source, segment: Path, report: ReportWriter, tell: Tell) -> tuple[KeptRows, int]:
-    """Judge all rows, and write the samples of the good ones. Returns what is kept of them, and the count of rows."""
+    """Check all rows, and write the samples of the good ones. Returns the kept rows, and the count of all."""
     judge = Judge(request.spec, request.target, request.labels, source.columns)
     writer = SegmentWriter(segment, named=bool(request.spec.inputs))
     rows, read, told = KeptRows(), 0, 0.0
@@ -240,7 +240,7 @@ def _kept(request: Request, storage: Storage) -> str:
 
 
 def cache_key(model: str, spec: ModelSpec) -> str:
-    """Return the key of samples that are decoded by the code as it is now."""
+    """Return the key of samples that are decoded by the current code."""
     return decoding_digest(model, spec)[:24]
 
 

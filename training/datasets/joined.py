@@ -18,7 +18,7 @@ _MOST_LABELS = 10_000
 
 @dataclass(slots=True)
 class KeptRows:
-    """What is kept of the good rows of a file, until its end."""
+    """Fields of the good rows of a file, collected until its end."""
 
     digests: bytearray = field(default_factory=bytearray)
     draws: "array[int]" = field(default_factory=lambda: array("Q"))

@@ -1,4 +1,4 @@
-"""Judge rows by the spec: decoded by the code that decodes requests, refused with the words of /predict."""
+"""Check rows by the spec: decoded by the code that decodes requests, refused with the words of /predict."""
 
 import hashlib
 from collections.abc import Sequence
@@ -33,7 +33,7 @@ _SPLITS = {
 
 @dataclass(frozen=True, slots=True)
 class Good:
-    """An example: its sample as the network takes it (of named inputs: values by name), and what is kept of it."""
+    """An example: its sample as the network takes it (of named inputs: values by name), and its fields in the index."""
 
     row: Row
     sample: Any
@@ -45,7 +45,7 @@ class Good:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A row that is no example."""
+    """A refused row."""
 
     row: Row
     error: InvalidInput
@@ -54,7 +54,7 @@ class Refused:
 
 
 class Judge:
-    """Judges rows for a model."""
+    """Checks rows for a model."""
 
     def __init__(
         self, spec: ModelSpec, target: Target, labels: Sequence[str] | None = None, columns: Sequence[str] = ()
@@ -68,7 +68,7 @@ class Judge:
         self._encodes = self._coder is not None and _encodes(self._coder, spec)
 
     def __call__(self, rows: Sequence[Row]) -> list[Good | Refused]:
-        """Judge rows, at most 4,096 at once: the check of a one-tensor model is vectorised."""
+        """Check rows, at most 4,096 at once: the check of a one-tensor model is vectorised."""
         found: list[Good | Refused] = [self._judged(row) for row in rows]
         if self._spec.inputs:
             return found
@@ -89,7 +89,7 @@ class Judge:
         return found
 
     def _check(self, entries: Array, pictures: set[int]) -> dict[int, InvalidInput]:
-        """Check the entries that are no pictures, as requests are. Return errors by position."""
+        """Check the entries that are not pictures, as requests are. Return errors by position."""
         places = [place for place in range(len(entries)) if place not in pictures]
         if not places:
             return {}
@@ -172,7 +172,7 @@ class Judge:
 
 
 def _encodes(coder: Coder, spec: ModelSpec) -> bool:
-    """Return whether `encode` works without the artifacts of a version: then it judges, too."""
+    """Return whether `encode` works without the artifacts of a version: then it checks, too."""
     if spec.encode is None:
         return False
     try:

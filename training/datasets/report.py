@@ -62,7 +62,7 @@ def warnings_of(
     ignored: Sequence[str],
     conflicts: Sequence[int],
 ) -> Iterator[str]:
-    """Yield what the user should know of a version."""
+    """Yield warnings about a version."""
     if examples["validation"] < _FEW:
         yield (
             f"{examples['validation']:,} validation rows: with fewer than {_FEW:,}, the better of two versions is "

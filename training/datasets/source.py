@@ -1,4 +1,4 @@
-"""What a reader gives: a source of rows."""
+"""Source of rows: the interface of all readers."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ _PART_BYTES = 2**24
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a file, not judged yet.
+    """One row of a file, not checked yet.
 
     number  its position: from 1 in texts and pictures, from 0 in arrays
     values  a sample as a body of /predict has it: a mapping by name, nested lists, an array, or bytes of a picture
@@ -38,7 +38,7 @@ class Source:
     """A file that was opened: its format, its columns, and its rows.
 
     progress  how much is read, of how much: bytes or rows
-    ignored   columns that are no input of the model
+    ignored   columns that are not inputs of the model
     columns   names of the numbers of an entry in a table, for reports
     """
 
@@ -51,7 +51,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Wanted:
-    """What is read for: a model, the columns with a meaning, and a folder for unpacked files."""
+    """The purpose of a read: a model, the columns with a meaning, and a folder for unpacked files."""
 
     spec: ModelSpec
     options: DatasetOptions

@@ -1,1 +1,1 @@
-"""Train the check that tells plain digits from other marks: `python -m training.plainness`."""
+"""Train the check that distinguishes plain digits from other marks: `python -m training.plainness`."""

@@ -1,4 +1,4 @@
-"""python -m training.plainness: train the check that refuses what is no plain digit, models/handwriting/plainness.npz.
+"""python -m training.plainness: train the check for plain digits, models/handwriting/plainness.npz.
 
 The first 27,000 training digits of MNIST fit its network, the next 3,000 set its threshold. The report is about the
 next 25,000, which nothing is fitted to or chosen by; the test split is not used.

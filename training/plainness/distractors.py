@@ -1,4 +1,4 @@
-"""Draw plain digits, and what is none: digits with lines, circles, frames or other digits, shapes, textures, scribbles.
+"""Draw plain digits and distractors: digits with lines, circles, frames or other digits, shapes, textures, scribbles.
 
 Each maker takes digits, uint8 (N, 28, 28), and a random generator, and returns ink, float32 (height, width) in 0..1.
 """

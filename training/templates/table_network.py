@@ -1,4 +1,4 @@
-"""The network of NAME, in a file of its own: the web process does not import torch."""
+"""The network of NAME, in a separate file: the web process does not import torch."""
 
 import torch
 from torch import Tensor, nn

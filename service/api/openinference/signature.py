@@ -101,7 +101,7 @@ def _described(kind: TensorType, parameters: Mapping[str, Any]) -> dict[str, Any
 
 
 def _words(forms: Sequence[TensorType], spec: ModelSpec) -> dict[str, Any]:
-    """Return the parameters of a named input: what it takes in words, and its default if it may be left out."""
+    """Return the parameters of a named input: a description, and its default if it may be left out."""
     name = forms[0].name
     if name not in spec.inputs:
         return {}

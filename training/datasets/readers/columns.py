@@ -70,7 +70,7 @@ def _named(
 
 
 def require_inputs(names: Sequence[str], spec: ModelSpec) -> tuple[str, ...]:
-    """Return the columns that are no input. Raises DatasetError if a required input has no column."""
+    """Return the columns that are not inputs. Raises DatasetError if a required input has no column."""
     for name, kind in spec.inputs.items():
         if is_required(kind) and name not in names:
             listed = ", ".join(shown(found) for found in names[:20])

@@ -1,4 +1,4 @@
-"""Files, also packed ones, read as streams: gzip, lines of bounded length, and what they may unpack to."""
+"""Files, also packed ones, read as streams: gzip, lines of bounded length, and limits on the unpacked size."""
 
 import gzip
 import zlib
@@ -32,7 +32,7 @@ def require_unpacked(unpacked: int, packed: int) -> None:
 
 
 class Unpacked:
-    """A binary stream of a file, unpacked if it is gzip. Counts what it reads."""
+    """A binary stream of a file, unpacked if it is gzip. Counts the bytes read."""
 
     def __init__(self, path: Path) -> None:
         self._raw = path.open("rb")

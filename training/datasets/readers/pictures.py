@@ -30,7 +30,7 @@ _PICTURES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """What a file's place says of it: label, split, group; `fault` if it says nothing."""
+    """Label, split and group of a file by its path; `fault` if the path has none."""
 
     label: Any = None
     split: Any = None
