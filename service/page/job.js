@@ -110,7 +110,7 @@ export function jobCard(first, { open = false, ended = () => {} }) {
 
 function headline(job) {
   const began = job.started_at ?? job.created_at;
-  const parts = [when(job.created_at)];
+  const parts = [job.dataset, when(job.created_at)].filter(Boolean);
   if (job.state === "running" && job.progress) parts.push(`epoch ${job.progress.epoch} of ${job.progress.epochs}`);
   if (job.finished_at) parts.push(duration(began, job.finished_at));
   if (job.version) parts.push(`version ${job.version}`);
@@ -127,6 +127,7 @@ function factsOf(job) {
   }
   if (job.error) facts.push(h("p", { class: "trouble" }, `${job.error.title}: ${job.error.detail}`));
   if (job.attempt > 1) facts.push(h("p", { class: "help" }, `Attempt ${job.attempt}`));
+  if (job.dataset) facts.push(h("p", { class: "help" }, `Trained on ${job.dataset}`));
   facts.push(configOf(job.config));
   return facts;
 }

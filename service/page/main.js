@@ -1,6 +1,7 @@
 // Navigation between models and sections, the service's status, and the API key.
 
 import { Unreachable, asUrl, connection, getJsonSoon, getText, onKeyNeeded, savedKey } from "./api.js";
+import { dataView } from "./data.js";
 import { askKey, closeDialogs, notify, showText, trying } from "./dialogs.js";
 import { h } from "./dom.js";
 import { faultView } from "./fault.js";
@@ -8,7 +9,8 @@ import { predictView } from "./predict.js";
 import { trainView } from "./train.js";
 import { versionsView } from "./versions.js";
 
-const SECTIONS = { predict: ["Predict", predictView], train: ["Train", trainView], versions: ["Versions", versionsView] };
+const SECTIONS = { predict: ["Predict", predictView], train: ["Train", trainView], versions: ["Versions", versionsView],
+  data: ["Data", dataView] };
 const POLL_MS = 4000; // interval between requests for the live versions
 const main = document.getElementById("main");
 const tabs = document.getElementById("models");
@@ -103,10 +105,11 @@ async function showMetrics() {
   await showText("Metrics", "Prometheus needs a key of scope predict as the credentials of its authorization.", await getText("metrics"));
 }
 
-/** Parse the URL fragment #section/model; without them: Predict, and the first model that takes pictures. */
+/** Parse the URL fragment #section/model, of Train also #train/model/dataset; without them: Predict, and the first model that takes pictures. */
 function current() {
-  const [section, name] = decodeURIComponent(location.hash.slice(1)).split("/");
+  const [section, name, dataset = ""] = decodeURIComponent(location.hash.slice(1)).split("/");
   return {
+    dataset,
     section: section in SECTIONS ? section : "predict",
     model: models.find((one) => one.name === name) ?? models.find((one) => one.media_types.includes("image/png")) ?? models[0],
   };
@@ -134,13 +137,13 @@ function drawTabs() {
 }
 
 function show() {
-  const { section, model } = current();
+  const { section, model, dataset } = current();
   const address = `${section}/${model?.name}`; // the file of a model is read at the start of the service only
   if (!model || address === shown.address) return;
   shown.view?.stop?.();
   closeDialogs();
   const viewOf = isUnusable(model) ? faultView : SECTIONS[section][1];
-  const view = viewOf({ model, now: () => models.find((one) => one.name === model.name) ?? model, refreshModels });
+  const view = viewOf({ model, dataset, now: () => models.find((one) => one.name === model.name) ?? model, refreshModels });
   shown = { address, view };
   drawTabs();
   main.setAttribute("aria-labelledby", `tab-${model.name}`);

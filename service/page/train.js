@@ -17,7 +17,7 @@ const POLICIES = [ // value of "promote", its text
   ["never", "never, only register it"],
 ];
 
-export function trainView({ model, refreshModels }) {
+export function trainView({ model, dataset, refreshModels }) {
   const cards = new Map();
   const list = h("div", { class: "jobs" });
   const none = h("p", { class: "nothing-yet" }, "No jobs yet. Jobs appear here with their curves.");
@@ -33,10 +33,10 @@ export function trainView({ model, refreshModels }) {
     try {
       const { jobs } = await getJson(`jobs?model=${encodeURIComponent(model.name)}&limit=${MOST}`, { quiet: true });
       if (stopped) return;
-      const elements = jobs.map((job, at) => add(job, at === 0));
+      const elements = jobs.filter((job) => job.kind === "train").map((job, at) => add(job, at === 0));
       const same = elements.length === list.children.length && elements.every((one, at) => one === list.children[at]);
       if (!same) list.replaceChildren(...elements);
-      none.hidden = jobs.length > 0;
+      none.hidden = elements.length > 0;
     } catch {
       // the page's header shows a lost connection or a missing key
     }
@@ -49,7 +49,7 @@ export function trainView({ model, refreshModels }) {
   }
 
   const timer = setInterval(() => document.hidden || refresh(), POLL_MS);
-  const form = formOf(model, started);
+  const form = formOf(model, dataset, started);
   const heading = h("div", { class: "heading" }, h("h1", {}, `Train ${model.name}`),
     h("p", {}, model.metric ? `The gate compares ${words(model.metric)}: ${model.higher_is_better ? "higher" : "lower"} is better.` : ""));
   const element = h("section", {}, heading, h("div", { class: "train" }, form,
@@ -65,17 +65,18 @@ export function trainView({ model, refreshModels }) {
   };
 }
 
-function formOf(model, started) {
+function formOf(model, dataset, started) {
   if (!model.hyperparameters) return h("p", { class: "card" }, model.fault ?? `${model.name} has no recipe: it can be served, but not trained.`);
-  if (!model.hyperparameters.$ref) return trainForm(model, started);
+  if (!model.hyperparameters.$ref) return trainForm(model, dataset, started);
   const place = h("p", { class: "card" }, "Loading …"); // the list of many models has references to the schemas
-  trying(() => getJson(`models/${model.name}`)).then((found) => found && place.replaceWith(trainForm(found, started)));
+  trying(() => getJson(`models/${model.name}`)).then((found) => found && place.replaceWith(trainForm(found, dataset, started)));
   return place;
 }
 
-function trainForm(model, started) {
+function trainForm(model, dataset, started) {
   const fields = schemaForm(model.hyperparameters, "hp");
   const promote = h("select", { id: "promote" }, POLICIES.map(([, text], at) => h("option", { value: at }, text)));
+  const data = model.target ? dataChoice(model, dataset) : null;
   const start = h("button", { class: "main" }, "Start training");
   const reset = h("button", { type: "button", on: { click: fields.reset } }, "Defaults");
   const trouble = h("p", { class: "trouble", role: "alert" });
@@ -87,7 +88,7 @@ function trainForm(model, started) {
     try {
       // one Idempotency-Key per click: a retry returns the same job
       const headers = { "Idempotency-Key": Array.from(crypto.getRandomValues(new Uint32Array(4)), (n) => n.toString(16)).join("-") };
-      const job = await postJson("train", { model: model.name, config: fields.read(), promote: POLICIES[promote.value][0] }, { headers });
+      const job = await postJson("train", { model: model.name, config: fields.read(), dataset: data?.read() ?? null, promote: POLICIES[promote.value][0] }, { headers });
       started(job);
       notify(`${model.name} is queued for training.`);
     } catch (error) {
@@ -99,8 +100,29 @@ function trainForm(model, started) {
 
   return h("form", { class: "card", on: { submit }, "aria-label": "Hyperparameters" },
     h("p", { class: "help" }, model.hyperparameters.description ?? ""),
+    data?.element,
     fields.element,
     h("div", { class: "field policy" }, h("label", { for: "promote" }, "make it live"), promote),
     trouble,
     h("p", { class: "buttons" }, start, reset));
+}
+
+/** Create the choice between the recipe's own data and the model's dataset versions; `dataset` is chosen at first. */
+function dataChoice(model, dataset) {
+  const select = h("select", { id: "dataset-version" }, h("option", { value: "" }, "the recipe's own data"));
+  if (dataset) offer([dataset]);
+  select.value = dataset;
+  getJson(`models/${encodeURIComponent(model.name)}/datasets`, { quiet: true }).then(({ datasets }) => {
+    const chosen = select.value;
+    const labels = datasets.filter((one) => !one.built_in || one.dataset === dataset).map((one) => one.dataset).reverse();
+    offer(dataset && !labels.includes(dataset) ? [dataset, ...labels] : labels);
+    select.value = chosen;
+  }).catch(() => {}); // the page's header shows a lost connection or a missing key
+  function offer(labels) {
+    select.replaceChildren(select.options[0], ...labels.map((label) => h("option", { value: label }, label)));
+  }
+  return {
+    element: h("div", { class: "field data" }, h("label", { for: select.id }, "train on"), select),
+    read: () => select.value || null,
+  };
 }
