@@ -240,7 +240,7 @@ def test_a_job_is_cancelled_and_one_that_fails_says_why(page: Page, url: str) ->
 
 def test_a_narrow_screen_is_never_scrolled_sideways(page: Page, url: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
-    for section in ("predict", "train", "versions"):
+    for section in ("predict", "train", "versions", "data"):
         for model in ("classifier", "mnist", "regressor"):
             page.goto(f"{url}/#{section}/{model}")
             expect(page.locator("h1")).to_contain_text(model)

@@ -129,3 +129,24 @@ def test_a_model_whose_recipe_has_no_target_says_so(page: Page, url: str) -> Non
     expect(page.get_by_role("button", name="Start training")).to_be_visible()
     expect(page.get_by_label("train on")).to_have_count(0)
     page.unroute_all(behavior="wait")
+
+
+def test_with_keys_and_under_a_prefix_an_ingest_is_queued_and_cancelled(page: Page, tmp_path: Path) -> None:
+    settings = {"TORCHLOOP_API_KEYS": "predict:p,train:t", "TORCHLOOP_ROOT_PATH": "/loop"}
+    with running_server(settings) as url:
+        page.goto(f"{url}/loop/#data/classifier")
+        use_key(page, "p")
+        expect(page.get_by_role("heading", name="Data of classifier")).to_be_visible()
+        page.locator("#data-file").set_input_files(points(tmp_path))
+        page.get_by_role("button", name="Upload", exact=True).click()
+        expect(page.get_by_role("dialog")).to_contain_text("scope train")
+        use_key(page, "t")
+        card = page.locator(".job")
+        expect(card.locator("> summary .chip")).to_have_text("queued")  # this service has no worker
+        card.get_by_role("button", name="Cancel").click()
+        expect(card.locator("> summary .chip")).to_have_text("cancelled")
+
+
+def use_key(page: Page, key: str) -> None:
+    page.get_by_label("Key", exact=True).fill(key)
+    page.get_by_role("button", name="Use this key").click()

@@ -43,14 +43,15 @@ async function putPart(path, body, signal) {
   return (await send(path, { method: "PUT", headers: { "Content-Type": "application/octet-stream" }, body, signal })).json();
 }
 
-/** Run `work` again while the service is away, or answers one of `statuses`, for PATIENCE_MS at most. */
+/** Run `work` again while the service is away, or answers one of `statuses`, for PATIENCE_MS after the first failure. */
 async function patiently(work, signal, statuses = [503]) {
-  const until = performance.now() + PATIENCE_MS;
+  let until = null;
   for (;;) {
     try {
       return await work();
     } catch (error) {
       const passes = error instanceof Unreachable || (error instanceof Problem && statuses.includes(error.status));
+      until ??= performance.now() + PATIENCE_MS;
       if (!passes || performance.now() > until) throw error;
     }
     await new Promise((resolve) => setTimeout(resolve, RETRY_MS));
