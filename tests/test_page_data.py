@@ -67,6 +67,7 @@ def test_a_file_is_uploaded_its_report_read_and_a_model_trained_on_it(page: Page
     page.get_by_role("button", name="Start training").click()
     expect(page.locator(".job > summary .chip")).to_have_text("succeeded")  # ingests are not in this list
     expect(page.locator(".job > summary")).to_contain_text("my-points@1")
+    expect(page.locator(".job .facts")).to_contain_text("Dataset: my-points@1")
 
     page.get_by_role("link", name="Data").click()
     expect(listed).to_contain_text("version 2")

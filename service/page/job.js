@@ -127,7 +127,7 @@ function factsOf(job) {
   }
   if (job.error) facts.push(h("p", { class: "trouble" }, `${job.error.title}: ${job.error.detail}`));
   if (job.attempt > 1) facts.push(h("p", { class: "help" }, `Attempt ${job.attempt}`));
-  if (job.dataset) facts.push(h("p", { class: "help" }, `Trained on ${job.dataset}`));
+  if (job.dataset) facts.push(h("p", { class: "help" }, `Dataset: ${job.dataset}`));
   facts.push(configOf(job.config));
   return facts;
 }
