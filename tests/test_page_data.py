@@ -97,21 +97,28 @@ def grow(page: Page, folder: Path) -> None:
 
 
 def test_an_upload_goes_on_at_the_offset_that_the_service_has(page: Page, url: str, tmp_path: Path) -> None:
-    sent: list[str] = []
+    sent: list[int] = []
 
     def lose_the_answer(route: Route) -> None:
-        sent.append(route.request.url)
-        route.fetch()
-        route.abort()
+        sent.append(int(route.request.url.partition("offset=")[2]))
+        if len(sent) != 2:
+            return route.continue_()
+        route.fetch()  # the second part arrives, and its answer is lost
+        return route.abort()
+
+    def in_small_parts(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, json={**answer.json(), "part_bytes": 10_000})
 
     page.route("**/uploads/*?offset=*", lose_the_answer)
+    page.route("**/datasets/resumed/uploads", in_small_parts)
     page.goto(f"{url}/#data/classifier")
     page.locator("#data-file").set_input_files(points(tmp_path))
     page.get_by_label("Name", exact=True).fill("resumed")
     page.get_by_label("Share of rows that may be refused").fill("0.2")
     page.get_by_role("button", name="Upload", exact=True).click()
     expect(row_of(page, "resumed@1")).to_be_visible()
-    assert len(sent) == 1  # all of the file had arrived
+    assert sent == list(range(0, points(tmp_path).stat().st_size, 10_000))  # each part once
     page.unroute_all(behavior="wait")
 
 
