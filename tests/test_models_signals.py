@@ -100,7 +100,7 @@ def test_signals_during_a_run_end_it_and_leave_no_file(seed: int, tmp_path: Path
         "--store",
         str(tmp_path),
     ]
-    with started([*words, str(tmp_path)], tmp_path) as process:
+    with started(words, tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.readline().startswith("epoch ")
         send_many(process, seed)

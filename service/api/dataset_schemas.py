@@ -25,7 +25,7 @@ class ColumnOptions(StrictBody):
 class BeginUpload(StrictBody):
     """A file that will arrive in parts."""
 
-    bytes: Annotated[WholeJsonNumber, Field(ge=1, le=2**53, description="size of the file")]
+    bytes: WholeJsonNumber = Field(ge=1, le=2**53, description="size of the file")
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None, description="SHA-256 of the file, checked when the upload is finished"
     )

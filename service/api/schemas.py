@@ -56,7 +56,7 @@ def _written_plainly(text: object) -> object:
 
 
 WRITTEN_PLAINLY = BeforeValidator(_written_plainly)  # after the bounds, which the OpenAPI description then has
-WholeNumber = Annotated[int, WRITTEN_PLAINLY]  # in a path or query
+WholeNumber = Annotated[int, Field(ge=0), WRITTEN_PLAINLY]  # in a path or query
 WholeJsonNumber = Annotated[int, BeforeValidator(_only_whole)]
 IdempotencyKey = Annotated[str | None, Header(min_length=1, max_length=200)]
 Moment = Annotated[datetime, BeforeValidator(_no_bare_number)]
