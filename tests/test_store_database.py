@@ -225,3 +225,12 @@ def test_the_migrations_are_found_in_a_checkout_with_special_characters(name: st
 def test_a_database_in_memory_is_refused(url: str) -> None:
     with pytest.raises(SettingsError, match="it names no file"):
         locate(url, Path("store"))
+
+
+def test_a_connection_returned_after_the_store_was_closed_is_closed(store: Store) -> None:
+    with store._engine.connect() as connection:
+        raw = connection.connection.dbapi_connection
+        store.close()
+        assert raw is not None
+    with pytest.raises(Exception, match="closed"):
+        raw.cursor().execute("SELECT 1")

@@ -107,11 +107,18 @@ class Store:
             )
 
     def close(self) -> None:
-        """Close all connections."""
+        """Close all connections: idle ones now, those in use when they are returned."""
+        event.listen(self._engine, "checkin", _close_returned)
         self._engine.dispose()
 
     def _writing(self) -> Connection:
         return self._engine.connect().execution_options(writes=True)
+
+
+def _close_returned(connection: Any, _: object) -> None:
+    """Close a connection that a thread returns after Store.close: no pool would do it."""
+    if connection is not None:
+        connection.close()
 
 
 def _migrations() -> Config:
