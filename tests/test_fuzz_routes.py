@@ -156,8 +156,7 @@ def test_every_route_answers_as_described(shipped: None, case: schemathesis.Case
     response = case.call_and_validate()
     if response.status_code < 400:
         return
-    text = response.text
+    text = re.sub(r"\b(models|training)/[\w-]+\.py\b", "", response.text)  # messages name the files of a model
     for sent in case.path_parameters.values():  # a message may name what the client sent
         text = text.replace(json.dumps(unquote(str(sent)))[1:-1], "")
-    text = re.sub(r"\b(models|training)/[\w-]*\.py\b", "", text)  # messages name the files of a model
     assert not INSIDE.search(text)

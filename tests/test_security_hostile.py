@@ -94,12 +94,18 @@ def test_the_whole_list_gets_clear_answers_and_leaves_no_memory_behind(told: Tol
 
 
 def test_s14_a_million_chunks_take_no_memory(told: Told, url: str) -> None:
+    """What chunks hold on to would show each time; other work of the process may grow it once."""
     assert told.answers["a million chunks"][0] == 422
-    before = web_process(url).memory_info().rss
-    again = Hostile("again", "/predict/mnist", [], (b"x" for _ in range(1_000_000)), {422})
-    ask(url, again)
-    normal(url)
-    assert web_process(url).memory_info().rss - before < 2**20
+    growth = []
+    for _ in range(3):
+        before = web_process(url).memory_info().rss
+        again = Hostile("again", "/predict/mnist", [], (b"x" for _ in range(1_000_000)), {422})
+        ask(url, again)
+        normal(url)
+        growth.append(web_process(url).memory_info().rss - before)
+        if growth[-1] < 2**20:
+            return
+    pytest.fail(f"the web process grew by {growth} bytes")
 
 
 def test_s17_false_sizes_and_endless_nesting_are_rejected(told: Told) -> None:
