@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from models.messages import Pairs
-from service.delivery.pairs import advantage, mcnemar, p_of_mean
+from service.delivery.pairs import above, advantage, p_if_equal
 
 Policy = Literal["never", "if_better", "no_worse", "always"]
 SPLIT = "validation_"  # prefix of the compared figures: the test split is recorded, but decides nothing
@@ -70,7 +70,7 @@ def decide(
     live. An equal figure is not better. A missing or non-finite figure never wins.
     """
     ours, theirs = _figure(candidate, metric), _figure(live or {}, metric)
-    p_value = None if pairs is None else _p_value(pairs)
+    p_value = None if pairs is None else p_if_equal(pairs)
 
     def gate(promoted: bool, reason: str) -> Gate:
         return Gate(
@@ -94,9 +94,9 @@ def decide(
     said = f"{metric} {ours:.6g} is {'better' if better else 'not better'} than {theirs:.6g} of live"
     if policy == "if_better" and bounds is None:
         return gate(better, f"{said}{_surety(pairs, p_value)}")
-    if pairs is None:
+    if pairs is None or p_value is None:
         return gate(False, f"{said}; {_NOT_COMPARED}")
-    passed, why = _tested(policy, bounds or Bounds(), pairs, theirs)
+    passed, why = _tested(policy, bounds or Bounds(), pairs, theirs, p_value)
     return gate(passed, f"{said}; {why}{_few(pairs)}")
 
 
@@ -106,29 +106,22 @@ _NOT_COMPARED = (
 )
 
 
-def _tested(policy: Policy, bounds: Bounds, pairs: Pairs, live: float) -> tuple[bool, str]:
-    """Return whether the candidate passes a test with bounds, and why."""
+def _tested(policy: Policy, bounds: Bounds, pairs: Pairs, live: float, p_equal: float) -> tuple[bool, str]:
+    """Return whether the candidate passes a test with bounds, and why. `p_equal`: see `Gate.p_value`."""
     if policy == "if_better":
         margin = bounds.margin or 0.0
         z = advantage(pairs, margin)
-        p_value = _p_value(pairs) if not margin else math.erfc(abs(z) / math.sqrt(2))
-        passed = z > 0 and p_value < bounds.alpha
+        p, sides = 2 * above(abs(z)) if margin else p_equal, "p"
+        passed = z > 0 and p < bounds.alpha
         claim = f"better by more than {margin:g}" if margin else "better"
-        two_sided = f"p = {p_value:.2g}, alpha = {bounds.alpha:g}"
-        return passed, f"{_in_counts(pairs)}: {'surely' if passed else 'not surely'} {claim} ({two_sided})"
-    default = MARGIN if pairs.standard_error is None else MARGIN * abs(live)
-    margin = default if bounds.margin is None else bounds.margin
-    p_value = math.erfc(advantage(pairs, -margin) / math.sqrt(2)) / 2
-    passed = p_value < bounds.alpha
-    one_sided = f"one-sided p = {p_value:.2g}, alpha = {bounds.alpha:g}"
-    claim = f"worse by less than {margin:g}"
-    return passed, f"{_in_counts(pairs)}: {'surely' if passed else 'not surely'} {claim} ({one_sided})"
-
-
-def _p_value(pairs: Pairs) -> float:
-    if pairs.standard_error is None:
-        return mcnemar(pairs.candidate_right, pairs.live_right)
-    return p_of_mean(pairs)
+    else:
+        default = MARGIN if pairs.standard_error is None else MARGIN * abs(live)
+        margin = default if bounds.margin is None else bounds.margin
+        p, sides = above(advantage(pairs, -margin)), "one-sided p"
+        passed = p < bounds.alpha
+        claim = f"worse by less than {margin:g}"
+    surely = "surely" if passed else "not surely"
+    return passed, f"{_in_counts(pairs)}: {surely} {claim} ({sides} = {p:.2g}, alpha = {bounds.alpha:g})"
 
 
 def _surety(pairs: Pairs | None, p_value: float | None) -> str:

@@ -26,7 +26,19 @@ def mcnemar(first: int, second: int) -> float:
 
 def p_of_mean(pairs: Pairs) -> float:
     """Return the two-sided p of a mean gain (paired z-test); 1 if there are too few examples."""
-    return math.erfc(abs(advantage(pairs, 0.0)) / math.sqrt(2))
+    return 2 * above(abs(advantage(pairs, 0.0)))
+
+
+def p_if_equal(pairs: Pairs) -> float:
+    """Return the two-sided p of such a difference between two equally good versions."""
+    if pairs.standard_error is None:
+        return mcnemar(pairs.candidate_right, pairs.live_right)
+    return p_of_mean(pairs)
+
+
+def above(z: float) -> float:
+    """Return the probability that a standard normal number exceeds `z`."""
+    return math.erfc(z / math.sqrt(2)) / 2
 
 
 def advantage(pairs: Pairs, margin: float) -> float:
