@@ -108,10 +108,16 @@ class Executor:
         detail = detail.encode("utf-8", "backslashreplace").decode()
         self._tell(messages.Failed(kind=kind, title=title, detail=detail, summary=summary, folder=folder))
 
-    def _recipe(self, order: messages.Fit | messages.Evaluate) -> tuple[Recipe[Any], Hyperparameters]:
-        recipe = self._recipes().get(order.model)
+    def _recipe(self, model: str) -> Recipe[Any]:
+        recipe = self._recipes().get(model)
         if recipe is None:
-            raise TrainingError(recipe_faults().get(order.model) or _no_recipe(order.model))
+            raise TrainingError(
+                recipe_faults().get(model) or f"this worker has no recipe for {model}: add training/{model}.py"
+            )
+        return recipe
+
+    def _configured(self, order: messages.Fit | messages.Evaluate) -> tuple[Recipe[Any], Hyperparameters]:
+        recipe = self._recipe(order.model)
         try:
             return recipe, recipe.config.model_validate(order.config)
         except ValidationError as err:
@@ -119,7 +125,7 @@ class Executor:
             raise BadHyperparameters("; ".join(faults)) from err
 
     def _fit(self, order: messages.Fit) -> messages.Fitted:
-        recipe, config = self._recipe(order)
+        recipe, config = self._configured(order)
         storage = Storage(order.store)
         curves = LivePlot(order, recipe, storage.plot(order.job), self._plot_every_s)
         event_file = EventFile(storage.tensorboard(order.job)) if order.tensorboard else None
@@ -156,7 +162,7 @@ class Executor:
         )
 
     def _evaluate(self, order: messages.Evaluate) -> messages.Evaluated:
-        recipe, config = self._recipe(order)
+        recipe, config = self._configured(order)
         key = _dataset_key(order)
         if key not in self._datasets:
             self._datasets[key] = loaded(order.model, recipe, config, order.data, order.dataset)
@@ -190,9 +196,7 @@ class Executor:
 
     def _ingest(self, order: messages.Ingest) -> messages.Ingested:
         spec = self._specs[order.model]
-        recipe = self._recipes().get(order.model)
-        if recipe is None:
-            raise TrainingError(recipe_faults().get(order.model) or _no_recipe(order.model))
+        recipe = self._recipe(order.model)
 
         def tell(done: int, total: int) -> None:
             self._tell(messages.Progressed(point=Progress(epoch=0, epochs=1, step=done, steps=total, loss=0.0)))
@@ -229,10 +233,6 @@ class Executor:
     def _network(self, order: messages.Evaluate | messages.Export | messages.Explain) -> nn.Module:
         network, _ = state_dict.load(order.model, self._specs[order.model], order.path, order.record)
         return network
-
-
-def _no_recipe(model: str) -> str:
-    return f"this worker has no recipe for {model}: add training/{model}.py"
 
 
 def _in_words(order: messages.AnyOrder) -> tuple[str, str, str]:
