@@ -13,7 +13,7 @@ from pydantic import Field
 from models.spec import ModelSpec
 from service.api.dataset_schemas import BeginUpload, DatasetName, FinishUpload, Received, UploadInfo
 from service.api.datasets import ingest_config
-from service.api.jobs import Authorization, info
+from service.api.jobs import Authorization, queued
 from service.api.openapi import PART_BODY
 from service.api.schemas import WRITTEN_PLAINLY, JobInfo
 from service.data.uploads import PART_BYTES, Upload, Uploads
@@ -108,8 +108,7 @@ def _ends(
                 now=time.time(),
             )
         )
-        response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
-        return info(job)
+        return queued(job, request, response)
 
     return routes
 

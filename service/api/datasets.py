@@ -12,7 +12,7 @@ from models.checkpoints.storage import Storage
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.dataset_schemas import FORMAT, Column, DatasetInfo, DatasetList, DatasetName, ReportInfo, Share
-from service.api.jobs import Authorization, info
+from service.api.jobs import Authorization, queued
 from service.api.openapi import DATASET_BODY
 from service.api.schemas import IdempotencyKey, JobInfo, WholeNumber
 from service.data.datasets import BuiltIn, Datasets, DatasetVersion
@@ -129,8 +129,7 @@ def _small_files(
                 most=max_queued,
                 now=time.time(),
             )
-        response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
-        return info(job)
+        return queued(job, request, response)
 
     return routes
 

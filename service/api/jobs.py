@@ -114,8 +114,7 @@ def _commands(
             most=max_queued,
             now=time.time(),
         )
-        response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
-        return info(job)
+        return queued(job, request, response)
 
     return routes
 
@@ -277,6 +276,12 @@ def _policy(promote: Policy | IfBetter | NoWorse) -> tuple[Policy, Mapping[str, 
     if isinstance(promote, NoWorse):
         return "no_worse", promote.no_worse.model_dump()
     return promote, None
+
+
+def queued(job: Job, request: Request, response: Response) -> JobInfo:
+    """Return a new job as the 202 that names it by its Location."""
+    response.headers["Location"] = f"{request.scope.get('root_path', '')}/jobs/{job.id}"
+    return info(job)
 
 
 def info(job: Job, *, rows: bool = True) -> JobInfo:

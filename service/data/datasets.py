@@ -16,7 +16,7 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from models.checkpoints.storage import Storage
-from models.messages import DatasetSummary, Ingested
+from models.messages import Ingested
 from service.errors import Conflict, Invalid, NotFound
 from service.store.database import Store
 from service.store.tables import datasets, jobs, versions
@@ -172,7 +172,7 @@ class Datasets:
             "folder": made.folder,
             "source": source,
             "parent": parent,
-            "summary": as_json(made.summary),
+            "summary": asdict(made.summary),
             "erased": False,
         }
         connection.execute(datasets.insert().values(row))
@@ -240,11 +240,6 @@ def may_mean(reference: str | None, label: str | None) -> bool:
         return reference == label
     name, number = parsed(reference)
     return label.partition("@")[0] == name if number is None else label == reference
-
-
-def as_json(summary: DatasetSummary) -> dict[str, Any]:
-    """Return a summary in its stored form."""
-    return asdict(summary)
 
 
 def _version(row: Mapping[Any, Any]) -> DatasetVersion:
