@@ -107,10 +107,10 @@ def described(name: str, *keys: Key) -> BaseSchema:
 
 
 def map_path_parameters(_: Any, parameters: dict[str, Any] | None) -> dict[str, Any]:
-    """Half of the jobs and versions that are asked for exist."""
+    """Half of the valid jobs and versions that are asked for exist; a value of another type stays what it is."""
     parameters = parameters or {}
     for name in there.keys() & parameters.keys():
-        if len(str(parameters[name])) % 2:
+        if type(parameters[name]) is type(there[name]) and len(str(parameters[name])) % 2:
             parameters[name] = there[name]
     return parameters
 

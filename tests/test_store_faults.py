@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -199,6 +199,31 @@ def test_a_store_finds_out_that_it_can_be_written_again(store: Store) -> None:
     assert not list(store.folder.glob(".*"))
     with store.read() as connection:
         assert connection.scalar(text("SELECT count(*) FROM alembic_version")) == 1
+
+
+def test_a_full_database_stays_a_fault_until_there_is_room(tmp_path: Path) -> None:
+    Store(tmp_path).migrate()
+    opened: list[sqlite3.Connection] = []
+
+    def fill(connection: sqlite3.Connection, _: object) -> None:
+        opened.append(connection)
+        connection.execute("PRAGMA max_page_count=1")  # SQLite takes the present size instead
+
+    event.listen(Engine, "connect", fill)
+    full = Store(tmp_path)
+    try:
+        with pytest.raises(StoreUnavailable), full.write():
+            raise of_sqlite("SQLITE_FULL")
+        with pytest.raises(StoreUnavailable, match="full"):
+            full.try_again()
+        assert set(full.faults) == {"writes"}
+        for connection in opened:
+            connection.execute("PRAGMA max_page_count=1000000")
+        full.try_again()
+        assert full.faults == {}
+    finally:
+        event.remove(Engine, "connect", fill)
+        full.close()
 
 
 def test_a_folder_that_still_cannot_be_written_stays_a_fault(tmp_path: Path) -> None:

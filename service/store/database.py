@@ -74,6 +74,8 @@ class Store:
         if "writes" in self.faults:
             with self.write(counts=False) as connection:
                 connection.execute(text("UPDATE alembic_version SET version_num = version_num"))
+                if self._sqlite:
+                    _take_room(connection)
         if "files" in self.faults:
             with self._condition.watched("files", counts=False):
                 path = self.folder / ".probe"
@@ -148,6 +150,13 @@ def _without_limits(connection: Connection, *, patient: bool) -> Iterator[None]:
         yield
     finally:
         driver.silent_s = limit_s
+
+
+def _take_room(connection: Connection) -> None:
+    """Take new pages of a SQLite file and free them again: a full one still accepts an update in place."""
+    connection.execute(text("CREATE TABLE probe (content BLOB)"))
+    connection.execute(text("INSERT INTO probe VALUES (zeroblob(65536))"))
+    connection.execute(text("DROP TABLE probe"))
 
 
 def _sqlite_engine(url: URL) -> Engine:
