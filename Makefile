@@ -75,8 +75,8 @@ picture:  ## draw docs/architecture.svg from the imports
 COMPILE := $(BIN)/pip-compile --quiet --upgrade --strip-extras --no-header --no-annotate --no-emit-index-url \
   --no-emit-find-links --no-emit-trusted-host --unsafe-package pip
 lock: development  ## write requirements.lock (serving, training) and requirements-dev.lock (the rest) from pyproject.toml
-	$(COMPILE) --output-file requirements.lock pyproject.toml
-	$(COMPILE) --extra dev --constraint requirements.lock --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --extra dev --output-file requirements-dev.lock pyproject.toml
+	$(COMPILE) --constraint requirements-dev.lock --output-file requirements.lock pyproject.toml
 	@sed -i.old -e 's/^\([a-z]*==[0-9.]*\)+[a-z0-9]*/\1/' -e '/^#/d' -e '/^$$/d' requirements.lock requirements-dev.lock
 	@grep -vxFf requirements.lock requirements-dev.lock > requirements-dev.lock.old
 	@mv requirements-dev.lock.old requirements-dev.lock && rm requirements.lock.old
