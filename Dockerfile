@@ -14,6 +14,11 @@ COPY models models
 COPY training training
 COPY service service
 RUN PIP_NO_CACHE_DIR=1 python environment.py
+# s3, ray, parquet: what several machines need, and Parquet files. docker build --build-arg EXTRAS=s3,ray .
+ARG EXTRAS=""
+COPY requirements-dev.lock ./
+RUN [ -z "$EXTRAS" ] || .venv/bin/pip install --no-cache-dir --no-build-isolation \
+    --constraint requirements.lock --constraint requirements-dev.lock --editable ".[$EXTRAS]"
 
 USER torchloop
 ENV PATH=/app/.venv/bin:$PATH

@@ -27,6 +27,7 @@ VERBS = {
     },
     "Looking after the store": {
         "prune": "remove versions, jobs and files that the rules do not keep; --dry-run lists them",
+        "migrate": "bring the database to the schema of this version, before it is started",
         "fsck": "name damaged, missing and orphaned files; changes nothing",
     },
     "Talking to a running service": {
@@ -54,6 +55,7 @@ _OWN: dict[str, tuple[str, tuple[str, ...], str]] = {
     "compare": ("training.__main__", ("compare",), "torchloop"),
     "evaluate": ("training.__main__", ("evaluate",), "torchloop"),
     "prune": ("service.upkeep.prune", (), "torchloop prune"),
+    "migrate": ("service.upkeep.migrate", (), "torchloop migrate"),
     "fsck": ("service.upkeep.fsck", (), "torchloop fsck"),
 }
 _WRONG = 2  # exit status of wrong arguments or settings
