@@ -52,11 +52,11 @@ class ResNet18(nn.Module):
         return logits
 
 
-def main() -> None:
+def write_weights() -> None:
     """Write random weights."""
     torch.manual_seed(int(sys.argv[2]))
     torch.save(ResNet18().state_dict(), Path(sys.argv[1]))
 
 
 if __name__ == "__main__":
-    main()
+    write_weights()

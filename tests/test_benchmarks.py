@@ -1,6 +1,8 @@
 """Discovery of benchmarks, the command, and skipped measurements."""
 
 import math
+from importlib import import_module
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from benchmarks import Options, epoch, flame, loop, neighbours, openloop
 from benchmarks import __main__ as command
 from benchmarks.loop import Answer, Change, Window
+from tests.fakes import ROOT
 from training.torchvision_shim import import_torchvision
 
 
@@ -15,7 +18,12 @@ def test_an_unknown_benchmark_is_refused_with_those_there_are(capsys: pytest.Cap
     with pytest.raises(SystemExit) as ended:
         command.main(["epoch", "teatime"])
     assert ended.value.code == 2
-    assert "no benchmark teatime; there are cancel, epoch" in capsys.readouterr().err
+    assert "no benchmark teatime; there are cancel, database, epoch" in capsys.readouterr().err
+
+
+def test_every_benchmark_that_is_offered_takes_the_options() -> None:
+    for name in command.discover(ROOT / "benchmarks"):
+        assert list(signature(import_module(f"benchmarks.{name}").main).parameters) == ["options"], name
 
 
 def test_a_named_benchmark_prints_its_table(
