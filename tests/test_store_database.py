@@ -11,6 +11,7 @@ from alembic import command
 from alembic.config import Config
 from sqlalchemy import func, inspect, select, text
 
+from benchmarks.postgres import Postgres
 from service.errors import StoreUnavailable
 from service.jobs.queue import Jobs
 from service.settings import SettingsError
@@ -19,7 +20,6 @@ from service.store.tables import jobs as job_table
 from service.store.tables import metadata, promotions
 from service.store.url import locate
 from tests.fakes import ROOT
-from tests.postgres import Postgres
 
 
 def test_the_migrations_make_the_tables_that_the_code_speaks_of(store: Store) -> None:
@@ -234,3 +234,13 @@ def test_a_connection_returned_after_the_store_was_closed_is_closed(store: Store
         assert raw is not None
     with pytest.raises(Exception, match="closed"):
         raw.cursor().execute("SELECT 1")
+
+
+def test_a_transaction_that_need_not_be_durable_does_not_wait_for_the_disk(store: Store) -> None:
+    """Heartbeats: on PostgreSQL the flush to disk would keep all other writers waiting."""
+    with store.write(durable=False) as connection:
+        if connection.dialect.name == "postgresql":
+            assert connection.scalar(text("SHOW synchronous_commit")) == "off"
+    with store.write() as connection:
+        if connection.dialect.name == "postgresql":
+            assert connection.scalar(text("SHOW synchronous_commit")) == "on"

@@ -252,7 +252,7 @@ class Jobs:
 
     def beat(self, job: Job, points: Sequence[Mapping[str, Any]], *, now: float) -> bool:
         """Renew the lease and store progress events. Returns whether the job is to be cancelled. Raises LeaseLost."""
-        with self._store.write() as connection:
+        with self._store.write(durable=False) as connection:
             values: dict[str, Any] = {"beats": jobs.c.beats + 1}
             if points:
                 values["progress"] = points[-1]
@@ -260,8 +260,11 @@ class Jobs:
                     {"job": job.id, "attempt": job.attempt, "at": now, "kind": "progress", "data": p} for p in points
                 ]
                 connection.execute(events.insert(), rows)
-            _change(connection, job, **values)
-            return _required(connection, job.id).cancel_requested
+            changed = update(jobs).where(_known(job)).values(**values).returning(jobs.c.cancel_requested)
+            cancel_requested: bool | None = connection.scalar(changed)
+            if cancel_requested is None:
+                raise LeaseLost(job.id)
+            return cancel_requested
 
     def finish(self, connection: Connection, job: Job, version: int, gate: Gate, *, now: float) -> None:
         """Mark the job as succeeded, in the transaction that registers its version. Raises LeaseLost."""
@@ -367,16 +370,18 @@ def _end(connection: Connection, job: Job, now: float, *, state: State, **values
     _tell_state(connection, job.id, job.attempt, now, {"state": state, **outcome})
 
 
+def _known(job: Job) -> ColumnElement[bool]:
+    return and_(jobs.c.id == job.id, jobs.c.state == job.state, jobs.c.attempt == job.attempt)
+
+
 def _change(connection: Connection, job: Job, **values: Any) -> None:
     """Update a job, only if state and attempt are those that the caller knows. Raises LeaseLost."""
-    known = and_(jobs.c.id == job.id, jobs.c.state == job.state, jobs.c.attempt == job.attempt)
-    if connection.execute(update(jobs).where(known).values(**values)).rowcount != 1:
+    if connection.execute(update(jobs).where(_known(job)).values(**values)).rowcount != 1:
         raise LeaseLost(job.id)
 
 
 def _tell_state(connection: Connection, job_id: str, attempt: int, now: float, data: Mapping[str, Any]) -> None:
-    row = {"job": job_id, "attempt": attempt, "at": now, "kind": "state", "data": dict(data)}
-    connection.execute(events.insert().values(row))
+    connection.execute(events.insert().values(job=job_id, attempt=attempt, at=now, kind="state", data=dict(data)))
 
 
 def _one(connection: Connection, condition: ColumnElement[bool]) -> Job | None:

@@ -19,6 +19,8 @@ from service.store.url import locate
 
 _SQLITE_LOCK_S = 8
 _WRITER_LOCK = 0x746C6F6F70  # "tloop": the advisory lock that every writing transaction holds on PostgreSQL
+_LOCK = text("SELECT pg_advisory_xact_lock(:key)")
+_LOCK_NOT_DURABLE = text("SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock(:key)")
 
 
 class Store:
@@ -49,15 +51,16 @@ class Store:
             yield connection
 
     @contextmanager
-    def write(self, *, patient: bool = False, counts: bool = True) -> Iterator[Connection]:
+    def write(self, *, patient: bool = False, counts: bool = True, durable: bool = True) -> Iterator[Connection]:
         """Open the single writing transaction; it commits at the end, or rolls back.
 
-        `patient`: without time limits on PostgreSQL, for migrations.
+        `patient`: without time limits on PostgreSQL, for migrations. Not `durable`: PostgreSQL may lose the transaction
+        if it crashes within the next half second, and the other writers do not wait until it is on disk.
         """
         with self._condition.watched("writes", counts=counts), self._writing() as connection, connection.begin():
             if not self._sqlite:
                 with _without_limits(connection, patient=patient):
-                    connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _WRITER_LOCK})
+                    connection.execute(_LOCK if durable else _LOCK_NOT_DURABLE, {"key": _WRITER_LOCK})
                     yield connection
             else:
                 yield connection
