@@ -13,8 +13,8 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
+from benchmarks.postgres import NoPostgres, Postgres
 from service.store.database import Store
-from tests.postgres import NoPostgres, Postgres
 
 if TYPE_CHECKING:  # only the tests of the page need it
     from playwright.sync_api import Browser, Page

@@ -14,8 +14,8 @@ import pytest
 from sqlalchemy import Engine, event
 from starlette.testclient import TestClient
 
+from benchmarks.postgres import Postgres
 from tests.fakes import LINE, save_line
-from tests.postgres import Postgres
 from tests.serving import no_recipes, serving
 from tests.waiting import until
 

@@ -5,6 +5,7 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from benchmarks.postgres import Postgres
 from models.checkpoints import state_dict
 from models.checkpoints.record import Record
 from service.delivery.followers import Followers
@@ -15,7 +16,6 @@ from service.inference.engine import Engine
 from service.store.database import Store
 from service.telemetry.metrics import Metrics
 from tests.fakes import LINE, Line, save_line
-from tests.postgres import Postgres
 
 SPECS = {"line": LINE}
 

@@ -13,12 +13,12 @@ import httpx
 import psutil
 import pytest
 
+from benchmarks.postgres import Postgres
 from service.delivery.registry import Registry
 from service.jobs.queue import FINAL, Job, Jobs
 from service.store.database import Store
 from tests import paced
 from tests.fakes import running_server, started_before
-from tests.postgres import Postgres
 from tests.waiting import until
 from tests.workers import LEASE_S, worker
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from benchmarks.postgres import Postgres
 from service.store.database import Store
 from tests.fakes import running_server
-from tests.postgres import Postgres
 from tests.waiting import until
 from tests.workers import worker
 

@@ -1,4 +1,4 @@
-"""A real PostgreSQL server for the tests: from the package that carries one, else the system's own."""
+"""A real PostgreSQL server for tests and benchmarks: from the package that carries one, else the system's own."""
 
 import os
 import pwd

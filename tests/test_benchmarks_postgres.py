@@ -7,7 +7,7 @@ from tempfile import TemporaryDirectory
 import psycopg
 import pytest
 
-from tests.postgres import Installed, NoPostgres, Postgres, programs, unprivileged
+from benchmarks.postgres import Installed, NoPostgres, Postgres, programs, unprivileged
 
 
 def _programs(folder: Path, *names: str) -> Path:

@@ -1,0 +1,35 @@
+"""The benchmark of the database: what it counts."""
+
+import math
+from functools import partial
+
+import pytest
+
+from benchmarks.database import ask
+from service.errors import StoreUnavailable
+
+
+def test_each_piece_of_work_is_timed_and_refusals_are_counted_apart() -> None:
+    done = []
+
+    def refused() -> None:
+        raise StoreUnavailable("away")
+
+    seen = ask([lambda: done.append(1), refused], seconds=0.05)
+    assert seen.refused > 0
+    assert len(done) > 1
+    assert 0 < seen.rate < math.inf
+    assert 0 < seen.p50_ms <= seen.p99_ms
+
+
+def test_work_with_an_interval_is_not_done_more_often() -> None:
+    done = []
+    ask([lambda: done.append(1)], seconds=0.3, every_s=0.1)
+    assert len(done) <= 4
+
+
+def test_a_fault_of_the_benchmark_itself_is_no_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
+    raised: list[BaseException | None] = []
+    monkeypatch.setattr("threading.excepthook", lambda args: raised.append(args.exc_value))
+    assert math.isnan(ask([partial(int, "x")], seconds=0.01).p50_ms)
+    assert [type(err) for err in raised] == [ValueError]
