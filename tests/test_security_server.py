@@ -21,9 +21,9 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from benchmarks.floods import CHECKPOINT, FLOODS, FORM, JSON, LIMIT, PART, RANGES, UPLOAD, Hostile, asked, outputs, post
+from models.catalog import NAME
 from service.api.access import RULES
 from service.app import create_app
-from service.data.datasets import NAME
 from service.settings import Settings
 from tests.fakes import InProcess, running_server
 from tests.hostile import INSIDE, SEVEN

@@ -5,10 +5,10 @@ from typing import Annotated, Any
 from fastapi import Path as InPath
 from pydantic import BaseModel, Field
 
+from models.catalog import NAME
 from service.api.schemas import StrictBody, Time, WholeJsonNumber
-from service.data.datasets import NAME
 
-DatasetName = Annotated[str, InPath(pattern=f"^{NAME}$", description="lower-case letters, digits, - and _")]
+DatasetName = Annotated[str, InPath(pattern=f"^{NAME.pattern}$", description="lower-case letters, digits, - and _")]
 FORMAT = r"^[a-z0-9_-]{1,32}$"
 Column = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]

@@ -15,14 +15,14 @@ from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
+from models.catalog import NAME
 from models.checkpoints.storage import Storage
 from models.messages import Ingested
 from service.errors import Conflict, Invalid, NotFound
 from service.store.database import Store
 from service.store.tables import datasets, jobs, versions
 
-NAME = r"[a-z0-9][a-z0-9_-]{0,63}"
-_REFERENCE = re.compile(rf"({NAME})(?:@([1-9][0-9]{{0,8}}))?")
+_REFERENCE = re.compile(rf"({NAME.pattern})(?:@([1-9][0-9]{{0,8}}))?")
 _AT_WORK = ("queued", "running")
 
 
@@ -95,11 +95,9 @@ class Datasets:
         """
         name, number = parsed(reference)
         if number is None:
-            query = select(func.max(datasets.c.version)).where(
-                datasets.c.model == model, datasets.c.name == name, datasets.c.deleted_at.is_(None)
-            )
-            number = connection.scalar(query)
-        found = None if number is None else _one(connection, model, name, number)
+            found = _newest(connection, model, name, datasets.c.deleted_at.is_(None))
+        else:
+            found = _one(connection, model, name, number)
         if found is None:
             raise _unknown(model, reference)
         if found.deleted_at is not None:
@@ -115,7 +113,7 @@ class Datasets:
         with self._store.read() as connection:
             for row in connection.execute(query):
                 name = row.record.get("dataset", "")
-                if re.fullmatch(NAME, name) and not row.record.get("dataset_sha256"):
+                if NAME.fullmatch(name) and not row.record.get("dataset_sha256"):
                     first = found.get(name, BuiltIn(name=name, created_at=row.created_at, trained=()))
                     trained = (*first.trained, row.version)
                     found[name] = BuiltIn(name=name, created_at=first.created_at, trained=trained)
@@ -251,17 +249,17 @@ def _is(model: str, name: str, number: int) -> ColumnElement[bool]:
 
 
 def _one(connection: Connection, model: str, name: str, number: int) -> DatasetVersion | None:
-    if not 0 < number < 2**31 or not re.fullmatch(NAME, name):
+    if not 0 < number < 2**31 or not NAME.fullmatch(name):
         return None
     row = connection.execute(select(datasets).where(_is(model, name, number))).mappings().one_or_none()
     return None if row is None else _version(row)
 
 
-def _newest(connection: Connection, model: str, name: str) -> DatasetVersion | None:
-    """Return the version with the highest number, deleted or not."""
-    query = select(func.max(datasets.c.version)).where(datasets.c.model == model, datasets.c.name == name)
-    top = connection.scalar(query)
-    return None if top is None else _one(connection, model, name, top)
+def _newest(connection: Connection, model: str, name: str, *conditions: ColumnElement[bool]) -> DatasetVersion | None:
+    """Return the version with the highest number, deleted or not, of those that fulfil the conditions."""
+    query = select(datasets).where(datasets.c.model == model, datasets.c.name == name, *conditions)
+    row = connection.execute(query.order_by(datasets.c.version.desc()).limit(1)).mappings().one_or_none()
+    return None if row is None else _version(row)
 
 
 def _is_built_in(connection: Connection, model: str, name: str) -> bool:
