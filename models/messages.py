@@ -119,14 +119,13 @@ class DatasetSummary:
 class Failed:
     """Failure of any order. Callers see `title` and `detail`: no path, no trace.
 
-    An `Ingest` that refused too many rows has a `summary`, and in `folder` (relative to the store) its report.
+    An `Ingest` that refused too many rows has a `summary`.
     """
 
     kind: FailureKind
     title: str
     detail: str
     summary: DatasetSummary | None = None
-    folder: str | None = None
     type: Literal["failed"] = "failed"
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from models.checkpoints.storage import Storage
 from models.messages import (
     DatasetSummary,
     Failed,
@@ -83,13 +84,20 @@ class Scripted(Child):
         pass
 
 
-def made(order: Order[Any], sha256: str = "a" * 64, summary: DatasetSummary = SUMMARY) -> Ingested:
+def made(
+    order: Order[Any],
+    sha256: str = "a" * 64,
+    summary: DatasetSummary = SUMMARY,
+    refused: Sequence[Mapping[str, Any]] = REFUSED,
+) -> Ingested:
     """Write the folder of a version as the training side does, as far as the service reads it."""
     assert isinstance(order, Ingest)
     assert order.source.is_file()
     folder = Path("datasets") / order.model / sha256
     (order.store / folder).mkdir(parents=True, exist_ok=True)
-    (order.store / folder / "report.jsonl").write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in REFUSED))
+    report = Storage(order.store).report(order.model, order.job)
+    report.parent.mkdir(exist_ok=True)
+    report.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in refused))
     return Ingested(sha256=sha256, folder=folder.as_posix(), summary=summary)
 
 

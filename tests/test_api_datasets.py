@@ -1,6 +1,8 @@
 """Datasets over HTTP, with a worker whose subprocess answers by a script."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ from models.messages import Ingest, Progress, Progressed
 from service.jobs.queue import MAX_ATTEMPTS, Jobs
 from service.settings import Key
 from service.store.database import Store
-from tests.dataset_service import REFUSED, made, recipes, refusal, work
+from tests.dataset_service import REFUSED, SUMMARY, made, recipes, refusal, work
 from tests.fakes import LINE, save_line
 from tests.serving import serving
 
@@ -272,6 +274,21 @@ def test_the_report_has_pages_of_all_refused_rows(
     assert "cursor" in detail(client.get(f"{VERSIONS}/1/report", params={"cursor": "x"}), 422)
 
 
+def test_files_with_equal_rows_have_reports_of_their_own(client: TestClient, store: Store, tmp_path: Path) -> None:
+    first = add(client, store)
+    client.post(VERSIONS, content=FILE)
+    again = work(store, partial(made, summary=replace(SUMMARY, rejected=1, rows=11), refused=REFUSED[:1]))
+    assert again.dataset == "field@1"
+    path = f"{VERSIONS}/1/report"
+    reports = [client.get(path, params={"job": job}).json() for job in (first["id"], again.id)]
+    assert [(report["rejected"], report["refused"]) for report in reports] == [(2, REFUSED), (1, REFUSED[:1])]
+    assert client.get(path).json() == reports[0]
+    assert "did not make dataset field@1" in detail(client.get(path, params={"job": "0" * 32}), 404)
+    assert client.delete(f"{VERSIONS}/1", params={"erase": "true"}).status_code == 204
+    assert not list((tmp_path / "store/datasets/line/reports").iterdir())
+    assert client.get(f"/jobs/{again.id}").json()["report"]["by_reason"][0]["first"] == []
+
+
 def test_a_deleted_version_is_not_listed_and_not_trained_on(client: TestClient, store: Store) -> None:
     add(client, store)
     add(client, store, "b" * 64)
@@ -293,8 +310,7 @@ def test_erasing_removes_files_and_the_values_of_refused_rows(client: TestClient
     assert client.delete(f"{VERSIONS}/1").status_code == 204
     assert (folder / ("a" * 64)).is_dir()
     assert client.delete(f"{VERSIONS}/1", params={"erase": "true"}).status_code == 204
-    assert [path.name for path in folder.iterdir()] == ["originals"]
-    assert not list((folder / "originals").iterdir())
+    assert [path for path in folder.rglob("*") if path.is_file()] == []
     found = client.get(f"{VERSIONS}/1").json()
     assert (found["erased"], found["rejected"]) == (True, 2)
     assert "erased" in detail(client.get(f"{VERSIONS}/1/report"), 404)
@@ -306,7 +322,7 @@ def test_erasing_keeps_files_that_another_version_needs(client: TestClient, stor
     client.post("/models/line/datasets/other/versions", content=FILE)
     work(store, made)
     assert client.delete(f"{VERSIONS}/1", params={"erase": "true"}).status_code == 204
-    assert client.get("/models/line/datasets/other/versions/1/report").status_code == 200
+    assert client.get("/models/line/datasets/other/versions/1/report").json()["refused"] == REFUSED
     assert len(list((tmp_path / "store/datasets/line/originals").iterdir())) == 1
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from models.checkpoints.storage import Storage
 from models.entries import from_json
 from models.errors import InvalidInput
 from tests.dataset_files import (
@@ -33,6 +34,10 @@ MNIST: dict[str, Any] = {"model": "mnist", "target": "label", "labels": tuple("0
 TABLES: dict[str, Any] = {"model": "table", "spec": TABLE, "target": "value"}
 
 
+def report_of(folder: Path, job: str = "j") -> Path:
+    return Storage(folder / "store").report("line", job)
+
+
 def mnist_spec() -> Any:
     from models.mnist import SPEC  # noqa: PLC0415 - so that the other tests need no model
 
@@ -42,7 +47,7 @@ def mnist_spec() -> Any:
 def test_each_refused_row_is_reported_with_the_words_of_predict(tmp_path: Path) -> None:
     rows = [("x", "y"), ("1", 2), ("oops", 2), ("1e39", 2), ("3", "many"), ("4", "")]
     done = made(tmp_path, write_csv(tmp_path / "a.csv", rows), allow_rejected=1.0)
-    lines = (version(tmp_path, done) / "report.jsonl").read_text().splitlines()
+    lines = report_of(tmp_path).read_text().splitlines()
     found = {line["row"]: line for line in map(json.loads, lines)}
     with pytest.raises(InvalidInput) as error:
         raise from_json(b'{"inputs": [["oops"]]}', LINE.tensor).errors[0]
@@ -78,10 +83,9 @@ def test_more_refused_rows_than_allowed_make_no_version_but_a_report(tmp_path: P
         made(tmp_path, source, allow_rejected=0.05)
     assert error.value.summary
     assert error.value.summary.rejected == 1
-    assert error.value.folder == "datasets/line/refused/j"
-    assert "bad" in (tmp_path / "store" / error.value.folder / "report.jsonl").read_text()
+    assert "bad" in report_of(tmp_path).read_text()
     kept = [path.name for path in (tmp_path / "store/datasets/line").iterdir()]
-    assert sorted(kept) == ["originals", "refused"]
+    assert sorted(kept) == ["originals", "reports"]
     assert sum(made(tmp_path, source, allow_rejected=0.1).summary.examples.values()) == 9
 
 
@@ -92,6 +96,8 @@ def test_the_same_rows_have_the_same_digest_in_any_order_and_format(tmp_path: Pa
     third = made(tmp_path, write_jsonl(tmp_path / "c.jsonl", [{"x": x, "y": y} for x, y in rows[1:]]))
     assert one.sha256 == other.sha256 == third.sha256
     assert one.folder == third.folder
+    made(tmp_path, write_csv(tmp_path / "f.csv", [*rows, ("bad", 1)]), allow_rejected=1.0, job="k")
+    assert (report_of(tmp_path).read_text(), "bad" in report_of(tmp_path, "k").read_text()) == ("", True)
     less = made(tmp_path, write_csv(tmp_path / "d.csv", rows[:-1]))
     assert less.sha256 != one.sha256
     changed = made(tmp_path, write_csv(tmp_path / "e.csv", [*rows[:-1], (49, 7)]))

@@ -46,7 +46,7 @@ def test_an_ingest_survives_the_death_of_its_worker(tmp_path: Path) -> None:
         found = client.get(f"{VERSIONS}/1").json()
         assert (sum(found["examples"].values()), found["rows"], found["rejected"]) == (ROWS, ROWS, 0)
     folder = store.folder / "datasets/regressor"
-    assert sorted(path.name for path in folder.iterdir()) == sorted([found["sha256"], "originals"])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([found["sha256"], "originals", "reports"])
     assert len(list((folder / "originals").iterdir())) == 1
     assert not list((store.folder / "uploads").iterdir())
     store.close()

@@ -261,7 +261,6 @@ def test_a_refused_file_fails_with_its_report(tmp_path: Path) -> None:
     assert (failed.kind, failed.title) == (FailureKind.DATASET, "Too many rows refused")
     assert failed.summary
     assert failed.summary.by_reason[0].first[0].value == "bad"
-    assert failed.folder == "datasets/line/refused/j"
     failed = do(replace(VALUES, target=None), order)[-1]
     assert isinstance(failed, Failed)
     assert 'add target="label" or target="value" to training/line.py' in failed.detail

@@ -97,7 +97,7 @@ MESSAGES: list[Message] = [
     Adopted(record=RECORD),
     ExportDone(),
     Ingested(sha256="0", folder="datasets/m/0", summary=SUMMARY),
-    Failed(kind=FailureKind.DATASET, title="t", detail="d", summary=SUMMARY, folder="datasets/m/refused/j"),
+    Failed(kind=FailureKind.DATASET, title="t", detail="d", summary=SUMMARY),
     *(Failed(kind=kind, title="t", detail="two\nlines") for kind in FailureKind),
 ]
 

@@ -75,7 +75,7 @@ class Executor:
         except NoGradient as err:
             self._fail(FailureKind.GRADIENT, "No gradient", str(err))
         except DatasetError as err:
-            self._fail(FailureKind.DATASET, err.title, err.detail, err.summary, err.folder)
+            self._fail(FailureKind.DATASET, err.title, err.detail, err.summary)
         except Exception as err:  # noqa: BLE001 - the job's edge: user code may raise anything, and would raise it again
             traceback.print_exc()
             title, doing, log = _in_words(order)
@@ -102,11 +102,10 @@ class Executor:
         title: str,
         detail: str,
         summary: messages.DatasetSummary | None = None,
-        folder: str | None = None,
     ) -> None:
         # detail may have text from a file; lone surrogates are no valid JSON for the reader
         detail = detail.encode("utf-8", "backslashreplace").decode()
-        self._tell(messages.Failed(kind=kind, title=title, detail=detail, summary=summary, folder=folder))
+        self._tell(messages.Failed(kind=kind, title=title, detail=detail, summary=summary))
 
     def _recipe(self, model: str) -> Recipe[Any]:
         recipe = self._recipes().get(model)

@@ -78,7 +78,7 @@ class Storage:
     recipes/KEY.json                schemas of the recipes
     datasets/MODEL/DIGEST/          dataset versions
     datasets/MODEL/originals/DIGEST files that they were made of
-    datasets/MODEL/refused/JOB/     reports of files that became no version
+    datasets/MODEL/reports/JOB.jsonl  refused rows of the file that an ingest job has read
     uploads/ID                      datasets that arrive in parts
     torchloop.db                    the database, unless it has a URL
     .upload-*, .unpacked-*          uploads in progress, files and folders
@@ -144,13 +144,9 @@ class Storage:
         """Return the path of a file that dataset versions were made of."""
         return self.datasets(model) / "originals" / sha256
 
-    def refused(self, model: str, job_id: str) -> Path:
-        """Return the folder of the report of a file that became no version."""
-        return self.datasets(model) / "refused" / job_id
-
-    def report(self, model: str, sha256: str) -> Path:
-        """Return the path of the refused rows of a dataset version: a JSON object a line."""
-        return self.dataset(model, sha256) / "report.jsonl"
+    def report(self, model: str, job_id: str) -> Path:
+        """Return the path of the refused rows of the file that an ingest job has read: a JSON object a line."""
+        return self.datasets(model) / "reports" / f"{job_id}.jsonl"
 
     def incoming(self, upload_id: str) -> Path:
         """Return the path of a file that arrives in parts."""

@@ -34,6 +34,10 @@ _WAY_OUT = "compress it, split it and let the dataset grow by its parts, or rais
 PAGE = 200  # refused rows
 
 Parent = Annotated[str | None, Query(description='dataset version that grows, as "field@3", or a bare name')]
+ReportedJob = Annotated[
+    str | None,
+    Query(pattern=r"^[0-9a-f]{32}$", description="ingest job, if equal rows were sent again; by default the first one"),
+]
 OptionalColumn = Annotated[Column | None, Query()]
 Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,17}$", description="`cursor` of the previous page")]
 
@@ -156,17 +160,26 @@ def _reading(specs: Mapping[str, ModelSpec], datasets: Datasets, storage: Storag
         return _described(one, (await asyncio.to_thread(datasets.trained, model)).get(one.label, ()))
 
     @routes.get("/models/{model}/datasets/{name}/versions/{version}/report", summary="Refused rows and warnings")
-    async def report(model: str, name: DatasetName, version: WholeNumber, cursor: Cursor = None) -> ReportInfo:
-        """Counts by reason with the first rows of each, and a page of all refused rows."""
+    async def report(
+        model: str, name: DatasetName, version: WholeNumber, cursor: Cursor = None, job: ReportedJob = None
+    ) -> ReportInfo:
+        """Counts by reason with the first rows of each, and a page of all refused rows.
+
+        Each job has a report of its own: files with equal good rows, which make one version, may differ in bad ones.
+        """
         require_model(model, specs)
         one = await asyncio.to_thread(datasets.get, model, name, version)
         if one.erased:
             raise NotFound(f"the files of dataset {one.label} were erased")
-        path = storage.report(model, one.sha256)
+        if job is None or job == one.job:
+            counted = report_of(one.summary)
+        else:
+            counted = dict(await asyncio.to_thread(datasets.report_of, one, job))
+        path = storage.report(model, job or one.job)
         refused, following = await asyncio.to_thread(page_of, path, int(cursor or 0), PAGE)
         return ReportInfo(
             dataset=one.label,
-            **report_of(one.summary),
+            **counted,
             refused=refused,
             cursor=None if following is None else str(following),
         )

@@ -31,6 +31,7 @@ def add_to(commands: Any, shared: argparse.ArgumentParser) -> None:
         _report, "report model dataset", "the refused rows and warnings of a dataset version, as NAME@VERSION"
     )
     report.add_argument("--cursor", help="the cursor of the page before, of --json")
+    report.add_argument("--job", help="ingest job, if equal rows were sent again [the first]")
     delete = verb(_delete, "delete model dataset", "delete a dataset version, given as NAME@VERSION")
     delete.add_argument("--erase", action="store_true", help="also remove its files, for good")
 
@@ -77,7 +78,7 @@ def _list(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
 
 
 def _report(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    found = client.datasets.report(options.model, options.dataset, cursor=options.cursor)
+    found = client.datasets.report(options.model, options.dataset, cursor=options.cursor, job=options.job)
     return tables.show(options, found, tables.report)
 
 

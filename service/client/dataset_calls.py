@@ -49,9 +49,12 @@ def dataset(model: str, reference: str) -> Call[answers.Dataset]:
     return get(_version(model, reference), object_with("dataset"))
 
 
-def report(model: str, reference: str, *, cursor: str | None = None) -> Call[answers.Report]:
-    """The report of a version's file: counts by reason, and a page of the refused rows."""
-    return get(f"{_version(model, reference)}/report", object_with("by_reason"), cursor=cursor)
+def report(model: str, reference: str, *, cursor: str | None = None, job: str | None = None) -> Call[answers.Report]:
+    """The report of a version's file: counts by reason, and a page of the refused rows.
+
+    `job`: an ingest job, if equal rows were sent several times; by default the first one.
+    """
+    return get(f"{_version(model, reference)}/report", object_with("by_reason"), cursor=cursor, job=job)
 
 
 def delete(model: str, reference: str, *, erase: bool = False) -> Call[None]:

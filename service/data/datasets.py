@@ -88,6 +88,18 @@ class Datasets:
             raise _unknown(model, f"{name}@{number}")
         return found
 
+    def report_of(self, version: DatasetVersion, job_id: str) -> Mapping[str, Any]:
+        """Return the report of a job that made this version: several jobs, if equal rows were sent again.
+
+        Raises NotFound.
+        """
+        query = select(jobs.c.report).where(jobs.c.id == job_id, *_made(version))
+        with self._store.read() as connection:
+            report: Mapping[str, Any] | None = connection.scalar(query)
+        if report is None:
+            raise NotFound(f"job {job_id[:32]} did not make dataset {version.label}")
+        return report
+
     def find(self, connection: Connection, model: str, reference: str) -> DatasetVersion:
         """Return the version that `reference` names, as name@version, or the newest of a bare name.
 
@@ -191,7 +203,8 @@ class Datasets:
             values = {"deleted_at": deleted_at, "erased": erase or found.erased}
             connection.execute(update(datasets).where(_is(model, name, number)).values(**values))
             if erase:
-                _forget_rows(connection, found)
+                for job in _forget_rows(connection, found):
+                    self._storage.report(model, job).unlink(missing_ok=True)
                 waste = self._taken_away(connection, found)
         for path in waste:
             shutil.rmtree(path, ignore_errors=True)
@@ -284,13 +297,23 @@ def _require_unused(connection: Connection, version: DatasetVersion, *, erase: b
         raise Conflict(f"{_version(child).label} has grown from {label}: {verb} that version first")
 
 
-def _forget_rows(connection: Connection, version: DatasetVersion) -> None:
-    """Remove the values of refused rows from the summary of a version, and from the report of its job."""
+def _made(version: DatasetVersion) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions on jobs that made a version."""
+    return jobs.c.model == version.model, jobs.c.kind == "ingest", jobs.c.dataset == version.label
+
+
+def _forget_rows(connection: Connection, version: DatasetVersion) -> Sequence[str]:
+    """Remove the values of refused rows from the summary of a version, and from the reports of the jobs that made it.
+
+    Returns the ids of these jobs: several, if equal rows were sent again.
+    """
     row = _is(version.model, version.name, version.version)
     connection.execute(update(datasets).where(row).values(summary=without_rows(version.summary)))
-    report = connection.scalar(select(jobs.c.report).where(jobs.c.id == version.job))
-    if report is not None:
-        connection.execute(update(jobs).where(jobs.c.id == version.job).values(report=without_rows(report)))
+    found = connection.execute(select(jobs.c.id, jobs.c.report).where(*_made(version))).all()
+    for job in found:
+        if job.report is not None:
+            connection.execute(update(jobs).where(jobs.c.id == job.id).values(report=without_rows(job.report)))
+    return [version.job, *(job.id for job in found if job.id != version.job)]
 
 
 def without_rows(summary: Mapping[str, Any]) -> dict[str, Any]:

@@ -65,7 +65,7 @@ export function ingestCard(first, { open = false, ended, train }) {
 async function resultOf(job) {
   const parts = [];
   if (job.error) parts.push(h("p", { class: "trouble" }, `${job.error.title}: ${job.error.detail}`));
-  if (job.state === "succeeded") parts.push(await trying(() => loadReport(job.model, job.dataset)));
+  if (job.state === "succeeded") parts.push(await trying(() => loadReport(job.model, job.dataset, job.id)));
   else if (job.report) parts.push(failedReport(job.report));
   return parts.filter(Boolean);
 }

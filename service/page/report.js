@@ -10,11 +10,11 @@ export function versionPath(model, label) {
   return `models/${encodeURIComponent(model)}/datasets/${encodeURIComponent(name)}/versions/${version}`;
 }
 
-/** Load the report of a dataset version, and show it with its first page of refused rows. */
-export async function loadReport(model, label) {
-  const path = `${versionPath(model, label)}/report`;
+/** Load the report of a dataset version, of the first job that made it or of `job`, and show it with its first page of refused rows. */
+export async function loadReport(model, label, job = null) {
+  const path = `${versionPath(model, label)}/report?${job === null ? "" : `job=${job}&`}`;
   const report = await getJson(path);
-  return reportView(report, report.refused, report.cursor, (cursor) => getJson(`${path}?cursor=${cursor}`));
+  return reportView(report, report.refused, report.cursor, (cursor) => getJson(`${path}cursor=${cursor}`));
 }
 
 /** Show the report of a failed ingest: it has the first rows of each reason. */

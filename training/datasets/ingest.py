@@ -77,15 +77,14 @@ def ingest(request: Request, tell: Tell) -> Ingested:
     storage = Storage(request.store)
     with _draft(storage, request) as draft:
         manifest, summary = _made(request, storage, draft, tell)
+        _keep_report(draft, storage.report(request.model, request.job))
         if summary.rejected > request.allow_rejected * summary.rows:
-            raise _too_many(request, storage, draft, summary)
+            raise _too_many(request, summary)
         if not sum(summary.examples.values()):
             raise DatasetError("No rows", "the file has no rows")
         target = storage.dataset(request.model, manifest.sha256)
         shutil.rmtree(draft / "scratch", ignore_errors=True)
-        if (target / "manifest.json").exists():  # the same rows were sent before
-            (draft / "report.jsonl").replace(target / "report.jsonl")
-        else:
+        if not (target / "manifest.json").exists():  # else the same rows were sent before
             shutil.rmtree(target, ignore_errors=True)
             draft.rename(target)
     folder = target.relative_to(storage.root)
@@ -207,10 +206,13 @@ def _numbered(
     return made, summary
 
 
-def _too_many(request: Request, storage: Storage, draft: Path, summary: DatasetSummary) -> DatasetError:
-    folder = storage.refused(request.model, request.job)
-    folder.mkdir(parents=True, exist_ok=True)
-    (draft / "report.jsonl").replace(folder / "report.jsonl")
+def _keep_report(draft: Path, path: Path) -> None:
+    """Move the report to its place, that of the job: equal rows may come in files with different refused rows."""
+    path.parent.mkdir(exist_ok=True)
+    (draft / "report.jsonl").replace(path)
+
+
+def _too_many(request: Request, summary: DatasetSummary) -> DatasetError:
     most = summary.by_reason[0]
     return DatasetError(
         "Too many rows refused",
@@ -218,7 +220,6 @@ def _too_many(request: Request, storage: Storage, draft: Path, summary: DatasetS
         f"Most often: {most.title} ({most.rows:,} rows), for example row {most.first[0].row}: {most.first[0].detail}. "
         "Correct them, or allow a greater share with allow_rejected",
         summary=summary,
-        folder=folder.relative_to(storage.root).as_posix(),
     )
 
 

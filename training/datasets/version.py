@@ -1,4 +1,4 @@
-"""A dataset version's folder: manifest, index of its rows, report, and cache of decoded samples.
+"""A dataset version's folder: manifest, index of its rows, and cache of decoded samples.
 
 manifest.json      digest, schema, labels, originals, counts
 digests.npy        uint8 (N, 32), the content of each row
@@ -6,7 +6,6 @@ splits.npy         uint8 (N,), positions in SPLITS
 targets.npy        int64 (N,), positions in the labels; or float64 (N, k), values
 sources.npy        uint16 (N,), positions in the list of originals
 numbers.npy        int64 (N,), the row of the original
-report.jsonl       a line for each refused row
 cache/KEY/SOURCE/  decoded samples of an original (see `segments`); KEY follows from the code that decodes
 
 The first `inherited` rows are those of the parent.
