@@ -8,11 +8,22 @@ import torch
 from torch import nn
 
 from models.catalog import specs
-from models.messages import CheckpointFile, Evaluate, Evaluated, Message, Pairs, decode_message, encode_message
+from models.checkpoints.storage import Storage
+from models.messages import (
+    CheckpointFile,
+    Evaluate,
+    Evaluated,
+    Fit,
+    Fitted,
+    Message,
+    Pairs,
+    decode_message,
+    encode_message,
+)
 from training import outcomes
 from training.executor import Executor
 from training.metrics import classification, regression
-from training.outcomes import judge_of, paired
+from training.outcomes import evaluated, judge_of, paired
 from training.recipe import Outcomes, Split, recipes
 from training.run import Outcome, run
 
@@ -23,9 +34,11 @@ class Table(nn.Module):
     def __init__(self, rows: list[list[float]]) -> None:
         super().__init__()
         self.register_buffer("rows", torch.tensor(rows))
+        self.calls = 0
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
         """Look the rows up: samples int64 (N,)."""
+        self.calls += 1
         found: torch.Tensor = self.get_buffer("rows")[samples]
         return found
 
@@ -89,6 +102,52 @@ def test_a_recipe_has_its_own_judge_or_none() -> None:
     assert judge_of(replace(mnist, outcomes=outcomes.cross_entropies)) is outcomes.cross_entropies
     assert judge_of(replace(mnist, metric="calibration_error")) is None
     assert judge_of(replace(mnist, evaluate=lambda _network, _split: {"accuracy": 1.0})) is None
+
+
+def test_figures_and_outcomes_take_one_pass() -> None:
+    network = Table([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+    mnist = recipes()["mnist"]
+    figures, found = evaluated(mnist, network, SPLIT)
+    assert network.calls == 1
+    assert figures == classification(network, SPLIT)
+    assert found is not None
+    assert found.scores.equal(outcomes.labels(network, SPLIT).scores)
+    own = replace(mnist, outcomes=lambda _network, _split: Outcomes(torch.zeros(4)))
+    assert evaluated(own, network, SPLIT) == (figures, None)
+
+
+def test_a_candidate_that_was_just_fitted_is_not_evaluated_again(tmp_path: Path) -> None:
+    told: list[Message] = []
+    executor = Executor(told.append, specs())
+    live, config = trained(tmp_path, 1), recipes()["regressor"].config(epochs=3).model_dump(mode="json")
+    executor.do(
+        Fit(
+            model="regressor",
+            config=config,
+            data=tmp_path,
+            store=tmp_path,
+            job="j",
+            attempt=1,
+            device="cpu",
+            tensorboard=False,
+        )
+    )
+    fitted = told[-1]
+    assert isinstance(fitted, Fitted)
+    path = Storage(tmp_path).checkpoint("regressor", fitted.record.sha256)
+    order = Evaluate(
+        model="regressor",
+        config=config,
+        data=tmp_path,
+        path=live.path,
+        record=live.record,
+        candidate=CheckpointFile(path=path, record=fitted.record),
+    )
+    Executor(told.append, specs()).do(order)  # reads the candidate's file
+    path.unlink()
+    executor.do(order)
+    assert isinstance(told[-1], Evaluated)
+    assert told[-1] == told[-2]
 
 
 def test_an_evaluation_compares_the_candidate_with_the_checkpoint(tmp_path: Path) -> None:

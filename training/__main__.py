@@ -38,7 +38,7 @@ from training.recipe import Progress, TrainingError, checked, discovered, recipe
 from training.report import plots
 from training.report.console import confusions, figures, say, shown_progress
 from training.report.tensorboard import EventFile
-from training.run import held_out_figures, reopened, run
+from training.run import held_out, reopened, run
 
 _PROG = "python -m training"
 _LAST_RESORT_S = 10.0  # from the first signal
@@ -269,7 +269,7 @@ def _evaluate(options: Namespace, check: Callable[[], None]) -> None:
         weights = sum(parameters.numel() for parameters in network.parameters())
         sizes = f"{len(dataset.test):,} test samples, {len(dataset.validation):,} validation samples"
         say(f"{options.name}, {weights:,} parameters, on {dataset.name}: {sizes}")
-        _say_figures(held_out_figures(recipe, network, dataset))
+        _say_figures(held_out(recipe, network, dataset)[0])
 
 
 def _say_figures(metrics: Mapping[str, float]) -> None:

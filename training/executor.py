@@ -24,12 +24,12 @@ from training.adoption import adopt
 from training.datasets.errors import DatasetError
 from training.datasets.orders import ingested
 from training.fitting.resume import ResumePoints
-from training.outcomes import judge_of, paired
-from training.recipe import Dataset, Hyperparameters, Progress, Recipe, TrainingError, recipe_faults, recipes
+from training.outcomes import Judge, judge_of, paired
+from training.recipe import Dataset, Hyperparameters, Outcomes, Progress, Recipe, TrainingError, recipe_faults, recipes
 from training.report.live_plot import EVERY_S, LivePlot
 from training.report.tensorboard import EventFile
 from training.rows import prepared
-from training.run import held_out_figures, loaded, run
+from training.run import held_out, loaded, run
 
 _EXPLAINED = 4  # networks
 Tell = Callable[[messages.Message], None]
@@ -58,6 +58,7 @@ class Executor:
         self._specs = specs
         self._recipes = known
         self._datasets: dict[str, Dataset] = {}
+        self._outcomes: dict[tuple[str, str], Outcomes | None] = {}  # of the last fit, by dataset and weights
         self._explained: dict[tuple[str, str], nn.Module] = {}
 
     def do(self, order: messages.AnyOrder) -> None:
@@ -153,7 +154,9 @@ class Executor:
             if event_file:
                 event_file.finish(config, outcome.record.metrics)
         curves.draw(outcome.network, outcome.dataset)
-        self._datasets[_dataset_key(order)] = outcome.rows
+        key = _dataset_key(order)
+        self._datasets[key] = outcome.rows
+        self._outcomes = {(key, outcome.record.sha256): outcome.outcomes}
         return messages.Fitted(
             record=outcome.record,
             metric=recipe.metric,
@@ -168,30 +171,27 @@ class Executor:
         artifacts = artifact_files.load(order.record.artifacts, order.path.parent)
         dataset = prepared(self._specs[order.model], self._datasets[key], artifacts)
         network = self._network(order)
-        metrics = held_out_figures(recipe, network, dataset)
-        pairs = self._pairs(order, recipe, network, dataset, self._datasets[key])
+        metrics, outcomes = held_out(recipe, network, dataset)
+        judge, pairs = judge_of(recipe), None
+        if order.candidate is not None and judge is not None:
+            pairs = paired(
+                self._of_candidate(order, order.candidate, judge),
+                judge(network, dataset.validation) if outcomes is None else outcomes,
+                higher_is_better=recipe.higher_is_better,
+            )
         return messages.Evaluated(metrics=metrics, dataset=dataset.name, pairs=pairs)
 
-    def _pairs(
-        self,
-        order: messages.Evaluate,
-        recipe: Recipe[Any],
-        live: nn.Module,
-        dataset: Dataset,
-        rows: Dataset,
-    ) -> messages.Pairs | None:
-        """Compare the candidate with the live version, example by example, on the validation split."""
-        judge = judge_of(recipe)
-        if order.candidate is None or judge is None:
-            return None
-        spec, path, record = self._specs[order.model], order.candidate.path, order.candidate.record
-        candidate, _ = state_dict.load(order.model, spec, path, record)
-        its_own = prepared(spec, rows, artifact_files.load(record.artifacts, path.parent))  # encoded with its artifacts
-        return paired(
-            judge(candidate.eval(), its_own.validation),
-            judge(live, dataset.validation),
-            higher_is_better=recipe.higher_is_better,
-        )
+    def _of_candidate(self, order: messages.Evaluate, file: messages.CheckpointFile, judge: Judge) -> Outcomes:
+        """Return the outcomes of the candidate on the validation split: those of its fit, if they are known."""
+        key = _dataset_key(order)
+        known = self._outcomes.get((key, file.record.sha256))
+        if known is not None:
+            return known
+        spec = self._specs[order.model]
+        network, _ = state_dict.load(order.model, spec, file.path, file.record)
+        artifacts = artifact_files.load(file.record.artifacts, file.path.parent)
+        its_own = prepared(spec, self._datasets[key], artifacts)  # encoded with its artifacts
+        return judge(network.eval(), its_own.validation)
 
     def _ingest(self, order: messages.Ingest) -> messages.Ingested:
         spec = self._specs[order.model]

@@ -71,16 +71,17 @@ def classification(network: nn.Module, split: Split) -> dict[str, float]:
 
     Targets are int64 (N,).
     """
-    return _classified(outputs(network, split.samples), split.targets)
+    return classified(outputs(network, split.samples), split.targets)
 
 
 def classification_by_class(network: nn.Module, split: Split) -> dict[str, float]:
     """Compute the metrics of `classification` and of `by_class`."""
     logits = outputs(network, split.samples)
-    return _classified(logits, split.targets) | by_class(_counted(logits, split.targets))
+    return classified(logits, split.targets) | by_class(_counted(logits, split.targets))
 
 
-def _classified(logits: Tensor, targets: Tensor) -> dict[str, float]:
+def classified(logits: Tensor, targets: Tensor) -> dict[str, float]:
+    """Compute the metrics of `classification` from the outputs of a split."""
     return {
         "accuracy": (logits.argmax(dim=1) == targets).double().mean().item(),
         "loss": nn.functional.cross_entropy(logits, targets).item(),
@@ -124,4 +125,9 @@ def by_class(counts: Tensor) -> dict[str, float]:
 @returns("mse")
 def regression(network: nn.Module, split: Split) -> dict[str, float]:
     """Compute `mse`, the mean squared error. Targets are float32 (N, 1)."""
-    return {"mse": nn.functional.mse_loss(outputs(network, split.samples), split.targets).item()}
+    return regressed(outputs(network, split.samples), split.targets)
+
+
+def regressed(values: Tensor, targets: Tensor) -> dict[str, float]:
+    """Compute the metrics of `regression` from the outputs of a split."""
+    return {"mse": nn.functional.mse_loss(values, targets).item()}

@@ -5,38 +5,61 @@ is better. See `models.messages.Pairs` for the counts, and `service/delivery/gat
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from models.messages import Pairs
-from training.metrics import outputs
+from training.metrics import classified, outputs, regressed
 from training.recipe import Outcomes, Recipe, Split
 
 Judge = Callable[[nn.Module, Split], Outcomes]
 
 
-def labels(network: nn.Module, split: Split) -> Outcomes:
+@dataclass(frozen=True, slots=True)
+class OfOutputs:
+    """Outcomes that follow from a network's outputs and the targets. Called with a network and a split, as a recipe's
+    outcomes are.
+    """
+
+    of: Callable[[Tensor, Tensor], Outcomes]
+
+    def __call__(self, network: nn.Module, split: Split) -> Outcomes:
+        """Run the network on the samples, and judge its outputs."""
+        return self.of(outputs(network, split.samples), split.targets)
+
+
+@OfOutputs
+def labels(logits: Tensor, targets: Tensor) -> Outcomes:
     """Outcomes for the metric accuracy: targets are int64 (N,), outputs (N, classes)."""
-    answers = outputs(network, split.samples).argmax(dim=1)
-    return Outcomes((answers == split.targets).double(), answers)
+    answers = logits.argmax(dim=1)
+    return Outcomes((answers == targets).double(), answers)
 
 
-def cross_entropies(network: nn.Module, split: Split) -> Outcomes:
+@OfOutputs
+def cross_entropies(logits: Tensor, targets: Tensor) -> Outcomes:
     """Outcomes for the metric loss: negative log likelihood of each target, in nats."""
-    found = nn.functional.cross_entropy(outputs(network, split.samples), split.targets, reduction="none")
-    return Outcomes(found.double())
+    return Outcomes(nn.functional.cross_entropy(logits, targets, reduction="none").double())
 
 
-def squared_errors(network: nn.Module, split: Split) -> Outcomes:
+@OfOutputs
+def squared_errors(values: Tensor, targets: Tensor) -> Outcomes:
     """Outcomes for the metric mse: the mean squared error of each example. Targets are float32 (N, ...)."""
-    error = outputs(network, split.samples) - split.targets
-    return Outcomes(error.square().double().flatten(1).mean(dim=1))
+    return Outcomes((values - targets).square().double().flatten(1).mean(dim=1))
 
 
-_STANDARD: Mapping[str, Mapping[str, Judge]] = {  # figures of `evaluate` -> its metrics that are means over examples
-    "classification": {"accuracy": labels, "loss": cross_entropies},
-    "regression": {"mse": squared_errors},
+@dataclass(frozen=True, slots=True)
+class _Standard:
+    """A standard `evaluate`: its figures from outputs and targets, and its metrics that are means over examples."""
+
+    figures: Callable[[Tensor, Tensor], dict[str, float]]
+    judges: Mapping[str, OfOutputs]
+
+
+_STANDARD: Mapping[str, _Standard] = {
+    "classification": _Standard(classified, {"accuracy": labels, "loss": cross_entropies}),
+    "regression": _Standard(regressed, {"mse": squared_errors}),
 }
 
 
@@ -44,9 +67,25 @@ def judge_of(recipe: Recipe[Any]) -> Judge | None:
     """Return the function for the outcomes of single examples: the recipe's, or that of a standard `evaluate`."""
     if recipe.outcomes is not None:
         return recipe.outcomes
+    standard = _standard(recipe)
+    return None if standard is None else standard.judges.get(recipe.metric)
+
+
+def evaluated(recipe: Recipe[Any], network: nn.Module, split: Split) -> tuple[dict[str, float], Outcomes | None]:
+    """Compute the figures of a split and, if they follow from the same outputs, the outcomes of its examples.
+
+    The network runs once. The outcomes are None if the recipe's own `evaluate` or `outcomes` runs it.
+    """
+    standard, judge = _standard(recipe), judge_of(recipe)
+    if standard is None or not isinstance(judge, OfOutputs):
+        return recipe.evaluate(network, split), None
+    found = outputs(network, split.samples)
+    return standard.figures(found, split.targets), judge.of(found, split.targets)
+
+
+def _standard(recipe: Recipe[Any]) -> _Standard | None:
     evaluate = recipe.evaluate
-    standard = evaluate.__name__ if getattr(evaluate, "__module__", "") == "training.metrics" else ""
-    return _STANDARD.get(standard, {}).get(recipe.metric)
+    return _STANDARD.get(evaluate.__name__) if getattr(evaluate, "__module__", "") == "training.metrics" else None
 
 
 def paired(candidate: Outcomes, live: Outcomes, *, higher_is_better: bool) -> Pairs:

@@ -30,7 +30,8 @@ from training.datasets.orders import cannot_learn_files
 from training.fitting.early_stopping import Watch, Watched
 from training.fitting.randomness import own_random_numbers
 from training.fitting.reference import measure
-from training.recipe import Dataset, Hyperparameters, Recipe, Report, Split, TrainingError, unknown_metric
+from training.outcomes import evaluated
+from training.recipe import Dataset, Hyperparameters, Outcomes, Recipe, Report, Split, TrainingError, unknown_metric
 from training.rows import arguments_of, made_artifacts, prepared
 
 C = TypeVar("C", bound=Hyperparameters)
@@ -41,7 +42,8 @@ _FEW = 64  # samples
 class Outcome:
     """Result of a run: the checkpoint at `path`, its record, and the reloaded network in eval mode.
 
-    `dataset` is as the network takes it, `rows` as the recipe loaded it: the same for a one-tensor model.
+    `dataset` is as the network takes it, `rows` as the recipe loaded it: the same for a one-tensor model. `outcomes`
+    are those of the validation examples; None if they take another pass over them (see `outcomes.evaluated`).
     """
 
     path: Path
@@ -49,6 +51,7 @@ class Outcome:
     network: nn.Module
     dataset: Dataset
     rows: Dataset
+    outcomes: Outcomes | None
 
 
 def run(
@@ -88,10 +91,11 @@ def run(
         sha256 = save_weights(network.state_dict(), draft)
         bare = Record(model=name, sha256=sha256, arguments=arguments, artifacts=packed)
         saved = _reloaded(bare, draft)
+        metrics, outcomes = held_out(recipe, saved, ready)
         record = replace(
             bare,
             config=config.model_dump(mode="json"),
-            metrics=held_out_figures(recipe, saved, ready),
+            metrics=metrics,
             dataset=rows.name,
             dataset_sha256=rows.sha256,
             torch=torch.__version__,
@@ -102,7 +106,7 @@ def run(
         artifact_files.write(files, folder)
         save_record(record, draft)
         _rename(draft, path)
-    return Outcome(path=path, record=record, network=saved, dataset=ready, rows=rows)
+    return Outcome(path=path, record=record, network=saved, dataset=ready, rows=rows, outcomes=outcomes)
 
 
 def loaded(name: str, recipe: Recipe[C], config: C, data: Path, file: DatasetFile | None) -> Dataset:
@@ -169,14 +173,17 @@ def reopened(
     return network, record, prepared(specs()[name], loaded(name, recipe, config, data, file), artifacts)
 
 
-def held_out_figures(recipe: Recipe[C], network: nn.Module, dataset: Dataset) -> dict[str, float]:
-    """Compute the metrics on the test split and, prefixed with `validation_`, on the validation split."""
+def held_out(recipe: Recipe[C], network: nn.Module, dataset: Dataset) -> tuple[dict[str, float], Outcomes | None]:
+    """Compute the metrics on the test split and, prefixed with `validation_`, on the validation split.
+
+    Returns them, and the outcomes of the validation examples as `evaluated` does.
+    """
     figures = (recipe.details or recipe.evaluate)(network, dataset.test)
-    for key, value in recipe.evaluate(network, dataset.validation).items():
-        figures[f"validation_{key}"] = value
+    validation, outcomes = evaluated(recipe, network, dataset.validation)
+    figures |= {f"validation_{key}": value for key, value in validation.items()}
     if not all(map(math.isfinite, figures.values())):
         raise TrainingError(f"the trained network's {recipe.metric} is not finite: lower lr")
-    return figures
+    return figures, outcomes
 
 
 def _require_writable(folder: Path, file: str | None) -> None:
