@@ -163,11 +163,15 @@ class Evaluated:
     """Result of `Evaluate`: figures on the held-out splits.
 
     `pairs`: the comparison with the candidate; None without one, or if the recipe has no outcomes of single examples.
+    `old` and `new` are the same over the examples that `Evaluate.trained_on` has, and over the others; None if there
+    are no such examples, or if there is no such version, or the same one.
     """
 
     metrics: Mapping[str, float]
     dataset: str
     pairs: Pairs | None = None
+    old: Pairs | None = None
+    new: Pairs | None = None
     type: Literal["evaluated"] = "evaluated"
 
 
@@ -265,7 +269,8 @@ class CheckpointFile:
 class Evaluate(Order[Evaluated]):
     """Evaluate a checkpoint on the held-out splits of `dataset`; without it, of the config's dataset.
 
-    Compare `candidate` with it, if given.
+    Compare `candidate` with it, if given: also on the examples of `trained_on`, the dataset version that the checkpoint
+    was trained on, and on the others apart.
     """
 
     answer = Evaluated
@@ -276,6 +281,7 @@ class Evaluate(Order[Evaluated]):
     record: Record
     candidate: CheckpointFile | None = None
     dataset: DatasetFile | None = None
+    trained_on: DatasetFile | None = None
     type: Literal["evaluate"] = "evaluate"
 
 

@@ -84,5 +84,14 @@ def test_in_a_pipe_each_row_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows[0].endswith("one two one two")
 
 
+def test_a_job_says_how_old_and_new_examples_compare(monkeypatch: pytest.MonkeyPatch) -> None:
+    part = {"rows": 40, "differ": 9, "candidate_right": 7, "live_right": 2, "gain": 0.125, "p_value": 0.18}
+    compared: Any = {**DONE, "gate": {**DONE["gate"], "old_rows": None, "new_rows": part}}
+    _, line = shown(monkeypatch, None, tables.job, compared)
+    assert line == (
+        "new rows: 40 examples, 9 answered differently, the candidate is better on 7, live on 2; gain 0.125, p = 0.18"
+    )
+
+
 def test_an_empty_table_is_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(shown(monkeypatch, None, tables.jobs, [])) == 1

@@ -19,6 +19,7 @@ from models.messages import (
     Fit,
     Fitted,
     Ingested,
+    Pairs,
 )
 from service.data.datasets import Datasets
 from service.delivery.registry import Registry
@@ -132,16 +133,19 @@ def test_a_job_trains_and_compares_on_the_version_that_was_pinned(store: Store) 
             case Export():
                 return ExportDone()
             case Evaluate():
-                return Evaluated(metrics={"validation_mse": 2.0}, dataset="field@1")
+                pairs = Pairs(rows=9, differ=9, candidate_right=8, live_right=1, mean_gain=1.0, standard_error=0.5)
+                return Evaluated(metrics={"validation_mse": 2.0}, dataset="field@1", pairs=pairs, new=pairs)
 
     child = Scripted(answer)
     job = work(store, child)
     file = DatasetFile(label="field@1", sha256="a", folder=Storage(store.folder).dataset("line", "a").resolve())
     named = [order.dataset for order in child.orders if isinstance(order, Fit | Evaluate)]
     assert named == [file, file]
+    assert [order.trained_on for order in child.orders if isinstance(order, Evaluate)] == [None]  # data of the recipe
     assert (job.state, job.dataset, job.dataset_sha256) == ("succeeded", "field@1", "a")
     assert job.gate is not None
     assert (job.gate["candidate"], job.gate["live"]) == (1.0, 2.0)
+    assert (job.gate["old_rows"], job.gate["new_rows"]["candidate_right"]) == (None, 8)
     assert Datasets(store).trained("line") == {"field@1": [2]}
 
 
@@ -162,9 +166,13 @@ def test_figures_of_a_record_count_only_for_the_same_name_and_digest(
         failed = Failed(kind=FailureKind.CHECKPOINT, title="Broken checkpoint", detail="damaged")
         return fitted(candidate) if isinstance(order, Fit) else failed
 
-    job = work(store, answer)
+    child = Scripted(answer)
+    job = work(store, child)
     assert job.gate is not None
-    assert job.gate["live"] == live
+    assert (job.gate["live"], job.gate["old_rows"], job.gate["new_rows"]) == (live, None, None)
+    (order,) = [order for order in child.orders if isinstance(order, Evaluate)]
+    folder = Storage(store.folder).dataset("line", sha256).resolve()
+    assert order.trained_on == DatasetFile(label="field@1", sha256=sha256, folder=folder)
 
 
 def test_a_job_without_a_dataset_trains_on_the_data_of_the_recipe(store: Store, tmp_path: Path) -> None:

@@ -87,7 +87,11 @@ def test_a_model_learns_an_uploaded_file_and_its_successor(store: Store, client:
     client.post("/train", json={**train, "promote": "if_better"})
     job = work(store, client)
     assert (job["state"], job["dataset"]) == ("succeeded", "field@2"), job
-    assert job["gate"]["live"] is not None  # both were evaluated on field@2
+    gate = job["gate"]
+    assert gate["live"] is not None  # both were evaluated on field@2
+    assert gate["old_rows"]["rows"] == first["examples"]["validation"]
+    assert gate["new_rows"]["rows"] == second["examples"]["validation"] - first["examples"]["validation"] > 0
+    assert gate["rows"] == second["examples"]["validation"]
     assert client.delete(f"{VERSIONS}/1").status_code == 409
 
 

@@ -12,6 +12,7 @@ from torch import nn
 
 from models.artifacts import unpack
 from models.messages import (
+    CheckpointFile,
     DatasetFile,
     DatasetOptions,
     Evaluate,
@@ -251,6 +252,36 @@ def test_an_order_to_ingest_makes_a_version_that_orders_to_evaluate_use(tmp_path
     failed = do(VALUES, replace(evaluate, dataset=None))[-1]
     assert isinstance(failed, Failed)
     assert failed.detail == "there is no built-in data"
+
+
+def test_versions_are_compared_on_the_rows_of_lives_dataset_version_and_on_the_others(tmp_path: Path) -> None:
+    first = made(tmp_path, write_csv(tmp_path / "a.csv", line_rows(150)))
+    more = write_csv(tmp_path / "b.csv", line_rows(150, 150))
+    second = made(tmp_path, more, parent=version(tmp_path, first))
+    dataset, trained_on = file_of(tmp_path, second), file_of(tmp_path, first)
+    train = Fit(
+        model="line", config={"epochs": 1, "lr": 1e-9}, data=tmp_path, store=tmp_path, job="k", attempt=1, device="cpu",
+        tensorboard=False, dataset=dataset,
+    )  # fmt: skip
+    fitted = do(VALUES, train)[-1]
+    assert isinstance(fitted, Fitted)
+    path = tmp_path / "checkpoints/line" / f"{fitted.record.sha256[:12]}.pt"
+    order = Evaluate(
+        model="line", config=train.config, data=tmp_path, path=path, record=fitted.record,
+        candidate=CheckpointFile(path=path, record=fitted.record), dataset=dataset, trained_on=trained_on,
+    )  # fmt: skip
+    found = do(VALUES, order)[-1]
+    assert isinstance(found, Evaluated)
+    assert found.pairs
+    assert found.old
+    assert found.new
+    held_out = first.summary.examples["validation"], second.summary.examples["validation"]
+    assert (found.old.rows, found.new.rows, found.pairs.rows) == (held_out[0], held_out[1] - held_out[0], held_out[1])
+    gone = replace(trained_on, folder=tmp_path / "erased")
+    for other in (None, dataset, gone):
+        found = do(VALUES, replace(order, trained_on=other))[-1]
+        assert isinstance(found, Evaluated)
+        assert (found.pairs is None, found.old, found.new) == (False, None, None)
 
 
 def test_a_refused_file_fails_with_its_report(tmp_path: Path) -> None:

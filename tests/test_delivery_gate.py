@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -120,6 +121,19 @@ def test_the_margin_of_an_error_is_a_share_of_lives() -> None:
     gate = decide("no_worse", "mse", False, figures, figures, pairs)
     assert "worse by less than 0.04" in gate.reason
     assert gate.decision == "promoted"
+
+
+def test_old_and_new_examples_are_shown_apart_and_decide_nothing() -> None:
+    pairs, old, new = _pairs(30, 8), _pairs(2, 8, rows=900), _pairs(28, 0, rows=100)
+    figures = {"validation_accuracy": 0.9}, {"validation_accuracy": 0.8}
+    gate = decide("if_better", "accuracy", True, *figures, pairs, apart=(old, new))
+    assert replace(gate, old_rows=None, new_rows=None) == decide("if_better", "accuracy", True, *figures, pairs)
+    p = pytest.approx(2 / 2**28)
+    part = {"rows": 100, "differ": 28, "candidate_right": 28, "live_right": 0, "gain": 0.28, "p_value": p}
+    assert gate.as_dict()["new_rows"] == part
+    assert gate.old_rows
+    assert (gate.old_rows.rows, gate.old_rows.gain) == (900, -6 / 900)
+    assert decide("if_better", "accuracy", True, *figures, pairs).new_rows is None
 
 
 def test_few_examples_are_named() -> None:

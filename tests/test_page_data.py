@@ -63,7 +63,7 @@ def test_a_file_is_uploaded_its_report_read_and_a_model_trained_on_it(page: Page
     listed.get_by_role("button", name="Train on it").click()
     expect(page.get_by_label("train on")).to_have_value("my-points@1")
     page.get_by_label("epochs", exact=True).fill("1")
-    page.get_by_label("make it live").select_option("never, only register it")
+    page.get_by_label("make it live").select_option("always")
     page.get_by_role("button", name="Start training").click()
     expect(page.locator(".job > summary .chip")).to_have_text("succeeded")  # ingests are not in this list
     expect(page.locator(".job > summary")).to_contain_text("my-points@1")
@@ -72,6 +72,12 @@ def test_a_file_is_uploaded_its_report_read_and_a_model_trained_on_it(page: Page
     page.get_by_role("link", name="Data").click()
     expect(listed).to_contain_text("version 2")
     grow(page, tmp_path)
+    row_of(page, "my-points@2").get_by_role("button", name="Train on it").click()
+    page.get_by_label("epochs", exact=True).fill("1")
+    page.get_by_role("button", name="Start training").click()
+    expect(page.locator(".job .gate-part").first).to_contain_text(re.compile(r"old rows: \d+ examples"))
+    expect(page.locator(".job .gate-part").last).to_contain_text(re.compile(r"new rows: \d+ examples.*p = "))
+    page.get_by_role("link", name="Data").click()
     listed.get_by_role("button", name="Delete").click()
     page.get_by_role("dialog").get_by_role("button", name="Delete").click()
     expect(page.locator("#notices")).to_contain_text("my-points@2")  # the 409 says what has grown from it
@@ -87,8 +93,9 @@ def row_of(page: Page, dataset: str) -> Locator:
 
 
 def grow(page: Page, folder: Path) -> None:
-    """Upload a row that my-points@1 does not have, as its child."""
-    (folder / "more.csv").write_text("x,y,label\n9.5,9.5,0\n")
+    """Upload rows that my-points@1 does not have, as its child."""
+    rows = [f"9.5,{at / 10},0" for at in range(60)]
+    (folder / "more.csv").write_text("\n".join(["x,y,label", *rows]))
     page.locator("#data-file").set_input_files(folder / "more.csv")
     page.get_by_label("Name", exact=True).fill("my-points")
     page.get_by_label("Grows from").select_option("my-points@1")

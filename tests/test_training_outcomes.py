@@ -23,7 +23,7 @@ from models.messages import (
 from training import outcomes
 from training.executor import Executor
 from training.metrics import classification, regression
-from training.outcomes import evaluated, judge_of, paired
+from training.outcomes import evaluated, judge_of, paired, paired_apart
 from training.recipe import Outcomes, Split, recipes
 from training.run import Outcome, run
 
@@ -73,6 +73,21 @@ def test_errors_are_compared_by_their_mean_and_its_standard_error() -> None:
     assert (found.rows, found.differ, found.candidate_right, found.live_right) == (3, 2, 2, 0)
     assert found.mean_gain == 1.0
     assert found.standard_error == pytest.approx(1 / 3**0.5)
+
+
+def test_old_and_new_examples_are_compared_apart() -> None:
+    both = outcomes.labels(CANDIDATE, SPLIT), outcomes.labels(LIVE, SPLIT)
+    is_old = torch.tensor([True, False, True, False])
+    assert paired_apart(*both, is_old, higher_is_better=True) == (
+        Pairs(rows=2, differ=1, candidate_right=0, live_right=1, mean_gain=-0.5),
+        Pairs(rows=2, differ=2, candidate_right=2, live_right=0, mean_gain=1.0),
+    )
+    errors = Outcomes(both[0].scores + 1), Outcomes(both[1].scores + 1)
+    _, new = paired_apart(*errors, torch.zeros(4, dtype=torch.bool), higher_is_better=True)
+    assert new == paired(*errors, higher_is_better=True)
+    assert paired_apart(*errors, torch.ones(4, dtype=torch.bool), higher_is_better=True)[1] is None
+    for is_old_or_not in (None, torch.ones(3, dtype=torch.bool)):  # none, and outcomes of another number
+        assert paired_apart(*both, is_old_or_not, higher_is_better=True) == (None, None)
 
 
 def test_identical_errors_are_still_errors() -> None:

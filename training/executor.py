@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from models import messages
 from models.attribution import NoGradient, attribute
@@ -23,8 +24,10 @@ from models.spec import ModelSpec
 from training.adoption import adopt
 from training.datasets.errors import DatasetError
 from training.datasets.orders import ingested
+from training.datasets.splits import present
+from training.datasets.version import read_index
 from training.fitting.resume import ResumePoints
-from training.outcomes import Judge, judge_of, paired
+from training.outcomes import Judge, judge_of, paired, paired_apart
 from training.recipe import Dataset, Hyperparameters, Outcomes, Progress, Recipe, TrainingError, recipe_faults, recipes
 from training.report.live_plot import EVERY_S, LivePlot
 from training.report.tensorboard import EventFile
@@ -172,14 +175,16 @@ class Executor:
         dataset = prepared(self._specs[order.model], self._datasets[key], artifacts)
         network = self._network(order)
         metrics, outcomes = held_out(recipe, network, dataset)
-        judge, pairs = judge_of(recipe), None
-        if order.candidate is not None and judge is not None:
-            pairs = paired(
-                self._of_candidate(order, order.candidate, judge),
-                judge(network, dataset.validation) if outcomes is None else outcomes,
-                higher_is_better=recipe.higher_is_better,
-            )
-        return messages.Evaluated(metrics=metrics, dataset=dataset.name, pairs=pairs)
+        judge = judge_of(recipe)
+        if order.candidate is None or judge is None:
+            return messages.Evaluated(metrics=metrics, dataset=dataset.name)
+        both = (
+            self._of_candidate(order, order.candidate, judge),
+            judge(network, dataset.validation) if outcomes is None else outcomes,
+        )
+        pairs = paired(*both, higher_is_better=recipe.higher_is_better)
+        old, new = paired_apart(*both, _is_old(order, dataset), higher_is_better=recipe.higher_is_better)
+        return messages.Evaluated(metrics=metrics, dataset=dataset.name, pairs=pairs, old=old, new=new)
 
     def _of_candidate(self, order: messages.Evaluate, file: messages.CheckpointFile, judge: Judge) -> Outcomes:
         """Return the outcomes of the candidate on the validation split: those of its fit, if they are known."""
@@ -249,6 +254,20 @@ def _in_words(order: messages.AnyOrder) -> tuple[str, str, str]:
             return "Explanation failed", "the explanation", "the log"
         case messages.Ingest():
             return "Ingest failed", "reading the file", "the worker's log"
+
+
+def _is_old(order: messages.Evaluate, dataset: Dataset) -> Tensor | None:
+    """Return which validation examples are in the dataset version that the checkpoint was trained on, bool (N,).
+
+    None if it is the same version, none, or one that was erased.
+    """
+    earlier, digests = order.trained_on, dataset.validation_digests
+    if earlier is None or digests is None or earlier.sha256 == dataset.sha256:
+        return None
+    try:
+        return torch.from_numpy(present(digests, read_index(earlier.folder).digests))
+    except DatasetError:
+        return None
 
 
 def _dataset_key(order: messages.Fit | messages.Evaluate) -> str:

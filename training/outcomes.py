@@ -88,6 +88,25 @@ def _standard(recipe: Recipe[Any]) -> _Standard | None:
     return _STANDARD.get(evaluate.__name__) if getattr(evaluate, "__module__", "") == "training.metrics" else None
 
 
+def paired_apart(
+    candidate: Outcomes, live: Outcomes, is_old: Tensor | None, *, higher_is_better: bool
+) -> tuple[Pairs | None, Pairs | None]:
+    """Compare two versions on old and on new examples, told apart by bool (N,). None for a part without examples."""
+    if is_old is None or len(is_old) != len(candidate.scores):
+        return None, None
+
+    def part(rows: Tensor) -> Pairs | None:
+        if not rows.any():
+            return None
+        return paired(_of(candidate, rows), _of(live, rows), higher_is_better=higher_is_better)
+
+    return part(is_old), part(~is_old)
+
+
+def _of(outcomes: Outcomes, rows: Tensor) -> Outcomes:
+    return Outcomes(outcomes.scores[rows], None if outcomes.answers is None else outcomes.answers[rows])
+
+
 def paired(candidate: Outcomes, live: Outcomes, *, higher_is_better: bool) -> Pairs:
     """Count the examples that two versions answer differently, and which version was better on them."""
     gain = candidate.scores - live.scores if higher_is_better else live.scores - candidate.scores

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.catalog import Found, discover, leave_aside, specs
 from models.messages import Progress as Progress  # noqa: PLC0414 - for authors of recipes, too
 from models.networks import Activation
+from models.spec import Array
 
 if TYPE_CHECKING:  # matplotlib takes half a second to import, and only plots need it
     from matplotlib.axes import Axes
@@ -101,7 +102,8 @@ class Split:
 class Dataset:
     """The splits: `train` for training, `validation` for choices, `test` only for the metrics in the record.
 
-    A dataset version has a digest, and the labels of its targets, unless the recipe fixes them.
+    A dataset version has a digest, the labels of its targets, unless the recipe fixes them, and the digests of the
+    contents of its validation samples, uint8 (N, 32).
     """
 
     name: str
@@ -110,6 +112,7 @@ class Dataset:
     test: Split
     labels: tuple[str, ...] = ()
     sha256: str = ""
+    validation_digests: Array | None = None
 
     def to(self, device: str) -> "Dataset":
         """Copy all splits to a device, so that batches need no transfer."""

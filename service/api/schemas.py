@@ -319,7 +319,9 @@ class JobInfo(BaseModel):
     version: int | None = Field(description="the version that the job registered")
     gate: dict[str, Any] | None = Field(
         description="whether it went live, and why: decision, metric, both figures and reason; of the validation "
-        "examples: rows, how many differ in their answers, candidate_right and live_right among them, p_value"
+        "examples: rows, how many differ in their answers, candidate_right and live_right among them, p_value; the "
+        "same and the mean gain of old_rows, which are in the dataset version that the live version was trained on, "
+        "and of new_rows, the others"
     )
     report: dict[str, Any] | None = Field(description="of an ingest: rows, good, rejected, by_reason, warnings")
     error: dict[str, str] | None

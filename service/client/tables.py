@@ -133,12 +133,22 @@ def promoted(done: Promoted) -> None:
 
 
 def job(found: Job) -> None:
-    """Print the outcome of a job in one line."""
+    """Print the outcome of a job in one line, and a line for old and for new examples if the gate compared both."""
     made = f"version {found['version']}" if found["version"] else ""
     if found.get("kind") == "ingest" and found["state"] == "succeeded":
         made = f"dataset {found['dataset']}"
     of_it = " ".join(filter(None, [found["state"], made]))
     say(": ".join(filter(None, [f"job {found['id']} of {found['model']}", of_it, _outcome(found)])))
+    for name in ("old_rows", "new_rows"):
+        if part := (found["gate"] or {}).get(name):
+            say(f"{name.replace('_', ' ')}: {_part(part)}")
+
+
+def _part(part: Mapping[str, Any]) -> str:
+    """Describe the comparison on the old or the new examples."""
+    better = f"the candidate is better on {part['candidate_right']}, live on {part['live_right']}"
+    counts = f"{part['rows']} examples, {part['differ']} answered differently, {better}"
+    return f"{counts}; gain {part['gain']:.4g}, p = {part['p_value']:.2g}"
 
 
 def event(told: Event) -> None:

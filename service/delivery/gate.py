@@ -32,11 +32,29 @@ class Bounds:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """The comparison on some of the examples. `gain`: mean gain of the candidate, in the metric's unit; positive if it
+    is better. The others are as in `Gate`.
+    """
+
+    rows: int
+    differ: int
+    candidate_right: int
+    live_right: int
+    gain: float
+    p_value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
     """A decision and its reasons. `candidate` and `live` are values of the metric on the same split.
 
     The counts are those of `Pairs`, and None if the versions were not compared example by example; `p_value`: how
     likely chance alone makes a difference at least as large between two equally good versions, either way.
+
+    `old_rows` are the examples of the dataset version that live was trained on, `new_rows` the others: an older version
+    may fall behind on newer data only. None if there are no such examples, and both if the dataset version is the same,
+    or live was trained on other data than a dataset version that is there.
     """
 
     decision: Literal["promoted", "kept"]
@@ -49,6 +67,8 @@ class Gate:
     candidate_right: int | None = None
     live_right: int | None = None
     p_value: float | None = None
+    old_rows: Part | None = None
+    new_rows: Part | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the decision as stored in the job's row."""
@@ -63,11 +83,14 @@ def decide(
     live: Mapping[str, float] | None,
     pairs: Pairs | None = None,
     bounds: Bounds | None = None,
+    *,
+    apart: tuple[Pairs | None, Pairs | None] = (None, None),
 ) -> Gate:
     """Compare the figures of the candidate with those of the live version, measured on the same split.
 
     `if_better` without `bounds` compares the two figures, and says how sure that is. `live` is None if no version is
-    live. An equal figure is not better. A missing or non-finite figure never wins.
+    live. An equal figure is not better. A missing or non-finite figure never wins. `apart` are the pairs of old and of
+    new examples; they are shown, and decide nothing.
     """
     ours, theirs = _figure(candidate, metric), _figure(live or {}, metric)
     p_value = None if pairs is None else p_if_equal(pairs)
@@ -80,6 +103,8 @@ def decide(
             live=theirs,
             reason=reason,
             p_value=p_value,
+            old_rows=_part(apart[0]),
+            new_rows=_part(apart[1]),
             **({} if pairs is None else _counts(pairs)),
         )
 
@@ -146,6 +171,10 @@ def _few(pairs: Pairs) -> str:
 
 def _counts(pairs: Pairs) -> dict[str, Any]:
     return {name: getattr(pairs, name) for name in ("rows", "differ", "candidate_right", "live_right")}
+
+
+def _part(pairs: Pairs | None) -> Part | None:
+    return None if pairs is None else Part(**_counts(pairs), gain=pairs.mean_gain, p_value=p_if_equal(pairs))
 
 
 def _figure(figures: Mapping[str, float], metric: str) -> float | None:

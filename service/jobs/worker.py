@@ -201,6 +201,7 @@ class Worker:
             None if measured is None else measured.metrics,
             None if measured is None else measured.pairs,
             None if job.promote_bounds is None else Bounds(**job.promote_bounds),
+            apart=(None, None) if measured is None else (measured.old, measured.new),
         )
         now = self._now()
         with self._store.write() as connection:
@@ -227,6 +228,9 @@ class Worker:
                 path=self._storage.checkpoint(job.model, candidate.sha256).resolve(), record=candidate
             ),
             dataset=self._dataset(job),
+            trained_on=self._version_file(
+                job.model, version.record.get("dataset"), version.record.get("dataset_sha256")
+            ),
         )
         answer = self._order(job, child, order)
         if isinstance(answer, Evaluated):
@@ -288,10 +292,13 @@ class Worker:
 
     def _dataset(self, job: Job) -> DatasetFile | None:
         """Return the dataset version that the job trains on; None for the data of the recipe."""
-        if job.dataset is None or job.dataset_sha256 is None:
+        return self._version_file(job.model, job.dataset, job.dataset_sha256)
+
+    def _version_file(self, model: str, label: str | None, sha256: str | None) -> DatasetFile | None:
+        """Return the files of a dataset version; None without a digest."""
+        if not label or not sha256:
             return None
-        folder = self._storage.dataset(job.model, job.dataset_sha256).resolve()
-        return DatasetFile(label=job.dataset, sha256=job.dataset_sha256, folder=folder)
+        return DatasetFile(label=label, sha256=sha256, folder=self._storage.dataset(model, sha256).resolve())
 
     def _settle(self, write: Callable[[], None]) -> None:
         """Write a job's end, however long the database is away; if the job is not ours any more, so be it."""

@@ -124,12 +124,20 @@ function factsOf(job) {
     const decision = job.gate.decision === "promoted" ? "Promoted" : "Not promoted";
     const values = `${words(job.gate.metric)}: ${figure(job.gate.candidate)}, live ${figure(job.gate.live)}`;
     facts.push(h("p", { class: `gate ${job.gate.decision}` }, h("strong", {}, decision), `: ${job.gate.reason}. `, h("span", { class: "help" }, `(${values})`)));
+    for (const part of ["old_rows", "new_rows"]) {
+      if (job.gate[part]) facts.push(h("p", { class: "help gate-part" }, `${words(part)}: ${partOf(job.gate[part])}`));
+    }
   }
   if (job.error) facts.push(h("p", { class: "trouble" }, `${job.error.title}: ${job.error.detail}`));
   if (job.attempt > 1) facts.push(h("p", { class: "help" }, `Attempt ${job.attempt}`));
   if (job.dataset) facts.push(h("p", { class: "help" }, `Dataset: ${job.dataset}`));
   facts.push(configOf(job.config));
   return facts;
+}
+
+/** Describe the comparison on the old or the new rows of the validation split. */
+function partOf({ rows, differ, candidate_right: ours, live_right: theirs, gain, p_value: p }) {
+  return `${rows} examples, ${differ} of them answered differently; better in ${ours}, live in ${theirs}; gain ${figure(gain)}, p = ${figure(p)}`;
 }
 
 /** List every hyperparameter, collapsed. */

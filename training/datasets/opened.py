@@ -20,7 +20,7 @@ from training.datasets.judge import Good, Judge
 from training.datasets.readers.detect import open_source
 from training.datasets.segments import Rows, Samples, SegmentWriter, numbers_of
 from training.datasets.source import Wanted, in_parts
-from training.datasets.splits import SPLITS
+from training.datasets.splits import SPLITS, VALIDATION
 from training.datasets.version import Index, Manifest, Original, read_index, read_manifest
 from training.recipe import Dataset, Recipe, Split, TrainingError
 
@@ -127,11 +127,13 @@ def opened(model: str, spec: ModelSpec, recipe: Recipe[Any], file: DatasetFile) 
         manifest, index = read_manifest(file.folder), read_index(file.folder)
         _require_fitting(manifest, spec, recipe, file.label)
         segments = [_segment(model, spec, recipe, file.folder, place) for place in range(len(manifest.originals))]
-        splits = _splits(manifest, index, segments, file.label, named=bool(spec.inputs))
+        places = _places(index, segments, file.label)
+        splits = _splits(manifest, index, segments, places, file.label, named=bool(spec.inputs))
     except DatasetError as err:
         raise TrainingError(f"{file.label}: {err.detail}") from err
     labels = tuple(manifest.labels) if recipe.labels is None else ()
-    return Dataset(name=file.label, labels=labels, sha256=manifest.sha256, **splits)
+    digests = index.digests[(index.splits == VALIDATION) & (places >= 0)]
+    return Dataset(name=file.label, labels=labels, sha256=manifest.sha256, validation_digests=digests, **splits)
 
 
 def _require_fitting(manifest: Manifest, spec: ModelSpec, recipe: Recipe[Any], label: str) -> None:
@@ -147,8 +149,8 @@ def _require_fitting(manifest: Manifest, spec: ModelSpec, recipe: Recipe[Any], l
         raise TrainingError(f"{label} has no rows in the {empty[0]} split: let it grow")
 
 
-def _splits(manifest: Manifest, index: Index, segments: Sequence[Path], label: str, *, named: bool) -> dict[str, Split]:
-    """Open the samples of each split."""
+def _places(index: Index, segments: Sequence[Path], label: str) -> Array:
+    """Return the place of each row in its segment, int64 (N,); -1 for a row that the current code refuses."""
     places = np.full(len(index), -1, np.int64)
     for number, segment in enumerate(segments):
         mine = np.flatnonzero(index.sources == number)
@@ -159,6 +161,13 @@ def _splits(manifest: Manifest, index: Index, segments: Sequence[Path], label: s
         places[mine[known]] = found[known]
     if lost := int((places < 0).sum()):
         log.warning("rows are refused by the code as it is now, and left out", extra={"dataset": label, "rows": lost})
+    return places
+
+
+def _splits(
+    manifest: Manifest, index: Index, segments: Sequence[Path], places: Array, label: str, *, named: bool
+) -> dict[str, Split]:
+    """Open the samples of each split."""
     used = sorted(set(np.asarray(index.sources[places >= 0]).tolist()))
     sources: Any = [(Rows if named else Samples)(segments[number]) for number in used]
     order = np.zeros(len(segments), np.int64)

@@ -46,6 +46,11 @@ def assigned(own: Array, numbers: Array, in_training: Array, present: Array) -> 
     return found
 
 
+def present(digests: Array, others: Array) -> Array:
+    """Return which of the digests, uint8 (N, 32), are among others, uint8 (M, 32): bool (N,)."""
+    return first_of_each(np.concatenate([others, digests]))[len(others) :] < len(others)
+
+
 def first_of_each(digests: Array) -> Array:
     """Return, for each digest, uint8 (N, 32), the position of its first occurrence, int64 (N,)."""
     words = np.ascontiguousarray(digests).view("<u8")  # (N, 4)
