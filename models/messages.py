@@ -100,6 +100,7 @@ class DatasetSummary:
     rows                rows in the new file, of which `rejected` were refused and `duplicates` were there before
     conflicting_labels  rows with the content of an earlier one, but another target; they are left out
     added               examples that the parent does not have
+    reference           range of each statistic of the spec's check over the training split: name -> [least, greatest]
     """
 
     format: str
@@ -113,6 +114,7 @@ class DatasetSummary:
     added: int
     by_reason: tuple[RefusalReason, ...] = ()
     warnings: tuple[str, ...] = ()
+    reference: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

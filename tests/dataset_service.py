@@ -45,6 +45,7 @@ SUMMARY = DatasetSummary(
         ),
     ),
     warnings=("few rows",),
+    reference={"features": [[0.0], [4.0]]},
 )
 REFUSED = [
     {"title": "Not a number", "row": row, "column": "x", "value": "abc", "detail": "x must be a number"}

@@ -81,6 +81,7 @@ def test_a_small_file_becomes_a_version_by_a_job_of_kind_ingest(client: TestClie
         "job": job["id"],
         "parent": None,
         "examples": {"train": 8, "validation": 1, "test": 1},
+        "reference": {"features": [[0.0], [4.0]]},
         "rows": 12,
         "rejected": 2,
         "added": 10,

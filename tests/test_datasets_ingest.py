@@ -11,6 +11,7 @@ import pytest
 from models.checkpoints.storage import Storage
 from models.entries import from_json
 from models.errors import InvalidInput
+from models.reference import feature_ranges
 from tests.dataset_files import (
     digit,
     idx,
@@ -28,6 +29,8 @@ from tests.fakes import LINE
 from tests.signatures import TABLE, TEXT
 from training.datasets.errors import DatasetError
 from training.datasets.ingest import known_digest
+from training.datasets.splits import TRAIN
+from training.datasets.version import read_index, read_manifest
 from training.recipe import recipes
 
 MNIST: dict[str, Any] = {"model": "mnist", "target": "label", "labels": tuple("0123456789")}
@@ -203,6 +206,29 @@ def test_a_text_without_words_is_refused_by_encode(tmp_path: Path) -> None:
     rows = [("review", "label"), ("good", "yes"), (" ", "no")]
     with pytest.raises(DatasetError, match="the text has no words"):
         made(tmp_path, write_csv(tmp_path / "a.csv", rows), model="text", spec=TEXT, target="label")
+
+
+def test_a_version_keeps_the_ranges_of_its_training_rows(tmp_path: Path) -> None:
+    checked = replace(LINE, check=feature_ranges())
+
+    def grown(file: str, rows: Any, parent: Path | None = None) -> tuple[Path, Any]:
+        done = made(tmp_path, write_csv(tmp_path / file, rows), checked, parent=parent)
+        reference = read_manifest(version(tmp_path, done)).reference
+        assert reference == done.summary.reference
+        return version(tmp_path, done), reference
+
+    def range_of(folder: Path) -> Any:
+        found = read_index(folder)
+        numbers = [float(target[0] - 2) / 2 for target in found.targets[found.splits == TRAIN]]
+        return {"features": [[min(numbers)], [max(numbers)]]}
+
+    first, reference = grown("a.csv", line_rows(50))
+    assert reference == range_of(first)
+    second, wider = grown("b.csv", line_rows(100, 30), first)
+    assert wider == range_of(second) != reference
+    _, same = grown("c.csv", [("x", "y", "split"), (5000, 10_002, "test")], second)
+    assert same == wider
+    assert made(tmp_path, write_csv(tmp_path / "d.csv", line_rows(9))).summary.reference == {}
 
 
 def test_a_killed_ingest_leaves_nothing_that_the_next_one_minds(tmp_path: Path) -> None:

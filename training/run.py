@@ -29,9 +29,9 @@ from training.datasets.opened import opened
 from training.datasets.orders import cannot_learn_files
 from training.fitting.early_stopping import Watch, Watched
 from training.fitting.randomness import own_random_numbers
-from training.fitting.reference import measure
 from training.outcomes import evaluated
 from training.recipe import Dataset, Hyperparameters, Outcomes, Recipe, Report, Split, TrainingError, unknown_metric
+from training.reference import measure
 from training.rows import arguments_of, made_artifacts, prepared
 
 C = TypeVar("C", bound=Hyperparameters)

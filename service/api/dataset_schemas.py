@@ -77,6 +77,9 @@ class DatasetInfo(BaseModel):
     )
     examples: dict[str, int] = Field(description="number of examples in train, validation and test")
     by_label: dict[str, dict[str, int]] = Field(description="label -> examples by split; empty if targets are values")
+    reference: dict[str, Any] = Field(
+        description="range of each statistic of the model's check over the training split: name -> [least, greatest]"
+    )
     rows: int | None = Field(description="rows of the uploaded file")
     rejected: int | None
     duplicates: int | None

@@ -209,6 +209,7 @@ def _described(version: DatasetVersion, trained: Sequence[int]) -> DatasetInfo:
         job=version.job,
         parent=version.parent,
         inputs=summary["schema"],
+        reference=summary.get("reference", {}),  # datasets of earlier releases have none
         warnings=summary["warnings"],
         deleted_at=version.deleted_at,
         erased=version.erased,
@@ -229,6 +230,7 @@ def _built_in(found: BuiltIn) -> DatasetInfo:
         inputs={},
         examples={},
         by_label={},
+        reference={},
         rows=None,
         rejected=None,
         duplicates=None,

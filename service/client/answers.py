@@ -180,6 +180,7 @@ class Dataset(TypedDict):
     schema: dict[str, Any]
     examples: dict[str, int]
     by_label: dict[str, dict[str, int]]
+    reference: dict[str, Any]
     rows: int | None
     rejected: int | None
     duplicates: int | None

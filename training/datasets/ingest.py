@@ -3,7 +3,7 @@
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,16 +14,18 @@ import numpy as np
 from models.checkpoints.code import decoding_digest
 from models.checkpoints.storage import Storage
 from models.messages import DatasetOptions, DatasetSummary, Ingested
+from models.reference import widened
 from models.signature import Tensor
 from models.spec import ModelSpec
 from training.datasets.errors import DatasetError
-from training.datasets.joined import KeptRows, all_labels, joined, no_rows
+from training.datasets.joined import Joined, KeptRows, all_labels, joined, no_rows
 from training.datasets.judge import Good, Judge, Refused, sample_digest
 from training.datasets.labels import Target
 from training.datasets.readers.detect import open_source
 from training.datasets.report import ReportWriter, warnings_of
-from training.datasets.segments import SegmentWriter, packed_row
+from training.datasets.segments import Samples, SegmentWriter, numbers_of, packed_row
 from training.datasets.source import Source, Wanted, in_parts
+from training.datasets.splits import TRAIN
 from training.datasets.version import (
     Index,
     Manifest,
@@ -36,6 +38,7 @@ from training.datasets.version import (
     version_digest,
     write_version,
 )
+from training.reference import PART, measure_parts
 
 Tell = Callable[[int, int], None]
 _EVERY_S = 0.5
@@ -177,6 +180,8 @@ def _numbered(
     found = joined(manifest, old, rows, labels)
     schema = schema_of(request.spec)
     examples, by_label = counts(found.index, labels)
+    segment = draft / "cache" / cache_key(request.model, request.spec) / original.key
+    reference = _reference(request, manifest, found, segment)
     made = Manifest(
         sha256=version_digest(found.index, labels, schema),
         model=request.model,
@@ -188,6 +193,7 @@ def _numbered(
         inherited=found.inherited,
         examples=examples,
         by_label=by_label,
+        reference=reference,
     )
     write_version(draft, made, found.index)
     summary = DatasetSummary(
@@ -202,8 +208,23 @@ def _numbered(
         added=len(found.index) - found.inherited,
         by_reason=report.reasons(),
         warnings=(*request.warnings, *warnings_of(examples, by_label, source.ignored, found.conflicts)),
+        reference=reference,
     )
     return made, summary
+
+
+def _reference(request: Request, parent: Manifest | None, found: Joined, segment: Path) -> Mapping[str, Any]:
+    """Measure the new training rows, and widen the ranges of the parent by theirs: its rows keep their split."""
+    new = slice(found.inherited, None)
+    numbers = found.index.numbers[new][found.index.splits[new] == TRAIN]
+    before = parent.reference if parent is not None and parent.examples["train"] else None
+    if request.spec.inputs or not len(numbers):
+        return before or {}
+    places = np.searchsorted(numbers_of(segment), numbers)
+    samples = Samples(segment)
+    parts = (samples.take(places[begin : begin + PART]) for begin in range(0, len(places), PART))
+    measured = measure_parts(request.model, request.spec, parts)
+    return measured if before is None else widened(before, measured)
 
 
 def _keep_report(draft: Path, path: Path) -> None:

@@ -16,7 +16,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,11 @@ class Index:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """All of a version but its rows."""
+    """All of a version but its rows.
+
+    `reference`: range of each statistic of the spec's check over the training split, as the code measured the rows when
+    they were added; empty if the check has no statistics.
+    """
 
     sha256: str
     model: str
@@ -82,6 +86,7 @@ class Manifest:
     inherited: int
     examples: Mapping[str, int]
     by_label: Mapping[str, Mapping[str, int]]
+    reference: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_manifest(folder: Path) -> Manifest:
