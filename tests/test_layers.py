@@ -16,7 +16,7 @@ SOURCES = [*FILES, *OTHERS]
 MAY_IMPORT = {"models": {"models"}, "training": {"models", "training"}, "service": {"models", "service"}}
 # Folders of service/ -> the folders that they may import besides themselves and the modules at the ground.
 GROUND = {"settings", "logs", "errors", "media_types"}
-ROOTS = {"__main__", "check", "command", "serve", "app", "worker", "register"}
+ROOTS = {"__main__", "check", "command", "serve", "app", "worker", "register", "dataset"}
 LAYERS = {
     "api": {"jobs", "delivery", "data", "inference", "web", "execution", "store", "telemetry"},
     "upkeep": {"jobs", "delivery", "store"},

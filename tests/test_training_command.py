@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from models.catalog import specs
+from models.catalog import PRETRAINED, specs
 from models.checkpoints import state_dict
 from tests.fakes import ROOT
 from training import __main__ as command
@@ -73,8 +73,17 @@ def test_help_lists_the_models(capsys: pytest.CaptureFixture[str]) -> None:
         (["regressor", "--batch-size", "0"], "--batch-size 0: must be an integer >= 1 and <= 65536"),
         (["mnist", "--num-workers", "17"], "--num-workers 17: must be an integer >= 0 and <= 16"),
         (["mnist", "--limit", "0"], "--limit 0: must be an integer >= 1"),
-        (["mnist", "--dataset", "cifar"], "--dataset cifar: must be one of mnist, digits"),
-        (["regressor", "--dataset", "digits"], "unrecognized arguments: --dataset digits"),
+        (["mnist", "--dataset", "Cifar"], "--dataset Cifar: must be one of mnist, digits"),
+        (
+            ["evaluate", "mnist", str(PRETRAINED / "mnist.pt"), "--dataset", "digits"],
+            "--dataset digits: a checkpoint is evaluated on the data that its record names",
+        ),
+        (["regressor", "--augment"], "unrecognized arguments: --augment"),
+        (["regressor", "--dataset", "a@1", "--dataset-file", "."], "--dataset and --dataset-file: give one of the two"),
+        (
+            ["compare", "mnist", "--vary", "dataset=mnist,digits", "--dataset-file", "."],
+            "--vary dataset: all runs would learn your own data",
+        ),
         (["regressor", "--epo", "3"], "unrecognized arguments: --epo 3"),
         (["regressor", "--output", "fit.onnx"], "fit.onnx must end in .pt"),
         (["regressor", "--plot", "fit.pdf"], "fit.pdf must end in .png"),

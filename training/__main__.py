@@ -16,7 +16,6 @@ if __name__ == "__main__":  # the imports below take time
 import contextlib
 import json
 import os
-import shlex
 import subprocess
 import sys
 from argparse import ArgumentTypeError, Namespace, _ArgumentGroup
@@ -32,7 +31,7 @@ from models.device import resolve
 from models.project import ProjectError, of_any_folder
 from models.signals import INTERRUPTED, Interruption, ignore_signals
 from training.compare import Trial, compare, table, variants
-from training.dataset_file import add_options, dataset_file
+from training.dataset_file import add_options, dataset_file, own_data, take_reference
 from training.flags import Parser, add_flags, add_presets, command_line, read_config
 from training.recipe import Progress, TrainingError, checked, discovered, recipes
 from training.report import plots
@@ -42,6 +41,8 @@ from training.run import held_out, reopened, run
 
 _PROG = "python -m training"
 _LAST_RESORT_S = 10.0  # from the first signal
+_OWN_DATA = "--dataset takes a dataset version in the store, too, as field@4, or a bare name for its newest."
+_STORE_READ = "folder in which datasets are found"
 _DATA_HELP = "folder of datasets (TORCHLOOP_DATA, else data)"
 
 
@@ -84,7 +85,7 @@ def _parser(prog: str = _PROG) -> Parser:
         _add_hyperparameters(of_model, name)
         of_model.set_defaults(act=_train)
         _add_paths(of_model.add_argument_group("files"))
-        add_options(of_model.add_argument_group("own data"))
+        add_options(of_model.add_argument_group("own data", _OWN_DATA), recipes()[name].config)
     if "compare" not in recipes():
         _add_comparison(models.add_parser("compare", help="fit a model with several values of one hyperparameter"))
     if "evaluate" not in recipes():
@@ -109,6 +110,9 @@ def _add_comparison(parser: Parser) -> None:
         group.add_argument("--vary", required=True, metavar="NAME=A,B,...", help="e.g. --vary optimizer=sgd,adam")
         group.add_argument("--plot", type=_path_with(".png"), help="plot the curves of all runs into this .png file")
         _add_data(group)
+        own = of_model.add_argument_group("own data", _OWN_DATA)
+        add_options(own, recipes()[name].config)
+        _add_store(own, _STORE_READ)
 
 
 def _add_evaluation(parser: Parser) -> None:
@@ -124,24 +128,26 @@ def _add_evaluation(parser: Parser) -> None:
         help="a state_dict of torch.save or safetensors, e.g. one in the store",
     )
     parser.add_argument("--data", type=_path, default=_setting("DATA", "data"), help=_DATA_HELP)
-    add_options(parser.add_argument_group("own data"))
-    parser.set_defaults(act=_evaluate)
+    own = parser.add_argument_group("own data", _OWN_DATA)
+    add_options(own)
+    _add_store(own, _STORE_READ)
+    parser.set_defaults(act=_evaluate, fail=parser.error)
 
 
 def _add_paths(group: _ArgumentGroup) -> None:
     _add_data(group)
-    group.add_argument(
-        "--store",
-        type=_path,
-        default=_setting("STORE", "store"),
-        help="folder in which checkpoints/MODEL/DIGEST.pt is written (TORCHLOOP_STORE, else store)",
-    )
+    _add_store(group, "folder in which checkpoints/MODEL/DIGEST.pt is written, and datasets are found")
     group.add_argument("--output", type=_path_with(".pt"), help="write the checkpoint to this .pt file instead")
     group.add_argument(
         "--register", action="store_true", help="register the checkpoint as a version that can be promoted"
     )
     group.add_argument("--tensorboard", type=_path, metavar="DIR", help="write TensorBoard event files to this folder")
     group.add_argument("--plot", type=_path_with(".png"), help="plot the run and its fit into this .png file")
+
+
+def _add_store(group: _ArgumentGroup, text: str) -> None:
+    text = f"{text} (TORCHLOOP_STORE, else store)"
+    group.add_argument("--store", type=_path, default=_setting("STORE", "store"), help=text)
 
 
 def _add_data(group: _ArgumentGroup) -> None:
@@ -187,6 +193,7 @@ def _preset(options: Namespace) -> tuple[str | None, Mapping[str, Any]]:
 
 def _train(options: Namespace, check: Callable[[], None]) -> None:
     name, recipe = options.name, recipes()[options.name]
+    take_reference(options, recipe)
     chosen, preset = _preset(options)
     try:
         config = read_config(recipe.config, vars(options), preset)
@@ -195,7 +202,6 @@ def _train(options: Namespace, check: Callable[[], None]) -> None:
     folder, file = Storage(options.store).checkpoints(name), None
     if options.output:
         folder, file = options.output.parent, options.output.name
-    command = command_line(name, config, chosen, preset) + _own_data(options)
     history: list[Progress] = []
     event_file = EventFile(options.tensorboard) if options.tensorboard else None
     with shown_progress() as show:
@@ -210,6 +216,7 @@ def _train(options: Namespace, check: Callable[[], None]) -> None:
             closing(event_file) if event_file else nullcontext(),
             dataset_file(options, name, recipe, check) as dataset,
         ):
+            command = command_line(name, config, chosen, preset) + own_data(options, dataset)
             outcome = run(
                 name,
                 recipe,
@@ -233,29 +240,22 @@ def _train(options: Namespace, check: Callable[[], None]) -> None:
         say(f"plot {options.plot}")
 
 
-def _own_data(options: Namespace) -> str:
-    """Return the options of own data as part of a command line, without folders."""
-    if options.dataset_file is None:
-        return ""
-    words = ["--dataset-file", options.dataset_file.name]
-    for option in ("label_column", "split_column", "group_column"):
-        if (chosen := getattr(options, option)) is not None:
-            words += [f"--{option.replace('_', '-')}", chosen]
-    return " " + shlex.join(words)
-
-
 def _compare(options: Namespace, check: Callable[[], None]) -> None:
     name, recipe = options.name, recipes()[options.name]
+    take_reference(options, recipe)
     values = {key: value for key, value in vars(options).items() if key in recipe.config.model_fields}
     try:
         varied, configs = variants(recipe.config, options.vary, values, _preset(options)[1])
     except ValueError as err:
         options.fail(str(err))
+    if varied == "dataset" and (options.stored or options.dataset_file):
+        options.fail("--vary dataset: all runs would learn your own data; remove one of the two")
 
     def tell(trial: Trial) -> None:
         sys.stderr.write(f"{varied} {trial.label}: {trial.seconds:.1f} s\n")
 
-    trials = compare(name, recipe, configs, options.data, tell, device=options.device, check=check)
+    with dataset_file(options, name, recipe, check) as file:
+        trials = compare(name, recipe, configs, options.data, tell, device=options.device, check=check, dataset=file)
     say(table(varied, trials))
     if options.plot:
         plots.save(plots.draw_comparison(f"{name}: {varied} compared", trials, recipe), options.plot)
@@ -264,6 +264,12 @@ def _compare(options: Namespace, check: Callable[[], None]) -> None:
 
 def _evaluate(options: Namespace, check: Callable[[], None]) -> None:
     recipe = recipes()[options.name]
+    take_reference(options, recipe)
+    if given := getattr(options, "dataset", None):
+        options.fail(
+            f"--dataset {given}: a checkpoint is evaluated on the data that its record names, or on a dataset version "
+            "in the store, as field@4, or on a file with --dataset-file"
+        )
     with dataset_file(options, options.name, recipe, check) as file:
         network, _, dataset = reopened(options.name, recipe, options.checkpoint, options.data, file)
         weights = sum(parameters.numel() for parameters in network.parameters())

@@ -14,12 +14,14 @@ from torch import nn
 
 from models.catalog import specs
 from models.eager import built
+from models.messages import DatasetFile
 from training.fitting.early_stopping import Watch, Watched
 from training.fitting.optimizers import make_optimizer
 from training.fitting.randomness import own_random_numbers
 from training.flags import properties, read_config, shown
 from training.recipe import Hyperparameters, Progress, Recipe, TrainingError, checked
 from training.rows import arguments_of, made_artifacts, prepared
+from training.run import loaded
 
 C = TypeVar("C", bound=Hyperparameters)
 
@@ -87,15 +89,17 @@ def compare(
     *,
     device: str,
     check: Callable[[], None] = lambda: None,
+    dataset: DatasetFile | None = None,
 ) -> list[Trial]:
     """Run all configs in turn; call `check` after each report and `tell` after each run.
 
-    Raises TrainingError if the dataset is missing or every run fails.
+    Without a dataset version, the recipe loads its data from the folder `data`. Raises TrainingError if the data is
+    missing or every run fails.
     """
     make_optimizer(nn.Linear(1, 1), Hyperparameters())  # the first optimizer of a process takes seconds to import
     trials = []
     for label, config in configs.items():
-        trial = _tried(name, recipe, config, data, label, device, check)
+        trial = _tried(name, recipe, config, data, label, device, check, dataset)
         trials.append(trial)
         tell(trial)
     if all(trial.failure for trial in trials):
@@ -104,23 +108,30 @@ def compare(
 
 
 def _tried(
-    name: str, recipe: Recipe[C], config: C, data: Path, label: str, device: str, check: Callable[[], None]
+    name: str,
+    recipe: Recipe[C],
+    config: C,
+    data: Path,
+    label: str,
+    device: str,
+    check: Callable[[], None],
+    dataset: DatasetFile | None,
 ) -> Trial:
-    rows = recipe.load(config, data)
+    rows = loaded(name, recipe, config, data, dataset)
     _, artifacts, _ = made_artifacts(recipe, config, rows)
-    dataset = prepared(specs()[name], rows, artifacts).to(device)
+    ready = prepared(specs()[name], rows, artifacts).to(device)
     trial = Trial(label=label)
     with own_random_numbers(config.seed):
         network = built(specs()[name], arguments_of(recipe, config, artifacts)).to(device)
         began = time.perf_counter()
         try:
             watch = Watch(recipe.metric, recipe.higher_is_better)
-            recipe.fit(network, dataset, config, Watched(checked(trial.history.append, check), watch))
+            recipe.fit(network, ready, config, Watched(checked(trial.history.append, check), watch))
         except TrainingError as err:
             trial.failure = str(err)
         trial.seconds = time.perf_counter() - began
     if not trial.failure:
-        trial.metrics = recipe.evaluate(network.eval(), dataset.validation)
+        trial.metrics = recipe.evaluate(network.eval(), ready.validation)
     return trial
 
 

@@ -169,7 +169,10 @@ def reopened(
     except ValidationError as err:
         raise TrainingError(f"{record_path(path).name} names hyperparameters that {name} does not have") from err
     if file is None and record.dataset_sha256:
-        raise TrainingError(f"{path.name} was trained on {record.dataset}: name its file with --dataset-file")
+        raise TrainingError(
+            f"{path.name} was trained on {record.dataset}: name its file with --dataset-file, or its version "
+            "in the store with --dataset"
+        )
     return network, record, prepared(specs()[name], loaded(name, recipe, config, data, file), artifacts)
 
 
