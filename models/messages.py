@@ -203,11 +203,15 @@ class Explained:
 
 @dataclass(frozen=True, kw_only=True)
 class Ingested:
-    """Result of `Ingest`: the version with that digest is in `folder`, relative to the store."""
+    """Result of `Ingest`: the version with that digest is in `folder`, relative to the store.
+
+    `built_in`: names of the recipe's own data, which count as version 1.
+    """
 
     sha256: str
     folder: str
     summary: DatasetSummary
+    built_in: tuple[str, ...] = ()
     type: Literal["ingested"] = "ingested"
 
 

@@ -47,6 +47,7 @@ SUMMARY = DatasetSummary(
     warnings=("few rows",),
     reference={"features": [[0.0], [4.0]]},
 )
+BUILT_IN = {"lines": {"train": 8, "validation": 1, "test": 1}}
 REFUSED = [
     {"title": "Not a number", "row": row, "column": "x", "value": "abc", "detail": "x must be a number"}
     for row in (3, 7)
@@ -56,8 +57,8 @@ Answer = Callable[[Order[Any]], Message | Sequence[Message] | None]
 
 
 async def recipes() -> Mapping[str, RecipeSchema]:
-    """Return recipes of `line`, which learns values, and of `fixed`, which learns no files."""
-    return {"line": replace(LINE_RECIPE, target="value"), "fixed": LINE_RECIPE}
+    """Return recipes of `line`, which learns values, and of `fixed`, which learns no files and declares its data."""
+    return {"line": replace(LINE_RECIPE, target="value"), "fixed": replace(LINE_RECIPE, built_in=BUILT_IN)}
 
 
 class Scripted(Child):

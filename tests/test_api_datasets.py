@@ -13,7 +13,7 @@ from models.messages import Ingest, Progress, Progressed
 from service.jobs.queue import MAX_ATTEMPTS, Jobs
 from service.settings import Key
 from service.store.database import Store
-from tests.dataset_service import REFUSED, SUMMARY, made, recipes, refusal, work
+from tests.dataset_service import BUILT_IN, REFUSED, SUMMARY, made, recipes, refusal, work
 from tests.fakes import LINE, save_line
 from tests.serving import serving
 
@@ -288,6 +288,15 @@ def test_files_with_equal_rows_have_reports_of_their_own(client: TestClient, sto
     assert client.delete(f"{VERSIONS}/1", params={"erase": "true"}).status_code == 204
     assert not list((tmp_path / "store/datasets/line/reports").iterdir())
     assert client.get(f"/jobs/{again.id}").json()["report"]["by_reason"][0]["first"] == []
+
+
+def test_data_that_a_recipe_declares_is_listed_and_trained_on_before_any_version(client: TestClient) -> None:
+    (found,) = client.get("/models/fixed/datasets").json()["datasets"]
+    assert (found["dataset"], found["built_in"], found["examples"]) == ("lines@1", True, BUILT_IN["lines"])
+    assert (found["created_at"], found["sha256"], found["trained"]) == (None, None, [])
+    assert client.get("/models/fixed/datasets/lines/versions/1").json() == found
+    trained = client.post("/train", json={"model": "fixed", "dataset": "lines@1"})
+    assert (trained.status_code, trained.json()["dataset"]) == (202, None)
 
 
 def test_a_deleted_version_is_not_listed_and_not_trained_on(client: TestClient, store: Store) -> None:

@@ -84,6 +84,12 @@ def test_in_a_pipe_each_row_is_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
     assert rows[0].endswith("one two one two")
 
 
+def test_data_of_a_recipe_that_nothing_was_trained_on_has_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    own: Any = {"dataset": "digits@1", "created_at": None, "examples": {"train": 8, "validation": 1, "test": 1}}
+    own |= {"rejected": None, "parent": None, "trained": [], "sha256": None}
+    assert shown(monkeypatch, None, tables.datasets, [own])[1].split() == ["digits@1", "8", "1", "1", "built", "in"]
+
+
 def test_a_job_says_how_old_and_new_examples_compare(monkeypatch: pytest.MonkeyPatch) -> None:
     part = {"rows": 40, "differ": 9, "candidate_right": 7, "live_right": 2, "gain": 0.125, "p_value": 0.18}
     compared: Any = {**DONE, "gate": {**DONE["gate"], "old_rows": None, "new_rows": part}}

@@ -79,3 +79,31 @@ def test_mnist_is_fitted_to_the_first_samples_only_where_a_limit_is_set(tmp_path
     outcome = attempt("mnist", quick("mnist", limit=120, augment=True), tmp_path, told.append)
     assert len(outcome.dataset.train) == 120
     assert told[-1].steps == 3
+
+
+def examples_of(name: str, data: Path, **config: Any) -> tuple[str, dict[str, int]]:
+    """Load the data of a recipe. Returns its name and its examples by split."""
+    recipe = recipes()[name]
+    found = recipe.load(recipe.config(**config), data)
+    return found.name, {split: len(getattr(found, split)) for split in ("train", "validation", "test")}
+
+
+def test_the_declared_data_has_as_many_examples_as_the_recipe_loads(tmp_path: Path) -> None:
+    for name in ("regressor", "classifier", "mnist"):
+        data, examples = examples_of(name, tmp_path, **recipes()[name].fixture(tmp_path))
+        assert recipes()[name].built_in[data] == examples
+
+
+def test_the_declared_mnist_has_as_many_examples_as_its_files(mnist_folder: Path) -> None:
+    data, examples = examples_of("mnist", mnist_folder)
+    assert recipes()["mnist"].built_in[data] == examples
+
+
+@pytest.mark.parametrize(
+    "built_in",
+    [{"My data": {"train": 1, "validation": 1, "test": 1}}, {"own": {"train": 1, "test": 1}}],
+    ids=["name", "splits"],
+)
+def test_declared_data_needs_a_name_and_a_count_for_each_split(built_in: Any) -> None:
+    with pytest.raises(ValueError, match="write it as"):
+        replace(recipes()["regressor"], built_in=built_in)

@@ -91,16 +91,34 @@ def test_the_data_of_a_recipe_is_version_1_of_its_name(store: Store, datasets: D
     record = Record(model="line", sha256="0" * 64, dataset="lines")
     assert [register(store, "a", record), register(store, "b", record)] == [1, 2]
     register(store, "c", replace(record, dataset="field@1", dataset_sha256="a" * 64))
-    (found,) = datasets.built_in("line")
+    (found,) = datasets.built_in("line", {})
     assert (found.label, found.trained, found.created_at) == ("lines@1", (1, 2), 1.0)
-    assert [datasets.named_built_in("line", name) for name in ("lines", "lines@1", "lines@2", "other")] == [
+    assert [datasets.named_built_in("line", name, {}) for name in ("lines", "lines@1", "lines@2", "other")] == [
         "lines",
         "lines",
         None,
         None,
     ]
     assert add(store, "a", "lines") == "lines@2"
-    assert [datasets.named_built_in("line", name) for name in ("lines", "lines@1")] == [None, "lines"]
+    assert [datasets.named_built_in("line", name, {}) for name in ("lines", "lines@1")] == [None, "lines"]
+
+
+def test_data_that_a_recipe_declares_is_known_before_a_version_was_trained_on_it(
+    store: Store, datasets: Datasets
+) -> None:
+    declared = {"lines": {"train": 8, "validation": 1, "test": 1}, "field": {"train": 1, "validation": 1, "test": 1}}
+    add(store, "a")  # a user's field@1
+    (found,) = datasets.built_in("line", declared)
+    assert (found.label, found.examples, found.created_at, found.trained) == ("lines@1", declared["lines"], None, ())
+    names = ("lines", "lines@1", "lines@2", "field", "field@1")
+    assert [datasets.named_built_in("line", name, declared) for name in names] == ["lines", "lines", None, None, None]
+    made = Ingested(sha256="b", folder="b", summary=SUMMARY, built_in=("lines",))
+    with store.write() as connection:
+        label = datasets.add(connection, "line", "lines", made, source="s", parent=None, job="j", now=1.0).label
+    assert label == "lines@2"
+    register(store, "a", Record(model="line", sha256="0" * 64, dataset="lines"))
+    (found,) = datasets.built_in("line", declared)
+    assert (found.examples, found.created_at, found.trained) == (declared["lines"], 1.0, (1,))
 
 
 def train(store: Store) -> Any:

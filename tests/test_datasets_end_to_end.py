@@ -101,4 +101,5 @@ def test_a_file_with_refused_rows_fails_and_says_which(store: Store, client: Tes
     assert (job["state"], job["error"]["title"]) == ("failed", "Too many rows refused")
     assert (job["report"]["rows"], job["report"]["rejected"]) == (21, 1)
     assert job["report"]["by_reason"][0]["first"][0]["row"] == 21
-    assert client.get("/models/regressor/datasets").json() == {"datasets": []}
+    (own,) = client.get("/models/regressor/datasets").json()["datasets"]
+    assert (own["dataset"], own["built_in"], own["examples"]["train"]) == ("parabola@1", True, 100)

@@ -26,7 +26,8 @@ def test_a_damaged_cache_of_recipes_is_replaced(
     content: bytes,
     tmp_path: Path,
 ) -> None:
-    answer = b'{"line": {"hyperparameters": {}, "metric": "mse", "higher_is_better": false, "target": null}}'
+    fields = b'"hyperparameters": {}, "metric": "mse", "higher_is_better": false, "target": null, "built_in": {}'
+    answer = b'{"line": {%s}}' % fields
 
     async def asked() -> bytes:
         return answer

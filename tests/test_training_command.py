@@ -227,6 +227,7 @@ def test_schemas_are_all_that_is_printed() -> None:
             "metric": recipes()[name].metric,
             "higher_is_better": recipes()[name].higher_is_better,
             "target": recipes()[name].target,
+            "built_in": recipes()[name].built_in,
         }
 
 

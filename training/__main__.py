@@ -313,6 +313,7 @@ def _schemas() -> str:
             "metric": recipe.metric,
             "higher_is_better": recipe.higher_is_better,
             "target": recipe.target,
+            "built_in": recipe.built_in,
         }
         for name, recipe in recipes().items()
     }

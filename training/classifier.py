@@ -50,4 +50,5 @@ RECIPE = Recipe(
     higher_is_better=True,
     loss="cross entropy (nats)",
     plot=plots.decision_field,
+    built_in={"clouds": {"train": 200, "validation": 5_000, "test": 5_000}},
 )

@@ -156,4 +156,8 @@ RECIPE = Recipe(
     loss="cross entropy (nats)",
     presets={"champion": CHAMPION},
     fixture=fixture,
+    built_in={
+        "mnist": {"train": 55_000, "validation": 5_000, "test": 10_000},
+        "digits": {"train": 1_257, "validation": 270, "test": 270},
+    },
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from models.catalog import Found, discover, leave_aside, specs
+from models.catalog import NAME, Found, discover, leave_aside, specs
 from models.messages import Progress as Progress  # noqa: PLC0414 - for authors of recipes, too
 from models.networks import Activation
 from models.spec import Array
@@ -161,6 +161,8 @@ class Recipe(Generic[C]):
     plot       plots the fit or the decision regions into axes; None if there is no plot
     outcomes   network in eval mode, split -> the outcome of each example, by which the gate compares two versions.
                Not needed with `metrics.classification` or `metrics.regression`; see `training.outcomes`.
+    built_in   names of the data that `load` returns -> examples in train, validation and test: they are listed as
+               datasets before a run has read them. Data that is not named here is listed once it was trained on.
     fixture    prepares the contract tests: writes a small dataset into a data folder, and returns the hyperparameters
                to run with. By default there are no files, and the defaults.
     """
@@ -180,10 +182,17 @@ class Recipe(Generic[C]):
     presets: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     plot: Callable[[nn.Module, Dataset, "Axes"], None] | None = None
     outcomes: Callable[[nn.Module, Split], Outcomes] | None = None
+    built_in: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     fixture: Callable[[Path], Mapping[str, Any]] = no_files
 
     def __post_init__(self) -> None:
-        """Raise ValueError if `evaluate` says which figures it returns, and `metric` is none of them."""
+        """Raise ValueError if `evaluate` says which figures it returns, and `metric` is none of them, or for built-in
+        data without a proper name or a count for each split.
+        """
+        for name, examples in self.built_in.items():
+            if not NAME.fullmatch(name) or list(examples) != ["train", "validation", "test"]:
+                example = '{"name": {"train": 8, "validation": 1, "test": 1}}'
+                raise ValueError(f"built_in has {name!r}: write it as {example}")
         figures: tuple[str, ...] | None = getattr(self.evaluate, "figures", None)
         if figures is not None and self.metric not in figures:
             raise ValueError(unknown_metric(self.metric, figures))

@@ -66,4 +66,5 @@ RECIPE = Recipe(
     higher_is_better=False,
     loss="squared error (unit of y, squared)",
     plot=plots.fitted_curve,
+    built_in={"parabola": {"train": 100, "validation": 5_000, "test": 5_000}},
 )

@@ -63,19 +63,19 @@ class Received(BaseModel):
 
 
 class DatasetInfo(BaseModel):
-    """One dataset version, or the data of a recipe, which has version 1, and no counts until it is loaded."""
+    """One dataset version, or the data of a recipe, which has version 1, and the counts that the recipe declares."""
 
     dataset: str = Field(description="name@version")
     built_in: bool
     sha256: str | None = Field(description="digest of the rows, their splits, targets and schema; null: built in")
     format: str
-    created_at: Time
+    created_at: Time | None = Field(description="null: data of the recipe that no version was trained on yet")
     job: str | None = Field(description="the ingest job")
     parent: str | None = Field(description="the version that it has grown from")
     inputs: dict[str, Any] = Field(
         serialization_alias="schema", description="what a row consists of: its values, their kinds and bounds"
     )
-    examples: dict[str, int] = Field(description="number of examples in train, validation and test")
+    examples: dict[str, int] = Field(description="number of examples in train, validation and test, if known")
     by_label: dict[str, dict[str, int]] = Field(description="label -> examples by split; empty if targets are values")
     reference: dict[str, Any] = Field(
         description="range of each statistic of the model's check over the training split: name -> [least, greatest]"

@@ -19,7 +19,7 @@ from service.data.datasets import BuiltIn, Datasets, DatasetVersion
 from service.data.reports import page_of
 from service.data.uploads import Uploads
 from service.errors import NotFound, require_model
-from service.execution.recipes import ReadRecipes, complete_config, require_target
+from service.execution.recipes import ReadRecipes, complete_config, require_target, usable
 from service.jobs.ingests import Ingests, parameters, report_of
 from service.web.auth import Access, Keyring
 
@@ -55,7 +55,7 @@ def router(
 ) -> APIRouter:
     """Return the routes. Each key may have `max_queued` jobs in the queue."""
     routes = APIRouter(tags=["datasets"])
-    routes.include_router(_reading(specs, datasets, storage))
+    routes.include_router(_reading(specs, datasets, storage, recipes))
     routes.include_router(_small_files(specs, uploads, ingests, recipes, bodies, keys, max_queued))
 
     @routes.delete(
@@ -138,22 +138,28 @@ def _small_files(
     return routes
 
 
-def _reading(specs: Mapping[str, ModelSpec], datasets: Datasets, storage: Storage) -> APIRouter:
+def _reading(specs: Mapping[str, ModelSpec], datasets: Datasets, storage: Storage, recipes: ReadRecipes) -> APIRouter:
     routes = APIRouter()
+
+    async def built_in(model: str) -> Sequence[BuiltIn]:
+        recipe = usable(await recipes(), model)
+        return await asyncio.to_thread(datasets.built_in, model, {} if recipe is None else recipe.built_in)
 
     @routes.get("/models/{model}/datasets", summary="Its dataset versions")
     async def list_datasets(model: str) -> DatasetList:
-        """By name and number. The data of the recipe is version 1 of its name, once a version was trained on it."""
+        """By name and number. The data of the recipe is version 1 of its name: that which the recipe declares
+        (`built_in`), and any other once a version was trained on it, without counts, since they are not read here.
+        """
         require_model(model, specs)
         trained = await asyncio.to_thread(datasets.trained, model)
-        built_in = [_built_in(found) for found in await asyncio.to_thread(datasets.built_in, model)]
+        own = [_built_in(found) for found in await built_in(model)]
         found = await asyncio.to_thread(datasets.listed, model)
-        return DatasetList(datasets=[*built_in, *(_described(one, trained.get(one.label, ())) for one in found)])
+        return DatasetList(datasets=[*own, *(_described(one, trained.get(one.label, ())) for one in found)])
 
     @routes.get("/models/{model}/datasets/{name}/versions/{version}", summary="One dataset version")
     async def get(model: str, name: DatasetName, version: WholeNumber) -> DatasetInfo:
         require_model(model, specs)
-        for found in await asyncio.to_thread(datasets.built_in, model) if version == 1 else ():
+        for found in await built_in(model) if version == 1 else ():
             if found.name == name:
                 return _built_in(found)
         one = await asyncio.to_thread(datasets.get, model, name, version)
@@ -228,7 +234,7 @@ def _built_in(found: BuiltIn) -> DatasetInfo:
         job=None,
         parent=None,
         inputs={},
-        examples={},
+        examples=dict(found.examples),
         by_label={},
         reference={},
         rows=None,

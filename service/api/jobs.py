@@ -150,7 +150,8 @@ async def _chosen(
     config = complete_config(body.model, recipes, body.config)
     if body.dataset is None:
         return config, None
-    if name := await asyncio.to_thread(datasets.named_built_in, body.model, body.dataset):
+    declared = recipes[body.model].built_in
+    if name := await asyncio.to_thread(datasets.named_built_in, body.model, body.dataset, declared):
         return _with_built_in(config, recipes[body.model].hyperparameters, name), None
     require_target(body.model, recipes)
     return config, body.dataset

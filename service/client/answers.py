@@ -168,13 +168,13 @@ class JobPage(TypedDict):
 
 
 class Dataset(TypedDict):
-    """One dataset version, `dataset` is name@version; or the data of a recipe, without sha256 and counts."""
+    """One dataset version, `dataset` is name@version; or the data of a recipe, without sha256 and rows."""
 
     dataset: str
     built_in: bool
     sha256: str | None
     format: str
-    created_at: str
+    created_at: str | None
     job: str | None
     parent: str | None
     schema: dict[str, Any]

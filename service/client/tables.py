@@ -85,7 +85,7 @@ def datasets(found: Sequence[Dataset]) -> None:
     rows = [
         (
             d["dataset"],
-            _time(d["created_at"]),
+            _time(d["created_at"] or ""),
             *(d["examples"].get(split) for split in ("train", "validation", "test")),
             d["rejected"],
             d["parent"],

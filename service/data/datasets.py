@@ -24,6 +24,7 @@ from service.store.tables import datasets, jobs, versions
 
 _REFERENCE = re.compile(rf"({NAME.pattern})(?:@([1-9][0-9]{{0,8}}))?")
 _AT_WORK = ("queued", "running")
+Declared = Mapping[str, Mapping[str, int]]  # data of a recipe -> examples by split
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,10 +52,14 @@ class DatasetVersion:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BuiltIn:
-    """Data of a recipe, which counts as version 1 of its name, and the model's versions that were trained on it."""
+    """Data of a recipe, which counts as version 1 of its name, and the model's versions that were trained on it.
+
+    `created_at`: when the first of these was registered; `examples`: by split; empty if the recipe does not say.
+    """
 
     name: str
-    created_at: float
+    created_at: float | None
+    examples: Mapping[str, int]
     trained: Sequence[int]
 
     @property
@@ -118,25 +123,35 @@ class Datasets:
             )
         return found
 
-    def built_in(self, model: str) -> Sequence[BuiltIn]:
-        """Return the data of the model's recipe that versions of the model were trained on."""
+    def built_in(self, model: str, declared: Declared) -> Sequence[BuiltIn]:
+        """Return the data of the model's recipe: the declared, and that which versions of the model were trained on."""
         query = select(versions).where(versions.c.model == model).order_by(versions.c.version)
-        found: dict[str, BuiltIn] = {}
+        first = select(datasets.c.name).where(datasets.c.model == model, datasets.c.version == 1)
         with self._store.read() as connection:
+            taken = set(connection.scalars(first))  # by users, before the recipe declared it
+            found = {
+                name: BuiltIn(name=name, created_at=None, examples=examples, trained=())
+                for name, examples in declared.items()
+                if name not in taken
+            }
             for row in connection.execute(query):
                 name = row.record.get("dataset", "")
                 if NAME.fullmatch(name) and not row.record.get("dataset_sha256"):
-                    first = found.get(name, BuiltIn(name=name, created_at=row.created_at, trained=()))
-                    trained = (*first.trained, row.version)
-                    found[name] = BuiltIn(name=name, created_at=first.created_at, trained=trained)
+                    known = found.get(name)
+                    found[name] = BuiltIn(
+                        name=name,
+                        created_at=row.created_at if known is None or known.created_at is None else known.created_at,
+                        examples=declared.get(name, {}),
+                        trained=(*(known.trained if known else ()), row.version),
+                    )
         return [found[name] for name in sorted(found)]
 
-    def named_built_in(self, model: str, reference: str) -> str | None:
+    def named_built_in(self, model: str, reference: str, declared: Declared) -> str | None:
         """Return the name of the recipe's data that `reference` means: as version 1, or as a bare name that no other
         dataset has. None if it means another dataset. Raises Invalid.
         """
         name, number = parsed(reference)
-        if number not in {None, 1} or not any(found.name == name for found in self.built_in(model)):
+        if number not in {None, 1} or not any(found.name == name for found in self.built_in(model, declared)):
             return None
         with self._store.read() as connection:
             taken = number is None and _newest(connection, model, name) is not None
@@ -171,7 +186,7 @@ class Datasets:
         newest = _newest(connection, model, name)
         if newest is not None and newest.deleted_at is None and newest.sha256 == made.sha256:
             return newest
-        top = newest.version if newest else int(_is_built_in(connection, model, name))
+        top = newest.version if newest else int(name in made.built_in or _is_built_in(connection, model, name))
         row: dict[str, Any] = {
             "model": model,
             "name": name,

@@ -30,7 +30,7 @@ from service.settings import for_training
 
 log = logging.getLogger(__name__)
 _ROOT = Path(models.__file__).parents[1]
-_DESCRIBED = {"hyperparameters", "metric", "higher_is_better", "target"}
+_DESCRIBED = {"hyperparameters", "metric", "higher_is_better", "target", "built_in"}
 _DEPTH = 16  # of brackets in a hyperparameter
 _LONGEST_NAME = 80  # characters that are compared with known names
 
@@ -48,14 +48,16 @@ _Validator = extend(Draft202012Validator, type_checker=_TYPES)  # type: ignore[n
 class RecipeSchema:
     """A recipe as the web process knows it. `hyperparameters` is a JSON schema with defaults and bounds.
 
-    `target`: the field that it learns from a user's file, label or value; None: it takes no files. `fault` says why the
-    file of the recipe cannot be used, with file and line; the rest is empty then.
+    `target`: the field that it learns from a user's file, label or value; None: it takes no files. `built_in`: its own
+    data, by name, and the examples in each split. `fault` says why the file of the recipe cannot be used, with file and
+    line; the rest is empty then.
     """
 
     hyperparameters: Mapping[str, Any] = field(default_factory=dict)
     metric: str = ""
     higher_is_better: bool = True
     target: Literal["label", "value"] | None = None
+    built_in: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     fault: str = ""
 
 

@@ -15,7 +15,7 @@ const MOST_JOBS = 20; // newest jobs that are searched for ingests
 export function dataView({ model }) {
   const cards = new Map();
   const table = h("div", { class: "scroll card" });
-  const none = h("p", { class: "nothing-yet", hidden: true }, "No datasets yet. The data of the recipe appears here once a version was trained on it.");
+  const none = h("p", { class: "nothing-yet", hidden: true }, "No datasets yet. Data of the recipe that it does not declare appears here once a version was trained on it.");
   const report = h("section", { class: "card report-place", hidden: true, tabindex: "-1", "aria-label": "Report" });
   const list = h("div", { class: "jobs" });
   const form = model.target ? addForm(model, queued) : null;

@@ -1,5 +1,6 @@
 """Execute an order to ingest a file."""
 
+from dataclasses import replace
 from typing import Any
 
 from models.messages import Ingest, Ingested
@@ -30,7 +31,7 @@ def ingested(order: Ingest, spec: ModelSpec, recipe: Recipe[Any], tell: Tell, *,
         warnings=warnings,
         keeps_file=keeps_file,
     )
-    return ingest(request, tell)
+    return replace(ingest(request, tell), built_in=tuple(recipe.built_in))
 
 
 def cannot_learn_files(model: str) -> str:
