@@ -1,12 +1,14 @@
 """The service side of datasets in tests: the application, a worker in process, and a child that answers by a script."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import orjson
+from starlette.testclient import TestClient
 
 from models.checkpoints.storage import Storage
 from models.messages import (
@@ -25,7 +27,8 @@ from service.execution.recipes import RecipeSchema
 from service.jobs.queue import Job, Jobs
 from service.jobs.worker import Worker
 from service.store.database import Store
-from tests.serving import LINE_RECIPE
+from tests.fakes import LINE, save_line
+from tests.serving import LINE_RECIPE, serving
 
 SUMMARY = DatasetSummary(
     format="csv",
@@ -47,6 +50,8 @@ SUMMARY = DatasetSummary(
     warnings=("few rows",),
     reference={"features": [[0.0], [4.0]]},
 )
+VERSIONS = "/models/line/datasets/field/versions"
+FILE = b"x,value\n1,3\n"
 BUILT_IN = {"lines": {"train": 8, "validation": 1, "test": 1}}
 REFUSED = [
     {"title": "Not a number", "row": row, "column": "x", "value": "abc", "detail": "x must be a number"}
@@ -116,3 +121,26 @@ def work(store: Store, answer: Answer | Child) -> Job:
     assert job is not None
     Worker(store, store.folder, "w", start_child=lambda: child).work(job)
     return jobs.get(job.id)
+
+
+@contextmanager
+def serving_lines(folder: Path) -> Iterator[TestClient]:
+    """Serve `line`, which learns files, `fixed`, which does not, and `bare`, which has no recipe, from folder/store."""
+    save_line(folder / "shipped")
+    specs = {"line": LINE, "fixed": LINE, "bare": LINE}
+    with serving(folder / "shipped", specs, recipes, store=folder / "store") as client:
+        yield client
+
+
+def add(client: TestClient, store: Store, sha256: str = "a" * 64, content: bytes = FILE, **params: Any) -> Any:
+    """Make a version. Returns the job."""
+    answer = client.post(VERSIONS, content=content, params=params)
+    assert answer.status_code == 202, answer.text
+    work(store, lambda order: made(order, sha256))
+    return client.get(answer.headers["location"]).json()
+
+
+def detail(answer: Any, status: int) -> str:
+    """Return the detail of an answer, which must be a problem with that status."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
+    return str(answer.json()["detail"])

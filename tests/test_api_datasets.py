@@ -1,8 +1,6 @@
 """Datasets over HTTP, with a worker whose subprocess answers by a script."""
 
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +11,14 @@ from models.messages import Ingest, Progress, Progressed
 from service.jobs.queue import MAX_ATTEMPTS, Jobs
 from service.settings import Key
 from service.store.database import Store
-from tests.dataset_service import BUILT_IN, REFUSED, SUMMARY, made, recipes, refusal, work
-from tests.fakes import LINE, save_line
+from tests.dataset_service import FILE, VERSIONS, add, detail, made, recipes, refusal, serving_lines, work
+from tests.fakes import LINE
 from tests.serving import serving
-
-VERSIONS = "/models/line/datasets/field/versions"
-FILE = b"x,value\n1,3\n"
 
 
 @pytest.fixture
 def client(tmp_path: Path) -> Iterator[TestClient]:
-    save_line(tmp_path / "shipped")
-    specs = {"line": LINE, "fixed": LINE, "bare": LINE}
-    with serving(tmp_path / "shipped", specs, recipes, store=tmp_path / "store") as client:
+    with serving_lines(tmp_path) as client:
         yield client
 
 
@@ -34,19 +27,6 @@ def store(client: TestClient, tmp_path: Path) -> Iterator[Store]:
     store = Store(tmp_path / "store")
     yield store
     store.close()
-
-
-def add(client: TestClient, store: Store, sha256: str = "a" * 64, content: bytes = FILE, **params: Any) -> Any:
-    """Make a version. Returns the job."""
-    answer = client.post(VERSIONS, content=content, params=params)
-    assert answer.status_code == 202, answer.text
-    work(store, lambda order: made(order, sha256))
-    return client.get(answer.headers["location"]).json()
-
-
-def detail(answer: Any, status: int) -> str:
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json"), answer.text
-    return str(answer.json()["detail"])
 
 
 def test_a_small_file_becomes_a_version_by_a_job_of_kind_ingest(client: TestClient, store: Store) -> None:
@@ -260,45 +240,6 @@ def test_a_file_above_the_limit_is_refused(tmp_path: Path) -> None:
         assert "a dataset file may have 10: compress it" in detail(begun, 413)
 
 
-def test_the_report_has_pages_of_all_refused_rows(
-    client: TestClient, store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("service.api.datasets.PAGE", 1)
-    add(client, store)
-    first = client.get(f"{VERSIONS}/1/report").json()
-    assert (first["rows"], first["good"], first["rejected"], first["warnings"]) == (12, 10, 2, ["few rows"])
-    assert first["by_reason"][0]["title"] == "Not a number"
-    assert first["refused"] == REFUSED[:1]
-    second = client.get(f"{VERSIONS}/1/report", params={"cursor": first["cursor"]}).json()
-    assert (second["refused"], second["cursor"]) == (REFUSED[1:], None)
-    assert "cursor" in detail(client.get(f"{VERSIONS}/1/report", params={"cursor": "3"}), 422)
-    assert "cursor" in detail(client.get(f"{VERSIONS}/1/report", params={"cursor": "x"}), 422)
-
-
-def test_files_with_equal_rows_have_reports_of_their_own(client: TestClient, store: Store, tmp_path: Path) -> None:
-    first = add(client, store)
-    client.post(VERSIONS, content=FILE)
-    again = work(store, partial(made, summary=replace(SUMMARY, rejected=1, rows=11), refused=REFUSED[:1]))
-    assert again.dataset == "field@1"
-    path = f"{VERSIONS}/1/report"
-    reports = [client.get(path, params={"job": job}).json() for job in (first["id"], again.id)]
-    assert [(report["rejected"], report["refused"]) for report in reports] == [(2, REFUSED), (1, REFUSED[:1])]
-    assert client.get(path).json() == reports[0]
-    assert "did not make dataset field@1" in detail(client.get(path, params={"job": "0" * 32}), 404)
-    assert client.delete(f"{VERSIONS}/1", params={"erase": "true"}).status_code == 204
-    assert not list((tmp_path / "store/datasets/line/reports").iterdir())
-    assert client.get(f"/jobs/{again.id}").json()["report"]["by_reason"][0]["first"] == []
-
-
-def test_data_that_a_recipe_declares_is_listed_and_trained_on_before_any_version(client: TestClient) -> None:
-    (found,) = client.get("/models/fixed/datasets").json()["datasets"]
-    assert (found["dataset"], found["built_in"], found["examples"]) == ("lines@1", True, BUILT_IN["lines"])
-    assert (found["created_at"], found["sha256"], found["trained"]) == (None, None, [])
-    assert client.get("/models/fixed/datasets/lines/versions/1").json() == found
-    trained = client.post("/train", json={"model": "fixed", "dataset": "lines@1"})
-    assert (trained.status_code, trained.json()["dataset"]) == (202, None)
-
-
 def test_a_deleted_version_is_not_listed_and_not_trained_on(client: TestClient, store: Store) -> None:
     add(client, store)
     add(client, store, "b" * 64)
@@ -312,28 +253,6 @@ def test_a_deleted_version_is_not_listed_and_not_trained_on(client: TestClient, 
     assert "dataset field@2 of line was deleted" in detail(trained, 404)
     assert "has no dataset field@2" in detail(client.delete(f"{VERSIONS}/2"), 404)
     assert add(client, store, "c" * 64)["dataset"] == "field@3"
-
-
-def test_erasing_removes_files_and_the_values_of_refused_rows(client: TestClient, store: Store, tmp_path: Path) -> None:
-    job = add(client, store)
-    folder = tmp_path / "store/datasets/line"
-    assert client.delete(f"{VERSIONS}/1").status_code == 204
-    assert (folder / ("a" * 64)).is_dir()
-    assert client.delete(f"{VERSIONS}/1", params={"erase": "true"}).status_code == 204
-    assert [path for path in folder.rglob("*") if path.is_file()] == []
-    found = client.get(f"{VERSIONS}/1").json()
-    assert (found["erased"], found["rejected"]) == (True, 2)
-    assert "erased" in detail(client.get(f"{VERSIONS}/1/report"), 404)
-    assert client.get(f"/jobs/{job['id']}").json()["report"]["by_reason"][0]["first"] == []
-
-
-def test_erasing_keeps_files_that_another_version_needs(client: TestClient, store: Store, tmp_path: Path) -> None:
-    add(client, store)
-    client.post("/models/line/datasets/other/versions", content=FILE)
-    work(store, made)
-    assert client.delete(f"{VERSIONS}/1", params={"erase": "true"}).status_code == 204
-    assert client.get("/models/line/datasets/other/versions/1/report").json()["refused"] == REFUSED
-    assert len(list((tmp_path / "store/datasets/line/originals").iterdir())) == 1
 
 
 def test_a_version_in_use_is_not_deleted(client: TestClient, store: Store) -> None:

@@ -15,8 +15,8 @@ from models.reference import feature_ranges
 from models.spec import Array
 from tests.fakes import LINE
 from training import data
-from training.fitting.reference import measure
 from training.recipe import recipes
+from training.reference import measure
 from training.run import run
 
 CHECKED = replace(LINE, check=feature_ranges())
