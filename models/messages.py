@@ -74,12 +74,13 @@ class Progressed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RefusedRow:
-    """A refused row of a file: its number from 1, or from 0 in arrays; `value` is cut for display."""
+    """A refused row: its number from 1, or from 0 in arrays; `value` is cut; `picture`: whether it has a thumbnail."""
 
     row: int
     column: str | None
     value: str | None
     detail: str
+    picture: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from service.api import datasets as dataset_routes
 from service.api import health as ops_routes
 from service.api import jobs as job_routes
 from service.api import models as model_routes
+from service.api import thumbnails as thumbnail_routes
 from service.api.bodies import RequestBodies
 from service.api.fast_predict import FastPath
 from service.api.openinference import metadata, repository
@@ -170,6 +171,7 @@ def _add_jobs(
     uploads, most = Uploads(store, settings.max_dataset_bytes), settings.max_queued_jobs
     app.include_router(job_routes.router(specs, jobs, datasets, feed, storage, recipes, keys, most))
     app.include_router(dataset_routes.router(specs, datasets, uploads, ingests, storage, recipes, bodies, keys, most))
+    app.include_router(thumbnail_routes.router(specs, datasets, jobs, storage))
     app.include_router(dataset_uploads.router(specs, uploads, ingests, recipes, keys, most))
 
 

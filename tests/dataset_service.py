@@ -54,7 +54,14 @@ VERSIONS = "/models/line/datasets/field/versions"
 FILE = b"x,value\n1,3\n"
 BUILT_IN = {"lines": {"train": 8, "validation": 1, "test": 1}}
 REFUSED = [
-    {"title": "Not a number", "row": row, "column": "x", "value": "abc", "detail": "x must be a number"}
+    {
+        "title": "Not a number",
+        "row": row,
+        "column": "x",
+        "value": "abc",
+        "detail": "x must be a number",
+        "picture": False,
+    }
     for row in (3, 7)
 ]
 

@@ -55,7 +55,8 @@ def test_each_refused_row_is_reported_with_the_words_of_predict(tmp_path: Path) 
     with pytest.raises(InvalidInput) as error:
         raise from_json(b'{"inputs": [["oops"]]}', LINE.tensor).errors[0]
     assert found[2] == {
-        "title": error.value.title, "detail": error.value.detail, "row": 2, "column": "x", "value": "oops"
+        "title": error.value.title, "detail": error.value.detail, "row": 2, "column": "x", "value": "oops",
+        "picture": False,
     }  # fmt: skip
     assert found[3]["title"] == "Number out of range"
     assert (found[3]["column"], found[3]["value"]) == ("x", "1e+39")

@@ -79,6 +79,7 @@ class Storage:
     datasets/MODEL/DIGEST/          dataset versions
     datasets/MODEL/originals/DIGEST files that they were made of
     datasets/MODEL/reports/JOB.jsonl  refused rows of the file that an ingest job has read
+    datasets/MODEL/reports/JOB/     thumbnails of some of them
     uploads/ID                      datasets that arrive in parts
     torchloop.db                    the database, unless it has a URL
     .upload-*, .unpacked-*          uploads in progress, files and folders
@@ -147,6 +148,10 @@ class Storage:
     def report(self, model: str, job_id: str) -> Path:
         """Return the path of the refused rows of the file that an ingest job has read: a JSON object a line."""
         return self.datasets(model) / "reports" / f"{job_id}.jsonl"
+
+    def refused_rows(self, model: str, job_id: str) -> Path:
+        """Return the folder with thumbnails of rows that an ingest job has refused: ROW.png."""
+        return self.datasets(model) / "reports" / job_id
 
     def incoming(self, upload_id: str) -> Path:
         """Return the path of a file that arrives in parts."""

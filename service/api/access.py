@@ -2,7 +2,19 @@
 
 from collections.abc import Mapping
 
-from service.api import dataset_uploads, datasets, explain, health, jobs, models, page, predict, preview, versions
+from service.api import (
+    dataset_uploads,
+    datasets,
+    explain,
+    health,
+    jobs,
+    models,
+    page,
+    predict,
+    preview,
+    thumbnails,
+    versions,
+)
 from service.api.openinference import infer, metadata, repository
 from service.web.auth import Access, AccessTable
 
@@ -22,6 +34,7 @@ RULES: Mapping[str, Access] = {
     **jobs.ACCESS,
     **datasets.ACCESS,
     **dataset_uploads.ACCESS,
+    **thumbnails.ACCESS,
     **health.ACCESS,
     **page.ACCESS,
     **metadata.ACCESS,

@@ -1,6 +1,6 @@
 """Request and response bodies of datasets and their uploads."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Path as InPath
 from pydantic import BaseModel, Field
@@ -105,6 +105,22 @@ class RefusedRowInfo(BaseModel):
     column: str | None
     value: str | None
     detail: str
+    picture: bool = Field(False, description="it has a thumbnail: GET .../versions/{version}/refused/{row}.png")
+
+
+class ExampleInfo(BaseModel):
+    """An example that has a thumbnail."""
+
+    digest: str = Field(description="SHA-256 of its content: GET .../versions/{version}/examples/{digest}.png")
+    label: str | None = Field(description="null if targets are values")
+    split: Literal["train", "validation", "test"]
+
+
+class ExampleList(BaseModel):
+    """A few examples of each label that have a thumbnail; none if the rows have no pictures."""
+
+    dataset: str
+    examples: list[ExampleInfo]
 
 
 class ReportInfo(BaseModel):

@@ -220,6 +220,7 @@ class Datasets:
             if erase:
                 for job in _forget_rows(connection, found):
                     self._storage.report(model, job).unlink(missing_ok=True)
+                    shutil.rmtree(self._storage.refused_rows(model, job), ignore_errors=True)
                 waste = self._taken_away(connection, found)
         for path in waste:
             shutil.rmtree(path, ignore_errors=True)

@@ -26,6 +26,7 @@ from training.datasets.report import ReportWriter, warnings_of
 from training.datasets.segments import Samples, SegmentWriter, numbers_of, packed_row
 from training.datasets.source import Source, Wanted, in_parts
 from training.datasets.splits import TRAIN
+from training.datasets.thumbnails import Thumbnails, moved
 from training.datasets.version import (
     Index,
     Manifest,
@@ -80,14 +81,16 @@ def ingest(request: Request, tell: Tell) -> Ingested:
     storage = Storage(request.store)
     with _draft(storage, request) as draft:
         manifest, summary = _made(request, storage, draft, tell)
-        _keep_report(draft, storage.report(request.model, request.job))
+        _keep_report(draft, storage, request)
         if summary.rejected > request.allow_rejected * summary.rows:
             raise _too_many(request, summary)
         if not sum(summary.examples.values()):
             raise DatasetError("No rows", "the file has no rows")
         target = storage.dataset(request.model, manifest.sha256)
         shutil.rmtree(draft / "scratch", ignore_errors=True)
-        if not (target / "manifest.json").exists():  # else the same rows were sent before
+        if (target / "manifest.json").exists():  # the same rows were sent before, maybe when nothing drew them
+            moved(draft / "thumbnails", target / "thumbnails")
+        else:
             shutil.rmtree(target, ignore_errors=True)
             draft.rename(target)
     folder = target.relative_to(storage.root)
@@ -121,12 +124,15 @@ def _made(request: Request, storage: Storage, draft: Path, tell: Tell) -> tuple[
     if request.parent and (old := request.parent / "cache" / cache.name).is_dir():
         link_tree(old, cache)
     shutil.rmtree(cache / original.key, ignore_errors=True)
-    report = ReportWriter(draft / "report.jsonl")
+    thumbnails = Thumbnails(draft, request.spec)
+    report = ReportWriter(draft / "report.jsonl", thumbnails.refused)
     try:
-        rows, read = _judged(request, source, cache / original.key, report, tell)
+        rows, read = _judged(request, source, cache / original.key, report, thumbnails, tell)
     finally:
         report.close()
-    return _numbered(request, draft, source, original, parent, rows, read, report)
+    made, summary, index = _numbered(request, draft, source, original, parent, rows, read, report)
+    thumbnails.write(index, made.labels, request.parent)
+    return made, summary
 
 
 def _parent(request: Request) -> tuple[Manifest, Index] | None:
@@ -141,7 +147,9 @@ def _parent(request: Request) -> tuple[Manifest, Index] | None:
     return manifest, read_index(request.parent)
 
 
-def _judged(request: Request, source: Source, segment: Path, report: ReportWriter, tell: Tell) -> tuple[KeptRows, int]:
+def _judged(
+    request: Request, source: Source, segment: Path, report: ReportWriter, thumbnails: Thumbnails, tell: Tell
+) -> tuple[KeptRows, int]:
     """Check all rows, and write the samples of the good ones. Returns the kept rows, and the count of all."""
     judge = Judge(request.spec, request.target, request.labels, source.columns)
     writer = SegmentWriter(segment, named=bool(request.spec.inputs))
@@ -153,6 +161,7 @@ def _judged(request: Request, source: Source, segment: Path, report: ReportWrite
             report.add(one for one in found if isinstance(one, Refused))
             read += len(part)
             for one in good:
+                thumbnails.example(one)
                 rows.add(one, in_training=bool(request.known) and known_digest(one.sample) in request.known)
             if good:
                 writer.add([one.row.number for one in good], [one.sample for one in good])
@@ -173,8 +182,8 @@ def _numbered(
     rows: KeptRows,
     read: int,
     report: ReportWriter,
-) -> tuple[Manifest, DatasetSummary]:
-    """Join the rows with the parent's, assign splits, and write manifest and index."""
+) -> tuple[Manifest, DatasetSummary, Index]:
+    """Join the rows with the parent's, assign splits, and write manifest and index. Returns the index, too."""
     manifest, old = parent or (None, no_rows())
     labels = all_labels(request.labels, manifest.labels if manifest else (), rows) if request.target == "label" else []
     found = joined(manifest, old, rows, labels)
@@ -210,7 +219,7 @@ def _numbered(
         warnings=(*request.warnings, *warnings_of(examples, by_label, source.ignored, found.conflicts)),
         reference=reference,
     )
-    return made, summary
+    return made, summary, found.index
 
 
 def _reference(request: Request, parent: Manifest | None, found: Joined, segment: Path) -> Mapping[str, Any]:
@@ -227,10 +236,12 @@ def _reference(request: Request, parent: Manifest | None, found: Joined, segment
     return measured if before is None else widened(before, measured)
 
 
-def _keep_report(draft: Path, path: Path) -> None:
+def _keep_report(draft: Path, storage: Storage, request: Request) -> None:
     """Move the report to its place, that of the job: equal rows may come in files with different refused rows."""
+    path = storage.report(request.model, request.job)
     path.parent.mkdir(exist_ok=True)
     (draft / "report.jsonl").replace(path)
+    moved(draft / "refused", storage.refused_rows(request.model, request.job))
 
 
 def _too_many(request: Request, summary: DatasetSummary) -> DatasetError:

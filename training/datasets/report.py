@@ -1,6 +1,6 @@
 """Report of an ingest: each refused row in a file, and counts by reason."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,8 +16,10 @@ _FIRST = 20  # rows of a reason in the summary
 class ReportWriter:
     """Writes a line of JSON for each refused row, and counts them."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, pictured: Callable[[Refused], bool]) -> None:
+        """`pictured` writes the thumbnail of a row, and returns whether it has one."""
         self._file = path.open("wb")
+        self._pictured = pictured
         self._counts: dict[str, int] = {}
         self._first: dict[str, list[RefusedRow]] = {}
         self.rejected = 0
@@ -25,7 +27,13 @@ class ReportWriter:
     def add(self, refused: Iterable[Refused]) -> None:
         """Write rows."""
         for one in refused:
-            row = RefusedRow(row=one.row.number, column=one.column, value=one.value, detail=one.error.detail)
+            row = RefusedRow(
+                row=one.row.number,
+                column=one.column,
+                value=one.value,
+                detail=one.error.detail,
+                picture=self._pictured(one),
+            )
             title = one.error.title
             line = {"title": title, **asdict(row)}
             self._file.write(_clean(line) + b"\n")

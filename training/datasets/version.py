@@ -6,6 +6,7 @@ splits.npy         uint8 (N,), positions in SPLITS
 targets.npy        int64 (N,), positions in the labels; or float64 (N, k), values
 sources.npy        uint16 (N,), positions in the list of originals
 numbers.npy        int64 (N,), the row of the original
+thumbnails/        of a few examples (see `thumbnails`)
 cache/KEY/SOURCE/  decoded samples of an original (see `segments`); KEY follows from the code that decodes
 
 The first `inherited` rows are those of the parent.
