@@ -2,13 +2,15 @@
 
 import { notify } from "./dialogs.js";
 import { h } from "./dom.js";
+import { bytes } from "./format.js";
+import { resumableUploads } from "./resumable.js";
 import { upload } from "./upload.js";
 
 const NAME = "[a-z0-9][a-z0-9_\\-]{0,63}";
 const COLUMNS = { label_column: "Label column", split_column: "Split column", group_column: "Group column" };
 
-/** Create the form, with `offer(labels)` for the parents. It calls `queued(job)` when a file has been sent. An upload goes on
- * when the section is left.
+/** Create the form, with `offer(labels)` for the parents, and `refresh()`. It calls `queued(job)` when a file has been sent.
+ * An upload goes on when the section is left. After a reload of the page it goes on when the same file is chosen again.
  */
 export function addForm(model, queued) {
   const file = h("input", { id: "data-file", type: "file", class: "visually-hidden", on: { change: () => choose(file.files[0]) } });
@@ -24,15 +26,32 @@ export function addForm(model, queued) {
   const start = h("button", { class: "main" }, "Upload");
   const stop = h("button", { type: "button", hidden: true, on: { click: () => sending?.abort() } }, "Stop the upload");
   const trouble = h("p", { class: "trouble", role: "alert" });
+  const uploads = resumableUploads(model, () => content && !sending && resume(uploads.of(content)));
   let content = null;
   let sending = null;
+  let resumed = null; // unfinished upload of the chosen file
 
   function choose(given) {
     if (!given) return;
     content = given;
     trouble.textContent = "";
-    chosen.textContent = `${given.name}, ${size(given.size)}`;
+    chosen.textContent = `${given.name}, ${bytes(given.size)}`;
     name.value ||= nameOf(given.name);
+    resume(uploads.of(given));
+  }
+
+  /** Take over what the form said when an upload began; null: the file is sent from its begin. */
+  function resume(begun) {
+    resumed = begun;
+    start.textContent = begun ? "Go on with the upload" : "Upload";
+    for (const control of [name, parent, share, ...columns]) control.disabled = Boolean(begun);
+    if (!begun) return;
+    name.value = begun.name;
+    share.value = begun.allowRejected;
+    columns.forEach((one, at) => (one.value = begun.options[Object.keys(COLUMNS)[at]] ?? ""));
+    const label = begun.parent ?? "";
+    if (![...parent.options].some((one) => one.value === label)) parent.append(h("option", { value: label }, label));
+    parent.value = label;
   }
 
   function over(event) {
@@ -48,7 +67,7 @@ export function addForm(model, queued) {
 
   function read() {
     const options = Object.fromEntries(Object.keys(COLUMNS).map((key, at) => [key, columns[at].value.trim() || null]));
-    return { model: model.name, name: name.value, file: content, options, parent: parent.value || null, allowRejected: share.valueAsNumber };
+    return { model: model.name, name: name.value, file: content, options, parent: resumed ? resumed.parent : parent.value || null, allowRejected: share.valueAsNumber, resumed };
   }
 
   function busy(on) {
@@ -64,6 +83,7 @@ export function addForm(model, queued) {
     sending = new AbortController();
     const given = read();
     busy(true);
+    uploads.clear();
     try {
       queued(await upload(given, (sent, all) => (bar.value = sent / all), sending.signal));
       notify(`${given.file.name} has arrived; its rows are being read.`);
@@ -73,10 +93,12 @@ export function addForm(model, queued) {
     } finally {
       sending = null;
       busy(false);
+      resume(null);
+      await uploads.refresh();
     }
   }
 
-  const element = h("form", { class: "card", "aria-label": "Add data", on: { submit } }, h("h2", {}, "Add data"), drop,
+  const element = h("form", { class: "card", "aria-label": "Add data", on: { submit } }, h("h2", {}, "Add data"), uploads.element, drop,
     h("div", { class: "fields" },
       field(name, "Name", "lower-case letters, digits, - and _"),
       field(parent, "Grows from", "the new version has its rows too"),
@@ -85,6 +107,7 @@ export function addForm(model, queued) {
     bar, trouble, h("p", { class: "buttons" }, start, stop));
   return {
     element,
+    refresh: async () => sending || uploads.refresh(),
     offer(labels) {
       const before = parent.value;
       parent.replaceChildren(h("option", { value: "" }, "no other version"), ...labels.map((label) => h("option", { value: label }, label)));
@@ -101,9 +124,4 @@ function field(control, label, help = "") {
 /** "My Points.csv.gz" -> "my-points". */
 function nameOf(file) {
   return file.toLowerCase().replace(/\..*$/, "").replace(/[^a-z0-9_-]+/g, "-").replace(/^[-_]+|-+$/g, "").slice(0, 64);
-}
-
-function size(bytes) {
-  const [least, unit] = [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]].find(([one]) => bytes >= one) ?? [1, "bytes"];
-  return `${Number((bytes / least).toPrecision(3))} ${unit}`;
 }

@@ -133,8 +133,8 @@ export async function predict(model, body, mediaType = "application/json") {
 }
 
 /** GET bytes. Returns an object URL for an <img> or a download. */
-export async function asUrl(path) {
-  return URL.createObjectURL(await (await send(path)).blob());
+export async function asUrl(path, options = {}) {
+  return URL.createObjectURL(await (await send(path, options)).blob());
 }
 
 /** Debounce `work`: run it with the latest arguments, after a short pause, and never concurrently with itself. */

@@ -19,6 +19,12 @@ export function percent(value) {
   return `${(value * 100).toFixed(value > 0.9995 || value < 0.0005 ? 0 : 1)} %`;
 }
 
+/** 1234567 -> "1.23 MB". */
+export function bytes(count) {
+  const [least, unit] = [[1e9, "GB"], [1e6, "MB"], [1e3, "kB"]].find(([one]) => count >= one) ?? [1, "bytes"];
+  return `${Number((count / least).toPrecision(3))} ${unit}`;
+}
+
 /** Format an ISO time as short local time. */
 export function when(iso) {
   if (!iso) return "–";

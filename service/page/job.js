@@ -1,49 +1,25 @@
 // Card of one job: its state, live curves, and the gate's decision with its reason.
 
-import { asUrl, getJson, send } from "./api.js";
+import { asUrl, getJson } from "./api.js";
+import { cardFrame } from "./card.js";
 import { showPicture, trying } from "./dialogs.js";
 import { h } from "./dom.js";
-import { follow, isFinal } from "./events.js";
+import { isFinal } from "./events.js";
 import { duration, figure, when, words } from "./format.js";
 import { linePlot } from "./plot.js";
 
-/** Create a card with `update(job)`, `fold()` and `stop()`; it calls `ended()` when the job has finished. */
-export function jobCard(first, { open = false, ended = () => {} }) {
-  let job = first;
+/** Create the card; it calls `ended()` when the job has finished. */
+export function jobCard(job, { open, ended }) {
   let points = [];
-  let drawn = false;
-  const ending = new AbortController();
-  const state = h("span", { class: "chip" });
-  const summary = h("span", { class: "summary" });
-  const bar = h("progress", { max: 1, value: 0, "aria-label": "Progress" });
   const facts = h("div", { class: "facts" });
   const loss = linePlot({ label: "Loss", xLabel: "epoch", height: 180, log: true });
   const metric = linePlot({ label: "On the validation split", xLabel: "epoch", height: 180, log: true });
-  const cancel = h("button", { type: "button", on: { click: () => trying(() => send(`jobs/${job.id}/cancel`, { method: "POST" })) } }, "Cancel");
-  const plot = h("button", { type: "button", on: { click: () => trying(picture) } }, "Picture of the run");
-  const body = h("div", { class: "body" }, bar, facts, h("div", { class: "plots" }, loss.element, metric.element),
-    h("p", { class: "buttons" }, cancel, plot));
-  const element = h("details", { class: "job card", data: { job: job.id } },
-    h("summary", {}, state, summary), body);
+  const plot = h("button", { type: "button", on: { click: () => trying(() => picture(job)) } }, "Picture of the run");
 
-  async function picture() {
-    const url = await asUrl(`jobs/${job.id}/plot.png`);
-    await showPicture(`Run of ${job.model}, ${when(job.created_at)}`, url);
-    URL.revokeObjectURL(url);
-  }
-
-  function draw() {
-    const over = isFinal(job.state);
-    state.textContent = job.state;
-    state.dataset.state = job.state;
-    summary.textContent = headline(job);
-    cancel.hidden = over;
+  function draw(newer) {
     plot.hidden = points.length === 0;
-    const progress = job.progress;
-    bar.hidden = over;
-    bar.value = progress?.steps ? progress.step / progress.steps : 0;
-    facts.replaceChildren(...factsOf(job));
-    loss.element.hidden = over && points.length === 0; // the job finished before its first step
+    facts.replaceChildren(...factsOf(newer));
+    loss.element.hidden = isFinal(newer.state) && points.length === 0; // the job finished before its first step
     loss.update([{ name: "loss", points: points.map((point) => [point.step * (point.epochs / point.steps || 1), point.loss]) }]);
     const names = [...new Set(points.flatMap((point) => Object.keys(point.metrics ?? {})))];
     metric.element.hidden = names.length === 0;
@@ -51,61 +27,35 @@ export function jobCard(first, { open = false, ended = () => {} }) {
       points: points.filter((point) => name in (point.metrics ?? {})).map((point) => [point.epoch, point.metrics[name]]) })));
   }
 
-  const drawSoon = () => {
-    if (drawn) return;
-    drawn = true;
-    requestAnimationFrame(() => {
-      drawn = false;
-      draw();
-    });
-  };
-
-  function onEvent(kind, data) {
-    const { job: _, attempt, ...point } = data;
-    if (kind === "progress") {
+  const card = cardFrame(job, {
+    open,
+    ended,
+    headline,
+    draw,
+    content: [facts, h("div", { class: "plots" }, loss.element, metric.element)],
+    buttons: [plot],
+    progressed(point) {
       points = [...points.filter((one) => one.step < point.step), point]; // a resumed job repeats some steps
-      job = { ...job, attempt, progress: point };
-    } else {
-      job = { ...job, attempt, ...point };
-    }
-    drawSoon();
-  }
-
-  let watching = false;
-  async function watch() {
-    if (watching) return;
-    watching = true;
-    await trying(() => follow(job.id, onEvent, ending.signal));
-    if (ending.signal.aborted) return;
-    job = (await trying(() => getJson(`jobs/${job.id}`))) ?? job;
-    draw();
-    ended();
-  }
-
-  async function load() {
-    if (!isFinal(job.state)) await watch();
-    else if (!points.length) points = (await trying(() => getJson(`jobs/${job.id}/history`)))?.points ?? [];
-    draw();
-  }
-
-  element.addEventListener("toggle", () => element.open && load());
-  element.open = open;
-  draw();
-  return {
-    element,
-    update(newer) {
-      const over = isFinal(newer.state) && !isFinal(job.state);
-      if (watching && !over) return; // the event stream is more recent
-      job = newer;
-      draw();
     },
-    fold: () => (element.open = false),
+    async completed() {
+      if (!points.length) ({ points } = await getJson(`jobs/${job.id}/history`));
+      card.redraw();
+    },
+  });
+  return {
+    ...card,
     stop() {
-      ending.abort();
+      card.stop();
       loss.stop();
       metric.stop();
     },
   };
+}
+
+async function picture(job) {
+  const url = await asUrl(`jobs/${job.id}/plot.png`);
+  await showPicture(`Run of ${job.model}, ${when(job.created_at)}`, url);
+  URL.revokeObjectURL(url);
 }
 
 function headline(job) {

@@ -6,9 +6,8 @@ import { h } from "./dom.js";
 import { schemaForm } from "./form.js";
 import { words } from "./format.js";
 import { jobCard } from "./job.js";
+import { jobList } from "./joblist.js";
 
-const POLL_MS = 4000; // other clients may start jobs
-const MOST = 20; // most jobs in the list
 const POLICIES = [ // value of "promote", its text
   ["if_better", "if it is better than the live version"],
   [{ if_better: { alpha: 0.05 } }, "if it is better beyond chance (p < 0.05)"],
@@ -18,51 +17,14 @@ const POLICIES = [ // value of "promote", its text
 ];
 
 export function trainView({ model, dataset, refreshModels }) {
-  const cards = new Map();
-  const list = h("div", { class: "jobs" });
   const none = h("p", { class: "nothing-yet" }, "No jobs yet. Jobs appear here with their curves.");
-  let stopped = false;
-
-  function add(job, open = false) {
-    if (!cards.has(job.id)) cards.set(job.id, jobCard(job, { open, ended: refreshModels }));
-    else cards.get(job.id).update(job);
-    return cards.get(job.id).element;
-  }
-
-  async function refresh() {
-    try {
-      const { jobs } = await getJson(`jobs?model=${encodeURIComponent(model.name)}&limit=${MOST}`, { quiet: true });
-      if (stopped) return;
-      const elements = jobs.filter((job) => job.kind === "train").map((job, at) => add(job, at === 0));
-      const same = elements.length === list.children.length && elements.every((one, at) => one === list.children[at]);
-      if (!same) list.replaceChildren(...elements);
-      none.hidden = elements.length > 0;
-    } catch {
-      // the page's header shows a lost connection or a missing key
-    }
-  }
-
-  function started(job) {
-    for (const card of cards.values()) card.fold();
-    list.prepend(add(job, true));
-    none.hidden = true;
-  }
-
-  const timer = setInterval(() => document.hidden || refresh(), POLL_MS);
-  const form = formOf(model, dataset, started);
+  const jobs = jobList({ model, kind: "train", none, openFirst: true, cardOf: (job, open) => jobCard(job, { open, ended: refreshModels }) });
+  const form = formOf(model, dataset, jobs.add);
   const heading = h("div", { class: "heading" }, h("h1", {}, `Train ${model.name}`),
     h("p", {}, model.metric ? `The gate compares ${words(model.metric)}: ${model.higher_is_better ? "higher" : "lower"} is better.` : ""));
   const element = h("section", {}, heading, h("div", { class: "train" }, form,
-    h("section", { "aria-label": "Jobs" }, h("h2", {}, "Jobs"), none, list)));
-  return {
-    element,
-    refresh,
-    stop() {
-      stopped = true;
-      clearInterval(timer);
-      for (const card of cards.values()) card.stop();
-    },
-  };
+    h("section", { "aria-label": "Jobs" }, h("h2", {}, "Jobs"), none, jobs.element)));
+  return { element, refresh: () => jobs.refresh({ quiet: true }), stop: jobs.stop };
 }
 
 function formOf(model, dataset, started) {

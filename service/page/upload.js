@@ -1,25 +1,48 @@
-// Upload of a file in parts. After a lost connection it goes on at the offset that the service names.
+// Upload of a file in parts. After a lost connection, or a reload of the page, it goes on at the offset that the service names.
 
 import { Problem, Unreachable, getJson, postJson, send } from "./api.js";
+import { discard, forget, remember, whileSending } from "./unfinished.js";
 
 const RETRY_MS = 1000;
+const LASTING = [400, 404, 413, 422]; // statuses after which an upload cannot go on
 const PATIENCE_MS = 60_000; // how long a service may be away before the upload ends
 
-/** Send `file` as a new version of the dataset `name` and return the ingest job. `onProgress(sent, bytes)` follows each
- * part. `signal` stops it, and removes what has arrived. Throws Problem, Unreachable or AbortError.
+/** Send the file of `order` as a new version of a dataset and return the ingest job. `order.resumed` is an upload of the
+ * same file that has begun (see unfinished.js). `onProgress(sent, bytes)` follows each part. `signal` stops the upload, and
+ * removes what has arrived. Throws Problem, Unreachable or AbortError; after Unreachable, among others, it can be resumed.
  */
-export async function upload({ model, name, file, options, parent, allowRejected }, onProgress, signal) {
-  const path = `models/${encodeURIComponent(model)}/datasets/${encodeURIComponent(name)}/uploads`;
-  const begun = await postJson(path, { bytes: file.size, options }, { signal });
+export async function upload(order, onProgress, signal) {
+  const begun = order.resumed ? await state(order.resumed.upload, signal) : await begin(order, signal);
+  return whileSending(begun.upload, () => sendAll(order, begun, onProgress, signal));
+}
+
+async function sendAll({ model, name, file, options, parent, allowRejected }, begun, onProgress, signal) {
   const address = `uploads/${begun.upload}`;
+  const kept = { upload: begun.upload, model, name, options, parent, allowRejected, file: { name: file.name, size: file.size, modified: file.lastModified } };
+  const arrived = (received, bytes) => {
+    remember({ ...kept, received });
+    onProgress(received, bytes);
+  };
   try {
-    await sendParts(address, file, begun, onProgress, signal);
+    await sendParts(address, file, begun, arrived, signal);
     const body = { parent, allow_rejected: allowRejected };
-    return await patiently(() => postJson(`${address}/finish`, body, { signal }), signal); // a repeat returns the same job
+    const job = await patiently(() => postJson(`${address}/finish`, body, { signal }), signal); // a repeat returns the same job
+    forget(begun.upload);
+    return job;
   } catch (error) {
-    if (!(error instanceof Unreachable)) send(address, { method: "DELETE", quiet: true }).catch(() => {}); // it expires in a day
+    const lasting = error.name === "AbortError" || (error instanceof Problem && LASTING.includes(error.status));
+    if (lasting) discard(begun.upload).catch(() => {}); // it expires in a day
     throw error;
   }
+}
+
+function begin({ model, name, file, options }, signal) {
+  const path = `models/${encodeURIComponent(model)}/datasets/${encodeURIComponent(name)}/uploads`;
+  return postJson(path, { bytes: file.size, options }, { signal });
+}
+
+function state(id, signal) {
+  return getJson(`uploads/${id}`, { signal });
 }
 
 async function sendParts(address, file, { received, part_bytes: size }, onProgress, signal) {

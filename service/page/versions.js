@@ -5,15 +5,17 @@ import { comparison } from "./compare.js";
 import { confirmed, notify, showPicture, trying } from "./dialogs.js";
 import { h } from "./dom.js";
 import { figure, when, words } from "./format.js";
+import { pairChoice } from "./pair.js";
 
 export function versionsView({ model, now, refreshModels }) {
   const table = h("div", { class: "scroll card" });
   const history = h("ol", { class: "history", reversed: true });
   const compared = h("div", {});
-  const chosen = new Set();
+  const choice = pairChoice(compare);
   const back = h("button", { type: "button", on: { click: rollBack } }, "Roll back");
   let versions = [];
   let plots = null;
+  let wanted = null; // the pair that was chosen last
   let stopped = false;
 
   async function refresh() {
@@ -36,12 +38,10 @@ export function versionsView({ model, now, refreshModels }) {
 
   function row(version, figures) {
     const name = `Version ${version.version}`;
-    const box = h("input", { type: "checkbox", "aria-label": `Compare version ${version.version}`, on: { change: () => choose(version.version, box) } });
-    box.checked = chosen.has(version.version);
     const promote = version.live ? null : button("Promote", () => makeLive(version.version), name);
     const picture = version.job ? button("Picture", () => showRun(version), name) : null;
     return h("tr", { class: version.live ? "live" : null },
-      h("td", { data: { label: "Compare" } }, box),
+      h("td", { data: { label: "Compare" } }, choice.box(version.version, `Compare version ${version.version}`)),
       h("th", { scope: "row" }, String(version.version), version.live && h("span", { class: "chip", data: { state: "live" } }, "live")),
       figures.map((key) => h("td", { class: "number", data: { label: words(key) } }, figure(version.metrics[key]))),
       h("td", { data: { label: "Created" } }, when(version.created_at)),
@@ -49,19 +49,20 @@ export function versionsView({ model, now, refreshModels }) {
       h("td", {}, h("span", { class: "does" }, promote, button("Download", () => download(version), name), picture)));
   }
 
-  async function choose(number, box) {
-    if (box.checked) chosen.add(number);
-    else chosen.delete(number);
-    if (chosen.size > 2) chosen.delete([...chosen][0]);
-    draw();
-    table.querySelector(`[aria-label="Compare version ${number}"]`)?.focus();
+  async function compare(pair) {
+    wanted = pair;
     plots?.stop();
     plots = null;
     compared.replaceChildren();
-    if (chosen.size < 2) return;
-    const pair = [...chosen].sort((a, b) => a - b).map((one) => versions.find((version) => version.version === one));
-    plots = await trying(() => comparison(model, pair));
-    if (plots && !stopped) compared.replaceChildren(plots.element);
+    if (!pair) return;
+    const ordered = pair.sort((a, b) => a - b).map((one) => versions.find((version) => version.version === one));
+    const found = await trying(() => comparison(model, ordered));
+    if (stopped || wanted !== pair) {
+      found?.stop(); // another pair was chosen meanwhile
+    } else if (found) {
+      plots = found;
+      compared.replaceChildren(plots.element);
+    }
   }
 
   async function makeLive(number) {
