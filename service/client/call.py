@@ -1,6 +1,6 @@
 """A call of the service: one request, and how its response is read; and the parts that calls are described with."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
@@ -10,6 +10,7 @@ import httpx
 
 from service.client import connection, files, numbers
 from service.client.errors import BadArgument
+from service.client.show import Show
 
 T = TypeVar("T")
 OCTETS = "application/octet-stream"
@@ -39,6 +40,26 @@ class Asking(Generic[T]):
 
     first: Call[Any]
     then: Callable[[Any], Call[T]]
+
+
+@dataclass(frozen=True, slots=True)
+class Following:
+    """A step: wait for the end of a job; `show` is called with each of its events. The answer is the job."""
+
+    job: str
+    show: Show | None
+
+
+Step = Call[Any] | Following | float | Callable[[], Any]  # also a pause in seconds, or a function that reads the disk
+
+
+@dataclass(frozen=True, slots=True)
+class Steps(Generic[T]):
+    """A call of several requests. `begin`, given how often a client retries, returns a generator that yields steps,
+    gets their answers, or the TorchloopError thrown, and returns the result.
+    """
+
+    begin: Callable[[int], Generator[Step, Any, T]]
 
 
 def object_with(*names: str) -> Callable[[httpx.Response], Any]:

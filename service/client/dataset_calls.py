@@ -1,6 +1,7 @@
 """The calls of datasets, and the steps of an upload in parts. Nothing here sends anything."""
 
 import hashlib
+import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from functools import partial
@@ -10,7 +11,7 @@ from typing import Any
 import httpx
 
 from service.client import answers
-from service.client.call import OCTETS, Call, get, json_body, list_under, object_with, path
+from service.client.call import OCTETS, Call, Following, Step, Steps, get, json_body, list_under, object_with, path
 from service.client.errors import (
     BadArgument,
     Conflict,
@@ -21,6 +22,7 @@ from service.client.errors import (
     Unavailable,
     Unreachable,
 )
+from service.client.show import bar, upload_bar
 
 _PAUSE_S = 1.0
 _LONGEST_PAUSE_S = 8.0
@@ -35,7 +37,6 @@ _PASSING = (
     Unavailable,
     Unreachable,
 )  # after these the state says where to continue
-Step = Call[Any] | float | Callable[[], Any]  # a request, a pause in seconds, or a function that reads the disk
 Sent = Callable[[int, int], None]  # bytes sent, bytes in all
 
 
@@ -71,6 +72,66 @@ def delete(model: str, reference: str, *, erase: bool = False) -> Call[None]:
 def state(upload: str) -> Call[answers.UploadState]:
     """How much of an upload has arrived."""
     return get(path("uploads", upload), object_with("received", "bytes", "part_bytes"))
+
+
+def upload(
+    model: str,
+    name: str,
+    path: str | os.PathLike[str],
+    *,
+    format: str = "auto",  # noqa: A002 - its name in the service
+    parent: str | None = None,
+    allow_rejected: float = 0.0,
+    label_column: str | None = None,
+    split_column: str | None = None,
+    group_column: str | None = None,
+    resume: str | None = None,
+    wait: bool = False,
+    progress: bool = False,
+    on_progress: Sent | None = None,
+    on_begin: Callable[[str], None] | None = None,
+) -> Steps[answers.Job]:
+    """Send a file in parts, and queue the job that makes a dataset version of it; with `wait`, return that job when it
+    has ended.
+
+    `parent`: the version that grows, such as "field@3". `allow_rejected`: the greatest share of refused rows.
+    `resume`: the id of an upload that broke off; the error of that upload names it. `progress` shows a progress bar;
+    `on_progress` is called with the bytes sent and the bytes in all, `on_begin` with the id of the upload.
+    """
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise BadArgument(
+            f"{file.name} is not a file: name a file of examples; pack a folder of pictures as zip or tar"
+        )
+    options = {"label_column": label_column, "split_column": split_column, "group_column": group_column}
+    new = NewVersion(
+        model=model,
+        name=name,
+        file=file,
+        format=format,
+        options={key: value for key, value in options.items() if value is not None},
+        parent=parent,
+        allow_rejected=allow_rejected,
+    )
+
+    def begin(retries: int) -> Generator[Step, Any, answers.Job]:
+        with upload_bar(progress) as shown:
+            job = yield from uploading(new, resume, retries, _both(shown, on_progress), on_begin)
+        if wait:
+            with bar(progress) as show:
+                job = yield Following(job["id"], show)
+        return job
+
+    return Steps(begin)
+
+
+def _both(shown: Sent, on_progress: Sent | None) -> Sent:
+    def sent(done: int, size: int) -> None:
+        shown(done, size)
+        if on_progress is not None:
+            on_progress(done, size)
+
+    return sent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
