@@ -200,14 +200,15 @@ def test_jobs_can_be_filtered(client: TestClient, jobs: Jobs) -> None:
     claimed(jobs)
     assert [job["id"] for job in client.get("/jobs", params={"state": "running"}).json()["jobs"]] == ids[:1]
     assert client.get("/jobs", params={"model": "other"}).json()["jobs"] == []
+    assert client.get("/jobs", params={"kind": "ingest"}).json()["jobs"] == []
+    assert len(client.get("/jobs", params={"kind": "train", "state": "queued"}).json()["jobs"]) == 1
 
 
 @pytest.mark.parametrize(
-    "params",
-    [{"state": "odd"}, {"limit": 0}, {"limit": 201}, {"cursor": "x"}, {"cursor": "9" * 30}, {"cursor": "-1"}],
+    "query", ["state=odd", "kind=odd", "limit=0", "limit=201", "cursor=x", f"cursor={'9' * 30}", "cursor=-1"]
 )
-def test_odd_parameters_are_422(idle: TestClient, params: dict[str, Any]) -> None:
-    assert idle.get("/jobs", params=params).status_code == 422
+def test_odd_parameters_are_422(idle: TestClient, query: str) -> None:
+    assert idle.get(f"/jobs?{query}").status_code == 422
 
 
 @pytest.mark.parametrize("path", ["", "/events", "/history", "/plot.png"])

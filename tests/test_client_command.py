@@ -57,7 +57,8 @@ def test_a_model_is_trained_followed_listed_and_rolled_back(run: Any) -> None:
     job = json.loads(out)
     assert (status, job["state"], job["gate"]["decision"]) == (0, "succeeded", "promoted"), err
     assert (job["config"]["epochs"], job["config"]["betas"], job["config"]["shuffle"]) == (3, [0.8, 0.99], False)
-    assert [row.split()[0] for row in run("jobs")[1].splitlines()] == ["job", job["id"]]
+    assert [row.split()[0] for row in run("jobs", "--kind", "train")[1].splitlines()] == ["job", job["id"]]
+    assert job["id"] not in run("jobs", "--kind", "ingest")[1]
     assert f"version {job['version']} is live" in run("promote", "classifier", str(job["version"]))[1]
     assert " live " in run("versions", "classifier")[1]
     assert run("rollback", "classifier")[1] == "classifier: version 1 is live, version 2 was before\n"

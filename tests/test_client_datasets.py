@@ -88,7 +88,9 @@ def test_a_file_is_sent_in_parts_and_shown_as_it_goes(
         assert client.submit("line", dataset="field")["dataset"] == "field@1"
         with pytest.raises(Conflict, match="uses field@1"):
             client.datasets.delete("line", "field@1")
-        client.cancel(client.jobs(state="queued")["jobs"][0]["id"])
+        assert [found["id"] for found in client.jobs(kind="ingest")["jobs"]] == [job["id"]]
+        (training,) = client.jobs(kind="train")["jobs"]
+        client.cancel(training["id"])
         client.datasets.delete("line", "field@1", erase=True)
         assert client.datasets.get("line", "field@1")["erased"]
         with pytest.raises(NotFound):

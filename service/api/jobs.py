@@ -30,7 +30,7 @@ from service.delivery.gate import Policy
 from service.errors import NotFound, require_model
 from service.execution.recipes import ReadRecipes, RecipeSchema, complete_config, require_target
 from service.jobs.feed import Feed
-from service.jobs.queue import FINAL, Event, Job, Jobs, State
+from service.jobs.queue import FINAL, Event, Job, Jobs, Kind, State
 from service.web.auth import Access, Keyring, caller
 from service.web.json_limit import Bounded
 
@@ -177,10 +177,13 @@ def _lists(jobs: Jobs) -> APIRouter:
     async def page(
         model: ModelName = None,
         state: State | None = None,
+        kind: Annotated[Kind | None, Query(description="train, or ingest: the jobs that read datasets")] = None,
         limit: JobsPage = 50,
         cursor: Cursor = None,
     ) -> JobPage:
-        found = await asyncio.to_thread(jobs.page, model=model, state=state, before=_number(cursor), limit=limit + 1)
+        found = await asyncio.to_thread(
+            jobs.page, model=model, state=state, kind=kind, before=_number(cursor), limit=limit + 1
+        )
         more = len(found) > limit
         return JobPage(
             jobs=[info(job, rows=False) for job in found[:limit]],

@@ -187,7 +187,7 @@ def _versions(client: Client, options: argparse.Namespace, _: Sequence[str]) -> 
 
 
 def _jobs(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
-    found = client.jobs(model=options.model, state=options.state, limit=options.limit)
+    found = client.jobs(model=options.model, state=options.state, kind=options.kind, limit=options.limit)
     return tables.show(options, found["jobs"], tables.jobs)
 
 
@@ -260,9 +260,10 @@ def _parser(prog: str) -> _Parser:
     data_command.add_to(commands, shared)
     command(_models, "models", "list models and their live versions")
     command(_versions, "versions model", "the versions of a model")
-    jobs = command(_jobs, "jobs", "training jobs, the newest first")
+    jobs = command(_jobs, "jobs", "jobs, the newest first")
     jobs.add_argument("--model")
     jobs.add_argument("--state", choices=answers.State.__args__)  # type: ignore[attr-defined]
+    jobs.add_argument("--kind", choices=answers.Kind.__args__)  # type: ignore[attr-defined]
     jobs.add_argument("--limit", type=int, default=20, help="number of jobs [20]")
     command(_watch, "watch job", "follow the events of a job")
     command(_cancel, "cancel job", "stop a job")

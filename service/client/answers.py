@@ -7,6 +7,7 @@ Policy = Literal["never", "if_better", "no_worse", "always"]
 Bounds = Mapping[str, float | None]  # alpha, margin
 Promote = Policy | Mapping[Literal["if_better", "no_worse"], Bounds]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+Kind = Literal["train", "ingest"]
 FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 
@@ -141,7 +142,7 @@ class Job(TypedDict):
     """One job: training, or the ingest of a dataset. `dataset` is name@version; None: the data of the recipe."""
 
     id: str
-    kind: Literal["train", "ingest"]
+    kind: Kind
     model: str
     state: State
     config: dict[str, Any]

@@ -149,11 +149,12 @@ def jobs(
     *,
     model: str | None = None,
     state: answers.State | None = None,
+    kind: answers.Kind | None = None,
     limit: int | None = None,
     cursor: str | None = None,
 ) -> Call[answers.JobPage]:
     """Jobs, newest first, one page."""
-    return get("/jobs", object_with("jobs"), model=model, state=state, limit=limit, cursor=cursor)
+    return get("/jobs", object_with("jobs"), model=model, state=state, kind=kind, limit=limit, cursor=cursor)
 
 
 def cancel(job_id: str) -> Call[answers.Job]:

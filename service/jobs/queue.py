@@ -169,16 +169,16 @@ class Jobs:
         *,
         model: str | None = None,
         state: str | None = None,
+        kind: Kind | None = None,
         before: int | None = None,
         limit: int,
     ) -> Sequence[Job]:
         """Return jobs, newest first; with `before`, those older than that job number."""
-        query = select(jobs).order_by(jobs.c.number.desc()).limit(limit)
-        query = query.where(jobs.c.model == model) if model is not None else query
-        query = query.where(jobs.c.state == state) if state is not None else query
+        chosen = {"model": model, "state": state, "kind": kind}
+        query = select(jobs).where(*(jobs.c[name] == value for name, value in chosen.items() if value is not None))
         query = query.where(jobs.c.number < before) if before is not None else query
         with self._store.read() as connection:
-            return [_job(row) for row in connection.execute(query)]
+            return [_job(row) for row in connection.execute(query.order_by(jobs.c.number.desc()).limit(limit))]
 
     def events(self, job_id: str, after: int = 0, kind: str | None = None) -> Sequence[Event]:
         """Return the events of a job after event `after`, oldest first."""

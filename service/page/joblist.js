@@ -5,7 +5,7 @@ import { trying } from "./dialogs.js";
 import { h } from "./dom.js";
 
 const POLL_MS = 4000; // other clients may start jobs
-const MOST = 20; // newest jobs of the model
+const MOST = 20; // newest jobs of the model, of one kind
 
 /** Create a list with `refresh({ quiet })`, `add(job)` and `stop()`.
  *
@@ -24,10 +24,10 @@ export function jobList({ model, kind, cardOf, also = async () => {}, openFirst 
   }
 
   async function load(options) {
-    const path = `jobs?model=${encodeURIComponent(model.name)}&limit=${MOST}`;
+    const path = `jobs?model=${encodeURIComponent(model.name)}&kind=${kind}&limit=${MOST}`;
     const [{ jobs }] = await Promise.all([getJson(path, options), also(options)]);
     if (stopped) return;
-    const elements = jobs.filter((job) => job.kind === kind).map((job, at) => shown(job, openFirst && at === 0));
+    const elements = jobs.map((job, at) => shown(job, openFirst && at === 0));
     const same = elements.length === element.children.length && elements.every((one, at) => one === element.children[at]);
     if (!same) element.replaceChildren(...elements);
     if (none) none.hidden = elements.length > 0;
