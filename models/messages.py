@@ -102,6 +102,7 @@ class DatasetSummary:
     conflicting_labels  rows with the content of an earlier one, but another target; they are left out
     added               examples that the parent does not have
     reference           range of each statistic of the spec's check over the training split: name -> [least, greatest]
+    manifest_sha256     of the manifest, which has the digests of the version's other files
     """
 
     format: str
@@ -116,6 +117,7 @@ class DatasetSummary:
     by_reason: tuple[RefusalReason, ...] = ()
     warnings: tuple[str, ...] = ()
     reference: Mapping[str, Any] = field(default_factory=dict)
+    manifest_sha256: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

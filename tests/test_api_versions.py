@@ -15,7 +15,8 @@ from starlette.testclient import TestClient
 from service.delivery.registry import Registry
 from service.settings import Key
 from service.store.database import Store
-from service.upkeep.pruner import Pruner, Rules
+from service.upkeep.pruner import Pruner
+from service.upkeep.rules import Rules
 from tests.fakes import LINE, Line, save_line
 from tests.serving import no_recipes, serving
 

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from models.artifacts import unpack
+from models.checkpoints.code import cache_key
 from models.messages import (
     CheckpointFile,
     DatasetFile,
@@ -32,7 +33,7 @@ from tests.dataset_files import line_rows, made, version, write_csv
 from tests.fakes import LINE
 from tests.signatures import TABLE, TEXT
 from training import metrics
-from training.datasets import ingest, opened
+from training.datasets import opened
 from training.datasets.built_in import known_digests
 from training.datasets.opened import Streamed
 from training.executor import Executor
@@ -351,8 +352,8 @@ def test_a_version_without_held_out_rows_is_refused_for_training(tmp_path: Path)
 
 
 def test_the_key_of_the_cache_follows_the_code() -> None:
-    assert ingest.cache_key("line", LINE) == ingest.cache_key("line", LINE)
-    assert ingest.cache_key("mnist", LINE) != ingest.cache_key("line", LINE)
+    assert cache_key("line", LINE) == cache_key("line", LINE)
+    assert cache_key("mnist", LINE) != cache_key("line", LINE)
 
 
 def test_the_built_in_training_rows_are_known_by_their_decoded_samples(tmp_path: Path) -> None:

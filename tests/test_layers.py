@@ -19,7 +19,7 @@ GROUND = {"settings", "logs", "errors", "media_types"}
 ROOTS = {"__main__", "check", "command", "serve", "app", "worker", "register", "dataset"}
 LAYERS = {
     "api": {"jobs", "delivery", "data", "inference", "web", "execution", "store", "telemetry"},
-    "upkeep": {"jobs", "delivery", "store"},
+    "upkeep": {"jobs", "delivery", "data", "store"},
     "jobs": {"delivery", "data", "execution", "store"},
     "delivery": {"inference", "data", "execution", "store", "telemetry"},
     "inference": {"execution", "telemetry"},

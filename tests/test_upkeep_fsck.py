@@ -15,7 +15,8 @@ from service.command import main
 from service.store.database import Store
 from service.store.tables import promotions, versions
 from service.upkeep.faults import Checker
-from service.upkeep.pruner import Pruner, Rules
+from service.upkeep.pruner import Pruner
+from service.upkeep.rules import Rules
 from tests.upkeep import MODEL, NOW, Filled, aged, environment
 
 LARGE = {"table": np.zeros(3 * 2**18)}  # 6 MiB: a file
@@ -174,7 +175,7 @@ def test_the_command_exits_with_1_if_something_is_wrong(
     for name, value in environment(filled.store, database_url).items():
         monkeypatch.setenv(name, value)
     assert main(["fsck"]) == 0
-    assert capsys.readouterr().out.startswith("checked 2 versions, 3 files, 6,291,")
+    assert capsys.readouterr().out.startswith("checked 2 versions, 0 dataset versions, 3 files, 6,291,")
     path = weights(filled, 1)
     path.write_bytes(b"x")
     assert main(["fsck"]) == 1

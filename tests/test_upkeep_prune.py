@@ -26,7 +26,8 @@ from service.jobs.queue import Job
 from service.store.database import Store
 from service.store.tables import versions
 from service.upkeep.faults import Checker
-from service.upkeep.pruner import Pruned, Pruner, Rules
+from service.upkeep.pruner import Pruner
+from service.upkeep.rules import Pruned, Rules
 from tests.upkeep import DAY_S, MODEL, NOW, Filled, aged, environment, pruned, reasons
 
 LARGE = {"table": np.zeros(3 * 2**18)}  # 6 MiB: a file

@@ -55,12 +55,13 @@ def test_the_newest_job_and_event_stay_so_that_numbers_go_on_rising(filled: Fill
 @pytest.mark.parametrize(
     ("values", "stays"),
     [
-        ({"kind": "ingest", "dataset": "field"}, True),
+        ({"kind": "ingest", "dataset": "field@1", "dataset_sha256": "0"}, True),
+        ({"kind": "ingest", "dataset": "field"}, False),
         ({"dataset": "field@1", "version": 1}, True),
         ({"dataset": "field@1"}, False),
         ({"version": 1}, False),
     ],
-    ids=["ingest", "trained on a dataset", "failed on a dataset", "trained"],
+    ids=["ingest", "failed ingest", "trained on a dataset", "failed on a dataset", "trained"],
 )
 def test_jobs_that_tell_what_became_of_a_dataset_stay(filled: Filled, values: dict[str, Any], *, stays: bool) -> None:
     job = filled.job(finished_days_ago=40)

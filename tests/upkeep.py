@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import update
 
@@ -12,11 +13,14 @@ from models.catalog import specs
 from models.checkpoints import artifact_files
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
+from service.data.datasets import Datasets, DatasetVersion
 from service.delivery.registry import Registry
 from service.jobs.queue import Job, Jobs
 from service.store.database import Store
 from service.store.tables import events, jobs
-from service.upkeep.pruner import Pruned, Pruner, Rules
+from service.upkeep.pruner import Pruner
+from service.upkeep.rules import Pruned, Rules
+from training.datasets.ingest import Request, ingest
 
 DAY_S = 86_400.0
 NOW = 1_000_000_000.0
@@ -73,6 +77,46 @@ class Filled:
         with self.store.write() as connection:
             connection.execute(update(jobs).where(jobs.c.id == job.id).values(state="running", attempt=1))
         return job
+
+    def dataset(self, rows: int, name: str = "field", *, parent: DatasetVersion | None = None) -> DatasetVersion:
+        """Make a version of a file of `rows` rows, and register it, with its job. Its files are ten days old."""
+        file = self.store.folder.parent / f"{name}-{rows}.csv"
+        file.write_text("x,value\n" + "".join(f"{row},{2 * row}\n" for row in range(rows)))
+        sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+        job = self.ingest(sha256, state="succeeded")
+        request = Request(
+            model=self._model,
+            spec=specs()[self._model],
+            target="value",
+            labels=None,
+            store=self.store.folder,
+            job=job.id,
+            source=file,
+            parent=None if parent is None else self.store.folder / parent.folder,
+        )
+        made = ingest(request, lambda *_: None)
+        for path in (self.storage.datasets(self._model), *self.storage.datasets(self._model).rglob("*")):
+            aged(path)
+        with self.store.write() as connection:
+            label = None if parent is None else parent.label
+            datasets = Datasets(self.store)
+            version = datasets.add(
+                connection, self._model, name, made, source=sha256, parent=label, job=job.id, now=NOW - 10 * DAY_S
+            )
+            pin = {"dataset": version.label, "dataset_sha256": version.sha256}
+            connection.execute(update(jobs).where(jobs.c.id == job.id).values(pin))
+        return version
+
+    def ingest(self, source: str, *, state: str, parent_sha256: str | None = None) -> Job:
+        """Add an ingest job of a file, in that state, which ended 40 days ago."""
+        values = {"source": source, "parent_sha256": parent_sha256}
+        with self.store.write() as connection:
+            job_id = uuid4().hex
+            self.jobs.enqueue_ingest(connection, self._model, "field", {}, values, job_id=job_id, now=NOW - 40 * DAY_S)
+            ended = None if state in {"queued", "running"} else NOW - 40 * DAY_S
+            changed = update(jobs).where(jobs.c.id == job_id)
+            connection.execute(changed.values(state=state, finished_at=ended))
+        return self.jobs.get(job_id)
 
     def count_events(self, job: Job) -> int:
         """Return how many events a job has."""

@@ -58,6 +58,11 @@ def decoding_digest(model: str, spec: ModelSpec) -> str:
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
 
 
+def cache_key(model: str, spec: ModelSpec) -> str:
+    """Return the name of the folder of samples that the current code has decoded."""
+    return decoding_digest(model, spec)[:24]
+
+
 def network_digest(spec: ModelSpec) -> str:
     """Return the digest of the sources of a network alone: the files of its modules and of those that they import.
 

@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import IO
+from uuid import uuid4
 
 from models.checkpoints.code import code_digest
 from models.checkpoints.files import sources_digest, write_whole
@@ -19,6 +20,13 @@ from models.spec import ModelSpec
 
 _UPLOAD = ".upload-"
 _UNPACKED = ".unpacked-"
+_DRAFT, _ERASED = ".draft-", ".erased-"
+_ORIGINALS, _REPORTS, _CACHE = "originals", "reports", "cache"
+_DATASET_LEFTOVERS = (  # of killed processes: of an erasure, of a copy, of samples that were decoded again
+    f"datasets/*/{_ERASED}*",
+    f"datasets/*/{_ORIGINALS}/.*",
+    f"datasets/*/*/{_CACHE}/*/{_DRAFT}*",
+)
 _UNLOCKED_S = 10.0  # between the creation of an upload's file and its lock
 DAY_S = 86_400.0
 
@@ -63,6 +71,11 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("*") if not path.name.startswith("."))
 
 
+def _files(folder: Path) -> list[Path]:
+    """Return the files in a folder and in those below."""
+    return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
 def content_name(sha256: str) -> str:
     """Return the file name of the weights with that digest."""
     return f"{sha256[:12]}.pt"
@@ -76,7 +89,8 @@ class Storage:
     exports/MODEL/KEY.safetensors   networks in ONNX form
     jobs/ID/                        plot.png, resume-ATTEMPT.pt, tensorboard/
     recipes/KEY.json                schemas of the recipes
-    datasets/MODEL/DIGEST/          dataset versions
+    datasets/MODEL/DIGEST/          dataset versions; cache/KEY/ in them: samples decoded by the code of that key
+    datasets/MODEL/.draft-JOB/      dataset versions in the making
     datasets/MODEL/originals/DIGEST files that they were made of
     datasets/MODEL/reports/JOB.jsonl  refused rows of the file that an ingest job has read
     datasets/MODEL/reports/JOB/     thumbnails of some of them
@@ -133,9 +147,21 @@ class Storage:
         """Return the path of the cached schemas. It changes with the code that they are made by."""
         return self.root / "recipes" / f"{sources_digest('models', 'training')[:24]}-{version('pydantic')}.json"
 
+    def dataset_models(self) -> list[str]:
+        """Return the models that have files of datasets."""
+        return sorted(path.name for path in _visible(self.root / "datasets"))
+
     def datasets(self, model: str) -> Path:
         """Return the folder of a model's dataset versions; drafts in it are hidden."""
         return self.root / "datasets" / model
+
+    def dataset_versions(self, model: str) -> list[Path]:
+        """Return the folders of a model's dataset versions."""
+        return [path for path in _visible(self.datasets(model)) if path.name not in {_ORIGINALS, _REPORTS}]
+
+    def dataset_draft(self, model: str, job_id: str) -> Path:
+        """Return the folder of the dataset version that a job is making."""
+        return self.datasets(model) / f"{_DRAFT}{job_id}"
 
     def dataset(self, model: str, sha256: str) -> Path:
         """Return the folder of the dataset version with that digest."""
@@ -143,27 +169,47 @@ class Storage:
 
     def original(self, model: str, sha256: str) -> Path:
         """Return the path of a file that dataset versions were made of."""
-        return self.datasets(model) / "originals" / sha256
+        return self.datasets(model) / _ORIGINALS / sha256
+
+    def originals(self, model: str) -> list[Path]:
+        """Return the files that a model's dataset versions were made of."""
+        return _visible(self.datasets(model) / _ORIGINALS)
+
+    def caches(self, model: str, sha256: str) -> list[Path]:
+        """Return the folders of decoded samples of a dataset version; their names are keys of the code."""
+        return _visible(self.dataset(model, sha256) / _CACHE)
 
     def report(self, model: str, job_id: str) -> Path:
         """Return the path of the refused rows of the file that an ingest job has read: a JSON object a line."""
-        return self.datasets(model) / "reports" / f"{job_id}.jsonl"
+        return self.datasets(model) / _REPORTS / f"{job_id}.jsonl"
+
+    def erased(self, folder: Path) -> Path:
+        """Return a hidden path for a dataset version's folder that is to be removed."""
+        return folder.with_name(f"{_ERASED}{uuid4().hex}")
 
     def refused_rows(self, model: str, job_id: str) -> Path:
         """Return the folder with thumbnails of rows that an ingest job has refused: ROW.png."""
-        return self.datasets(model) / "reports" / job_id
+        return self.datasets(model) / _REPORTS / job_id
 
     def incoming(self, upload_id: str) -> Path:
         """Return the path of a file that arrives in parts."""
         return self.root / "uploads" / upload_id
 
     def job_ids(self) -> list[str]:
-        """Return the ids of the jobs that have a folder."""
-        return [folder.name for folder in (self.root / "jobs").glob("*")]
+        """Return the ids of the jobs that have files."""
+        reports = {path.stem for path in self.root.glob(f"datasets/*/{_REPORTS}/*")}
+        drafts = {path.name.removeprefix(_DRAFT) for path in self.root.glob(f"datasets/*/{_DRAFT}*")}
+        return sorted({folder.name for folder in self.root.glob("jobs/*")} | reports | drafts)
 
     def job_files(self, job_id: str) -> list[Path]:
-        """Return the files of a job: plot, resume points, event files."""
-        return sorted(path for path in self._job(job_id).rglob("*") if path.is_symlink() or not path.is_dir())
+        """Return the files of a job: plot, resume points, event files, report of refused rows, thumbnails, draft."""
+        reports = [self.report(model, job_id) for model in self.dataset_models()]
+        files = [path for folder in self._folders(job_id) for path in _files(folder)]
+        return [*files, *(path for path in reports if path.exists())]
+
+    def draft_files(self, job_id: str) -> list[Path]:
+        """Return the files of the dataset version that a job is making."""
+        return [path for folder in self._drafts(job_id) for path in _files(folder)]
 
     def resume_points(self, job_id: str) -> list[Path]:
         """Return the resume points of all attempts at a job, also half-written ones."""
@@ -171,11 +217,17 @@ class Storage:
 
     def remove_empty(self, job_id: str) -> None:
         """Remove the folders of a job that hold no file. Raises OSError."""
-        folders = [path for path in self._job(job_id).rglob("*") if path.is_dir() and not path.is_symlink()]
-        for folder in [*sorted(folders, reverse=True), self._job(job_id)]:
-            with suppress(FileNotFoundError, NotADirectoryError):
-                if not any(folder.iterdir()):
-                    folder.rmdir()
+        for top in self._folders(job_id):
+            inner = [path for path in top.rglob("*") if path.is_dir() and not path.is_symlink()]
+            for folder in [*sorted(inner, reverse=True), top]:
+                with suppress(FileNotFoundError, NotADirectoryError):
+                    if not any(folder.iterdir()):
+                        folder.rmdir()
+
+    def _folders(self, job_id: str) -> list[Path]:
+        """Return the folders of a job, which need not exist."""
+        thumbnails = [self.refused_rows(model, job_id) for model in self.dataset_models()]
+        return [self._job(job_id), *self._drafts(job_id), *thumbnails]
 
     def plot(self, job_id: str) -> Path:
         """Return the path of a job's plot."""
@@ -226,7 +278,8 @@ class Storage:
         uploads = [path for path in self.root.glob(f"{_UPLOAD}*") if age_s(path, now) > _UNLOCKED_S and _unlocked(path)]
         parts = [path for path in (self.root / "uploads").glob("*") if age_s(path, now) > DAY_S and _unlocked(path)]
         hidden = [path for folder in ("checkpoints", "exports", "recipes", "jobs") for path in self._hidden(folder)]
-        hidden += self.root.glob(f"{_UNPACKED}*")
+        for pattern in (f"{_UNPACKED}*", *_DATASET_LEFTOVERS):
+            hidden += self.root.glob(pattern)
         return [*uploads, *parts, *(path for path in hidden if age_s(path, now) > DAY_S)]
 
     def _hidden(self, folder: str) -> Iterator[Path]:
@@ -235,3 +288,6 @@ class Storage:
 
     def _job(self, job_id: str) -> Path:
         return self.root / "jobs" / job_id
+
+    def _drafts(self, job_id: str) -> list[Path]:
+        return [self.dataset_draft(model, job_id) for model in self.dataset_models()]

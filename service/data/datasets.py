@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
+from models import dataset_manifest as manifest
 from models.catalog import NAME
 from models.checkpoints.storage import Storage
 from models.messages import Ingested
@@ -23,7 +23,7 @@ from service.store.database import Store
 from service.store.tables import datasets, jobs, versions
 
 _REFERENCE = re.compile(rf"({NAME.pattern})(?:@([1-9][0-9]{{0,8}}))?")
-_AT_WORK = ("queued", "running")
+AT_WORK = ("queued", "running")
 Declared = Mapping[str, Mapping[str, int]]  # data of a recipe -> examples by split
 
 
@@ -80,7 +80,7 @@ class Datasets:
         query = select(datasets).where(datasets.c.model == model, datasets.c.deleted_at.is_(None))
         with self._store.read() as connection:
             rows = connection.execute(query.order_by(datasets.c.name, datasets.c.version)).mappings()
-            return [_version(row) for row in rows]
+            return [version_of(row) for row in rows]
 
     def get(self, model: str, name: str, number: int) -> DatasetVersion:
         """Return one version, also a deleted one, which versions of the model may have been trained on.
@@ -227,25 +227,34 @@ class Datasets:
 
     def drop_source(self, connection: Connection, model: str, sha256: str) -> None:
         """Remove an uploaded file that no version was made of, and no job waits for."""
-        waiting = select(jobs.c.ingest).where(jobs.c.model == model, jobs.c.kind == "ingest")
-        rows = connection.scalars(waiting.where(jobs.c.state.in_(_AT_WORK)))
-        used = select(func.count()).where(
-            datasets.c.model == model, datasets.c.source == sha256, datasets.c.erased.is_(False)
-        )
-        if not connection.scalar(used) and sha256 not in {row["source"] for row in rows}:
+        if sha256 not in self.needed_originals(connection, model)[0]:
             with suppress(OSError):  # of a read-only store: the row is true all the same
                 self._storage.original(model, sha256).unlink(missing_ok=True)
 
+    def needed_originals(self, connection: Connection, model: str) -> tuple[set[str], bool]:
+        """Return the digests of the files that versions were made of, or that jobs wait for, and whether the manifests
+        of all versions could be read: of equal versions, and of those that have grown, they name files of other rows.
+        """
+        found, understood = used_sources(connection, model), True
+        folders = select(datasets.c.folder).where(datasets.c.model == model, datasets.c.erased.is_(False)).distinct()
+        for folder in connection.scalars(folders):
+            named = _originals(self._store.folder / folder)
+            found |= named or set()
+            understood &= named is not None
+        return found, understood
+
     def _taken_away(self, connection: Connection, erased: DatasetVersion) -> list[Path]:
         """Take away the files that only this version uses. Returns hidden folders, which are to be removed."""
-        self.drop_source(connection, erased.model, erased.source)
         same = select(func.count()).where(
             datasets.c.model == erased.model, datasets.c.sha256 == erased.sha256, datasets.c.erased.is_(False)
         )
         folder = self._store.folder / erased.folder
+        named = {erased.source, *(_originals(folder) or ())}
+        for sha256 in named:  # an equal version may have been made of another file
+            self.drop_source(connection, erased.model, sha256)
         if connection.scalar(same) or not folder.is_dir():
             return []
-        hidden = folder.with_name(f".erased-{uuid4().hex}")
+        hidden = self._storage.erased(folder)
         folder.rename(hidden)
         return [hidden]
 
@@ -269,7 +278,22 @@ def may_mean(reference: str | None, label: str | None) -> bool:
     return label.partition("@")[0] == name if number is None else label == reference
 
 
-def _version(row: Mapping[Any, Any]) -> DatasetVersion:
+def _originals(folder: Path) -> set[str] | None:
+    """Return the digests of the files that the rows of a version come from; None if its manifest cannot be read."""
+    try:
+        return {original.sha256 for original in manifest.read(folder).originals}
+    except (OSError, ValueError):
+        return None
+
+
+def used_sources(connection: Connection, model: str) -> set[str]:
+    """Return the digests of the uploaded files that versions were made of, or that jobs wait for."""
+    made = select(datasets.c.source).where(datasets.c.model == model, datasets.c.erased.is_(False))
+    waiting = select(jobs.c.ingest).where(jobs.c.model == model, jobs.c.kind == "ingest", jobs.c.state.in_(AT_WORK))
+    return {*connection.scalars(made), *(parameters["source"] for parameters in connection.scalars(waiting))}
+
+
+def version_of(row: Mapping[Any, Any]) -> DatasetVersion:
     return DatasetVersion(**{field.name: row[field.name] for field in fields(DatasetVersion)})
 
 
@@ -281,14 +305,14 @@ def _one(connection: Connection, model: str, name: str, number: int) -> DatasetV
     if not 0 < number < 2**31 or not NAME.fullmatch(name):
         return None
     row = connection.execute(select(datasets).where(_is(model, name, number))).mappings().one_or_none()
-    return None if row is None else _version(row)
+    return None if row is None else version_of(row)
 
 
 def _newest(connection: Connection, model: str, name: str, *conditions: ColumnElement[bool]) -> DatasetVersion | None:
     """Return the version with the highest number, deleted or not, of those that fulfil the conditions."""
     query = select(datasets).where(datasets.c.model == model, datasets.c.name == name, *conditions)
     row = connection.execute(query.order_by(datasets.c.version.desc()).limit(1)).mappings().one_or_none()
-    return None if row is None else _version(row)
+    return None if row is None else version_of(row)
 
 
 def _is_built_in(connection: Connection, model: str, name: str) -> bool:
@@ -300,7 +324,7 @@ def _require_unused(connection: Connection, version: DatasetVersion, *, erase: b
     """Raise Conflict if a job that has not ended uses the version, or another version has grown from it."""
     model, label = version.model, version.label
     at_work = select(jobs.c.id, jobs.c.kind, jobs.c.dataset, jobs.c.ingest).where(
-        jobs.c.model == model, jobs.c.state.in_(_AT_WORK), jobs.c.dataset.is_not(None)
+        jobs.c.model == model, jobs.c.state.in_(AT_WORK), jobs.c.dataset.is_not(None)
     )
     for job in connection.execute(at_work):
         if job.dataset == label or (job.kind == "ingest" and job.ingest["parent"] == label):
@@ -310,7 +334,7 @@ def _require_unused(connection: Connection, version: DatasetVersion, *, erase: b
     child = connection.execute(query.order_by(datasets.c.version)).mappings().first()
     if child is not None:
         verb = "erase" if erase else "delete"
-        raise Conflict(f"{_version(child).label} has grown from {label}: {verb} that version first")
+        raise Conflict(f"{version_of(child).label} has grown from {label}: {verb} that version first")
 
 
 def _made(version: DatasetVersion) -> tuple[ColumnElement[bool], ...]:

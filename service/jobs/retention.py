@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from sqlalchemy import Connection, and_, delete, func, or_, select
+from sqlalchemy import Connection, and_, delete, func, not_, or_, select
 
 from service.jobs.queue import FINAL, State
 from service.store.tables import events, jobs
@@ -20,18 +20,20 @@ def states(connection: Connection) -> Mapping[str, State]:
 
 
 def expired(connection: Connection, before: float) -> Sequence[str]:
-    """Return the training jobs that had ended by then, oldest first.
+    """Return the jobs that had ended by then, oldest first.
 
-    Without those that trained a version on a dataset of users: their rows tell which versions know the data. Without
-    the newest job and the job of the newest event: SQLite would give their numbers, which order jobs and events, to
-    the next ones.
+    Without those that made a dataset version, or trained a version on one: their rows tell which versions know the
+    data. Without the newest job and the job of the newest event: SQLite would give their numbers, which order jobs and
+    events, to the next ones.
     """
     last = select(func.max(jobs.c.number)).scalar_subquery()
     latest = select(events.c.job).order_by(events.c.id.desc()).limit(1)
     query = select(jobs.c.id).where(
         jobs.c.state.in_(FINAL), jobs.c.finished_at < before, jobs.c.number != last, jobs.c.id.not_in(latest)
     )
-    query = query.where(jobs.c.kind == "train", or_(jobs.c.dataset.is_(None), jobs.c.version.is_(None)))
+    made = and_(jobs.c.kind == "ingest", jobs.c.dataset_sha256.is_not(None))
+    learnt = and_(jobs.c.kind == "train", jobs.c.dataset.is_not(None), jobs.c.version.is_not(None))
+    query = query.where(not_(or_(made, learnt)))
     return list(connection.scalars(query.order_by(jobs.c.number)))
 
 

@@ -2,9 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from models.checkpoints import onnx_file
 from models.checkpoints.storage import DAY_S, Storage, age_s, size
@@ -13,31 +11,11 @@ from service.delivery import retention
 from service.delivery.registry import Registry, Version
 from service.jobs import retention as job_retention
 from service.store.database import Store
+from service.upkeep.dataset_faults import DatasetChecker
+from service.upkeep.found import PRUNES, RESTORE, Checked, Fault, Kind
 
-Kind = Literal["missing", "damaged", "orphan", "row"]
 Needed = dict[Path, tuple[str, list[int]]]  # digest and versions of each file
-_PRUNES = "torchloop prune removes it"
-_RESTORE = "restore it from a backup"
 _AGAIN = "delete it; it is made again when the version is next loaded"
-
-
-@dataclass(frozen=True, slots=True)
-class Fault:
-    """A fault and the way out. `where` is a path in the store folder, or a row in words."""
-
-    kind: Kind
-    where: str
-    detail: str
-
-
-@dataclass(slots=True)
-class Checked:
-    """The faults, and how much was looked at."""
-
-    faults: list[Fault] = field(default_factory=list)
-    versions: int = 0
-    files: int = 0
-    bytes: int = 0
 
 
 class Checker:
@@ -69,9 +47,10 @@ class Checker:
                 paths = [path for path in found.get(model, []) if path not in needed]
                 self._orphans(paths, pruned, busy=busy)
             self._exports(model)
+        DatasetChecker(self._store, self._checked).check()
         for job_id in sorted(set(jobs_found) - set(jobs)):
             for path in self._storage.job_files(job_id):
-                self._add("orphan", self._path(path), f"there is no such job: {_PRUNES} with --orphans")
+                self._add("orphan", self._path(path), f"there is no such job: {PRUNES} with --orphans")
         return self._checked
 
     def _add(self, kind: Kind, where: str, detail: str) -> None:
@@ -83,9 +62,9 @@ class Checker:
         for number in sorted(set(stack)):
             live = "is live" if number == stack[-1] else "could be rolled back to"
             if number not in known:
-                self._add("row", f"version {number} of {model}", f"it {live} but has no row: {_RESTORE}")
+                self._add("row", f"version {number} of {model}", f"it {live} but has no row: {RESTORE}")
             elif known[number].pruned_at is not None:
-                self._add("row", f"version {number} of {model}", f"it {live} but is pruned: {_RESTORE}")
+                self._add("row", f"version {number} of {model}", f"it {live} but is pruned: {RESTORE}")
 
     def _files(self, versions: Sequence[Version]) -> tuple[Needed, set[Path], bool]:
         """Return the files that versions need, those of pruned ones, and whether all records could be understood."""
@@ -97,7 +76,7 @@ class Checker:
                 files = {self._registry.path(row): retention.record_of(row).sha256}
                 files |= retention.artifacts_of(self._registry, row)
             except CheckpointError as err:
-                self._add("row", f"version {row.version} of {row.model}", f"its record is damaged ({err}): {_RESTORE}")
+                self._add("row", f"version {row.version} of {row.model}", f"its record is damaged ({err}): {RESTORE}")
                 understood = False
                 continue
             if row.pruned_at is not None:
@@ -118,11 +97,11 @@ class Checker:
             except OSError as err:
                 if self._still_needed(model, numbers):  # not pruned meanwhile
                     kind: Kind = "missing" if isinstance(err, FileNotFoundError) else "damaged"
-                    self._add(kind, self._path(path), f"{err.strerror}, and {whose} cannot be loaded: {_RESTORE}")
+                    self._add(kind, self._path(path), f"{err.strerror}, and {whose} cannot be loaded: {RESTORE}")
                 continue
             self._count(path)
             if not same:
-                self._add("damaged", self._path(path), f"its digest is not that of {whose}: {_RESTORE}")
+                self._add("damaged", self._path(path), f"its digest is not that of {whose}: {RESTORE}")
 
     def _still_needed(self, model: str, numbers: Sequence[int]) -> bool:
         with self._store.read() as connection:
@@ -137,9 +116,9 @@ class Checker:
                 continue
             self._count(path)
             if path in pruned:
-                self._add("orphan", self._path(path), f"its versions are pruned: {_PRUNES}")
+                self._add("orphan", self._path(path), f"its versions are pruned: {PRUNES}")
             else:
-                self._add("orphan", self._path(path), f"no version has it: {_PRUNES} with --orphans, after a day")
+                self._add("orphan", self._path(path), f"no version has it: {PRUNES} with --orphans, after a day")
 
     def _exports(self, model: str) -> None:
         for path in self._storage.exports(model):

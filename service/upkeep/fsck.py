@@ -13,9 +13,10 @@ from service.upkeep.faults import Checker
 from service.upkeep.opened import amount, run
 
 _DESCRIPTION = (
-    "Name files of versions that are missing or damaged, files that belong to no version or job, and rows that "
-    "contradict each other. Every file of weights, artifacts and exports is read, and nothing is changed. The service "
-    "may run meanwhile. Use the settings of the service."
+    "Name files of versions, and of dataset versions, that are missing or damaged, files that belong to no version or "
+    "job, and rows that contradict each other. Every file of weights, artifacts and exports is read, and of datasets "
+    "each uploaded file, manifest and index; nothing is changed. The service may run meanwhile. Use the settings of "
+    "the service."
 )
 
 
@@ -36,6 +37,7 @@ def _check(store: Store, _: Settings, options: argparse.Namespace) -> int:
         sys.stdout.write(f"{json.dumps(asdict(found))}\n")
     else:
         sys.stdout.writelines(f"{fault.kind}: {fault.where}: {fault.detail}\n" for fault in found.faults)
-        looked_at = f"{amount(found.versions, 'version')}, {amount(found.files, 'file')}, {amount(found.bytes, 'byte')}"
+        counts = (found.versions, "version"), (found.datasets, "dataset version"), (found.files, "file")
+        looked_at = ", ".join(amount(count, noun) for count, noun in (*counts, (found.bytes, "byte")))
         sys.stdout.write(f"checked {looked_at}: {amount(len(found.faults), 'fault')}\n")
     return 1 if found.faults else 0

@@ -11,14 +11,16 @@ from models.catalog import specs
 from service.settings import PREFIX, OptionParser, Settings
 from service.store.database import Store
 from service.upkeep.opened import amount, run
-from service.upkeep.pruner import Named, Pruned, Pruner, Rules
+from service.upkeep.pruner import Pruner
+from service.upkeep.rules import Named, Pruned, Rules
 
 _DESCRIPTION = (
     f"Remove unpromoted versions beyond the newest {PREFIX}KEEP_VERSIONS of each model, jobs that ended more than "
     f"{PREFIX}KEEP_JOBS_DAYS days ago, and files that nothing needs: those of removed versions and jobs, exports of "
-    "other code, resume points of finished jobs, abandoned uploads and temporary files. By default neither is set, and "
-    "every version and job stays. A version that is live, or that rollbacks could make live, always stays. The "
-    "service and its workers may run meanwhile. Use the settings of the service."
+    "other code, samples of datasets that other code has decoded, originals of no dataset version, resume points of "
+    "finished jobs, abandoned uploads and temporary files. By default neither is set, and every version and job stays. "
+    "A dataset version stays until it is erased. A version that is live, or that rollbacks could make live, always "
+    "stays. The service and its workers may run meanwhile. Use the settings of the service."
 )
 
 
@@ -33,8 +35,8 @@ def main(words: Sequence[str] | None = None, *, prog: str = "torchloop prune") -
     parser.add_argument(
         "--orphans",
         action="store_true",
-        help="also remove weights and artifacts, older than a day, that belong to no version of this database, and "
-        "files of jobs that it does not know; look at --dry-run first",
+        help="also remove weights, artifacts and files of datasets, older than a day, that belong to no version of "
+        "this database, and files of jobs that it does not know; look at --dry-run first",
     )
     return run(parser, words, _prune)
 

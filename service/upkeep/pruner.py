@@ -4,8 +4,8 @@ It may run while the service and workers do. Rows change first, in a transaction
 in transactions that look once more whether a version needs them. If it is interrupted, the next run does the rest.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from models.checkpoints.code import code_digest
 from models.checkpoints.storage import DAY_S, Storage, age_s, remove, size
 from models.errors import CheckpointError
 from models.spec import ModelSpec
+from service.data.uploads import Uploads
 from service.delivery import retention
 from service.delivery.registry import Registry, Version
 from service.errors import Conflict
@@ -22,45 +23,11 @@ from service.jobs import retention as job_retention
 from service.jobs.queue import FINAL
 from service.settings import PREFIX
 from service.store.database import Store
+from service.upkeep.dataset_files import DatasetFiles
+from service.upkeep.rules import Decided, Named, Pruned, Rules
 
 _AT_ONCE = 20  # jobs, or files of versions, in one writing transaction: the others wait for its end
 _BUSY = "a job of its model is running or a checkpoint is being uploaded: a later prune removes it"
-
-
-@dataclass(frozen=True, slots=True)
-class Named:
-    """A file, by its path in the store folder, and why it is removed or left."""
-
-    path: str
-    bytes: int
-    why: str
-
-
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What stays: the newest `keep_versions` unpromoted versions of a model, and jobs that ended in the last
-    `keep_jobs_days`; None: all. `orphans`: files that belong to no version and no job of this database go too.
-    """
-
-    keep_versions: int | None = None
-    keep_jobs_days: float | None = None
-    orphans: bool = False
-
-
-@dataclass(slots=True)
-class Pruned:
-    """Removed rows and files, or those to be removed. `left`: unneeded files that stay; `failed`: not removable."""
-
-    versions: list[tuple[str, int]] = field(default_factory=list)
-    jobs: list[str] = field(default_factory=list)
-    files: list[Named] = field(default_factory=list)
-    left: list[Named] = field(default_factory=list)
-    failed: list[Named] = field(default_factory=list)
-
-    @property
-    def bytes(self) -> int:
-        """Return the size of the files."""
-        return sum(file.bytes for file in self.files)
 
 
 class Pruner:
@@ -70,6 +37,7 @@ class Pruner:
         self._store = store
         self._storage = Storage(store.folder)
         self._registry = Registry(store)
+        self._datasets = DatasetFiles(store, known, rules, now)
         self._known = known
         self._rules = rules
         self._now = now
@@ -85,6 +53,8 @@ class Pruner:
                 gone = self._outdated(connection, model)
                 found.versions += [(one.model, one.version) for one in gone]
                 self._sort(self._of_model(connection, model, gone), found)
+            for model in self._datasets.models():
+                self._sort(self._datasets.unneeded(connection, model), found)
             found.jobs = list(self._expired(connection))
             self._sort(self._of_jobs(folders, job_retention.states(connection), found.jobs), found)
         self._sort(self._temporary(found), found)
@@ -102,8 +72,11 @@ class Pruner:
                 retention.mark_pruned(connection, gone, self._now)
             done.versions += [(one.model, one.version) for one in gone]
             self._remove_of_model(model, gone, done)
+        for model in self._datasets.models():
+            self._remove_in_turns(partial(self._datasets.unneeded, model=model), done)
         self._prune_jobs(done)
         self._remove(self._temporary(done), done)
+        Uploads(self._store, max_bytes=0).sweep(self._now)
         return done
 
     def _prune_jobs(self, done: Pruned) -> None:
@@ -140,7 +113,7 @@ class Pruner:
         days = self._rules.keep_jobs_days
         return [] if days is None else job_retention.expired(connection, self._now - days * DAY_S)
 
-    def _of_model(self, connection: Connection, model: str, gone: Sequence[Version]) -> Iterator[tuple[Named, bool]]:
+    def _of_model(self, connection: Connection, model: str, gone: Sequence[Version]) -> Iterator[Decided]:
         """Yield unneeded files of a model, and whether they are removed; `gone`: versions pruned in this run."""
         pruned = {one.version for one in gone}
         rows = retention.registered(connection, model)
@@ -159,7 +132,7 @@ class Pruner:
                 yield self._weights(path, was_registered=path in once, busy=busy, known=bool(rows))
         yield from self._exports(model, kept, gone, busy=busy)
 
-    def _weights(self, path: Path, *, was_registered: bool, busy: bool, known: bool) -> tuple[Named, bool]:
+    def _weights(self, path: Path, *, was_registered: bool, busy: bool, known: bool) -> Decided:
         """Return what to do with a file of weights or an artifact that no version needs."""
         old = age_s(path, self._now) > DAY_S
         if was_registered:
@@ -174,7 +147,7 @@ class Pruner:
 
     def _exports(
         self, model: str, kept: Sequence[Version], gone: Sequence[Version], *, busy: bool
-    ) -> Iterator[tuple[Named, bool]]:
+    ) -> Iterator[Decided]:
         files = self._storage.exports(model)
         if model not in self._known:
             reason = f"there is no model {model} here that could tell which exports it needs: check {PREFIX}PROJECT"
@@ -196,9 +169,7 @@ class Pruner:
             self._codes[model] = code_digest(model, self._known[model])
         return self._codes[model]
 
-    def _of_jobs(
-        self, folders: Sequence[str], states: Mapping[str, str], expired: Iterable[str]
-    ) -> Iterator[tuple[Named, bool]]:
+    def _of_jobs(self, folders: Sequence[str], states: Mapping[str, str], expired: Iterable[str]) -> Iterator[Decided]:
         """Yield leftovers in the folders of jobs, and whether they go."""
         gone = set(expired)
         for job_id in folders:
@@ -209,10 +180,11 @@ class Pruner:
                 why = "of no job" if goes else "of no job: --orphans removes it"
                 yield from ((self._named(path, why), goes) for path in self._storage.job_files(job_id))
             elif states[job_id] in FINAL:
-                points = self._storage.resume_points(job_id)
+                points, drafts = self._storage.resume_points(job_id), self._storage.draft_files(job_id)
                 yield from ((self._named(path, "resume point of a finished job"), True) for path in points)
+                yield from ((self._named(path, "draft of a finished job"), True) for path in drafts)
 
-    def _temporary(self, done: Pruned) -> Iterator[tuple[Named, bool]]:
+    def _temporary(self, done: Pruned) -> Iterator[Decided]:
         """Yield temporary files, without those in the folders of jobs that are `done` already."""
         known = {file.path for file in done.files}
         found = (self._named(path, "temporary file") for path in self._storage.abandoned(self._now))
@@ -221,26 +193,29 @@ class Pruner:
     def _named(self, path: Path, why: str) -> Named:
         return Named(path.relative_to(self._store.folder).as_posix(), size(path), why)
 
-    def _sort(self, found: Iterable[tuple[Named, bool]], into: Pruned) -> None:
+    def _sort(self, found: Iterable[Decided], into: Pruned) -> None:
         for file, goes in found:
             (into.files if goes else into.left).append(file)
 
     def _remove_of_model(self, model: str, gone: Sequence[Version], done: Pruned) -> None:
-        """Remove a model's files, some in each transaction: no version is registered while one looks and removes."""
         if model in self._known:
             self._code(model)  # outside of the transactions: it reads many files
+        self._remove_in_turns(lambda connection: self._of_model(connection, model, gone), done)
+
+    def _remove_in_turns(self, find: Callable[[Connection], Iterable[Decided]], done: Pruned) -> None:
+        """Remove what `find` yields, some in each transaction: nothing is registered while one looks and removes."""
         tried: set[str] = set()
         more = True
         while more:
             with self._store.write() as connection:
-                found = list(self._of_model(connection, model, gone))
+                found = list(find(connection))
                 todo = [(file, goes) for file, goes in found if goes and file.path not in tried]
                 self._remove(islice(todo, _AT_ONCE), done)
                 tried |= {file.path for file, _ in todo[:_AT_ONCE]}
                 more = len(todo) > _AT_ONCE
         done.left += [file for file, goes in found if not goes]
 
-    def _remove(self, found: Iterable[tuple[Named, bool]], done: Pruned) -> None:
+    def _remove(self, found: Iterable[Decided], done: Pruned) -> None:
         for file, goes in found:
             if not goes:
                 done.left.append(file)

@@ -5,20 +5,21 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from models.checkpoints.code import decoding_digest
+from models.checkpoints.code import cache_key
 from models.checkpoints.storage import Storage
+from models.dataset_manifest import FILE, Manifest, Original, file_digest
 from models.messages import DatasetOptions, DatasetSummary, Ingested
 from models.reference import widened
 from models.signature import Tensor
 from models.spec import ModelSpec
 from training.datasets.errors import DatasetError
-from training.datasets.joined import Joined, KeptRows, all_labels, joined, no_rows
+from training.datasets.joined import MOST_ROWS, Joined, KeptRows, all_labels, joined, no_rows, too_many_rows
 from training.datasets.judge import Good, Judge, Refused, sample_digest
 from training.datasets.labels import Target
 from training.datasets.readers.detect import open_source
@@ -29,8 +30,6 @@ from training.datasets.splits import TRAIN
 from training.datasets.thumbnails import Thumbnails, moved
 from training.datasets.version import (
     Index,
-    Manifest,
-    Original,
     counts,
     link_or_copy,
     link_tree,
@@ -88,11 +87,12 @@ def ingest(request: Request, tell: Tell) -> Ingested:
             raise DatasetError("No rows", "the file has no rows")
         target = storage.dataset(request.model, manifest.sha256)
         shutil.rmtree(draft / "scratch", ignore_errors=True)
-        if (target / "manifest.json").exists():  # the same rows were sent before, maybe when nothing drew them
+        if (target / FILE).exists():  # the same rows were sent before, maybe when nothing drew them
             moved(draft / "thumbnails", target / "thumbnails")
         else:
             shutil.rmtree(target, ignore_errors=True)
             draft.rename(target)
+        summary = replace(summary, manifest_sha256=file_digest(target / FILE))
     folder = target.relative_to(storage.root)
     return Ingested(sha256=manifest.sha256, folder=folder.as_posix(), summary=summary)
 
@@ -100,7 +100,7 @@ def ingest(request: Request, tell: Tell) -> Ingested:
 @contextmanager
 def _draft(storage: Storage, request: Request) -> Iterator[Path]:
     """Make the hidden folder of a version in the making, in place of that of a killed attempt; remove it at the end."""
-    draft = storage.datasets(request.model) / f".draft-{request.job}"
+    draft = storage.dataset_draft(request.model, request.job)
     shutil.rmtree(draft, ignore_errors=True)
     (draft / "scratch").mkdir(parents=True)
     try:
@@ -160,6 +160,8 @@ def _judged(
             good = [one for one in found if isinstance(one, Good)]
             report.add(one for one in found if isinstance(one, Refused))
             read += len(part)
+            if read > MOST_ROWS:  # also refused ones, each of which is reported on
+                raise too_many_rows()
             for one in good:
                 thumbnails.example(one)
                 rows.add(one, in_training=bool(request.known) and known_digest(one.sample) in request.known)
@@ -272,11 +274,6 @@ def _kept(request: Request, storage: Storage) -> str:
     return sha256
 
 
-def cache_key(model: str, spec: ModelSpec) -> str:
-    """Return the key of samples that are decoded by the current code."""
-    return decoding_digest(model, spec)[:24]
-
-
 def schema_of(spec: ModelSpec) -> dict[str, Any]:
     """Return the form of a sample: the entry, or the inputs by name."""
     if spec.inputs:
@@ -296,6 +293,3 @@ def _finite(described: dict[str, Any]) -> dict[str, Any]:
 def known_digest(sample: Any) -> bytes:
     """Return the digest of a decoded sample: an array, or values by name."""
     return hashlib.sha256(packed_row(sample)).digest() if isinstance(sample, dict) else sample_digest(sample)
-
-
-__all__ = ["Request", "cache_key", "ingest", "known_digest", "schema_of"]

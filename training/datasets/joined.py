@@ -6,13 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from models.dataset_manifest import Manifest
 from models.spec import Array
 from training.datasets import splits
 from training.datasets.errors import DatasetError
 from training.datasets.judge import Good
-from training.datasets.version import Index, Manifest
+from training.datasets.version import Index
 
-_MOST_ROWS = 20_000_000
+MOST_ROWS = 20_000_000  # of a file
 _MOST_LABELS = 10_000
 
 
@@ -31,7 +32,7 @@ class KeptRows:
     width: int = 0
 
     def add(self, good: Good, *, in_training: bool) -> None:
-        """Keep a row. Raises DatasetError for too many rows or labels, and values of different lengths."""
+        """Keep a row. Raises DatasetError for too many labels, and values of different lengths."""
         self.digests += good.digest
         self.draws.append(splits.draw(good.digest, good.group))
         self.numbers.append(good.row.number)
@@ -50,8 +51,6 @@ class KeptRows:
                     "Wrong value", f"row {good.row.number} has {len(good.target)} values, others {self.width}"
                 )
             self.values.extend(good.target)
-        if len(self.numbers) > _MOST_ROWS:
-            raise DatasetError("Too many rows", f"a version takes {_MOST_ROWS:,} rows of a file: send it in parts")
 
     def targets(self, known: Sequence[str]) -> Array:
         """Return the targets: positions in `known`, int64 (N,), or values, float64 (N, k)."""
@@ -72,6 +71,11 @@ class Joined:
     inherited: int
     duplicates: int
     conflicts: Sequence[int]
+
+
+def too_many_rows() -> DatasetError:
+    """Return the error for a file of more than MOST_ROWS rows."""
+    return DatasetError("Too many rows", f"a version takes {MOST_ROWS:,} rows of a file: send it in parts")
 
 
 def all_labels(fixed: Sequence[str] | None, old: Sequence[str], rows: KeptRows) -> list[str]:

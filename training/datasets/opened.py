@@ -12,16 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from models.checkpoints.code import cache_key
+from models.dataset_manifest import Manifest, Original
 from models.messages import DatasetFile
 from models.spec import Array, ModelSpec
 from training.datasets.errors import DatasetError
-from training.datasets.ingest import cache_key, schema_of
+from training.datasets.ingest import schema_of
 from training.datasets.judge import Good, Judge
 from training.datasets.readers.detect import open_source
 from training.datasets.segments import Rows, Samples, SegmentWriter, numbers_of
 from training.datasets.source import Wanted, in_parts
 from training.datasets.splits import SPLITS, VALIDATION
-from training.datasets.version import Index, Manifest, Original, read_index, read_manifest
+from training.datasets.version import Index, read_index, read_manifest
 from training.recipe import Dataset, Recipe, Split, TrainingError
 
 log = logging.getLogger(__name__)

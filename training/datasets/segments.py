@@ -6,7 +6,6 @@ SEGMENT/rows.bin      samples by name, of a model with named inputs, one after t
 SEGMENT/ends.npy      int64 (N,): where each of them ends
 """
 
-import json
 import mmap
 import struct
 from collections.abc import Mapping, Sequence
@@ -185,8 +184,3 @@ def numbers_of(folder: Path) -> Array:
     """Return the numbers of the rows of a segment, ascending."""
     found: Array = np.load(folder / "numbers.npy", mmap_mode="r")
     return found
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write a value as indented JSON."""
-    path.write_text(json.dumps(content, indent=1, sort_keys=True))

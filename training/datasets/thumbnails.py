@@ -23,7 +23,6 @@ from models.signature import Picture, read_picture
 from models.spec import Array, ModelSpec
 from training.datasets.digests import is_picture
 from training.datasets.judge import MAX_PIXELS, Good, Refused
-from training.datasets.segments import write_json
 from training.datasets.splits import SPLITS
 from training.datasets.version import Index, link_or_copy
 
@@ -91,7 +90,7 @@ class Thumbnails:
                 target.write_bytes(file)
             else:
                 link_or_copy(str(file), str(target))
-        write_json(self._examples_folder / "examples.json", chosen)
+        (self._examples_folder / "examples.json").write_text(json.dumps(chosen))
 
     def _made(self, values: Any) -> bytes | None:
         if not self._takes_pictures:

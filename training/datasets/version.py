@@ -17,42 +17,19 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from models.messages import DatasetOptions
+from models import dataset_manifest as manifest
+from models.dataset_manifest import Manifest
 from models.spec import Array
 from training.datasets.errors import DatasetError
-from training.datasets.segments import write_json
 from training.datasets.splits import SPLITS
 
 _ARRAYS = ("digests", "splits", "targets", "sources", "numbers")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Original:
-    """A file that rows come from: its digest (of a folder: empty, it is not kept) and how it was read."""
-
-    sha256: str
-    format: str
-    label_column: str | None = None
-    split_column: str | None = None
-    group_column: str | None = None
-
-    @property
-    def options(self) -> DatasetOptions:
-        """Return the options that it was read by."""
-        return DatasetOptions(
-            label_column=self.label_column, split_column=self.split_column, group_column=self.group_column
-        )
-
-    @property
-    def key(self) -> str:
-        """Return the name of its segment."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,33 +46,11 @@ class Index:
         return len(self.digests)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Manifest:
-    """All of a version but its rows.
-
-    `reference`: range of each statistic of the spec's check over the training split, as the code measured the rows when
-    they were added; empty if the check has no statistics.
-    """
-
-    sha256: str
-    model: str
-    target: str
-    labels: Sequence[str]
-    schema: Mapping[str, Any]
-    originals: Sequence[Original]
-    parent: str | None
-    inherited: int
-    examples: Mapping[str, int]
-    by_label: Mapping[str, Mapping[str, int]]
-    reference: Mapping[str, Any] = field(default_factory=dict)
-
-
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a version. Raises DatasetError."""
     try:
-        found = json.loads((folder / "manifest.json").read_bytes())
-        return Manifest(**{**found, "originals": [Original(**one) for one in found["originals"]]})
-    except (OSError, ValueError, TypeError, KeyError) as err:
+        return manifest.read(folder)
+    except (OSError, ValueError) as err:
         raise DatasetError("Missing dataset", "the files of the dataset version are missing or damaged") from err
 
 
@@ -107,11 +62,12 @@ def read_index(folder: Path) -> Index:
         raise DatasetError("Missing dataset", "the files of the dataset version are missing or damaged") from err
 
 
-def write_version(folder: Path, manifest: Manifest, index: Index) -> None:
+def write_version(folder: Path, made: Manifest, index: Index) -> None:
     """Write manifest and index into a draft's folder."""
-    for name in _ARRAYS:
-        np.save(folder / f"{name}.npy", getattr(index, name))
-    write_json(folder / "manifest.json", asdict(manifest))
+    paths = [folder / f"{name}.npy" for name in _ARRAYS]
+    for name, path in zip(_ARRAYS, paths, strict=True):
+        np.save(path, getattr(index, name))
+    manifest.write(folder, replace(made, files={path.name: manifest.file_digest(path) for path in paths}))
 
 
 def version_digest(index: Index, labels: Sequence[str], schema: Mapping[str, Any]) -> str:
