@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from models.errors import InvalidInput
 from models.messages import DatasetOptions
 from models.spec import ModelSpec
@@ -58,13 +60,24 @@ class Wanted:
     scratch: Path
 
 
+def weight(values: Any) -> int:
+    """Return about how many bytes the texts, pictures and arrays of a sample take."""
+    if isinstance(values, bytes | str):
+        return len(values)
+    if isinstance(values, dict):
+        return sum(map(weight, values.values()))
+    if isinstance(values, list):
+        return sum(map(weight, values))
+    return values.nbytes if isinstance(values, np.ndarray) else 8
+
+
 def in_parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """Cut a stream into lists of at most 512 rows, and of few bytes: pictures are large."""
+    """Cut a stream into lists of at most 512 rows, and of few bytes: pictures and texts are large."""
     part: list[Row] = []
     size = 0
     for row in rows:
         part.append(row)
-        size += len(row.values) if isinstance(row.values, bytes) else 0
+        size += weight(row.values)
         if len(part) == _PART or size > _PART_BYTES:
             yield part
             part, size = [], 0
