@@ -29,6 +29,7 @@ _ADDRESS = f"http://{_HERE}"
 _BLOCK = re.compile(r"^(?:<!-- file: (\S+) -->\n)?```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _START = re.compile(r"^((?:TORCHLOOP_\w+=\S+ )*)(?:make serve|\.venv/bin/python -m service)$")
 _END = "-- end of a block --"
+_OFFLINE = dict.fromkeys(("http_proxy", "https_proxy"), "http://127.0.0.1:9")  # no service of a page downloads data
 _TOLERANCE = 0.02  # of a printed number that is no integer
 
 
@@ -88,7 +89,7 @@ def do(page: Path, copy: Path) -> list[str]:
 @contextmanager
 def server(copy: Path, settings: Mapping[str, str]) -> Iterator[str]:
     """The URL of a service that runs in the copy, with its own store and a worker."""
-    own = {"TORCHLOOP_STORE": str(copy / "store"), "TORCHLOOP_WORKER": "embedded"}
+    own = {"TORCHLOOP_STORE": str(copy / "store"), "TORCHLOOP_WORKER": "embedded", **_OFFLINE}
     with running_server({**own, **settings}, cwd=copy) as url:
         yield url
 
