@@ -135,3 +135,21 @@ uploads = Table(
     Column("created_at", Float, nullable=False),
     Column("job", String(32)),
 )
+
+
+# One row for each service: the web processes of a machine that share a port. Times are by the clock of the database.
+# `state` is serving or leaving. `loaded` is the version of each model that all of its processes answer with, null if
+# they have none or different ones.
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("address", String(300), nullable=False),
+    Column("started_at", Float, nullable=False),
+    Column("seen_at", Float, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("processes", Integer, nullable=False),
+    Column("loaded", JSON, nullable=False),
+    Column("load", JSON, nullable=False),
+    Column("software", String(200), nullable=False),
+)
