@@ -20,6 +20,7 @@ from service.api import datasets as dataset_routes
 from service.api import health as ops_routes
 from service.api import jobs as job_routes
 from service.api import models as model_routes
+from service.api import nodes as node_routes
 from service.api import thumbnails as thumbnail_routes
 from service.api.bodies import RequestBodies
 from service.api.fast_predict import FastPath
@@ -29,6 +30,7 @@ from service.api.predict import PredictRoute
 from service.data.datasets import Datasets
 from service.data.uploads import Uploads
 from service.delivery.followers import Followers
+from service.delivery.presence import Presence, Work
 from service.delivery.registry import Registry
 from service.delivery.rollout import Rollout
 from service.delivery.uploads import Importer
@@ -53,7 +55,7 @@ from service.web import problems
 from service.web.answers import Answers
 from service.web.auth import Guard, Keyring
 from service.web.cors import allow_origins, refusal_headers
-from service.web.exchange import AT_HEAD, AT_REFUSAL, LOADS
+from service.web.exchange import AT_HEAD, AT_REFUSAL, LEAVING, LOADS
 from service.web.prefix import Prefix
 from service.web.started import Running, Started
 
@@ -68,12 +70,14 @@ def create_app(
     start_child: StartChild | None = None,
     shared: Path | None = None,
     load_wait_s: float | None = None,
+    address: str = "",
 ) -> FastAPI:
     """Return the application with all models and the shipped checkpoints, unless others are given.
 
     `start_child` starts the torch subprocess. `shared` is a folder in which the web processes of one service share
     metrics and what they have loaded. The start waits `load_wait_s` seconds for the models, by default until each is
-    loaded or has failed. Raises ValueError if the device is not available, ProjectError.
+    loaded or has failed. `address` is where other machines reach the service, by default that of the settings.
+    Raises ValueError if the device is not available, ProjectError.
     """
     specs, shipped, read, start_child = _defaults(settings, specs, pretrained, read, start_child)
     metrics = Metrics(shared)
@@ -82,9 +86,10 @@ def create_app(
     where = device.resolve(settings.device)
     backend = choice.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
     engine = Engine(specs, backend, settings.max_batch)
-    rollout = Rollout(specs, store, shipped, engine, metrics, Followers(shared), load_wait_s=load_wait_s)
     threads, recipes, registry, jobs = Threads(), Recipes(read), Registry(store), Jobs(store)
     pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads, settings.max_body_bytes))
+    presence = _presence(settings, store, Followers(shared), list(specs), address, metrics, pipeline.admission)
+    rollout = Rollout(specs, store, shipped, engine, metrics, presence, load_wait_s=load_wait_s)
     specs = engine.served()
     bodies = RequestBodies(settings.max_body_bytes, settings.max_checkpoint_bytes, pipeline.decoder, threads)
     feed, running = Feed(jobs, settings.max_event_streams), Running()
@@ -92,8 +97,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, object]]:
-        async with metrics.published(), recipes, rollout, feed, running.marked():
-            yield {AT_HEAD: fast.at_head, AT_REFUSAL: refusal, LOADS: rollout}
+        async with metrics.published(), recipes, presence, rollout, feed, running.marked():
+            yield {AT_HEAD: fast.at_head, AT_REFUSAL: refusal, LOADS: rollout, LEAVING: presence.leaving}
             await pipeline.batcher.drain()
         for part in (engine, exports, explainer, threads, store):
             part.close()
@@ -105,18 +110,15 @@ def create_app(
     app.router.routes.extend([*page.routes(), *documentation.routes(app)])
     app.router.routes.extend(PredictRoute(specs, bodies, pipeline, threads, engine.live, rollout.pinned).routes())
     offered = repository.Offered(specs, engine, rollout, shared)
-    described = metadata.routes(VERSION, offered, engine, rollout, registry, metrics, settings.max_batch)
-    app.router.routes.extend([*InferRoute(offered, bodies, pipeline, threads).routes(), *described])
-    app.router.routes.extend(repository.routes(offered, bodies, rollout))
+    _add_v2(app, offered, engine, rollout, registry, metrics, bodies, pipeline, threads, settings.max_batch)
     app.include_router(preview.router(specs, bodies, engine.live))
     explainer = Explainer(settings.request_timeout_s, start_child)
     app.include_router(explain.router(specs, bodies, rollout, engine, registry, explainer, metrics))
     app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
-    importer = Importer(store, settings.data, recipes, start_child)
-    app.include_router(versions.versions_router(specs, registry, importer, bodies))
-    app.include_router(versions.promotions_router(specs, registry, rollout))
+    _add_versions(app, specs, registry, rollout, Importer(store, settings.data, recipes, start_child), bodies)
     _add_jobs(app, settings, specs, store, jobs, feed, recipes, bodies, keys)
     app.include_router(ops_routes.router(specs, rollout, metrics, store))
+    app.include_router(node_routes.router(presence))
     problems.install(app)
     openapi.describe(app, specs, access.TABLE, locked=bool(settings.api_keys))
     return app
@@ -140,6 +142,27 @@ def _defaults(
     )
 
 
+def _presence(
+    settings: Settings,
+    store: Store,
+    followers: Followers,
+    models: Sequence[str],
+    address: str,
+    metrics: Metrics,
+    admission: Admission,
+) -> Presence:
+    """Wire the row of this service in the table of nodes."""
+    return Presence(
+        store,
+        followers,
+        models,
+        address=address or f"{settings.host}:{settings.port}",
+        software=f"torchloop {VERSION}",
+        work=lambda: Work(admission.waiting, metrics.answered),
+        count=metrics.nodes,
+    )
+
+
 def _pipeline(settings: Settings, engine: Engine, metrics: Metrics, decoder: Decoder) -> Pipeline:
     """Wire the stages of a prediction."""
     take = networks_of(engine, metrics)
@@ -153,6 +176,37 @@ def _pipeline(settings: Settings, engine: Engine, metrics: Metrics, decoder: Dec
         metrics=metrics,
         timeout_s=settings.request_timeout_s,
     )
+
+
+def _add_versions(
+    app: FastAPI,
+    specs: Mapping[str, ModelSpec],
+    registry: Registry,
+    rollout: Rollout,
+    importer: Importer,
+    bodies: RequestBodies,
+) -> None:
+    """Add the routes of versions and promotions."""
+    app.include_router(versions.versions_router(specs, registry, importer, bodies))
+    app.include_router(versions.promotions_router(specs, registry, rollout))
+
+
+def _add_v2(
+    app: FastAPI,
+    offered: repository.Offered,
+    engine: Engine,
+    rollout: Rollout,
+    registry: Registry,
+    metrics: Metrics,
+    bodies: RequestBodies,
+    pipeline: Pipeline,
+    threads: Threads,
+    max_batch: int,
+) -> None:
+    """Add the routes of the Open Inference Protocol."""
+    described = metadata.routes(VERSION, offered, engine, rollout, registry, metrics, max_batch)
+    app.router.routes.extend([*InferRoute(offered, bodies, pipeline, threads).routes(), *described])
+    app.router.routes.extend(repository.routes(offered, bodies, rollout))
 
 
 def _add_jobs(

@@ -38,6 +38,7 @@ VERBS = {
         "watch": "follow a job to its end",
         "cancel": "stop a job",
         "models": "list the models and their live versions",
+        "nodes": "list the services that share the database, and what they have loaded",
         "versions": "list the versions of a model",
         "promote": "make a version live",
         "rollback": "make the previous version live again",

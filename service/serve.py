@@ -23,7 +23,7 @@ from service.execution.supervisor import BROKEN, beat
 from service.execution.threads import left_running
 from service.logs import configure_logging, log_uncaught
 from service.settings import Settings, from_environment
-from service.web.server import Server, listen
+from service.web.server import Server, listen, reachable
 
 log = logging.getLogger(__name__)
 _BACKLOG = 2048
@@ -51,7 +51,7 @@ def serve(
     from service.app import create_app  # noqa: PLC0415 - the parent of several processes serves nothing itself
 
     config = uvicorn.Config(
-        create_app(settings, shared=shared, load_wait_s=_LOAD_WAIT_S),
+        create_app(settings, shared=shared, load_wait_s=_LOAD_WAIT_S, address=reachable(bound, settings.address)),
         http="service.web.protocol:Protocol",  # by name, since its imports are for web processes only
         log_config=None,
         access_log=False,

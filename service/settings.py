@@ -115,6 +115,14 @@ def _bare(host: str) -> str:
     return bare
 
 
+def _check_address(address: str) -> str:
+    """Return the address unchanged. Raises ValueError unless it is a host with or without a port, or empty."""
+    fits = re.fullmatch(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::(\d{1,5}))?", address.strip())
+    if address.strip() and (fits is None or not 0 < int(fits[1] or 1) < 65_536):
+        raise ValueError("write it as 10.0.0.5:8000, web-1.internal:8000 or [2001:db8::5]:8000")
+    return address.strip()
+
+
 Folder = Annotated[Path, AfterValidator(_expanded)]
 
 
@@ -140,6 +148,10 @@ class Settings(BaseModel):
         "127.0.0.1", description="address to listen on; any other than loopback needs API_KEYS"
     )
     port: int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    address: Annotated[str, AfterValidator(_check_address)] = Field(
+        "",
+        description="HOST:PORT at which other machines reach this one, for load balancers; by default where it listens",
+    )
     web_processes: int = Field(1, ge=1, le=256, description="web processes that share the port")
     worker: Literal["embedded", "external"] = Field(
         "embedded",

@@ -22,7 +22,8 @@ def answering(answer: httpx.Response | Exception, url: str = "http://host", **op
 
 def calls_of(client: Client) -> list[Callable[[], Any]]:
     return [
-        client.models, lambda: client.model("m"), lambda: client.versions("m"), lambda: client.version("m", 1),
+        client.models, client.nodes, lambda: client.model("m"), lambda: client.versions("m"),
+        lambda: client.version("m", 1),
         lambda: client.predict("m", [[1]]), lambda: client.predict_picture("m", [[1]]),
         lambda: client.predict_arrays("m", [[1]]), lambda: client.predict("m", ["text"]),
         lambda: client.explain("m", [[1]]), lambda: client.submit("m"),

@@ -77,13 +77,13 @@ def test_an_uploaded_state_dict_is_registered_and_not_promoted(client: TestClien
 def test_promote_and_roll_back_change_what_answers(client: TestClient) -> None:
     upload(client, 5)
     upload(client, 7)
-    assert promote(client, 2).json() == {"model": "line", "live": 2, "previous": 1}
+    assert promote(client, 2).json() == {"model": "line", "live": 2, "previous": 1, "waiting_for": []}
     assert answer(client)["predictions"] == [{"value": 51}]
-    assert promote(client, 3).json() == {"model": "line", "live": 3, "previous": 2}
+    assert promote(client, 3).json() == {"model": "line", "live": 3, "previous": 2, "waiting_for": []}
     assert answer(client)["version"] == 3
     rollback = "/models/line/rollback"
-    assert client.post(rollback).json() == {"model": "line", "live": 2, "previous": 3}
-    assert client.post(rollback).json() == {"model": "line", "live": 1, "previous": 2}
+    assert client.post(rollback).json() == {"model": "line", "live": 2, "previous": 3, "waiting_for": []}
+    assert client.post(rollback).json() == {"model": "line", "live": 1, "previous": 2, "waiting_for": []}
     assert answer(client)["predictions"] == [{"value": 21}]
     refused = client.post(rollback)
     assert (refused.status_code, refused.json()["title"]) == (409, "Conflict")
@@ -143,7 +143,7 @@ def test_the_history_names_the_key(tmp_path: Path) -> None:
 
 
 def test_promoting_what_is_live_is_no_change(client: TestClient) -> None:
-    assert promote(client, 1).json() == {"model": "line", "live": 1, "previous": 1}
+    assert promote(client, 1).json() == {"model": "line", "live": 1, "previous": 1, "waiting_for": []}
     assert len(client.get("/models/line/promotions").json()["promotions"]) == 1
 
 
@@ -252,7 +252,7 @@ def test_a_repeated_rollback_that_names_the_live_version_changes_nothing(client:
         promote(client, upload(client, slope))
     headers = {"If-Match": form % 3}
     done = client.post("/models/line/rollback", headers=headers)
-    assert (done.status_code, done.json()) == (200, {"model": "line", "live": 2, "previous": 3})
+    assert (done.status_code, done.json()) == (200, {"model": "line", "live": 2, "previous": 3, "waiting_for": []})
     again = client.post("/models/line/rollback", headers=headers)
     assert (again.status_code, again.json()["title"]) == (412, "Precondition failed")
     assert again.json()["detail"] == "version 2 of line is live, not 3: nothing was changed"
@@ -273,7 +273,7 @@ def test_a_repeated_rollback_with_its_idempotency_key_returns_the_first_answer(c
     for slope in (3, 4):
         promote(client, upload(client, slope))
     first = rollback(client, "a")
-    assert (first.status_code, first.json()) == (200, {"model": "line", "live": 2, "previous": 3})
+    assert (first.status_code, first.json()) == (200, {"model": "line", "live": 2, "previous": 3, "waiting_for": []})
     for headers in ({}, {"If-Match": "3"}, {"If-Match": "*"}):
         again = rollback(client, "a", **headers)
         assert (again.status_code, again.json()) == (200, first.json())
@@ -281,8 +281,8 @@ def test_a_repeated_rollback_with_its_idempotency_key_returns_the_first_answer(c
     promote(client, 3)
     assert rollback(client, "a").json() == first.json()  # late: what has happened since stays
     assert answer(client)["version"] == 3
-    assert rollback(client, "b").json() == {"model": "line", "live": 2, "previous": 3}
-    assert rollback(client, "c").json() == {"model": "line", "live": 1, "previous": 2}
+    assert rollback(client, "b").json() == {"model": "line", "live": 2, "previous": 3, "waiting_for": []}
+    assert rollback(client, "c").json() == {"model": "line", "live": 1, "previous": 2, "waiting_for": []}
     assert len(client.get("/models/line/promotions").json()["promotions"]) == 7
     assert rollback(client, "d").status_code == 409
     assert rollback(client, "d").status_code == 409  # a refusal takes no key

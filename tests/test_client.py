@@ -75,7 +75,7 @@ def test_models_versions_promotion_and_rollback(line: Client) -> None:
     added = line.register("line", file.getvalue())
     assert [version["live"] for version in line.versions("line")] == [True, False]
     assert line.version("line", added["version"]) == added
-    assert line.promote("line", 2) == {"model": "line", "live": 2, "previous": 1}
+    assert line.promote("line", 2) == {"model": "line", "live": 2, "previous": 1, "waiting_for": []}
     assert line.predict("line", [[1.0]])["predictions"] == [{"value": 6.0}]
     assert line.predict("line", [[1.0]], version=1)["predictions"] == [{"value": 3.0}]
     assert line.rollback("line")["live"] == 1
@@ -83,6 +83,8 @@ def test_models_versions_promotion_and_rollback(line: Client) -> None:
     assert set(torch.load(io.BytesIO(line.download("line", 2)), weights_only=True)) == {"slope", "offset"}
     assert [model["name"] for model in line.models()] == [line.model("line")["name"]] == ["line"]
     assert line.ready()["status"] == "ready"
+    (node,) = line.nodes()
+    assert (node["address"], node["state"], node["processes"]) == ("127.0.0.1:8000", "serving", 1)
 
 
 def test_jobs_are_queued_listed_followed_and_cancelled(line: Client) -> None:

@@ -99,5 +99,27 @@ def test_a_job_says_how_old_and_new_examples_compare(monkeypatch: pytest.MonkeyP
     )
 
 
+def test_nodes_are_listed_with_what_they_have_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
+    node = {
+        "address": "10.0.0.5:8000", "state": "serving", "started_at": "2026-01-31T12:00:00.000Z", "processes": 2,
+        "seen_at": "2026-01-31T13:00:00.000Z", "loaded": {"mnist": 3, "regressor": None}, "software": "torchloop 0.1.0",
+        "load": {"waiting": 1, "requests_per_s": 20.5},
+    }  # fmt: skip
+    head, line = shown(monkeypatch, None, tables.nodes, [node])
+    assert " ".join(head.split()) == "node state started seen processes waiting per s loaded software"
+    words = (
+        "10.0.0.5:8000 serving 2026-01-31 12:00:00 2026-01-31 13:00:00 2 1 20.5 mnist 3, regressor none torchloop 0.1.0"
+    )
+    assert line.split() == words.split()
+
+
+def test_a_promotion_that_nodes_have_not_followed_names_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = {"model": "mnist", "live": 3, "previous": 2, "waiting_for": ["10.0.0.5:8000", "10.0.0.6:8000"]}
+    lines = shown(monkeypatch, None, tables.promoted, done)
+    assert lines[0] == "mnist: version 3 is live, version 2 was before"
+    assert lines[1].startswith("not yet everywhere: 10.0.0.5:8000, 10.0.0.6:8000 ")
+    assert shown(monkeypatch, None, tables.promoted, {**done, "waiting_for": []}) == lines[:1]
+
+
 def test_an_empty_table_is_its_header(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(shown(monkeypatch, None, tables.jobs, [])) == 1

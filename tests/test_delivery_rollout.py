@@ -5,12 +5,15 @@ import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
+
 from benchmarks.postgres import Postgres
 from models.checkpoints import state_dict
 from models.checkpoints.record import Record
 from service.delivery.followers import Followers
+from service.delivery.presence import Presence
 from service.delivery.registry import Registry
-from service.delivery.rollout import Rollout
+from service.delivery.rollout import Change, Rollout
 from service.inference.backends.pytorch import EagerBackend
 from service.inference.engine import Engine
 from service.store.database import Store
@@ -23,12 +26,18 @@ SPECS = {"line": LINE}
 class Replica:
     """One web process's engine and rollout."""
 
-    def __init__(self, store: Store, shipped: Path, followers: Followers | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        shipped: Path,
+        followers: Followers | None = None,
+        address: str = "node:1",
+        follow_s: float = 60,
+    ) -> None:
         self.engine = Engine(SPECS, EagerBackend("cpu", 1, 8), max_batch=8)
         self.metrics = Metrics()
-        self.rollout = Rollout(
-            SPECS, store, [shipped], self.engine, self.metrics, followers or Followers(None), follow_s=60
-        )
+        self.presence = Presence(store, followers or Followers(None), list(SPECS), address=address)
+        self.rollout = Rollout(SPECS, store, [shipped], self.engine, self.metrics, self.presence, follow_s=follow_s)
 
     @property
     def loaded(self) -> int | None:
@@ -65,11 +74,17 @@ def test_every_replica_follows_a_promotion(store: Store, tmp_path: Path) -> None
         assert (first.loaded, second.loaded) == (2, 1)
         await second.rollout.follow()
         assert second.loaded == 2
-        await second.rollout.rollback("line", "test")
-        await first.rollout.follow()
+        await asyncio.gather(second.rollout.rollback("line", "test"), followed(first, 1))
         assert (first.loaded, second.loaded) == (1, 1)
 
     run(go)
+
+
+async def followed(replica: Replica, version: int) -> None:
+    """Have a replica look until it answers with a version, and write its row."""
+    while replica.loaded != version:
+        await replica.rollout.follow()
+    replica.presence.join()
 
 
 def test_a_promotion_waits_until_the_other_web_process_has_followed(store: Store, tmp_path: Path) -> None:
@@ -88,10 +103,38 @@ def test_a_promotion_waits_until_the_other_web_process_has_followed(store: Store
         replica = Replica(store, tmp_path, Looking(tmp_path))
         await replica.rollout.follow()
         other.write("line", 1)
-        assert await replica.rollout.promote("line", register(store, 5, live=False), "test") == 1
+        assert (await replica.rollout.promote("line", register(store, 5, live=False), "test")).previous == 1
 
     run(go)
     assert looks == [{1, 2}, {1, 2}, {1, 2}, {2}]
+
+
+def test_a_promotion_waits_for_the_other_nodes_and_names_those_that_have_not_followed(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def go() -> None:
+        save_line(tmp_path)
+        first, second = Replica(store, tmp_path, follow_s=0.1), Replica(store, tmp_path, address="other:1")
+        for replica in (first, second):
+            await followed(replica, 1)
+        done = await first.rollout.promote("line", register(store, 5, live=False), "test")
+        assert done == Change(2, 1, ["other:1"])
+        (said,) = [record for record in caplog.records if record.message.startswith("promotion not followed")]
+        assert (vars(said)["model"], vars(said)["version"], vars(said)["nodes"]) == ("line", 2, "other:1")
+        await followed(second, 2)
+        assert await first.rollout.promote("line", 2, "test") == Change(2, 2, [])
+        back, _ = await asyncio.gather(second.rollout.rollback("line", "test", key="once"), followed(first, 1))
+        second.presence.join()
+        assert back == await first.rollout.rollback("line", "test", key="once") == Change(1, 2, [])
+        second.presence.changed("line", 7)  # as if it had not followed
+        second.presence.join()
+        assert await first.rollout.rollback("line", "test", key="once") == Change(1, 2, ["other:1"])
+        await asyncio.gather(first.rollout.promote("line", 2, "test"), followed(second, 2))
+        assert await first.rollout.rollback("line", "test", key="once") == Change(
+            1, 2, []
+        )  # it is not live: none has to
+
+    run(go)
 
 
 def test_a_version_that_cannot_be_loaded_leaves_the_old_one_answering_and_is_retried(

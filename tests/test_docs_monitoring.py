@@ -35,6 +35,7 @@ def exposed() -> dict[str, set[str]]:
     metrics.loaded("mnist", 1, "eager")
     metrics.load_failures.labels("mnist").inc()
     metrics.failed_write("full")
+    metrics.nodes({"serving": 1})
     samples = re.findall(r"^(\w+)(?:\{(.*)\})? ", metrics.exposition().decode(), re.MULTILINE)
     return {name: set(re.findall(r'(\w+)="', labels)) for name, labels in samples}
 

@@ -109,6 +109,7 @@ def test_when_promote_answers_every_web_process_has_swapped() -> None:
             "model": "regressor",
             "live": 2,
             "previous": 1,
+            "waiting_for": [],
         }
         assert set(answered_by(url, 24)) == {2}
         assert client.post("/models/regressor/rollback").json()["live"] == 1

@@ -5,8 +5,10 @@ import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
@@ -260,6 +262,35 @@ def test_on_a_narrow_screen_each_version_is_a_list_of_its_figures(page: Page, ur
     label = "getComputedStyle(document.querySelector('tr.live .number'), '::before').content"
     assert page.evaluate(label) == "attr(data-label)" or "accuracy" in page.evaluate(label)
     assert page.evaluate("document.querySelector('.scroll.card').scrollWidth") <= 360
+
+
+def test_several_nodes_are_listed_with_the_version_that_each_answers_with(page: Page, url: str) -> None:
+    found = httpx.get(f"{url}/nodes").json()
+    other = {"address": "10.0.0.6:8000", "state": "silent", "loaded": {"mnist": None}}
+    page.goto(f"{url}/#versions/mnist")
+    expect(page.locator("tr.live")).to_be_visible()
+    expect(page.get_by_role("region", name="Nodes")).to_be_hidden()  # this service is alone
+    nodes = [*found["nodes"], {**found["nodes"][0], **other}]
+    page.route("**/nodes", lambda route: route.fulfill(json={**found, "nodes": nodes}))
+    rows = page.get_by_role("region", name="Nodes").locator("tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text(re.compile(rf"{urlsplit(url).netloc}.*serving"))
+    expect(rows.first.get_by_role("cell").nth(1)).to_have_text("1")
+    expect(rows.last).to_contain_text(re.compile(r"10\.0\.0\.6:8000.*silent.*\u2013"))
+    page.route(
+        "**/promote", lambda route: route.fulfill(json={"live": 1, "previous": 1, "waiting_for": ["10.0.0.6:8000"]})
+    )
+    page.route("**/versions", lambda route: route.fulfill(json={"versions": [version_of(url)]}))
+    page.evaluate("location.hash = '#versions/regressor'")
+    page.get_by_role("button", name="Promote").click()
+    page.get_by_role("dialog").get_by_role("button", name="Promote").click()
+    expect(page.locator("#notices")).to_contain_text("Not yet everywhere: 10.0.0.6:8000.")
+    page.unroute_all(behavior="wait")
+
+
+def version_of(url: str) -> dict[str, Any]:
+    """Version 1 of the regressor, as if it were not live."""
+    return {**httpx.get(f"{url}/models/regressor/versions/1").json(), "live": False}
 
 
 def test_the_dialog_of_a_section_is_closed_when_the_section_changes(page: Page, url: str) -> None:

@@ -127,6 +127,14 @@ def test_a_host_with_more_than_a_host_is_refused_and_both_settings_are_named(hos
         from_environment({"TORCHLOOP_HOST": host, "TORCHLOOP_API_KEYS": "admin:x"})
 
 
+@pytest.mark.parametrize("address", ["http://10.0.0.5", "10.0.0.5:0", "10.0.0.5:99999", "a b", "::1", "[::1", ":8000"])
+def test_an_address_for_other_machines_is_a_host_and_a_port(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"^TORCHLOOP_ADDRESS: write it as 10\.0\.0\.5:8000, "):
+        from_environment({"TORCHLOOP_ADDRESS": address})
+    for good in ("10.0.0.5:8000", "web-1.internal", "[2001:db8::5]:8000", "[::1]"):
+        assert from_environment({"TORCHLOOP_ADDRESS": f" {good} "}).address == good
+
+
 def test_an_address_in_brackets_is_that_address() -> None:
     assert from_environment({"TORCHLOOP_HOST": " [::1] "}).host == "::1"
 

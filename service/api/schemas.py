@@ -220,6 +220,10 @@ class Promoted(BaseModel):
     model: str
     live: int
     previous: int | None
+    waiting_for: list[str] = Field(
+        description="addresses of the nodes that did not answer with the live version within two seconds; they follow "
+        "when they can; see GET /nodes"
+    )
 
 
 class PromotionInfo(BaseModel):

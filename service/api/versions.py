@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
+from dataclasses import asdict
 from datetime import UTC
 from pathlib import Path
 from typing import Annotated
@@ -170,21 +171,24 @@ def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollou
 
     @routes.post("/models/{model}/promote", summary="Make a version live")
     async def promote(model: str, body: PromoteRequest, request: Request, if_match: Expected = None) -> Promoted:
-        """The version is loaded and warmed up before anything changes. A broken checkpoint is a 409."""
+        """The version is loaded and warmed up before anything changes. A broken checkpoint is a 409.
+
+        The answer comes when all live nodes use the version, or after two seconds: then `waiting_for` names the others.
+        """
         expected = _version_in(if_match)
-        previous = await rollout.promote(_known(specs, model), body.version, caller(request.scope), expected)
-        return Promoted(model=model, live=body.version, previous=previous)
+        done = await rollout.promote(_known(specs, model), body.version, caller(request.scope), expected)
+        return Promoted(model=model, **asdict(done))
 
     @routes.post("/models/{model}/rollback", summary="Make the version before live again")
     async def rollback(
         model: str, request: Request, if_match: Expected = None, idempotency_key: IdempotencyKey = None
     ) -> Promoted:
         """Each call goes one version further back. A repeat with the same Idempotency-Key returns the first answer and
-        changes nothing; with If-Match, a repeat is a 412.
+        changes nothing; with If-Match, a repeat is a 412. It waits for the other nodes as a promotion does.
         """
         by, expected = caller(request.scope), _version_in(if_match)
-        live, previous = await rollout.rollback(_known(specs, model), by, expected, idempotency_key)
-        return Promoted(model=model, live=live, previous=previous)
+        done = await rollout.rollback(_known(specs, model), by, expected, idempotency_key)
+        return Promoted(model=model, **asdict(done))
 
     @routes.get("/models/{model}/promotions", summary="History of promotions")
     async def promotions(model: str, at: At = None) -> History:

@@ -182,6 +182,10 @@ def _models(client: Client, options: argparse.Namespace, _: Sequence[str]) -> in
     return tables.show(options, client.models(), tables.models)
 
 
+def _nodes(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
+    return tables.show(options, client.nodes(), tables.nodes)
+
+
 def _versions(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
     return tables.show(options, client.versions(options.model), tables.versions)
 
@@ -259,6 +263,7 @@ def _parser(prog: str) -> _Parser:
         _add_train_options(command(_train, f"{name} model", text, _Help))
     data_command.add_to(commands, shared)
     command(_models, "models", "list models and their live versions")
+    command(_nodes, "nodes", "list the services that share the database, and what they have loaded")
     command(_versions, "versions model", "the versions of a model")
     jobs = command(_jobs, "jobs", "jobs, the newest first")
     jobs.add_argument("--model")

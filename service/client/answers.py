@@ -113,11 +113,12 @@ class Version(TypedDict):
 
 
 class Promoted(TypedDict):
-    """The live version now, and the previous one."""
+    """The live version now, and the previous one. `waiting_for`: addresses of nodes that did not follow in time."""
 
     model: str
     live: int
     previous: int | None
+    waiting_for: list[str]
 
 
 class Promotion(TypedDict):
@@ -216,6 +217,27 @@ class UploadState(TypedDict):
     part_bytes: int
     expires_at: str
     job: str | None
+
+
+class Load(TypedDict):
+    """The work of a node: requests that wait for the device, and predictions answered in a second."""
+
+    waiting: int
+    requests_per_s: float
+
+
+class Node(TypedDict):
+    """One node: the web processes of a machine that share a port. `loaded` is the version of each model."""
+
+    id: str
+    address: str
+    state: Literal["serving", "leaving", "silent"]
+    started_at: str
+    seen_at: str
+    processes: int
+    loaded: dict[str, int | None]
+    load: Load
+    software: str
 
 
 class Health(TypedDict):

@@ -280,6 +280,11 @@ def promotions(model: str, *, at: str | None = None) -> Call[answers.History]:
     return get(path("models", model, "promotions"), object_with("promotions"), at=at)
 
 
+def nodes() -> Call[list[answers.Node]]:
+    """The services that share the database, on all machines, the oldest first."""
+    return get("/nodes", list_under("nodes"))
+
+
 def ready() -> Call[answers.Health]:
     """Check readiness. Raises Unavailable if a model with a live version is not loaded."""
     return get("/health/ready", object_with("status"))

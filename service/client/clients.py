@@ -53,6 +53,7 @@ class _Calls:
     promote = method(calls.promote)
     rollback = method(calls.rollback)
     promotions = method(calls.promotions)
+    nodes = method(calls.nodes)
     ready = method(calls.ready)
 
 

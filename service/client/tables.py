@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from service.client import terminal
-from service.client.answers import Dataset, Job, Model, Output, Promoted, Report, Version
+from service.client.answers import Dataset, Job, Model, Node, Output, Promoted, Report, Version
 from service.client.events import Event
 
 T = TypeVar("T")
@@ -52,6 +52,25 @@ def models(found: Sequence[Model]) -> None:
 def _loaded(model: Model) -> int | str | None:
     """Return the version that answers, or that one is being loaded."""
     return model["loaded"] or ("loading" if model.get("loading") else None)
+
+
+def nodes(found: Sequence[Node]) -> None:
+    """Print the nodes, one per row."""
+    rows = [
+        (
+            n["address"],
+            n["state"],
+            _time(n["started_at"]),
+            _time(n["seen_at"]),
+            n["processes"],
+            n["load"]["waiting"],
+            n["load"]["requests_per_s"],
+            ", ".join(f"{model} {version or 'none'}" for model, version in n["loaded"].items()),
+            n["software"],
+        )
+        for n in found
+    ]
+    _table(("node", "state", "started", "seen", "processes", "waiting", "per s", "loaded", "software"), rows)
 
 
 def versions(found: Sequence[Version]) -> None:
@@ -130,6 +149,8 @@ def promoted(done: Promoted) -> None:
     """Print a promotion."""
     before = f"version {done['previous']}" if done["previous"] else "none"
     say(f"{done['model']}: version {done['live']} is live, {before} was before")
+    if late := done.get("waiting_for"):
+        say(f"not yet everywhere: {', '.join(late)} (torchloop nodes lists what each node has loaded)")
 
 
 def job(found: Job) -> None:

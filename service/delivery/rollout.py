@@ -6,6 +6,7 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from models.spec import ModelSpec
 from service.delivery.bootstrap import register_shipped
-from service.delivery.followers import Followers
+from service.delivery.presence import Presence
 from service.delivery.registry import Registry, Version
 from service.errors import Conflict, NothingLive, StoreUnavailable
 from service.execution.threads import in_own_thread
@@ -24,10 +25,19 @@ from service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.5
-_FOLLOW_S = 2.0  # how long a promotion waits for the other web processes
+_FOLLOW_S = 2.0  # how long a promotion waits for the other web processes and nodes
 _LOOK_S = 0.05
 _RETRY_S = 5.0  # after a version could not be loaded, or the store not be written
 _PINNED = 4  # versions that are not live but were asked for by number, kept loaded
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A promotion or rollback. `waiting_for`: addresses of the live nodes that had not followed in time."""
+
+    live: int
+    previous: int | None
+    waiting_for: Sequence[str]
 
 
 class Rollout:
@@ -45,7 +55,7 @@ class Rollout:
         pretrained: Sequence[Path],
         engine: Engine,
         metrics: Metrics,
-        followers: Followers,
+        presence: Presence,
         follow_s: float = _FOLLOW_S,
         load_wait_s: float | None = None,
     ) -> None:
@@ -56,7 +66,7 @@ class Rollout:
         self._pretrained = pretrained
         self._engine = engine
         self._metrics = metrics
-        self._followers = followers
+        self._presence = presence
         self._follow_s = follow_s
         self._load_wait_s = load_wait_s
         self._turns = {model: asyncio.Lock() for model in specs}  # one change of a model at a time, in this process
@@ -150,8 +160,8 @@ class Rollout:
             with contextlib.suppress(StoreUnavailable):
                 await asyncio.to_thread(self._store.try_again)
 
-    async def promote(self, model: str, number: int, by: str, expected: int | None = None) -> int | None:
-        """Load and warm up a version, then make it live. Returns the previous one. Raises NotFound, Conflict.
+    async def promote(self, model: str, number: int, by: str, expected: int | None = None) -> Change:
+        """Load and warm up a version, then make it live, and wait for the other nodes. Raises NotFound, Conflict.
 
         Raises PreconditionFailed if another version than `expected` is live.
         """
@@ -172,29 +182,25 @@ class Rollout:
 
             previous = await asyncio.to_thread(commit)
             self._swap(loaded)
-        await self._everywhere(model, number)
-        return previous
+        return Change(number, previous, await self._everywhere(model, number))
 
-    async def rollback(
-        self, model: str, by: str, expected: int | None = None, key: str | None = None
-    ) -> tuple[int, int]:
-        """Make the version before the live one live: (now live, before). Raises Conflict.
+    async def rollback(self, model: str, by: str, expected: int | None = None, key: str | None = None) -> Change:
+        """Make the version before the live one live, and wait for the other nodes. Raises Conflict.
 
         A repeat with the same idempotency key returns the same and changes nothing.
         Raises PreconditionFailed if another version than `expected` is live, and Invalid if the key is another model's.
         """
         async with self._turns[model]:
             if (first := await asyncio.to_thread(self._rolled_back, model, key)) is not None:
-                return first
+                is_live = (await asyncio.to_thread(self._registry.live)).get(model) == first[0]
+                return Change(*first, await self._everywhere(model, first[0]) if is_live else [])
             target = await asyncio.to_thread(self._registry.rollback_target, model)
             loaded = await self._verified(model, target)
             commit = partial(self._commit_rollback, model, target, by=by, expected=expected, key=key)
             done, is_new = await asyncio.to_thread(commit)
             if is_new:
                 self._swap(loaded)
-        if is_new:
-            await self._everywhere(model, target)
-        return done
+        return Change(*done, await self._everywhere(model, target) if is_new else [])
 
     def _rolled_back(self, model: str, key: str | None) -> tuple[int, int] | None:
         if key is None:
@@ -236,12 +242,20 @@ class Rollout:
         self._pinned.move_to_end((model, number))
         return self._pinned[model, number]
 
-    async def _everywhere(self, model: str, number: int) -> None:
-        """Wait until all running web processes of this service answer with that version, for a limited time."""
+    async def _everywhere(self, model: str, number: int) -> Sequence[str]:
+        """Wait until all web processes of all live nodes answer with that version, for a limited time.
+
+        Returns the addresses of the nodes that do not.
+        """
+        behind: Sequence[str] = self._presence.others
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._follow_s):
-                while await asyncio.to_thread(self._followers.versions, model) != {number}:  # noqa: ASYNC110
+                while behind := await asyncio.to_thread(self._presence.behind, model, number):  # noqa: ASYNC110
                     await asyncio.sleep(_LOOK_S)
+        if behind:
+            fields = {"model": model, "version": number, "nodes": ", ".join(behind)}
+            log.warning("promotion not followed by all nodes in time", extra=fields)
+        return behind
 
     async def _run(self) -> None:
         while True:
@@ -255,6 +269,7 @@ class Rollout:
         self._store.migrate()
         with contextlib.suppress(OSError):  # a full or read-only disk: at the next start
             Storage(self._store.folder).remove_abandoned(time.time())
+        self._presence.join()
         self._prepared = True
 
     async def _bring_up(self, model: str) -> None:
@@ -320,7 +335,7 @@ class Rollout:
         self._swaps += 1
         self.live[loaded.model] = loaded.version
         self.faults.pop(loaded.model, None)
-        self._followers.write(loaded.model, loaded.version)
+        self._presence.changed(loaded.model, loaded.version)
         self._metrics.loaded(loaded.model, loaded.version, loaded.network.backend)
         fields = {"model": loaded.model, "version": loaded.version, "before": before.version if before else None}
         log.info("version live", extra=fields)

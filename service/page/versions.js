@@ -6,12 +6,14 @@ import { confirmed, notify, showPicture, trying } from "./dialogs.js";
 import { h } from "./dom.js";
 import { figure, when, words } from "./format.js";
 import { pairChoice } from "./pair.js";
+import { nodesCard } from "./nodes.js";
 
 export function versionsView({ model, now, refreshModels }) {
   const table = h("div", { class: "scroll card" });
   const history = h("ol", { class: "history", reversed: true });
   const compared = h("div", {});
   const choice = pairChoice(compare);
+  const nodes = nodesCard(model);
   const back = h("button", { type: "button", on: { click: rollBack } }, "Roll back");
   let versions = [];
   let plots = null;
@@ -20,6 +22,7 @@ export function versionsView({ model, now, refreshModels }) {
 
   async function refresh() {
     const path = `models/${model.name}`;
+    nodes.refresh();
     const found = await trying(() => Promise.all([getJson(`${path}/versions`), getJson(`${path}/promotions`)]));
     if (!found || stopped) return;
     versions = found[0].versions;
@@ -79,7 +82,10 @@ export function versionsView({ model, now, refreshModels }) {
 
   async function change(work) {
     const done = await trying(work);
-    if (done) notify(`Version ${done.live} of ${model.name} is live (before: ${done.previous ?? "none"}).`);
+    if (done) {
+      const late = done.waiting_for.length ? ` Not yet everywhere: ${done.waiting_for.join(", ")}.` : "";
+      notify(`Version ${done.live} of ${model.name} is live (before: ${done.previous ?? "none"}).${late}`);
+    }
     await Promise.all([refreshModels(), refresh()]);
   }
 
@@ -98,12 +104,13 @@ export function versionsView({ model, now, refreshModels }) {
 
   const heading = h("div", { class: "heading with-action" }, h("div", {}, h("h1", {}, `Versions of ${model.name}`),
     h("p", {}, "Version numbers are permanent. Select two versions to compare them.")), back);
-  const element = h("section", {}, heading, table, compared, h("h2", {}, "History"), history);
+  const element = h("section", {}, heading, table, compared, nodes.element, h("h2", {}, "History"), history);
   return {
     element,
     refresh,
     stop() {
       stopped = true;
+      nodes.stop();
       plots?.stop();
     },
   };

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import threading
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
@@ -25,7 +25,9 @@ _GAUGES: dict[str, Joined] = {
     "torchloop_loaded_version": "each",
     "torchloop_backend": "highest",
     "torchloop_last_batch_timestamp_seconds": "highest",
+    "torchloop_nodes": "highest",
 }
+_NODE_STATES = ("serving", "leaving", "silent")
 
 
 class Metrics:
@@ -70,6 +72,12 @@ class Metrics:
             ["model"],
             registry=registry,
         )
+        self._nodes = Gauge(
+            "torchloop_nodes",
+            "Services that share the database, by state; silent: not seen for three seconds",
+            ["state"],
+            registry=registry,
+        )
         self._explanations, self._refused, self._failed_writes = _rare_events(registry)
         # Counted here first, and in the metrics in bulk: one by one they cost 5 µs a request.
         self._counting = threading.Lock()
@@ -82,6 +90,16 @@ class Metrics:
     def request(self, model: str, status: int) -> None:
         """Count one answer. To be called by one thread only."""
         self._answers[model, status] += 1
+
+    @property
+    def answered(self) -> int:
+        """Return how many predictions this process has answered. For the thread that counts them."""
+        return sum(self._answers.values())
+
+    def nodes(self, states: Mapping[str, int]) -> None:
+        """Set how many nodes there are in each state."""
+        for state in _NODE_STATES:
+            self._nodes.labels(state).set(states.get(state, 0))
 
     def explanation(self, model: str, status: int) -> None:
         """Count one answer of POST /explain."""

@@ -9,6 +9,7 @@ from starlette.responses import Response
 AT_HEAD = "at_head"
 AT_REFUSAL = "at_refusal"
 LOADS = "loads"
+LEAVING = "leaving"
 
 Headers = Sequence[tuple[bytes, bytes]]
 Reply = tuple[int, Headers, bytes]  # status, headers, body
@@ -45,6 +46,7 @@ class Loads(typing.Protocol):
         ...
 
 
+Leaving = Callable[[], None]  # called when the server begins to stop
 AtHead = Callable[[bytes, bytes, Headers], Response | Exchange | None]  # method, target and headers of a request
 AtRefusal = Callable[[Headers], Mapping[str, str]]  # headers of a request, as far as they are read
 

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import logging
 import os
+import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,12 @@ from typing import Any
 
 import uvicorn
 
-from service.web.exchange import LOADS, Loads
+from service.web.exchange import LEAVING, LOADS, Leaving, Loads
 
 log = logging.getLogger(__name__)
 _LINGER_S = 2.0  # how long a stopping server answers requests on open connections
 _POLL_S = 0.02
+_ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}  # addresses for documentation
 
 
 class Server(uvicorn.Server):
@@ -77,6 +79,9 @@ class Server(uvicorn.Server):
         """Stop listening, answer the requests in progress and those that arrive on open connections, then end."""
         if self._announcing is not None:
             self._announcing.cancel()
+        leaving: Leaving | None = self.lifespan.state.get(LEAVING)
+        if leaving is not None:
+            leaving()
         for server in self.servers:
             server.close()
         state = self.server_state
@@ -105,6 +110,29 @@ def _is_first(folder: Path, question: str) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def reachable(bound: socket.socket, given: str = "") -> str:
+    """Return HOST:PORT at which other machines reach a socket: `given`, with the port of the socket if it has none.
+
+    By default it is where the socket listens; if that is on all addresses, the machine's own towards its gateway.
+    """
+    host, port = bound.getsockname()[:2]
+    if given:
+        return given if re.search(r":\d+$", given) and not given.endswith("]") else f"{given}:{port}"
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        host = _own_address(socket.AddressFamily(bound.family))
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _own_address(family: socket.AddressFamily) -> str:
+    """Return the address from which this machine would send to others; its name if it has no network."""
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((_ELSEWHERE[family], 9))  # sends nothing
+        except OSError:
+            return socket.gethostname()
+        return str(probe.getsockname()[0])
 
 
 def listen(host: str, port: int, *, shared: bool) -> socket.socket:
