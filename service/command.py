@@ -19,6 +19,7 @@ VERBS = {
     "Serving": {
         "serve": "start the service",
         "worker": "start a training worker of its own, on any machine that sees the database and the store",
+        "haproxy": "configure HAProxy in front of several machines, or the servers of a running one",
     },
     "Training without a service": {
         "train": "fit a model and write its checkpoint",
@@ -58,6 +59,7 @@ _OWN: dict[str, tuple[str, tuple[str, ...], str]] = {
     "prune": ("service.upkeep.prune", (), "torchloop prune"),
     "migrate": ("service.upkeep.migrate", (), "torchloop migrate"),
     "fsck": ("service.upkeep.fsck", (), "torchloop fsck"),
+    "haproxy": ("service.upkeep.haproxy", (), "torchloop haproxy"),
 }
 _WRONG = 2  # exit status of wrong arguments or settings
 _PROJECT = "--project DIR, with any command: the folder of your own models, as TORCHLOOP_PROJECT."

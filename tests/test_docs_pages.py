@@ -26,6 +26,8 @@ LANGUAGES = {"sh", "console", "json", "text", "python", "yaml", ""}
 # What no test can run, by the page and the first line of its block, and why. It is complete: see below.
 NOT_RUN = {
     ("operating.md", "export TORCHLOOP_DATABASE_URL=postgresql+psycopg://..."): "takes several machines",
+    ("several-machines.md", "$ torchloop promote mnist 3"): "takes several machines; tests/test_e2e_nodes.py has them",
+    ("several-machines.md", "export TORCHLOOP_DATABASE_URL=postgresql+psycopg://..."): "takes several machines",
     ("operating.md", "export POSTGRES_PASSWORD=$(openssl rand -hex 24)"): "takes Docker",
     ("operating.md", "pg_dump --format=custom ..."): "takes a PostgreSQL server",
     ("operating.md", "mv store store.broken"): "starts the service a second time; the copy is looked into instead",
