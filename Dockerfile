@@ -1,7 +1,7 @@
 FROM python:3.11-slim
 
 # A user without rights, who owns nothing but the store.
-RUN useradd --create-home torchloop && install -d -o torchloop /store /data
+RUN useradd --create-home torchloop && install -d -o torchloop /store /data /balance /ray
 WORKDIR /app
 
 # The dependencies change less often than the code: a layer of their own. cuda takes PyTorch's build for NVIDIA GPUs.

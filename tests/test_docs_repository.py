@@ -9,6 +9,7 @@ import yaml
 from compose_pydantic import ComposeSpecification
 from packaging.requirements import Requirement
 
+from service.command import VERBS
 from service.settings import from_environment
 from tests.fakes import ROOT
 from tests.requirements import DEVELOPMENT, LOCK, PROJECT
@@ -50,7 +51,8 @@ def test_compose_starts_closed_and_asks_for_its_secrets() -> None:
     services = COMPOSE["services"]
     always = {name for name, service in services.items() if "profiles" not in service}
     assert always == {"web", "worker", "database"}
-    assert all(port.startswith("127.0.0.1:") for service in services.values() for port in service.get("ports", []))
+    ports = [port for service in services.values() for port in service.get("ports", [])]
+    assert all(port.replace("${WEB_ADDRESS:-127.0.0.1}", "127.0.0.1").startswith("127.0.0.1:") for port in ports)
     for secret in ("TORCHLOOP_API_KEYS", "TORCHLOOP_DATABASE_URL"):
         assert ":?" in services["web"]["environment"][secret]
     assert ":?" in services["database"]["environment"]["POSTGRES_PASSWORD"]
@@ -68,16 +70,35 @@ def test_compose_waits_for_what_it_needs_and_keeps_what_must_last() -> None:
     assert all((ROOT / folder).is_dir() for folder in of_the_checkout)
 
 
+def test_the_profiles_of_compose_run_commands_that_there_are() -> None:
+    services = COMPOSE["services"]
+    profiles = {name: service.get("profiles", []) for name, service in services.items()}
+    assert {name for name, of in profiles.items() if of == ["balance"]} == {
+        "balance-config",
+        "balance-servers",
+        "haproxy",
+    }
+    assert {name for name, of in profiles.items() if of == ["cluster"]} == {"ray-head", "ray-node", "dispatcher"}
+    verbs = {verb for verbs in VERBS.values() for verb in verbs}
+    ours = [service["command"] for service in services.values() if service.get("command", [""])[0] == "torchloop"]
+    assert len(ours) == 3
+    assert {command[1] for command in ours} <= verbs
+    for name in ("ray-head", "ray-node", "dispatcher"):
+        assert services[name]["environment"]["RAY_AUTH_MODE"] == "token"
+        assert "RAY_AUTH_TOKEN" in services[name]["environment"]
+
+
 def test_the_settings_of_compose_and_dockerfile_are_settings() -> None:
     image = dict(re.findall(r"(TORCHLOOP_\w+)=(\S+)", DOCKERFILE))
     given = {
         "TORCHLOOP_API_KEYS": "admin:x",
         "TORCHLOOP_DATABASE_URL": "postgresql+psycopg://torchloop:x@database/torchloop",
     }
-    settings = from_environment({**image, **COMPOSE["services"]["worker"]["environment"], **given})
+    environment = {name: value or "" for name, value in COMPOSE["services"]["worker"]["environment"].items()}
+    settings = from_environment({**image, **environment, **given})
     assert (settings.host, settings.worker) == ("0.0.0.0", "external")
     assert {str(settings.store), str(settings.data)} == {"/store", "/data"}
-    for folder in ("/store", "/data"):
+    for folder in ("/store", "/data", "/balance", "/ray"):  # a new volume takes its owner from the image
         assert folder in DOCKERFILE.split("install -d")[1].splitlines()[0]
 
 
