@@ -60,8 +60,13 @@ class Manifest:
 
 def read(folder: Path) -> Manifest:
     """Read the manifest of a version. Raises OSError, and ValueError if it is damaged."""
+    return parsed((folder / FILE).read_bytes())
+
+
+def parsed(content: bytes) -> Manifest:
+    """Return the manifest in the content of its file. Raises ValueError if it is damaged."""
     try:
-        found = json.loads((folder / FILE).read_bytes())
+        found = json.loads(content)
         return Manifest(**{**found, "originals": [Original(**one) for one in found["originals"]]})
     except (TypeError, KeyError) as err:
         raise ValueError("the manifest is damaged") from err

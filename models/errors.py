@@ -45,6 +45,14 @@ class CheckpointError(Exception):
     """Error: a checkpoint is missing, damaged, or does not fit the network. The message names no folder."""
 
 
+class BrokenObject(CheckpointError):
+    """Error: the object store has no such object, or a damaged one. The message names its key."""
+
+
+class ObjectsUnavailable(Exception):
+    """Error: the object store cannot be reached or used for now. The message names no address."""
+
+
 def shown(text: str) -> str:
     """Prepare a text from outside for an error message: escape lone surrogates and control characters, and cut it."""
     start = "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text[:_SHOWN])

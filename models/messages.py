@@ -14,6 +14,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, cast
 from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter
 
 from models.artifacts import packed, unpacked
+from models.checkpoints.location import DatasetFile, StoreLocation
 from models.checkpoints.record import Record
 from models.samples import Batch, Columns
 from models.spec import Method
@@ -47,6 +48,7 @@ class FailureKind(Enum):
     TRAINING = "training"  # the run, or its data
     CHECKPOINT = "checkpoint"  # missing, damaged, or of another network
     STORE = "store"  # cannot be written
+    OBJECTS = "objects"  # the object store is away
     GRADIENT = "gradient"  # the network has none
     DATASET = "dataset"  # a file that becomes no dataset version
     UNEXPECTED = "unexpected"  # an exception that no other kind covers
@@ -236,15 +238,6 @@ class Order(Generic[R]):
         return result
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetFile:
-    """A dataset version: its name, e.g. "field@4", its digest, and its folder."""
-
-    label: str
-    sha256: str
-    folder: Path
-
-
 @dataclass(frozen=True, kw_only=True)
 class Fit(Order[Fitted]):
     """Train a network, evaluate it, and save its weights. `history` is the progress of earlier attempts at `job`.
@@ -256,7 +249,7 @@ class Fit(Order[Fitted]):
     model: str
     config: Mapping[str, Any]
     data: Path
-    store: Path
+    store: StoreLocation
     job: str
     attempt: int
     device: str
@@ -288,6 +281,7 @@ class Evaluate(Order[Evaluated]):
     data: Path
     path: Path
     record: Record
+    store: StoreLocation | None = None
     candidate: CheckpointFile | None = None
     dataset: DatasetFile | None = None
     trained_on: DatasetFile | None = None
@@ -302,7 +296,7 @@ class Adopt(Order[Adopted]):
     model: str
     path: Path
     arguments: Mapping[str, Any]
-    store: Path
+    store: StoreLocation
     bundle: bool = False
     type: Literal["adopt"] = "adopt"
 
@@ -315,7 +309,7 @@ class Export(Order[ExportDone]):
     model: str
     path: Path
     record: Record
-    store: Path
+    store: StoreLocation
     type: Literal["export"] = "export"
 
 
@@ -345,7 +339,7 @@ class DatasetOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class Ingest(Order[Ingested]):
-    """Make a dataset version of the file `source`, which is kept in the store, and of the examples of `parent`.
+    """Make a dataset version of the file `source`, an original in the store, and of the examples of `parent`.
 
     format          "auto", or a name in `training.datasets.readers`
     parent          folder of the version that grows
@@ -355,7 +349,7 @@ class Ingest(Order[Ingested]):
 
     answer = Ingested
     model: str
-    store: Path
+    store: StoreLocation
     job: str
     attempt: int
     source: Path

@@ -56,6 +56,8 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service")
     stop.at_signals()
     stop.exit_after(settings.request_timeout_s + _LAST_RESORT_S)
     log_service_variables(os.environ)
+    if refusal := _refusal(settings):
+        return refuse(refusal, 2)
     try:  # first of all: if the port is in use, nothing is started
         bound = _bound(settings)
     except (OSError, UnicodeError) as err:
@@ -80,6 +82,24 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service")
     finally:
         stop_worker()
         ignore_signals()
+
+
+def _refusal(settings: Settings) -> str:
+    """Return why the object store of the settings cannot be used; empty if it can, or if there is none.
+
+    One that cannot be reached now may be used: the service starts, and tries again.
+    """
+    if "://" not in settings.artifacts:
+        return ""
+    from service.store.database import Store  # noqa: PLC0415 - the parent of several processes opens no store
+
+    try:
+        store = Store.of(settings)
+        store.probe()
+        store.close()
+    except SettingsError as err:
+        return str(err)
+    return ""
 
 
 def _bound(settings: Settings) -> socket.socket:

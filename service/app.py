@@ -12,7 +12,6 @@ from fastapi_offline import FastAPIOffline
 from starlette.types import Lifespan
 
 from models import catalog, device
-from models.checkpoints.storage import Storage
 from models.project import Project
 from models.spec import ModelSpec
 from service.api import access, dataset_uploads, documentation, explain, openapi, page, preview, versions
@@ -81,8 +80,8 @@ def create_app(
     """
     specs, shipped, read, start_child = _defaults(settings, specs, pretrained, read, start_child)
     metrics = Metrics(shared)
-    store = Store(settings.store, settings.database_url, metrics.failed_write)
-    exports = Exports(settings.store, start_child, shipped[-1])
+    store = Store.of(settings, metrics.failed_write)
+    exports = Exports(store.storage, start_child, shipped[-1])
     where = device.resolve(settings.device)
     backend = choice.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
     engine = Engine(specs, backend, settings.max_batch)
@@ -221,7 +220,7 @@ def _add_jobs(
     keys: Keyring,
 ) -> None:
     """Add the routes of jobs, and of the datasets that jobs make and train on."""
-    storage, datasets, ingests = Storage(settings.store), Datasets(store), Ingests(store, jobs)
+    storage, datasets, ingests = store.storage, Datasets(store), Ingests(store, jobs)
     uploads, most = Uploads(store, settings.max_dataset_bytes), settings.max_queued_jobs
     app.include_router(job_routes.router(specs, jobs, datasets, feed, storage, recipes, keys, most))
     app.include_router(dataset_routes.router(specs, datasets, uploads, ingests, storage, recipes, bodies, keys, most))

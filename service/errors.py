@@ -17,6 +17,7 @@ A message names the problem and the way out. Clients see it, so it contains no p
 from collections.abc import Mapping
 
 from models.catalog import Specs
+from models.errors import ObjectsUnavailable
 
 
 class ServiceError(Exception):
@@ -143,6 +144,10 @@ class StoreUnavailable(ServiceError):
 
     def __init__(self, detail: str) -> None:
         super().__init__(detail, {"Retry-After": "2"})
+
+
+class ObjectsAway(StoreUnavailable, ObjectsUnavailable):
+    """The object store cannot be reached or used for now."""
 
 
 class DeadlineExceeded(ServiceError):

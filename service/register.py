@@ -20,7 +20,6 @@ from models.catalog import specs
 from models.checkpoints import artifact_files, state_dict
 from models.checkpoints.files import unwritable
 from models.checkpoints.record import Record
-from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from models.project import ProjectError
 from models.signals import INTERRUPTED, Interruption
@@ -38,16 +37,20 @@ def register(store: Store, model: str, path: Path) -> tuple[int, Record]:
     Raises CheckpointError if the file cannot be served, StoreUnavailable.
     """
     _, record = state_dict.load(model, specs()[model], path)
-    storage = Storage(store.folder)
+    storage = store.storage
 
     def keep() -> Path:
         artifact_files.copy(record, path.parent, storage.checkpoints(model))
-        return storage.keep(model, path.read_bytes())
+        kept = storage.keep(model, path.read_bytes())
+        storage.publish_checkpoint(kept, record)
+        return kept
 
     kept = keep()
     store.migrate()
     with store.write() as connection:
-        if not all(file.exists() for file in (kept, *(kept.parent / name for name in artifact_files.names(record)))):
+        if not all(
+            storage.exists(file) for file in (kept, *(kept.parent / name for name in artifact_files.names(record)))
+        ):
             keep()  # `torchloop prune` has removed a file of a pruned version with the same content in this moment
         return Registry(store).add(connection, model, kept, record, job=None, now=time.time()), record
 
@@ -65,7 +68,7 @@ def main() -> int:
     try:
         with Interruption(_LAST_RESORT_S):
             settings = from_environment(os.environ)
-            store = Store(settings.store, settings.database_url)
+            store = Store.of(settings)
             version, record = register(store, options.model, options.file)
             store.close()
     except SettingsError as err:

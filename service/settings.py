@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
+from importlib.util import find_spec
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
@@ -123,6 +124,17 @@ def _check_address(address: str) -> str:
     return address.strip()
 
 
+def check_artifacts(artifacts: str) -> str:
+    """Return a folder's path without a leading ~, or the URL of an object store. Raises ValueError if it is neither."""
+    if "://" not in artifacts:
+        return str(_is_folder(_expanded(Path(artifacts)))) if artifacts.strip() else ""
+    if not re.fullmatch(r"(s3|gs|az)://[\w.-]+(/[\w.=-]+)*/?|file:///[^?#]+", artifacts):
+        raise ValueError("write a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://ACCOUNT/CONTAINER/PREFIX")
+    if find_spec("obstore") is None:
+        raise ValueError('object stores need another package: pip install "torchloop[s3]"')
+    return artifacts.rstrip("/")
+
+
 Folder = Annotated[Path, AfterValidator(_expanded)]
 
 
@@ -138,6 +150,14 @@ class Settings(BaseModel):
         "",
         repr=False,
         description="postgresql+psycopg://... for several machines; SQLite in STORE by default",
+    )
+    artifacts: Annotated[str, AfterValidator(check_artifacts)] = Field(
+        "",
+        description="checkpoints, datasets, plots: a folder, or an object store for several machines as "
+        "s3://BUCKET/PREFIX, gs://..., az://...; in STORE by default, which then has copies",
+    )
+    cache_bytes: int = Field(
+        20 * 2**30, ge=0, le=2**50, description="bound of STORE's copies of files in an object store"
     )
     data: Folder = Field(Path("data"), description="dataset folder")
     project: Annotated[Path, AfterValidator(_expanded), AfterValidator(Path.absolute)] | None = Field(

@@ -54,7 +54,7 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.w
     try:
         settings = from_environment(os.environ)
         project.of(os.environ).enter()
-        store = Store(settings.store, settings.database_url)
+        store = Store.of(settings)
     except (SettingsError, ProjectError) as err:
         return refuse(str(err), 2)
     configure_logging(settings.log_format)
@@ -64,6 +64,10 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.w
         stop.at_end_of_input()
     else:
         log_service_variables(os.environ)
+        try:
+            store.probe()
+        except SettingsError as err:
+            return refuse(str(err), 2)
     name = f"{platform.node()}-{os.getpid()}"
     Worker(store, settings.data, name, device=settings.device, lease_s=options.lease_s, stopping=stop).run()
     store.close()

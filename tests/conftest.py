@@ -15,6 +15,7 @@ from hypothesis import settings
 
 from benchmarks.postgres import NoPostgres, Postgres
 from service.store.database import Store
+from tests.objects import S3Server
 
 if TYPE_CHECKING:  # only the tests of the page need it
     from playwright.sync_api import Browser, Page
@@ -54,6 +55,21 @@ def postgres() -> Iterator[Postgres]:
             pytest.skip(str(err))
         yield server
         server.stop()
+
+
+@pytest.fixture(scope="session")
+def _s3_server() -> Iterator[S3Server]:
+    server = S3Server()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def s3(_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
+    """An S3 server, and the environment variables of its clients."""
+    for name, value in _s3_server.environment.items():
+        monkeypatch.setenv(name, value)
+    return _s3_server
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])

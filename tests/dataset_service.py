@@ -108,8 +108,8 @@ def made(
     assert isinstance(order, Ingest)
     assert order.source.is_file()
     folder = Path("datasets") / order.model / sha256
-    (order.store / folder).mkdir(parents=True, exist_ok=True)
-    report = Storage(order.store).report(order.model, order.job)
+    (order.store.root / folder).mkdir(parents=True, exist_ok=True)
+    report = Storage.at(order.store).report(order.model, order.job)
     report.parent.mkdir(exist_ok=True)
     report.write_bytes(b"".join(orjson.dumps(row) + b"\n" for row in refused))
     return Ingested(sha256=sha256, folder=folder.as_posix(), summary=summary)

@@ -112,8 +112,8 @@ def test_every_shipped_network_runs_in_onnx_runtime_and_agrees_with_pytorch(name
 def test_an_export_is_made_once_and_read_by_all(tmp_path: Path, line: tuple[Path, Record]) -> None:
     orders: list[Order[Any]] = []
     start = partial(counted, {"line": LINE}, orders)
-    first = Exports(tmp_path, start).get("line", LINE, *line)
-    again = Exports(tmp_path, start).get("line", LINE, *line)
+    first = Exports(Storage(tmp_path), start).get("line", LINE, *line)
+    again = Exports(Storage(tmp_path), start).get("line", LINE, *line)
     assert first.onnx == again.onnx
     assert len(orders) == 1
 
@@ -127,7 +127,7 @@ def test_an_export_that_is_there_is_read_while_another_one_is_made(tmp_path: Pat
                 finish.wait(20)
             super().send(order)
 
-    exports = Exports(tmp_path, partial(Slow, {"line": LINE}))
+    exports = Exports(Storage(tmp_path), partial(Slow, {"line": LINE}))
     whole = exports.get("line", LINE, *line)
     other = save_line(tmp_path, "other", slope=3)
     record = replace(read_verified("other", other)[1], model="line")
@@ -144,7 +144,7 @@ def test_an_export_that_is_there_is_read_while_another_one_is_made(tmp_path: Pat
 
 
 def test_a_damaged_export_is_made_again(tmp_path: Path, line: tuple[Path, Record]) -> None:
-    exports = Exports(tmp_path, partial(InProcess, {"line": LINE}))
+    exports = Exports(Storage(tmp_path), partial(InProcess, {"line": LINE}))
     whole = exports.get("line", LINE, *line)
     path = Storage(tmp_path).export(line[1], LINE)
     for content in (b"", path.read_bytes()[:-1], path.read_bytes().replace(b"samples", b"simples")):
@@ -159,7 +159,7 @@ def test_a_shipped_checkpoint_comes_with_the_export_of_its_network(name: str, tm
     spec = specs()[name]
     network, record = state_dict.load(name, spec, PRETRAINED / f"{name}.pt")
     orders: list[Order[Any]] = []
-    exports = Exports(tmp_path, partial(counted, specs(), orders))
+    exports = Exports(Storage(tmp_path), partial(counted, specs(), orders))
     shipped = exports.get(name, spec, PRETRAINED / f"{name}.pt", record)
     assert not orders, "run: python -m training.exports"
     made = export(spec, network)
@@ -197,7 +197,7 @@ def test_a_checkpoint_that_was_changed_is_refused_though_its_export_is_there(
     tmp_path: Path,
     line: tuple[Path, Record],
 ) -> None:
-    exports = Exports(tmp_path, partial(InProcess, {"line": LINE}))
+    exports = Exports(Storage(tmp_path), partial(InProcess, {"line": LINE}))
     exports.get("line", LINE, *line)
     line[0].write_bytes(b"other bytes")
     with pytest.raises(CheckpointError, match="sha256 differs"):
@@ -221,7 +221,7 @@ def test_a_web_process_verifies_weights_without_loading_them(tmp_path: Path) -> 
 
 def test_a_network_that_fails_is_a_broken_checkpoint(tmp_path: Path) -> None:
     path, record = save(nn.Linear(3, 1), tmp_path)
-    exports = Exports(tmp_path, partial(InProcess, {"odd": LINE}))
+    exports = Exports(Storage(tmp_path), partial(InProcess, {"odd": LINE}))
     with pytest.raises(CheckpointError, match="does not fit"):
         exports.get("odd", LINE, path, record)
 
@@ -235,7 +235,7 @@ class Silent(InProcess):
 
 def test_an_export_process_that_dies_is_reported(tmp_path: Path, line: tuple[Path, Record]) -> None:
     with pytest.raises(CheckpointError, match="gave no answer; it is tried again"):
-        Exports(tmp_path, partial(Silent, {"line": LINE})).get("line", LINE, *line)
+        Exports(Storage(tmp_path), partial(Silent, {"line": LINE})).get("line", LINE, *line)
 
 
 def test_close_does_not_wait_for_an_export_in_progress(tmp_path: Path, line: tuple[Path, Record]) -> None:
@@ -249,7 +249,7 @@ def test_close_does_not_wait_for_an_export_in_progress(tmp_path: Path, line: tup
             assert opened.wait(60)
             return super().messages(timeout_s)
 
-    exports = Exports(tmp_path, partial(Busy, {"line": LINE}))
+    exports = Exports(Storage(tmp_path), partial(Busy, {"line": LINE}))
     with ThreadPoolExecutor(1) as pool:
         getting = pool.submit(exports.get, "line", LINE, *line)
         assert reached.wait(60)
@@ -264,7 +264,9 @@ def loaded(name: Any, tmp_path: Path, network: type[nn.Module]) -> str:
     """The backend that a network of this class ends up with, once its answer has been compared with PyTorch's."""
     spec = spec_of(network)
     path, record = save(network(), tmp_path)
-    engine = Engine({"odd": spec}, choose(name, "cpu", Exports(tmp_path, partial(InProcess, {"odd": spec})), 1, 64), 64)
+    engine = Engine(
+        {"odd": spec}, choose(name, "cpu", Exports(Storage(tmp_path), partial(InProcess, {"odd": spec})), 1, 64), 64
+    )
     found = engine.load("odd", 1, path, record)
     samples = np.array([[1.0]], np.float32)
     with torch.inference_mode():
@@ -301,7 +303,7 @@ def test_a_store_that_cannot_be_written_is_no_reason_not_to_answer(tmp_path: Pat
 
 def test_onnx_runtime_on_a_gpu_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="set DEVICE=cpu or BACKEND=auto"):
-        choose("onnxruntime", "cuda:0", Exports(tmp_path), 1, 64)
+        choose("onnxruntime", "cuda:0", Exports(Storage(tmp_path)), 1, 64)
 
 
 @pytest.mark.parametrize("change", [0.001, float("nan")])
@@ -331,7 +333,9 @@ def sessions_of(pace: Pace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     path = save_line(tmp_path)
     record = read_verified("line", path)[1]
     for processes in (1, 2, 8):
-        choose("auto", "cpu", Exports(tmp_path, partial(InProcess, {"line": LINE})), processes, 64, cores=6).load(
+        choose(
+            "auto", "cpu", Exports(Storage(tmp_path), partial(InProcess, {"line": LINE})), processes, 64, cores=6
+        ).load(
             "line",
             LINE,
             path,
@@ -357,7 +361,7 @@ def test_an_export_that_fails_on_a_larger_batch_is_run_by_pytorch(
         raise onnxruntime.capi.onnxruntime_pybind11_state.Fail("shape")
 
     monkeypatch.setattr(onnx, "measured", fail)
-    backend = choose("auto", "cpu", Exports(tmp_path, partial(InProcess, {"line": LINE})), 1, 64)
+    backend = choose("auto", "cpu", Exports(Storage(tmp_path), partial(InProcess, {"line": LINE})), 1, 64)
     assert backend.load("line", LINE, *line).backend == "eager"
 
 

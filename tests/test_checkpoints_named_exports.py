@@ -165,7 +165,7 @@ def test_the_artifacts_of_a_version_are_unpacked_once_when_it_is_loaded(tmp_path
 
     path = save(tmp_path, "text")
     spec = replace(TEXT, encode=words)
-    exports = Exports(tmp_path / "store", partial(InProcess, {"text": spec}))
+    exports = Exports(Storage(tmp_path / "store"), partial(InProcess, {"text": spec}))
     record = read_verified("text", path)[1]
     exports.get("text", spec, path, record)
     given.clear()

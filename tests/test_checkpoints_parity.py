@@ -15,6 +15,7 @@ from models.checkpoints import onnx_export, onnx_file, parity, state_dict
 from models.checkpoints.onnx_export import export
 from models.checkpoints.parity import bounds, random_batches, random_entries
 from models.checkpoints.record import Record
+from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from models.spec import Array, Entry, ModelSpec
 from service.inference.backends.choice import choose
@@ -156,7 +157,7 @@ def test_a_series_cut_to_its_length_is_answered_by_pytorch_and_the_reason_is_sho
 
 
 def test_a_network_in_onnx_runtime_has_no_reason(tmp_path: Path) -> None:
-    exports = Exports(tmp_path / "store", partial(InProcess, {"line": LINE}))
+    exports = Exports(Storage(tmp_path / "store"), partial(InProcess, {"line": LINE}))
     path = tmp_path / "line.pt"
     record = Record(model="line", sha256=state_dict.save_weights(Line().state_dict(), path))
     network = choose("auto", "cpu", exports, 1, 8).load("line", LINE, path, record)
@@ -256,7 +257,7 @@ def test_an_engine_tells_no_batch_apart_from_the_export(tmp_path: Path) -> None:
     spec, network = series(Series), Series().eval()
     path = tmp_path / "series.pt"
     record = Record(model="series", sha256=state_dict.save_weights(network.state_dict(), path))
-    backend = choose("auto", "cpu", Exports(tmp_path, partial(InProcess, {"series": spec})), 1, 8)
+    backend = choose("auto", "cpu", Exports(Storage(tmp_path), partial(InProcess, {"series": spec})), 1, 8)
     engine = Engine({"series": spec}, backend, 8)
     loaded = engine.load("series", 1, path, record)
     engine.close()

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from models.checkpoints.location import DatasetFile
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
 from models.messages import (
-    DatasetFile,
     Evaluate,
     Evaluated,
     Export,
@@ -156,7 +156,8 @@ def test_a_job_trains_and_compares_on_the_version_that_was_pinned(store: Store) 
 
     child = Scripted(answer)
     job = work(store, child)
-    file = DatasetFile(label="field@1", sha256="a", folder=Storage(store.folder).dataset("line", "a").resolve())
+    folder = store.storage.dataset("line", "a").resolve()
+    file = DatasetFile(label="field@1", sha256="a", folder=folder, store=store.storage.location(patient=True))
     named = [order.dataset for order in child.orders if isinstance(order, Fit | Evaluate)]
     assert named == [file, file]
     assert [order.trained_on for order in child.orders if isinstance(order, Evaluate)] == [None]  # data of the recipe
@@ -189,8 +190,8 @@ def test_figures_of_a_record_count_only_for_the_same_name_and_digest(
     assert job.gate is not None
     assert (job.gate["live"], job.gate["old_rows"], job.gate["new_rows"]) == (live, None, None)
     (order,) = [order for order in child.orders if isinstance(order, Evaluate)]
-    folder = Storage(store.folder).dataset("line", sha256).resolve()
-    assert order.trained_on == DatasetFile(label="field@1", sha256=sha256, folder=folder)
+    folder, location = store.storage.dataset("line", sha256).resolve(), store.storage.location(patient=True)
+    assert order.trained_on == DatasetFile(label="field@1", sha256=sha256, folder=folder, store=location)
 
 
 def test_a_job_without_a_dataset_trains_on_the_data_of_the_recipe(store: Store, tmp_path: Path) -> None:

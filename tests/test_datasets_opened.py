@@ -12,9 +12,9 @@ from torch import nn
 
 from models.artifacts import unpack
 from models.checkpoints.code import cache_key
+from models.checkpoints.location import DatasetFile, StoreLocation
 from models.messages import (
     CheckpointFile,
-    DatasetFile,
     DatasetOptions,
     Evaluate,
     Evaluated,
@@ -140,7 +140,7 @@ def test_streamed_training_gives_the_same_bits_as_training_in_memory(
         model="line",
         config={"epochs": 2, "batch_size": 7, "lr": 1e-6},
         data=tmp_path,
-        store=tmp_path / "store",
+        store=StoreLocation(tmp_path / "store"),
         job="j",
         attempt=1,
         device="cpu",
@@ -207,7 +207,7 @@ def test_labels_of_the_data_travel_as_an_artifact(tmp_path: Path) -> None:
         model="text",
         config={"epochs": 1},
         data=tmp_path,
-        store=tmp_path / "store",
+        store=StoreLocation(tmp_path / "store"),
         job="j",
         attempt=1,
         device="cpu",
@@ -225,7 +225,7 @@ def test_an_order_to_ingest_makes_a_version_that_orders_to_evaluate_use(tmp_path
     source = write_csv(tmp_path / "a.csv", [*line_rows(300), ("bad", 1)])
     store = tmp_path / "store"
     order = Ingest(
-        model="line", store=store, job="j", attempt=1, source=source, data=tmp_path, allow_rejected=0.01,
+        model="line", store=StoreLocation(store), job="j", attempt=1, source=source, data=tmp_path, allow_rejected=0.01,
         options=DatasetOptions(label_column="y"), config={},
     )  # fmt: skip
     told = do(VALUES, order)
@@ -239,8 +239,8 @@ def test_an_order_to_ingest_makes_a_version_that_orders_to_evaluate_use(tmp_path
     file = DatasetFile(label="own@1", sha256=done.sha256, folder=store / done.folder)
     config: dict[str, Any] = {"epochs": 1, "lr": 1e-6}
     train = Fit(
-        model="line", config=config, data=tmp_path, store=store, job="k", attempt=1, device="cpu", tensorboard=False,
-        dataset=file,
+        model="line", config=config, data=tmp_path, store=StoreLocation(store), job="k", attempt=1, device="cpu",
+        tensorboard=False, dataset=file,
     )  # fmt: skip
     fitted = do(VALUES, train)[-1]
     assert isinstance(fitted, Fitted)
@@ -261,8 +261,8 @@ def test_versions_are_compared_on_the_rows_of_lives_dataset_version_and_on_the_o
     second = made(tmp_path, more, parent=version(tmp_path, first))
     dataset, trained_on = file_of(tmp_path, second), file_of(tmp_path, first)
     train = Fit(
-        model="line", config={"epochs": 1, "lr": 1e-9}, data=tmp_path, store=tmp_path, job="k", attempt=1, device="cpu",
-        tensorboard=False, dataset=dataset,
+        model="line", config={"epochs": 1, "lr": 1e-9}, data=tmp_path, store=StoreLocation(tmp_path), job="k",
+        attempt=1, device="cpu", tensorboard=False, dataset=dataset,
     )  # fmt: skip
     fitted = do(VALUES, train)[-1]
     assert isinstance(fitted, Fitted)
@@ -287,7 +287,7 @@ def test_versions_are_compared_on_the_rows_of_lives_dataset_version_and_on_the_o
 
 def test_a_refused_file_fails_with_its_report(tmp_path: Path) -> None:
     source = write_csv(tmp_path / "a.csv", [*line_rows(3), ("bad", 1)])
-    order = Ingest(model="line", store=tmp_path / "s", job="j", attempt=1, source=source, data=tmp_path)
+    order = Ingest(model="line", store=StoreLocation(tmp_path / "s"), job="j", attempt=1, source=source, data=tmp_path)
     failed = do(VALUES, order)[-1]
     assert isinstance(failed, Failed)
     assert (failed.kind, failed.title) == (FailureKind.DATASET, "Too many rows refused")

@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from models.catalog import PRETRAINED
+from models.checkpoints.location import StoreLocation
 from models.checkpoints.storage import Storage
 from models.messages import (
     Adopt,
@@ -42,7 +43,7 @@ def fit(tmp_path: Path) -> Fit:
         model="regressor",
         config={"epochs": 30},
         data=tmp_path,
-        store=tmp_path,
+        store=StoreLocation(tmp_path),
         job="j1",
         attempt=1,
         device="cpu",
@@ -59,7 +60,7 @@ def test_orders_are_done_one_after_the_other_by_one_process(child: Child, tmp_pa
     failed = child.ask(replace(order, config={"epochs": 0}), ANSWER_S)
     assert isinstance(failed, Failed)
     assert (failed.kind, failed.title) == (FailureKind.HYPERPARAMETERS, "Invalid hyperparameters")
-    refused = child.ask(Adopt(model="nope", path=tmp_path, arguments={}, store=tmp_path), ANSWER_S)
+    refused = child.ask(Adopt(model="nope", path=tmp_path, arguments={}, store=StoreLocation(tmp_path)), ANSWER_S)
     assert isinstance(refused, Failed)
     assert refused.kind is FailureKind.UNEXPECTED
     assert refused.detail == "the check of the upload raised KeyError; the log holds the trace"

@@ -41,6 +41,11 @@ def test_no_package_imports_from_above() -> None:
     each_holds(_imports_nothing_from_above, FILES)
 
 
+def test_one_module_imports_the_library_of_object_stores() -> None:
+    found = [path for path in FILES if any(name.split(".")[0] == "obstore" for name in imports(path))]
+    assert found == [ROOT / "models/checkpoints/objects.py"]
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks").rglob("*.py")), ids=lambda path: path.name)
 def test_benchmarks_import_no_tests(path: Path) -> None:
     assert not {name for name in imports(path) if name.split(".")[0] == "tests"}
@@ -88,14 +93,17 @@ def test_there_are_no_circles() -> None:
         ("service.client.command", {"httpx", "rich"}),
         ("service.command", {"pydantic", "importlib.metadata", "httpx"}),
         ("models.catalog", {"torch", "training", "service", "fastapi", "matplotlib", "sklearn", "scipy"}),
-        ("service.app", {"torch", "onnx", "training", "matplotlib", "sklearn", "scipy"}),
-        ("service.__main__", {"torch", "fastapi", "onnxruntime"}),
+        ("service.app", {"obstore", "torch", "onnx", "training", "matplotlib", "sklearn", "scipy"}),
+        ("service.__main__", {"obstore", "torch", "fastapi", "onnxruntime"}),
         ("training.recipe", {"service", "fastapi"}),
-        ("service.worker", {"torch", "fastapi", "service.inference", "service.web", "service.api", "training"}),
+        (
+            "service.worker",
+            {"obstore", "torch", "fastapi", "service.inference", "service.web", "service.api", "training"},
+        ),
         ("service.upkeep.prune", {"torch", "fastapi", "service.inference", "service.web", "service.api", "training"}),
         ("service.upkeep.fsck", {"torch", "fastapi", "service.inference", "service.web", "service.api", "training"}),
         ("service.inference.batcher", {"torch._dynamo", "fastapi", "training"}),
-        ("service.client", {"torch", "fastapi", "starlette", "pydantic", "sqlalchemy", "numpy", "PIL"}),
+        ("service.client", {"obstore", "torch", "fastapi", "starlette", "pydantic", "sqlalchemy", "numpy", "PIL"}),
         ("service.client.__main__", {"torch", "fastapi", "starlette", "sqlalchemy", "numpy", "PIL", "training"}),
     ],
 )

@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from models.checkpoints.location import DatasetFile, StoreLocation
 from models.checkpoints.record import Record
 from models.messages import (
     Adopt,
     Adopted,
     AnyOrder,
-    DatasetFile,
     DatasetOptions,
     DatasetSummary,
     Evaluate,
@@ -63,7 +63,7 @@ ORDERS: list[AnyOrder] = [
         model="m",
         config={"epochs": 3, "betas": [0.9, 0.99]},
         data=HERE,
-        store=HERE,
+        store=StoreLocation(HERE),
         job="j",
         attempt=2,
         device="cpu",
@@ -75,7 +75,7 @@ ORDERS: list[AnyOrder] = [
     Evaluate(model="m", config={}, data=HERE, path=HERE, record=RECORD, dataset=FIELD),
     Ingest(
         model="m",
-        store=HERE,
+        store=StoreLocation(HERE),
         job="j",
         attempt=1,
         source=HERE,
@@ -86,9 +86,9 @@ ORDERS: list[AnyOrder] = [
         allow_rejected=0.01,
         config={"epochs": 3},
     ),
-    Adopt(model="m", path=HERE, arguments={"size": None}, store=HERE),
-    Adopt(model="m", path=HERE, arguments={}, store=HERE, bundle=True),
-    Export(model="m", path=HERE, record=RECORD, store=HERE),
+    Adopt(model="m", path=HERE, arguments={"size": None}, store=StoreLocation(HERE)),
+    Adopt(model="m", path=HERE, arguments={}, store=StoreLocation(HERE), bundle=True),
+    Export(model="m", path=HERE, record=RECORD, store=StoreLocation(HERE)),
 ]
 MESSAGES: list[Message] = [
     Progressed(point=POINT),

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from models.checkpoints.location import StoreLocation
 from models.messages import Fit
 from training.recipe import Progress, recipes
 from training.report.live_plot import LivePlot
@@ -15,7 +16,7 @@ def test_the_first_plot_is_drawn_after_the_interval(every_s: float, drawn: bool,
         model="regressor",
         config={},
         data=tmp_path,
-        store=tmp_path,
+        store=StoreLocation(tmp_path),
         job="a-job",
         attempt=1,
         device="cpu",

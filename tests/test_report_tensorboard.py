@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from models.checkpoints.location import StoreLocation
 from models.messages import Failed, Fit, Fitted, Message, Progressed
 from tests.fakes import InProcess
 from training import __main__ as command
@@ -50,7 +51,7 @@ def fit(store: Path, config: dict[str, Any], *, tensorboard: bool, plot_every_s:
             model="regressor",
             config=config,
             data=store,
-            store=store,
+            store=StoreLocation(store),
             job="j1",
             attempt=1,
             device="cpu",

@@ -33,6 +33,14 @@ def test_variables_become_settings_and_others_are_none_of_ours() -> None:
     assert settings.port == 9
 
 
+def test_an_object_store_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    url = {"TORCHLOOP_ARTIFACTS": "s3://bucket/prefix/"}
+    assert from_environment(url).artifacts == "s3://bucket/prefix"
+    monkeypatch.setitem(sys.modules, "obstore", None)
+    with pytest.raises(SettingsError, match=r'TORCHLOOP_ARTIFACTS: object .*: pip install "torchloop\[s3\]"'):
+        from_environment(url)
+
+
 @pytest.mark.parametrize(
     ("environ", "words"),
     [
@@ -41,6 +49,9 @@ def test_variables_become_settings_and_others_are_none_of_ours() -> None:
             {"TORCHLOOP_ZZQQXX": "1"},
             "ZZQQXX is not a known setting; the settings are .*TORCHLOOP_PORT",
         ),
+        ({"TORCHLOOP_ARTIFACTS": os.devnull}, "TORCHLOOP_ARTIFACTS: .*not a folder"),
+        ({"TORCHLOOP_ARTIFACTS": "ftp://a/b"}, "TORCHLOOP_ARTIFACTS: write a folder, s3://BUCKET/PREFIX, "),
+        ({"TORCHLOOP_ARTIFACTS": "s3://"}, "TORCHLOOP_ARTIFACTS: write a folder, s3://BUCKET/PREFIX, "),
         ({"TORCHLOOP_STORE": os.devnull}, "TORCHLOOP_STORE: .*not a folder"),
         ({"TORCHLOOP_PORT": "many"}, "TORCHLOOP_PORT: .*integer"),
         ({"TORCHLOOP_PORT": "70000"}, "TORCHLOOP_PORT: .*65535"),

@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from models.catalog import specs
+from models.checkpoints.location import StoreLocation
 from models.checkpoints.storage import Storage
 from models.messages import (
     CheckpointFile,
@@ -140,7 +141,7 @@ def test_a_candidate_that_was_just_fitted_is_not_evaluated_again(tmp_path: Path)
             model="regressor",
             config=config,
             data=tmp_path,
-            store=tmp_path,
+            store=StoreLocation(tmp_path),
             job="j",
             attempt=1,
             device="cpu",

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from models.artifacts import unpack
 from models.checkpoints import artifact_files
+from models.checkpoints.location import StoreLocation
 from models.messages import Adopt, Adopted, Evaluate, Evaluated, Failed, FailureKind, Message
 from models.padding import WASTE
 from models.spec import ModelSpec
@@ -180,7 +181,7 @@ def test_weights_alone_are_refused_if_the_recipe_makes_artifacts(
 ) -> None:
     """Even if the functions of the spec have values for missing artifacts: the answers would be wrong."""
     outcome = trained(tmp_path, TEXTS)
-    order = Adopt(model="text", path=outcome.path, arguments=outcome.record.arguments, store=tmp_path)
+    order = Adopt(model="text", path=outcome.path, arguments=outcome.record.arguments, store=StoreLocation(tmp_path))
     told: list[Message] = []
     for recipe in (TEXTS, replace(TEXTS, artifacts=None)):
         Executor(told.append, specs, partial(dict, text=recipe)).do(order)

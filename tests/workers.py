@@ -21,6 +21,7 @@ def worker(
     prefix: tuple[str, ...] = (),
     lease_s: float = LEASE_S,
     project: Path | None = None,
+    artifacts: str = "",
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """Start a training worker process with a short lease.
 
@@ -28,7 +29,7 @@ def worker(
     """
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
     environ |= {"TORCHLOOP_STORE": str(store.folder), "TORCHLOOP_DATABASE_URL": url}
-    environ["TORCHLOOP_PROJECT"] = str(project or "")
+    environ |= {"TORCHLOOP_PROJECT": str(project or ""), "TORCHLOOP_ARTIFACTS": artifacts}
     command = [*prefix, sys.executable, "-m", "service.worker", "--lease-s", str(lease_s)]
     given = {name: value for name, value in environ.items() if value}
     process = subprocess.Popen(command, cwd=ROOT, env=given, start_new_session=True)

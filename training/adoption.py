@@ -25,8 +25,8 @@ _NONE: Artifacts = {}
 def adopt(order: Adopt, spec: ModelSpec, recipe: Recipe[Any] | None) -> Record:
     """Build the network from an upload, save it in the store, and return its record, without metrics.
 
-    The upload is opened before anything is written. Raises CheckpointError if the model cannot be served from it, and
-    OSError if the store cannot be written.
+    The upload is opened before anything is written. Raises CheckpointError if the model cannot be served from it,
+    OSError if the store cannot be written, and ObjectsUnavailable.
     """
     return _bundle(order, spec) if order.bundle else _state_dict(order, spec, recipe)
 
@@ -46,7 +46,7 @@ def _state_dict(order: Adopt, spec: ModelSpec, recipe: Recipe[Any] | None) -> Re
 
 
 def _bundle(order: Adopt, spec: ModelSpec) -> Record:
-    storage, found = Storage(order.store), bundle.read(order.model, order.path)
+    storage, found = Storage.at(order.store), bundle.read(order.model, order.path)
     record = found.record
     with storage.unpacking() as folder:
         content, _ = read_verified(order.model, found.unpack(folder), record)
@@ -58,6 +58,8 @@ def _bundle(order: Adopt, spec: ModelSpec) -> Record:
                 f"({type(err).__name__}: {in_one_line(err)}): send those that belong to these weights and to this code"
             ) from err
         artifact_files.copy(record, folder, storage.checkpoints(order.model))
+        for name in artifact_files.names(record):
+            storage.publish(storage.checkpoints(order.model) / name)
     notes = list(dict.fromkeys([*record.notes, *notes]))
     return _kept(order, network, replace(record, dataset="", metrics={}, notes=notes))
 
@@ -65,7 +67,7 @@ def _bundle(order: Adopt, spec: ModelSpec) -> Record:
 def _kept(order: Adopt, network: nn.Module, record: Record) -> Record:
     """Save the weights as torch.save writes them, and complete their record."""
     content = state_dict.to_bytes(network.state_dict())
-    Storage(order.store).keep(order.model, content)
+    Storage.at(order.store).keep(order.model, content)
     sha256 = hashlib.sha256(content).hexdigest()
     return replace(record, sha256=sha256, torch=torch.__version__, command="uploaded")
 

@@ -13,8 +13,8 @@ from typing import Any, TypeVar
 from torch import nn
 
 from models.catalog import specs
+from models.checkpoints.location import DatasetFile
 from models.eager import built
-from models.messages import DatasetFile
 from training.fitting.early_stopping import Watch, Watched
 from training.fitting.optimizers import make_optimizer
 from training.fitting.randomness import own_random_numbers

@@ -15,7 +15,8 @@ from typing import Any
 
 from models.catalog import NAME, specs
 from models.checkpoints.files import unwritable
-from models.messages import DatasetFile, DatasetOptions, DatasetSummary, Ingest
+from models.checkpoints.location import DatasetFile, StoreLocation
+from models.messages import DatasetOptions, DatasetSummary, Ingest
 from models.project import of_any_folder
 from training.datasets.errors import DatasetError
 from training.datasets.orders import ingested
@@ -93,7 +94,7 @@ def dataset_file(
     with TemporaryDirectory(prefix="torchloop-") as store:
         order = Ingest(
             model=name,
-            store=Path(store),
+            store=StoreLocation(Path(store)),
             job="command-line",
             attempt=1,
             source=options.dataset_file,
@@ -130,7 +131,8 @@ def _stored(name: str, reference: str, recipe: Recipe[Any], store: Path) -> Data
         others = f"; the data of the recipe is {' or '.join(own)}" if own else ""
         raise TrainingError(f"--dataset {reference}: {lines[-1].removeprefix('torchloop: ')}{others}")
     found = json.loads(done.stdout)
-    file = DatasetFile(label=found["label"], sha256=found["sha256"], folder=Path(found["folder"]))
+    location = StoreLocation(**{**found["store"], "root": Path(found["store"]["root"])})
+    file = DatasetFile(label=found["label"], sha256=found["sha256"], folder=Path(found["folder"]), store=location)
     try:
         say(f"{file.label}: examples: {_counts(read_manifest(file.folder).examples)}")
     except DatasetError as err:

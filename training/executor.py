@@ -4,6 +4,7 @@ import contextlib
 import json
 import traceback
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,10 @@ from models.attribution import NoGradient, attribute
 from models.checkpoints import artifact_files, onnx_file, state_dict
 from models.checkpoints.files import unwritable
 from models.checkpoints.onnx_export import export
+from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
 from models.device import resolve
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ObjectsUnavailable
 from models.messages import FailureKind
 from models.spec import ModelSpec
 from training.adoption import adopt
@@ -76,6 +78,8 @@ class Executor:
             self._fail(FailureKind.CHECKPOINT, "Broken checkpoint", str(err))
         except StoreError as err:
             self._fail(FailureKind.STORE, "Store unavailable", str(err))
+        except ObjectsUnavailable as err:
+            self._fail(FailureKind.OBJECTS, "Store unavailable", str(err))
         except NoGradient as err:
             self._fail(FailureKind.GRADIENT, "No gradient", str(err))
         except DatasetError as err:
@@ -129,8 +133,8 @@ class Executor:
 
     def _fit(self, order: messages.Fit) -> messages.Fitted:
         recipe, config = self._configured(order)
-        storage = Storage(order.store)
-        curves = LivePlot(order, recipe, storage.plot(order.job), self._plot_every_s)
+        storage = Storage.at(order.store)
+        curves = LivePlot(order, recipe, storage.plot(order.job), self._plot_every_s, storage.hasty)
         event_file = EventFile(storage.tensorboard(order.job)) if order.tensorboard else None
 
         def report(progress: Progress) -> None:
@@ -139,9 +143,6 @@ class Executor:
                 event_file.add(progress)
             curves.add(progress)
 
-        def resume_point(attempt: int) -> Path:
-            return storage.resume_point(order.job, attempt)
-
         with contextlib.closing(event_file) if event_file else contextlib.nullcontext(), curves.whole_if_it_fails():
             outcome = run(
                 order.model,
@@ -149,14 +150,18 @@ class Executor:
                 config,
                 data=order.data,
                 folder=storage.checkpoints(order.model),
-                report=ResumePoints(resume_point, order.attempt, report),
+                report=ResumePoints(partial(storage.resume_point, order.job), order.attempt, report, storage=storage),
                 command=f"job {order.job}",
                 device=resolve(order.device),
                 dataset=order.dataset,
             )
+            _publish(storage, outcome.path, outcome.record)
             if event_file:
                 event_file.finish(config, outcome.record.metrics)
         curves.draw(outcome.network, outcome.dataset)
+        with contextlib.suppress(OSError, ObjectsUnavailable):
+            for path in storage.tensorboard(order.job).glob("*"):
+                storage.hasty.publish(path)
         key = _dataset_key(order)
         self._datasets[key] = outcome.rows
         self._outcomes = {(key, outcome.record.sha256): outcome.outcomes}
@@ -171,6 +176,8 @@ class Executor:
         key = _dataset_key(order)
         if key not in self._datasets:
             self._datasets[key] = loaded(order.model, recipe, config, order.data, order.dataset)
+        if order.store is not None:
+            Storage.at(order.store).fetch_checkpoint(order.path, order.record)
         artifacts = artifact_files.load(order.record.artifacts, order.path.parent)
         dataset = prepared(self._specs[order.model], self._datasets[key], artifacts)
         network = self._network(order)
@@ -205,10 +212,22 @@ class Executor:
         def tell(done: int, total: int) -> None:
             self._tell(messages.Progressed(point=Progress(epoch=0, epochs=1, step=done, steps=total, loss=0.0)))
 
+        storage = Storage.at(order.store)
         try:
-            return ingested(order, spec, recipe, tell)
+            storage.fetch(order.source, order.source.name)
+            if order.parent is not None:
+                storage.fetch_dataset(order.model, order.parent.name)
+            made = ingested(order, spec, recipe, tell)
+            storage.publish_dataset(order.model, made.sha256)
+        except DatasetError:
+            _publish_report(storage, order)
+            raise
+        except CheckpointError as err:
+            raise DatasetError("Missing dataset", str(err)) from err
         except OSError as err:
             raise StoreError(unwritable(err)) from err
+        _publish_report(storage, order)
+        return made
 
     def _adopt(self, order: messages.Adopt) -> messages.Adopted:
         try:
@@ -219,8 +238,11 @@ class Executor:
     def _export(self, order: messages.Export) -> messages.ExportDone:
         spec = self._specs[order.model]
         result = export(spec, self._network(order), artifact_files.load(order.record.artifacts, order.path.parent))
-        with contextlib.suppress(OSError):  # the reader finds no file, and reports it
-            onnx_file.write(result, Storage(order.store).export(order.record, spec))
+        storage = Storage.at(order.store).hasty
+        path = storage.export(order.record, spec)
+        with contextlib.suppress(OSError, ObjectsUnavailable):  # the reader finds no file, and reports it
+            onnx_file.write(result, path)
+            storage.publish(path)
         return messages.ExportDone()
 
     def _explain(self, order: messages.Explain) -> messages.Explained:
@@ -237,6 +259,26 @@ class Executor:
     def _network(self, order: messages.Evaluate | messages.Export | messages.Explain) -> nn.Module:
         network, _ = state_dict.load(order.model, self._specs[order.model], order.path, order.record)
         return network
+
+
+def _publish(storage: Storage, path: Path, record: Record) -> None:
+    """Give the object store, if there is one, a checkpoint. Raises StoreError, ObjectsUnavailable."""
+    try:
+        storage.publish_checkpoint(path, record)
+    except OSError as err:
+        raise StoreError(unwritable(err)) from err
+
+
+def _publish_report(storage: Storage, order: messages.Ingest) -> None:
+    """Give the object store, if there is one, the refused rows of an ingest that has read its file. Raises StoreError,
+    ObjectsUnavailable.
+    """
+    report = storage.report(order.model, order.job)
+    try:
+        if report.exists():
+            storage.publish(report)
+    except OSError as err:
+        raise StoreError(unwritable(err)) from err
 
 
 def _in_words(order: messages.AnyOrder) -> tuple[str, str, str]:
@@ -265,8 +307,10 @@ def _is_old(order: messages.Evaluate, dataset: Dataset) -> Tensor | None:
     if earlier is None or digests is None or earlier.sha256 == dataset.sha256:
         return None
     try:
+        if earlier.store is not None:
+            Storage.at(earlier.store).fetch_dataset(order.model, earlier.sha256)
         return torch.from_numpy(present(digests, read_index(earlier.folder).digests))
-    except DatasetError:
+    except (DatasetError, CheckpointError):
         return None
 
 

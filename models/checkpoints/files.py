@@ -1,8 +1,10 @@
-"""Atomic writes of files, and the digest of sources."""
+"""Atomic writes of files, their age and size, and the digest of sources."""
 
 import contextlib
 import hashlib
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -19,8 +21,8 @@ def write_whole(content: bytes, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def writing(path: Path) -> Iterator[IO[bytes]]:
-    """Open a file to write atomically: temporary file, fsync, rename, fsync the folder.
+def writing(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """Open a file to write atomically: temporary file, fsync, rename, fsync the folder. It gets the permissions `mode`.
 
     On an exception the old file is kept.
     """
@@ -31,7 +33,7 @@ def writing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
+        Path(temporary).chmod(mode)
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)  # renamed already, if a signal came then
@@ -51,6 +53,31 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def age_s(path: Path, now: float) -> float:
+    """Return how many seconds ago a file was written; 0 if it does not exist."""
+    try:
+        return now - path.stat().st_mtime
+    except FileNotFoundError:  # removed by its process
+        return 0.0
+
+
+def size(path: Path) -> int:
+    """Return the size of a file, of a link itself, or of the files in a folder, in bytes; 0 if it does not exist."""
+    try:
+        status = path.lstat()
+        return sum(map(size, path.iterdir())) if stat.S_ISDIR(status.st_mode) else status.st_size
+    except FileNotFoundError:
+        return 0
+
+
+def remove(path: Path) -> None:
+    """Remove a file, or a folder with all that is in it; another process may be removing it, too. Raises OSError."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def sources_digest(*packages: str) -> str:

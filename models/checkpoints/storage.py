@@ -1,20 +1,26 @@
-"""Storage: paths of artifacts in the store folder. No other module joins these folder names."""
+"""Storage: paths of artifacts in the store folder, and their ways to and from an object store that has the files.
+
+No other module joins these folder names.
+"""
 
 import fcntl
 import hashlib
 import json
-import shutil
-import stat
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import IO
 from uuid import uuid4
 
+from models.checkpoints import artifact_files
 from models.checkpoints.code import code_digest
-from models.checkpoints.files import sources_digest, write_whole
+from models.checkpoints.copies import Copies, digest
+from models.checkpoints.files import age_s, remove, size, sources_digest, write_whole
+from models.checkpoints.location import StoreLocation
+from models.checkpoints.objects import Objects
 from models.checkpoints.record import Record
 from models.spec import ModelSpec
 
@@ -22,38 +28,15 @@ _UPLOAD = ".upload-"
 _UNPACKED = ".unpacked-"
 _DRAFT, _ERASED = ".draft-", ".erased-"
 _ORIGINALS, _REPORTS, _CACHE = "originals", "reports", "cache"
-_DATASET_LEFTOVERS = (  # of killed processes: of an erasure, of a copy, of samples that were decoded again
+_DATASET_LEFTOVERS = (  # of killed processes: of erasures, copies, samples that were decoded again
     f"datasets/*/{_ERASED}*",
+    "datasets/*/.fetched-*",
+    "datasets/*/.dropped-*",
     f"datasets/*/{_ORIGINALS}/.*",
     f"datasets/*/*/{_CACHE}/*/{_DRAFT}*",
 )
 _UNLOCKED_S = 10.0  # between the creation of an upload's file and its lock
 DAY_S = 86_400.0
-
-
-def age_s(path: Path, now: float) -> float:
-    """Return how many seconds ago a file was written; 0 if it does not exist."""
-    try:
-        return now - path.stat().st_mtime
-    except FileNotFoundError:  # removed by its process
-        return 0.0
-
-
-def size(path: Path) -> int:
-    """Return the size of a file, of a link itself, or of the files in a folder, in bytes; 0 if it does not exist."""
-    try:
-        status = path.lstat()
-        return sum(map(size, path.iterdir())) if stat.S_ISDIR(status.st_mode) else status.st_size
-    except FileNotFoundError:
-        return 0
-
-
-def remove(path: Path) -> None:
-    """Remove a file, or a folder with all that is in it; another process may be removing it, too. Raises OSError."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _unlocked(path: Path) -> bool:
@@ -97,10 +80,127 @@ class Storage:
     uploads/ID                      datasets that arrive in parts
     torchloop.db                    the database, unless it has a URL
     .upload-*, .unpacked-*          uploads in progress, files and folders
+
+    With an object store, `copies` is set: the first two folders, datasets, originals, reports, plots, resume points and
+    parts of uploads are there, and this folder has copies. What was written here has to be published; what another
+    machine may have written has to be fetched. Without one, both do nothing, and return the same path.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, copies: Copies | None = None, location: StoreLocation | None = None) -> None:
         self.root = root
+        self.copies = copies
+        self._location = location
+
+    @classmethod
+    def at(cls, location: StoreLocation, watch: Callable[[], AbstractContextManager[None]] = nullcontext) -> "Storage":
+        """Open the files of a store; `watch` is entered around each access to its object store.
+
+        Raises ObjectsRefused if there is one and it cannot be used.
+        """
+        if not location.artifacts:
+            return cls(location.root)
+        objects = Objects.at(location.artifacts, watch=watch, patient=location.patient)
+        return cls(location.root, Copies(location.root, objects, location.cache_bytes), location)
+
+    @property
+    def hasty(self) -> "Storage":
+        """The same files, for what may be left undone while the object store is away."""
+        if self.copies is None:
+            return self
+        return Storage(self.root, self.copies.hasty, self._location)
+
+    def location(self, *, patient: bool = False) -> StoreLocation:
+        """Return what another process needs to open the same files."""
+        if self._location is None:
+            return StoreLocation(self.root.resolve())
+        return replace(self._location, root=self.root.resolve(), patient=patient)
+
+    def publish(self, path: Path) -> None:
+        """Give the object store a file that never changes. Raises OSError, ObjectsUnavailable."""
+        if self.copies is not None:
+            self.copies.publish(path)
+
+    def replace(self, path: Path) -> None:
+        """Give the object store the present state of a file, in place of earlier ones. Raises as `publish`."""
+        if self.copies is not None:
+            self.copies.replace(path)
+
+    def fetch(self, path: Path, sha256: str) -> Path:
+        """Return the path of a file that never changes, which is there by then, if it can be had.
+
+        Raises CheckpointError if the object store has none, or a damaged one, and ObjectsUnavailable.
+        """
+        return path if self.copies is None else self.copies.fetch(path, sha256)
+
+    def newest(self, path: Path) -> Path:
+        """Return the path of a file that may change, with its newest state if there is one. Raises as `fetch`."""
+        return path if self.copies is None else self.copies.newest(path)
+
+    def publish_checkpoint(self, path: Path, record: Record) -> None:
+        """Give the object store weights and the files of their artifacts. Raises as `publish`."""
+        for file in (path, *(path.parent / name for name in artifact_files.names(record))):
+            self.publish(file)
+
+    def publish_missing(self, path: Path, record: Record) -> None:
+        """Give the object store again what another process has removed since `publish_checkpoint`, in a transaction
+        after which it is needed. Raises as `publish`.
+        """
+        for file in (path, *(path.parent / name for name in artifact_files.names(record))):
+            if self.copies is not None and not self.exists(file):
+                self.copies.publish(file)
+
+    def fetch_checkpoint(self, path: Path, record: Record) -> Path:
+        """Return the path of weights, beside which the files of their artifacts are. Raises as `fetch`."""
+        if self.copies is not None:
+            for name, sha256 in artifact_files.digests(record).items():
+                self.copies.fetch(path.parent / name, sha256)
+        return self.fetch(path, record.sha256)
+
+    def publish_dataset(self, model: str, sha256: str) -> None:
+        """Give the object store the files of a dataset version but the decoded samples. Raises as `publish`."""
+        if self.copies is not None:
+            self.copies.publish_folder(self.dataset(model, sha256))
+
+    def fetch_dataset(self, model: str, sha256: str) -> Path:
+        """Return the folder of a dataset version, with all files but decoded samples. Raises as `fetch`."""
+        folder = self.dataset(model, sha256)
+        return folder if self.copies is None else self.copies.fetch_folder(folder)
+
+    def content(self, folder: Path, name: str) -> bytes:
+        """Return the content of one file of a dataset version. Raises OSError, and as `fetch`."""
+        path = folder / name
+        return path.read_bytes() if self.copies is None or path.exists() else self.copies.content_in(folder, name)
+
+    def has_dataset(self, model: str, sha256: str) -> bool:
+        """Return whether there are files of this dataset version. Raises ObjectsUnavailable."""
+        folder = self.dataset(model, sha256)
+        return folder.is_dir() if self.copies is None else self.copies.has_folder(folder)
+
+    def age_s(self, path: Path, now: float) -> float:
+        """Return how many seconds ago a file was written, here or to the object store; 0 if there is none."""
+        there = [] if self.copies is None else self.copies.objects.below(self.copies.name(path))
+        return min(now - found.modified for found in there) if there else age_s(path, now)
+
+    def exists(self, path: Path) -> bool:
+        """Return whether there is a file of that path; with an object store, whether that has it."""
+        return path.exists() if self.copies is None else bool(self.copies.objects.below(self.copies.name(path)))
+
+    def digest(self, path: Path, sha256: str) -> str:
+        """Return the SHA-256 of a file, or of the object that is named by `sha256`. Raises OSError."""
+        if self.copies is None:
+            return digest(path)
+        return self.copies.content_digest(f"{self.copies.name(path)}/{sha256}")
+
+    def size(self, path: Path) -> int:
+        """Return the size of a file, or of its objects in the object store, in bytes; 0 if there is none."""
+        there = [] if self.copies is None else self.copies.objects.below(self.copies.name(path))
+        return sum(found.bytes for found in there) if there else size(path)
+
+    def remove(self, path: Path) -> None:
+        """Remove a file or a folder here, and from the object store. Raises OSError, ObjectsUnavailable."""
+        if self.copies is not None:
+            self.copies.remove(path)
+        remove(path)
 
     @property
     def database(self) -> Path:
@@ -116,9 +216,10 @@ class Storage:
         return self.checkpoints(model) / content_name(sha256)
 
     def keep(self, model: str, content: bytes) -> Path:
-        """Write weights atomically and return their path. Raises OSError."""
+        """Write weights atomically, publish them and return their path. Raises OSError, ObjectsUnavailable."""
         path = self.checkpoint(model, hashlib.sha256(content).hexdigest())
         write_whole(content, path)
+        self.publish(path)
         return path
 
     def export(self, record: Record, spec: ModelSpec) -> Path:
@@ -133,15 +234,41 @@ class Storage:
 
     def models(self) -> list[str]:
         """Return the models that have weights or exports."""
-        return sorted({path.name for folder in ("checkpoints", "exports") for path in _visible(self.root / folder)})
+        folders = ("checkpoints", "exports")
+        there = [] if self.copies is None else [name for folder in folders for name in self.copies.folders(folder)]
+        return sorted({*there, *(path.name for folder in folders for path in _visible(self.root / folder))})
 
     def weights(self, model: str) -> list[Path]:
         """Return the files of a model's weights and large artifacts."""
-        return [path for path in _visible(self.checkpoints(model)) if not path.is_dir()]
+        return self._files("checkpoints", model)
 
     def exports(self, model: str) -> list[Path]:
         """Return the files of a model's exports."""
-        return [path for path in _visible(self.root / "exports" / model) if not path.is_dir()]
+        return self._files("exports", model)
+
+    def _files(self, *folder: str) -> list[Path]:
+        """Return the files in a folder, here and in the object store."""
+        here = [path for path in _visible(self.root.joinpath(*folder)) if not path.is_dir()]
+        return here if self.copies is None else sorted({*here, *self.copies.below(*folder)})
+
+    def constant_files(self) -> Iterator[Path]:
+        """Yield the files of this folder that never change and belong into an object store: weights, exports, ..."""
+        for pattern in ("checkpoints/*/*.pt", f"checkpoints/*/*{artifact_files.SUFFIX}", "exports/*/*.safetensors"):
+            yield from sorted(path for path in self.root.glob(pattern) if not path.name.startswith("."))
+        for folder in ("originals", "reports"):
+            yield from sorted(self.root.glob(f"datasets/*/{folder}/[!.]*"))
+        yield from sorted(path for path in self.root.glob("jobs/*/tensorboard/*") if path.is_file())
+
+    def changing_files(self) -> Iterator[Path]:
+        """Yield the files of this folder of which an object store has the newest state: plots, resume points."""
+        for pattern in ("jobs/*/plot.png", "jobs/*/resume-*.pt"):
+            yield from sorted(self.root.glob(pattern))
+
+    def dataset_folders(self) -> Iterator[Path]:
+        """Yield the folders of dataset versions in this folder."""
+        yield from sorted(
+            path.parent for path in self.root.glob("datasets/*/*/manifest.json") if path.parent.name[0] != "."
+        )
 
     def recipes(self) -> Path:
         """Return the path of the cached schemas. It changes with the code that they are made by."""
@@ -199,13 +326,21 @@ class Storage:
         """Return the ids of the jobs that have files."""
         reports = {path.stem for path in self.root.glob(f"datasets/*/{_REPORTS}/*")}
         drafts = {path.name.removeprefix(_DRAFT) for path in self.root.glob(f"datasets/*/{_DRAFT}*")}
-        return sorted({folder.name for folder in self.root.glob("jobs/*")} | reports | drafts)
+        here = {folder.name for folder in self.root.glob("jobs/*")} | reports | drafts
+        if self.copies is not None:
+            here |= {*self.copies.folders("jobs")}
+            for model in self.dataset_models():
+                here |= {path.stem for path in self.copies.below("datasets", model, _REPORTS)}
+        return sorted(here)
 
     def job_files(self, job_id: str) -> list[Path]:
         """Return the files of a job: plot, resume points, event files, report of refused rows, thumbnails, draft."""
         reports = [self.report(model, job_id) for model in self.dataset_models()]
-        files = [path for folder in self._folders(job_id) for path in _files(folder)]
-        return [*files, *(path for path in reports if path.exists())]
+        here = [path for folder in self._folders(job_id) for path in _files(folder)]
+        if self.copies is not None:
+            folders = map(self.copies.name, self._folders(job_id))
+            here = sorted({*here, *(path for folder in folders for path in self.copies.below(folder))})
+        return [*here, *(path for path in reports if self.exists(path))]
 
     def draft_files(self, job_id: str) -> list[Path]:
         """Return the files of the dataset version that a job is making."""
@@ -213,7 +348,9 @@ class Storage:
 
     def resume_points(self, job_id: str) -> list[Path]:
         """Return the resume points of all attempts at a job, also half-written ones."""
-        return [path for pattern in ("resume-*", ".resume-*") for path in self._job(job_id).glob(pattern)]
+        here = [path for pattern in ("resume-*", ".resume-*") for path in self._job(job_id).glob(pattern)]
+        there = [] if self.copies is None else self.copies.below("jobs", job_id)
+        return [*here, *(path for path in there if path.name.startswith("resume-") and path not in here)]
 
     def remove_empty(self, job_id: str) -> None:
         """Remove the folders of a job that hold no file. Raises OSError."""
@@ -242,9 +379,10 @@ class Storage:
         return self._job(job_id) / f"resume-{attempt}.pt"
 
     def remove_resume_points(self, job_id: str) -> None:
-        """Remove the resume points of all attempts at a job."""
-        for path in self._job(job_id).glob("resume-*"):
-            path.unlink(missing_ok=True)
+        """Remove the resume points of all attempts at a job. Raises OSError, ObjectsUnavailable."""
+        for path in self.resume_points(job_id):
+            if not path.name.startswith("."):
+                self.remove(path)
 
     @contextmanager
     def upload(self) -> Iterator[IO[bytes]]:
@@ -281,6 +419,13 @@ class Storage:
         for pattern in (f"{_UNPACKED}*", *_DATASET_LEFTOVERS):
             hidden += self.root.glob(pattern)
         return [*uploads, *parts, *(path for path in hidden if age_s(path, now) > DAY_S)]
+
+    def left_in_objects(self, now: float) -> list[Path]:
+        """Return parts of uploads without a part for a day, and probes, that processes which were killed have left in
+        the object store, if there is one. Raises ObjectsUnavailable.
+        """
+        found = () if self.copies is None else [*self.copies.below("uploads"), *self.copies.below("probes")]
+        return sorted(path for path in {*found} if self.age_s(path, now) > DAY_S)
 
     def _hidden(self, folder: str) -> Iterator[Path]:
         """Yield the files that write_whole has begun."""

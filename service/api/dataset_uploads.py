@@ -81,7 +81,7 @@ def _ends(
             now=time.time(),
         )
         response.headers["Location"] = f"{request.scope.get('root_path', '')}/uploads/{upload.id}"
-        return _info(uploads, upload)
+        return await asyncio.to_thread(_info, uploads, upload)
 
     @routes.post("/uploads/{upload}/finish", status_code=202, summary="Finish an upload")
     async def finish(
@@ -118,7 +118,7 @@ def _parts(uploads: Uploads) -> APIRouter:
 
     @routes.get("/uploads/{upload}", summary="How much has arrived")
     async def get(upload: str) -> UploadInfo:
-        return _info(uploads, await asyncio.to_thread(uploads.get, upload))
+        return await asyncio.to_thread(lambda: _info(uploads, uploads.get(upload)))
 
     @routes.put("/uploads/{upload}", summary="Send a part", openapi_extra=PART_BODY)
     async def put(upload: str, offset: Offset, request: Request) -> Received:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from models.checkpoints.storage import Storage
+from models.errors import CheckpointError
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.dataset_schemas import FORMAT, Column, DatasetInfo, DatasetList, DatasetName, ReportInfo, Share
@@ -181,8 +182,7 @@ def _reading(specs: Mapping[str, ModelSpec], datasets: Datasets, storage: Storag
             counted = report_of(one.summary)
         else:
             counted = dict(await asyncio.to_thread(datasets.report_of, one, job))
-        path = storage.report(model, job or one.job)
-        refused, following = await asyncio.to_thread(page_of, path, int(cursor or 0), PAGE)
+        refused, following = await asyncio.to_thread(_page, storage, one, job or one.job, int(cursor or 0))
         return ReportInfo(
             dataset=one.label,
             **counted,
@@ -191,6 +191,15 @@ def _reading(specs: Mapping[str, ModelSpec], datasets: Datasets, storage: Storag
         )
 
     return routes
+
+
+def _page(storage: Storage, version: DatasetVersion, job: str, begin: int) -> tuple[list[dict[str, Any]], int | None]:
+    """Return a page of the refused rows of a job, see `page_of`. Raises Invalid, NotFound, StoreUnavailable."""
+    try:
+        path = storage.newest(storage.report(version.model, job))
+    except CheckpointError as err:
+        raise NotFound(f"the report of dataset {version.label}: {err}") from err
+    return page_of(path, begin, PAGE)
 
 
 def ingest_config(model: str, specs: Mapping[str, ModelSpec], recipes: Mapping[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
-from models.errors import InvalidInput, TooManySamples, shown
+from models.errors import CheckpointError, InvalidInput, TooManySamples, shown
 from models.gradients import without_gradient
 from models.samples import Batch, Columns, finite_rows
 from models.spec import Method, ModelSpec
@@ -20,7 +20,7 @@ from service.api.predict import asked_version
 from service.api.predictions import in_order
 from service.delivery.registry import Registry
 from service.delivery.rollout import Rollout
-from service.errors import Invalid, require_model
+from service.errors import Conflict, Invalid, require_model
 from service.inference.engine import Engine, Loaded
 from service.inference.explainer import Explainer
 from service.media_types import JSON
@@ -52,7 +52,10 @@ def router(
         return engine.live(model) if number is None else await rollout.pinned(model, number)
 
     def checkpoint_of(loaded: Loaded) -> Path:
-        return registry.path(registry.version(loaded.model, loaded.version)).resolve()
+        try:
+            return registry.fetched(registry.version(loaded.model, loaded.version)).resolve()
+        except CheckpointError as err:
+            raise Conflict(f"{loaded.model} cannot be explained: {err}") from err
 
     @routes.post("/explain/{model}")
     async def explain(

@@ -13,6 +13,7 @@ from pydantic import Field
 from starlette.types import Receive, Scope, Send
 
 from models.checkpoints.storage import Storage
+from models.errors import CheckpointError
 from models.spec import ModelSpec
 from service.api.schemas import (
     WRITTEN_PLAINLY,
@@ -233,7 +234,10 @@ def _reports(jobs: Jobs, feed: Feed, storage: Storage) -> APIRouter:
     )
     async def plot(job_id: str) -> FileResponse:
         job = await asyncio.to_thread(jobs.get, job_id)
-        path = storage.plot(job.id)
+        try:
+            path = await asyncio.to_thread(storage.newest, storage.plot(job.id))
+        except CheckpointError as err:
+            raise NotFound(f"the plot of job {job.id}: {err}") from err
         if not path.exists():
             raise NotFound(f"job {job.id} has no plot: the first is drawn after two seconds of training, or at its end")
         return FileResponse(path, media_type="image/png", headers={"Cache-Control": "no-cache"})

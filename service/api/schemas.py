@@ -362,6 +362,6 @@ class Health(BaseModel):
     without_live_version: list[str] = Field(default_factory=list, description="models that wait for a first version")
     store: dict[str, str] = Field(
         default_factory=dict,
-        description="reads, writes, files: why they fail; predictions by loaded versions go on, so readiness does not "
-        "depend on it",
+        description="reads, writes, files, objects: why they fail; predictions by loaded versions go on, so readiness "
+        "does not depend on it",
     )

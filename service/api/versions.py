@@ -16,6 +16,7 @@ from pydantic import Field
 
 from models.checkpoints import bundle
 from models.checkpoints.record import Record
+from models.errors import CheckpointError
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.openapi import CHECKPOINT_BODY
@@ -114,7 +115,7 @@ def versions_router(
         its artifacts, in the form that `POST /models/{model}/versions` takes.
         """
         found = await version_of(model, version)
-        return await asyncio.to_thread(_file, found, registry.path(found), request, bundled=artifacts)
+        return await asyncio.to_thread(_file, found, registry, request, bundled=artifacts)
 
     @routes.post(
         "/models/{model}/versions",
@@ -133,10 +134,17 @@ def versions_router(
     return routes
 
 
-def _file(version: Version, path: Path, request: Request, *, bundled: bool) -> Response:
-    """Return the response with the checkpoint file of a version, or with its bundle. Raises NotFound."""
+def _file(version: Version, registry: Registry, request: Request, *, bundled: bool) -> Response:
+    """Return the response with the checkpoint file of a version, or with its bundle.
+
+    Raises NotFound, also for a damaged object of an object store, and StoreUnavailable.
+    """
     name = f"{version.model}-{version.version}"
     etag = version.record["sha256"]
+    try:
+        path = registry.fetched(version)
+    except CheckpointError as err:
+        raise NotFound(f"version {version.version} of {version.model}: {err}") from err
     parts: Mapping[str, Path | bytes] = {f"{name}.pt": path}
     if bundled:
         etag = hashlib.sha256(json.dumps(version.record, sort_keys=True).encode()).hexdigest()

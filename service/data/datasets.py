@@ -16,9 +16,9 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from models import dataset_manifest as manifest
 from models.catalog import NAME
-from models.checkpoints.storage import Storage
+from models.errors import CheckpointError
 from models.messages import Ingested
-from service.errors import Conflict, Invalid, NotFound
+from service.errors import Conflict, Invalid, NotFound, ObjectsAway
 from service.store.database import Store
 from service.store.tables import datasets, jobs, versions
 
@@ -73,7 +73,7 @@ class Datasets:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._storage = Storage(store.folder)
+        self._storage = store.storage
 
     def listed(self, model: str) -> Sequence[DatasetVersion]:
         """Return the versions of all datasets of a model that are not deleted, by name and number."""
@@ -219,17 +219,21 @@ class Datasets:
             connection.execute(update(datasets).where(_is(model, name, number)).values(**values))
             if erase:
                 for job in _forget_rows(connection, found):
-                    self._storage.report(model, job).unlink(missing_ok=True)
-                    shutil.rmtree(self._storage.refused_rows(model, job), ignore_errors=True)
+                    self._storage.remove(self._storage.report(model, job))
+                    self._storage.remove(self._storage.refused_rows(model, job))
                 waste = self._taken_away(connection, found)
         for path in waste:
             shutil.rmtree(path, ignore_errors=True)
 
     def drop_source(self, connection: Connection, model: str, sha256: str) -> None:
-        """Remove an uploaded file that no version was made of, and no job waits for."""
+        """Remove an uploaded file that no version was made of, and no job waits for; if that fails, it stays."""
+        with suppress(ObjectsAway):
+            self._drop_source(connection, model, sha256)
+
+    def _drop_source(self, connection: Connection, model: str, sha256: str) -> None:
         if sha256 not in self.needed_originals(connection, model)[0]:
             with suppress(OSError):  # of a read-only store: the row is true all the same
-                self._storage.original(model, sha256).unlink(missing_ok=True)
+                self._storage.remove(self._storage.original(model, sha256))
 
     def needed_originals(self, connection: Connection, model: str) -> tuple[set[str], bool]:
         """Return the digests of the files that versions were made of, or that jobs wait for, and whether the manifests
@@ -238,21 +242,39 @@ class Datasets:
         found, understood = used_sources(connection, model), True
         folders = select(datasets.c.folder).where(datasets.c.model == model, datasets.c.erased.is_(False)).distinct()
         for folder in connection.scalars(folders):
-            named = _originals(self._store.folder / folder)
+            named = self._originals(self._store.folder / folder)
             found |= named or set()
             understood &= named is not None
         return found, understood
 
+    def _originals(self, folder: Path) -> set[str] | None:
+        """Return the digests of the files that the rows of a version come from; None if its manifest cannot be read.
+
+        Raises ObjectsAway.
+        """
+        try:
+            content = self._storage.content(folder, manifest.FILE)
+            return {original.sha256 for original in manifest.parsed(content).originals}
+        except (OSError, ValueError, CheckpointError):
+            return None
+
     def _taken_away(self, connection: Connection, erased: DatasetVersion) -> list[Path]:
-        """Take away the files that only this version uses. Returns hidden folders, which are to be removed."""
+        """Take away the files that only this version uses. Returns hidden folders, which are to be removed.
+
+        Raises ObjectsAway.
+        """
         same = select(func.count()).where(
             datasets.c.model == erased.model, datasets.c.sha256 == erased.sha256, datasets.c.erased.is_(False)
         )
         folder = self._store.folder / erased.folder
-        named = {erased.source, *(_originals(folder) or ())}
+        named = {erased.source, *(self._originals(folder) or ())}
         for sha256 in named:  # an equal version may have been made of another file
-            self.drop_source(connection, erased.model, sha256)
-        if connection.scalar(same) or not folder.is_dir():
+            self._drop_source(connection, erased.model, sha256)
+        if connection.scalar(same):
+            return []
+        if self._storage.copies is not None:
+            self._storage.copies.remove(folder)
+        if not folder.is_dir():
             return []
         hidden = self._storage.erased(folder)
         folder.rename(hidden)
@@ -276,14 +298,6 @@ def may_mean(reference: str | None, label: str | None) -> bool:
         return reference == label
     name, number = parsed(reference)
     return label.partition("@")[0] == name if number is None else label == reference
-
-
-def _originals(folder: Path) -> set[str] | None:
-    """Return the digests of the files that the rows of a version come from; None if its manifest cannot be read."""
-    try:
-        return {original.sha256 for original in manifest.read(folder).originals}
-    except (OSError, ValueError):
-        return None
 
 
 def used_sources(connection: Connection, model: str) -> set[str]:

@@ -2,7 +2,8 @@
 
 The size of an upload's file is how much of it has arrived: no part needs the database to be written. A part holds the
 lock of the file while it is appended, so that web processes on all machines of the store take turns. A process that is
-killed during a part leaves a shorter part, after which the client continues.
+killed during a part leaves a shorter part, after which the client continues. With an object store, the parts are
+objects: see `parts`.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import fcntl
 import hashlib
 import os
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from io import BufferedRandom
 from pathlib import Path
@@ -19,12 +20,12 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from models.checkpoints.storage import Storage
-from service.errors import Conflict, Invalid, LimitReached, NotFound, TooLarge
+from service.data.parts import PART_BYTES, StoredPart, StoredParts
+from service.errors import Conflict, Invalid, LimitReached, NotFound, StoreUnavailable, TooLarge
 from service.store.database import Store
 from service.store.tables import uploads
 
-PART_BYTES = 8_388_608  # of a part that clients are advised to send
+__all__ = ["EXPIRY_S", "MOST_OPEN", "PART_BYTES", "Part", "Upload", "Uploads"]
 EXPIRY_S = 86_400.0  # after the last part
 MOST_OPEN = 256  # uploads that have begun and are not finished
 
@@ -49,7 +50,7 @@ class Uploads:
 
     def __init__(self, store: Store, max_bytes: int) -> None:
         self._store = store
-        self._storage = Storage(store.folder)
+        self._storage = store.storage
         self.max_bytes = max_bytes
 
     def begin(
@@ -83,10 +84,13 @@ class Uploads:
         with self._store.files():
             path = self._storage.incoming(upload.id)
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+            if parts := self._parts(upload.id):
+                parts.begin()
+            else:
+                path.touch()
         with self._store.write() as connection:
             if (connection.scalar(select(func.count()).where(uploads.c.job.is_(None))) or 0) >= MOST_OPEN:
-                path.unlink(missing_ok=True)
+                self._forget(upload.id)
                 raise LimitReached(
                     f"{MOST_OPEN} uploads are open: finish some of them, or remove them with DELETE /uploads/ID",
                     retry_after_s=60,
@@ -113,19 +117,22 @@ class Uploads:
         if upload.job is not None:
             return upload.bytes
         try:
-            return self._storage.incoming(upload.id).stat().st_size
+            parts = self._parts(upload.id)
+            return parts.received() if parts else self._storage.incoming(upload.id).stat().st_size
         except FileNotFoundError as err:
             raise _unknown(upload.id) from err
 
     def expires_at(self, upload: Upload) -> float:
         """Return when an upload is removed if no other part comes, in seconds since 1970."""
         try:
-            return self._storage.incoming(upload.id).stat().st_mtime + EXPIRY_S
+            parts = self._parts(upload.id)
+            touched_at = parts.touched_at() if parts else self._storage.incoming(upload.id).stat().st_mtime
+            return touched_at + EXPIRY_S
         except FileNotFoundError:
             return upload.created_at + EXPIRY_S
 
     @contextmanager
-    def part(self, upload: Upload, offset: int) -> Iterator["Part"]:
+    def part(self, upload: Upload, offset: int) -> Iterator["Part | StoredPart"]:
         """Open the file to append a part that begins at `offset`.
 
         Raises Conflict, with the right offset, if it is another one, if another part is being received, or if the
@@ -133,13 +140,14 @@ class Uploads:
         """
         if upload.job is not None:
             raise Conflict(f"upload {upload.id} is finished: see GET /jobs/{upload.job}")
+        if parts := self._parts(upload.id):
+            yield StoredPart(
+                parts, offset, upload.bytes - offset, lambda: _require_offset(offset, self.received(upload))
+            )
+            return
         with self._store.files(), self._locked(upload) as file:
             size = file.seek(0, os.SEEK_END)
-            if offset != size:
-                raise Conflict(
-                    f"{size} bytes have arrived, so the next part begins at offset {size}, not {offset}",
-                    {"Upload-Offset": str(size)},
-                )
+            _require_offset(offset, size)
             yield Part(file, upload.bytes - size)
 
     @contextmanager
@@ -159,13 +167,10 @@ class Uploads:
         """Return the SHA-256 of the whole file. Raises Conflict if parts are missing, Invalid if it is not the one that
         was announced.
         """
+        self._gather(upload)
         with self._store.files(), self._locked(upload) as file:
             size = file.seek(0, os.SEEK_END)
-            if size != upload.bytes:
-                raise Conflict(
-                    f"{size} of {upload.bytes} bytes have arrived: send the rest, from offset {size}",
-                    {"Upload-Offset": str(size)},
-                )
+            _require_all(upload, size)
             file.seek(0)
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if upload.sha256 is not None and found != upload.sha256:
@@ -182,14 +187,30 @@ class Uploads:
             raise _unknown(upload.id)
         self.keep_original(self._storage.incoming(upload.id), upload.model, sha256)
 
+    def offer(self, path: Path, model: str, sha256: str) -> None:
+        """Give the object store, if there is one, a file before the transaction of its job, which should be short."""
+        if self._storage.copies is not None:
+            with self._store.files():
+                self._storage.publish(self._moved(path, model, sha256))
+
     def keep_original(self, path: Path, model: str, sha256: str) -> None:
-        """Move a file to the originals of a model, in the transaction of its job. Raises NotFound if it was removed."""
+        """Move a file to the originals of a model, in the transaction of its job. Raises NotFound if it was removed.
+
+        A file that was offered to an object store is there already; again, if an equal one was removed since then.
+        """
+        if self._storage.copies is None:
+            self._moved(path, model, sha256)
+        elif not self._storage.exists(self._storage.original(model, sha256)):
+            self._storage.publish(self._storage.original(model, sha256))
+
+    def _moved(self, path: Path, model: str, sha256: str) -> Path:
         target = self._storage.original(model, sha256)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
             path.replace(target)
         except FileNotFoundError as err:
             raise NotFound("the uploaded file was removed in the meantime: send it again") from err
+        return target
 
     def remove(self, upload_id: str) -> None:
         """Remove an unfinished upload and its received bytes. Raises NotFound, Conflict."""
@@ -198,7 +219,7 @@ class Uploads:
             if upload.job is not None:
                 raise Conflict(f"upload {upload.id} is finished: cancel its job with POST /jobs/{upload.job}/cancel")
             connection.execute(delete(uploads).where(uploads.c.id == upload_id))
-        self._storage.incoming(upload_id).unlink(missing_ok=True)
+        self._forget(upload_id)
 
     def sweep(self, now: float) -> int:
         """Remove the uploads without a part since EXPIRY_S, and notes of finished ones. Returns how many."""
@@ -210,8 +231,35 @@ class Uploads:
             with self._store.write() as connection:
                 connection.execute(delete(uploads).where(uploads.c.id.in_([upload.id for upload in expired])))
             for upload in expired:
-                self._storage.incoming(upload.id).unlink(missing_ok=True)
+                self._forget(upload.id)
         return len(expired)
+
+    def forget_parts(self, upload: Upload) -> None:
+        """Remove the parts of a finished upload from the object store, if there is one; later, if it is away."""
+        if self._parts(upload.id):
+            with suppress(StoreUnavailable):
+                self._forget(upload.id)
+
+    def _parts(self, upload_id: str) -> StoredParts | None:
+        """Return the parts in the object store; None if there is none."""
+        copies = self._storage.copies
+        return None if copies is None else StoredParts(copies, self._storage.incoming(upload_id))
+
+    def _gather(self, upload: Upload) -> None:
+        """Write the file of the parts in the object store, if there is one. Raises NotFound."""
+        if parts := self._parts(upload.id):
+            _require_all(upload, self.received(upload))
+            with self._store.files():
+                try:
+                    parts.gather()
+                except FileNotFoundError as err:
+                    raise _unknown(upload.id) from err
+
+    def _forget(self, upload_id: str) -> None:
+        """Remove what has arrived of an upload."""
+        if parts := self._parts(upload_id):
+            parts.remove()
+        self._storage.incoming(upload_id).unlink(missing_ok=True)
 
     @contextmanager
     def _locked(self, upload: Upload) -> Iterator[BufferedRandom]:
@@ -272,6 +320,24 @@ def _required(connection: Connection, upload_id: str) -> Upload:
     if row is None:
         raise _unknown(upload_id)
     return _upload(row)
+
+
+def _require_offset(offset: int, received: int) -> None:
+    """Raise Conflict, with the right offset, if a part does not begin where the last one ended."""
+    if offset != received:
+        raise Conflict(
+            f"{received} bytes have arrived, so the next part begins at offset {received}, not {offset}",
+            {"Upload-Offset": str(received)},
+        )
+
+
+def _require_all(upload: Upload, received: int) -> None:
+    """Raise Conflict, with the next offset, if parts are missing."""
+    if received != upload.bytes:
+        raise Conflict(
+            f"{received} of {upload.bytes} bytes have arrived: send the rest, from offset {received}",
+            {"Upload-Offset": str(received)},
+        )
 
 
 def _unknown(upload_id: str) -> NotFound:

@@ -9,7 +9,6 @@ from typing import TypeVar
 from models.checkpoints import artifact_files
 from models.checkpoints import record as records
 from models.checkpoints.record import Record
-from models.checkpoints.storage import Storage
 from service.delivery.registry import Registry
 from service.store.database import Store
 
@@ -43,14 +42,23 @@ def register_shipped(
 
 def _register(store: Store, registry: Registry, name: str, path: Path, record: Record) -> bool:
     """Register a copy of the file as version 1. Returns False if another process was first."""
+    # what takes long is not done while others wait for the end of the transaction
+    given = None if store.storage.copies is None else _keep(store, name, path, record)
     with store.write() as connection:
         if registry.count(connection, name):
             return False
-        with store.files():
-            artifact_files.copy(record, path.parent, Storage(store.folder).checkpoints(name))
-            kept = Storage(store.folder).keep(name, path.read_bytes())
+        kept = given or _keep(store, name, path, record)
         now = time.time()
         version = registry.add(connection, name, kept, record, job=None, now=now)
         registry.promote(connection, name, version, by="start", reason="shipped with the service", now=now)
     log.info("shipped checkpoint registered", extra={"model": name, "version": version})
     return True
+
+
+def _keep(store: Store, name: str, path: Path, record: Record) -> Path:
+    """Copy a checkpoint to the store. Returns its path there."""
+    with store.files():
+        artifact_files.copy(record, path.parent, store.storage.checkpoints(name))
+        kept = store.storage.keep(name, path.read_bytes())
+        store.storage.publish_checkpoint(kept, record)
+    return kept

@@ -52,8 +52,16 @@ class Registry:
         self._store = store
 
     def path(self, version: Version) -> Path:
-        """Return the path of the version's checkpoint."""
+        """Return the path of the version's checkpoint; with an object store, a copy may be there."""
         return self._store.folder / version.path
+
+    def fetched(self, version: Version) -> Path:
+        """Return the path of the version's checkpoint, where it is by then, with the files of its artifacts beside it.
+
+        Raises CheckpointError if the object store has none, or a damaged one, and StoreUnavailable.
+        """
+        path, storage = self.path(version), self._store.storage
+        return path if storage.copies is None else storage.fetch_checkpoint(path, Record(**version.record))
 
     def add(
         self,

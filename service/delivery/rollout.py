@@ -11,13 +11,12 @@ from functools import partial
 from pathlib import Path
 
 from models.checkpoints.record import Record
-from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from models.spec import ModelSpec
 from service.delivery.bootstrap import register_shipped
 from service.delivery.presence import Presence
 from service.delivery.registry import Registry, Version
-from service.errors import Conflict, NothingLive, StoreUnavailable
+from service.errors import Conflict, NothingLive, ObjectsAway, StoreUnavailable
 from service.execution.threads import in_own_thread
 from service.inference.engine import Engine, Loaded
 from service.store.database import Store
@@ -28,6 +27,7 @@ _POLL_S = 0.5
 _FOLLOW_S = 2.0  # how long a promotion waits for the other web processes and nodes
 _LOOK_S = 0.05
 _RETRY_S = 5.0  # after a version could not be loaded, or the store not be written
+_NONE = 0  # stands for the number of a version, if there is none
 _PINNED = 4  # versions that are not live but were asked for by number, kept loaded
 
 
@@ -76,6 +76,7 @@ class Rollout:
         self._prepared = False
         self._retry_at: dict[tuple[str, int], float] = {}
         self._try_again_at = 0.0
+        self._trial: asyncio.Task[None] | None = None
         self._pinned: OrderedDict[tuple[str, int], Loaded] = OrderedDict()
         self.live: dict[str, int] = {}
         self.faults = engine.faults
@@ -101,7 +102,7 @@ class Rollout:
         await self.settled(self._load_wait_s)
 
     async def __aexit__(self, *_: object) -> None:
-        ours = [self._following, *self._loads.values()]
+        ours = [self._following, *self._loads.values(), *filter(None, [self._trial])]
         for one in ours:
             one.cancel()
         await asyncio.gather(*ours, return_exceptions=True)
@@ -148,7 +149,7 @@ class Rollout:
         """Return whether the live version of a model is to be loaded, or its shipped checkpoint to be looked for."""
         number, loaded = self.live.get(model), self._engine.loaded(model)
         if number is None:
-            return model not in self._offered
+            return model not in self._offered and time.monotonic() >= self._retry_at.get((model, _NONE), 0)
         if loaded is not None and loaded.version == number:
             return False
         return time.monotonic() >= self._retry_at.get((model, number), 0)
@@ -157,8 +158,14 @@ class Rollout:
         """Find out now and then whether a store that failed to be written works again."""
         if self._store.faults and time.monotonic() >= self._try_again_at:
             self._try_again_at = time.monotonic() + _RETRY_S
+            if "objects" in self._store.faults and (self._trial is None or self._trial.done()):
+                self._trial = asyncio.create_task(self._try_objects_again())  # nothing waits for a silent one
             with contextlib.suppress(StoreUnavailable):
                 await asyncio.to_thread(self._store.try_again)
+
+    async def _try_objects_again(self) -> None:
+        with contextlib.suppress(StoreUnavailable):
+            await in_own_thread(self._store.try_objects_again)
 
     async def promote(self, model: str, number: int, by: str, expected: int | None = None) -> Change:
         """Load and warm up a version, then make it live, and wait for the other nodes. Raises NotFound, Conflict.
@@ -268,7 +275,7 @@ class Rollout:
     def _prepare(self) -> None:
         self._store.migrate()
         with contextlib.suppress(OSError):  # a full or read-only disk: at the next start
-            Storage(self._store.folder).remove_abandoned(time.time())
+            self._store.storage.remove_abandoned(time.time())
         self._presence.join()
         self._prepared = True
 
@@ -281,6 +288,10 @@ class Rollout:
                 if self.live.get(model) is not None and self._is_due(model):
                     version = await asyncio.to_thread(self._registry.version, model, self.live[model])
                     self._swap(await self._load(version))
+        except ObjectsAway as err:
+            self._failed(model, err.detail)
+            self._offered.discard(model)
+            self._retry_at[model, self.live.get(model, _NONE)] = time.monotonic() + _RETRY_S
         except StoreUnavailable as err:
             self.store_fault = err.detail
             self._offered.discard(model)
@@ -326,8 +337,11 @@ class Rollout:
             raise Conflict(f"version {number} of {model} cannot be loaded, nothing was changed: {err}") from err
 
     async def _load(self, version: Version) -> Loaded:
-        path, record = self._registry.path(version), Record(**version.record)
-        return await in_own_thread(partial(self._engine.load, version.model, version.version, path, record))
+        return await in_own_thread(partial(self._loaded, version))
+
+    def _loaded(self, version: Version) -> Loaded:
+        path, record = self._registry.fetched(version), Record(**version.record)
+        return self._engine.load(version.model, version.version, path, record)
 
     def _swap(self, loaded: Loaded) -> None:
         before = self._engine.loaded(loaded.model)

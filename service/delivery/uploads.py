@@ -12,12 +12,12 @@ import orjson
 
 from models.checkpoints import bundle
 from models.checkpoints.bundle import BUNDLED
+from models.checkpoints.location import DatasetFile
 from models.checkpoints.record import Record
-from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
-from models.messages import Adopt, Adopted, DatasetFile, Evaluate, Evaluated, Export, Failed, FailureKind
+from models.messages import Adopt, Adopted, Evaluate, Evaluated, Export, Failed, FailureKind
 from service.delivery.registry import Registry, Version
-from service.errors import Invalid, ServiceError, StoreUnavailable
+from service.errors import Invalid, ObjectsAway, ServiceError, StoreUnavailable
 from service.execution.process import Child, StartChild
 from service.execution.recipes import ReadRecipes, RecipeSchema, complete_config, faults_of, unstorable, usable
 from service.store.database import Store
@@ -32,7 +32,7 @@ class Importer:
 
     def __init__(self, store: Store, data: Path, recipes: ReadRecipes, start_child: StartChild = Child) -> None:
         self._store = store
-        self._storage = Storage(store.folder)
+        self._storage = store.storage
         self._registry = Registry(store)
         self._data = data
         self._recipes = recipes
@@ -64,7 +64,7 @@ class Importer:
 
     def _order(self, model: str, upload: Path, arguments: Mapping[str, Any]) -> Adopt:
         """Return the order to check an upload. Raises Invalid for a broken bundle, and if artifacts are missing."""
-        store = self._storage.root.resolve()
+        store = self._storage.location()
         if not bundle.is_bundle(upload):
             self._require_no_artifacts(model)
             return Adopt(model=model, path=upload, arguments=arguments, store=store)
@@ -110,6 +110,8 @@ class Importer:
                 raise Invalid(detail)
             case Failed(kind=FailureKind.STORE, detail=detail):
                 raise StoreUnavailable(detail)
+            case Failed(kind=FailureKind.OBJECTS, detail=detail):
+                raise ObjectsAway(detail)
             case None:
                 raise Invalid(_no_answer(answer_s))
             case _:
@@ -129,12 +131,15 @@ class Importer:
                 data=self._data.resolve(),
                 path=path.resolve(),
                 record=record,
+                store=self._storage.location(),
                 dataset=dataset,
             )
             answer = child.ask(order, answer_s)
             if isinstance(answer, Evaluated):
                 sha256 = dataset.sha256 if dataset else ""
                 return replace(record, metrics=answer.metrics, dataset=answer.dataset, dataset_sha256=sha256)
+            if answer is not None and answer.kind is FailureKind.OBJECTS:
+                raise ObjectsAway(answer.detail)
             log.warning("upload not evaluated", extra={"model": model, "reason": _reason(answer)})
         return record
 
@@ -145,10 +150,12 @@ class Importer:
         if not record.get("dataset_sha256"):
             return None
         folder = self._storage.dataset(model, record["dataset_sha256"]).resolve()
-        return DatasetFile(label=record["dataset"], sha256=record["dataset_sha256"], folder=folder)
+        store = self._storage.location()
+        return DatasetFile(label=record["dataset"], sha256=record["dataset_sha256"], folder=folder, store=store)
 
     def _add(self, model: str, record: Record, path: Path) -> Version:
         with self._store.write() as connection:
+            self._storage.publish_missing(path, record)
             number = self._registry.add(connection, model, path, record, job=None, now=time.time())
         fields = {"model": model, "version": number, "sha256": record.sha256[:12], "notes": list(record.notes)}
         log.info("version registered", extra=fields)

@@ -9,11 +9,10 @@ from uuid import uuid4
 
 from sqlalchemy import Connection
 
-from models.checkpoints.storage import Storage
 from models.messages import DatasetOptions, DatasetSummary, Ingest, Ingested
 from service.data.datasets import Datasets
 from service.data.uploads import Upload, Uploads
-from service.errors import Conflict, NotFound
+from service.errors import Conflict, NotFound, ObjectsAway
 from service.jobs.queue import Job, Jobs
 from service.store.database import Store
 
@@ -25,7 +24,7 @@ class Ingests:
 
     def __init__(self, store: Store, jobs: Jobs) -> None:
         self._store = store
-        self._storage = Storage(store.folder)
+        self._storage = store.storage
         self._datasets = Datasets(store)
         self._jobs = jobs
 
@@ -67,6 +66,7 @@ class Ingests:
         now: float,
     ) -> Job:
         sha256, job_id = uploads.digest(upload), uuid4().hex
+        uploads.offer(self._storage.incoming(upload.id), upload.model, sha256)
         with self._store.files(), self._store.write() as connection:
             job = self._queued(
                 connection,
@@ -81,6 +81,7 @@ class Ingests:
                 now=now,
             )
             uploads.hand_over(connection, upload, job_id, sha256)
+        uploads.forget_parts(upload)
         return job
 
     def add_file(
@@ -103,6 +104,7 @@ class Ingests:
         Raises NotFound for an unknown parent, Invalid for a repeated key with another order, LimitReached.
         """
         job_id = uuid4().hex
+        uploads.offer(path, model, ingest["source"])
         with self._store.files(), self._store.write() as connection:
             job = self._queued(
                 connection,
@@ -144,7 +146,7 @@ class Ingests:
         parent = job.ingest["parent_sha256"]
         return Ingest(
             model=job.model,
-            store=self._storage.root.resolve(),
+            store=self._storage.location(patient=True),
             job=job.id,
             attempt=job.attempt,
             source=self._storage.original(job.model, job.ingest["source"]).resolve(),
@@ -163,7 +165,7 @@ class Ingests:
         """
         assert job.ingest is not None
         with self._store.write() as connection:
-            if not (self._store.folder / made.folder).is_dir():
+            if not self._has_files(job, made):
                 raise NotFound(f"the files of {job.dataset} were erased while they were made")
             version = self._datasets.add(
                 connection,
@@ -178,6 +180,15 @@ class Ingests:
             self._jobs.finish_ingest(connection, job, version, report_of(asdict(made.summary)), now=now)
         fields = {"job": job.id, "model": job.model, "dataset": version.label, "sha256": version.sha256[:12]}
         log.info("dataset version registered", extra=fields)
+
+    def _has_files(self, job: Job, made: Ingested) -> bool:
+        """Return whether the files of a version are there still; True if the object store cannot say so now."""
+        if self._storage.copies is None:
+            return (self._store.folder / made.folder).is_dir()
+        try:
+            return self._storage.has_dataset(job.model, made.sha256)
+        except ObjectsAway:
+            return True
 
 
 def parameters(source: str, form: str, options: Mapping[str, str | None], allow_rejected: float) -> dict[str, Any]:

@@ -11,11 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+from models.checkpoints.location import DatasetFile
 from models.checkpoints.record import Record
-from models.checkpoints.storage import Storage
 from models.messages import (
     CheckpointFile,
-    DatasetFile,
     Evaluate,
     Evaluated,
     Export,
@@ -30,7 +29,7 @@ from models.messages import (
 )
 from service.delivery.gate import Bounds, decide
 from service.delivery.registry import Registry
-from service.errors import NotFound, StoreUnavailable
+from service.errors import NotFound, ObjectsAway, StoreUnavailable
 from service.execution.process import Child, StartChild
 from service.execution.stop import Stopping
 from service.jobs.ingests import Ingests, reported
@@ -84,7 +83,7 @@ class Worker:
         start_child: StartChild = Child,
     ) -> None:
         self._store = store
-        self._storage = Storage(store.folder)
+        self._storage = store.storage
         self._registry = Registry(store)
         self._jobs = Jobs(store)
         self._ingests = Ingests(store, self._jobs)
@@ -224,6 +223,7 @@ class Worker:
             data=self._data.resolve(),
             path=self._registry.path(version).resolve(),
             record=Record(**version.record),
+            store=self._storage.location(patient=True),
             candidate=CheckpointFile(
                 path=self._storage.checkpoint(job.model, candidate.sha256).resolve(), record=candidate
             ),
@@ -244,7 +244,7 @@ class Worker:
     def _export(self, job: Job, child: Child, record: Record) -> None:
         """Write the export now, so that the version goes live sooner. A failure shows when it is loaded."""
         path = self._storage.checkpoint(job.model, record.sha256).resolve()
-        order = Export(model=job.model, path=path, record=record, store=self._storage.root.resolve())
+        order = Export(model=job.model, path=path, record=record, store=self._storage.location(patient=True))
         self._order(job, child, order)
 
     def _order(self, job: Job, child: Child, order: Order[R]) -> R | Failed | None:
@@ -281,7 +281,7 @@ class Worker:
             model=job.model,
             config=job.config,
             data=self._data.resolve(),
-            store=self._storage.root.resolve(),
+            store=self._storage.location(patient=True),
             job=job.id,
             attempt=job.attempt,
             device=self._device,
@@ -298,7 +298,8 @@ class Worker:
         """Return the files of a dataset version; None without a digest."""
         if not label or not sha256:
             return None
-        return DatasetFile(label=label, sha256=sha256, folder=self._storage.dataset(model, sha256).resolve())
+        folder, store = self._storage.dataset(model, sha256).resolve(), self._storage.location(patient=True)
+        return DatasetFile(label=label, sha256=sha256, folder=folder, store=store)
 
     def _settle(self, write: Callable[[], None]) -> None:
         """Write a job's end, however long the database is away; if the job is not ours any more, so be it."""
@@ -338,6 +339,8 @@ class Worker:
             self._storage.remove_resume_points(job_id)
         except OSError as err:
             log.warning("resume points not removed", extra={"job": job_id, "reason": err.strerror})
+        except ObjectsAway as err:
+            log.warning("resume points not removed", extra={"job": job_id, "reason": err.detail})
 
 
 def _exit_in_words(status: int | None) -> str:

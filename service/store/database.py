@@ -1,7 +1,7 @@
 """The database: transactions and migrations. SQLite by default, PostgreSQL for several machines."""
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,12 @@ from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine,
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.checkpoints.files import write_whole
+from models.checkpoints.location import CACHE_BYTES, StoreLocation
+from models.checkpoints.objects import ObjectsRefused
+from models.checkpoints.storage import Storage
+from models.errors import ObjectsUnavailable
 from service.errors import StoreUnavailable
+from service.settings import PREFIX, Settings, SettingsError
 from service.store.faults import Condition, Part, classify
 from service.store.postgres import Limited, postgres_engine
 from service.store.url import locate
@@ -25,20 +30,42 @@ _LOCK_NOT_DURABLE = text("SELECT set_config('synchronous_commit', 'off', true), 
 
 
 class Store:
-    """Transactions on one database, and the folder that its paths are relative to.
+    """Transactions on one database, and the files that it names: their `storage`, and the folder of their paths.
 
     Only one transaction writes at a time, on both databases: all are short, and rows that a transaction has read are
-    unchanged when it writes. Raises SettingsError for a bad URL, StoreUnavailable if the database cannot be reached.
+    unchanged when it writes. Raises SettingsError for a bad URL, of the database or of the object store, and
+    StoreUnavailable if the database cannot be reached.
     """
 
-    def __init__(self, folder: Path, url: str = "", on_failed_write: Callable[[str], None] = lambda _: None) -> None:
-        """`on_failed_write` is called, in any thread, with the kind of fault of each write that failed."""
-        self.folder = folder
+    def __init__(
+        self,
+        folder: Path,
+        url: str = "",
+        on_failed_write: Callable[[str], None] = lambda _: None,
+        *,
+        artifacts: str = "",
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
+        """`on_failed_write` is called, in any thread, with the kind of fault of each write that failed.
+
+        `artifacts` and `cache_bytes` are the settings of that name.
+        """
+        self._condition = Condition(on_failed_write)
+        self._probed = False
+        self._refusal = ""  # why the object store cannot be used, whether it can be reached or not
+        self.storage = self._storage(folder, artifacts, cache_bytes)
+        self.folder = self.storage.root
+        self._database_folder = folder
         self._url = locate(url, folder)
         self._sqlite = self._url.get_backend_name() == "sqlite"
         self._engine = _sqlite_engine(self._url) if self._sqlite else postgres_engine(self._url)
         event.listen(self._engine, "handle_error", _reopen_if_read_only)
-        self._condition = Condition(on_failed_write)
+
+    @classmethod
+    def of(cls, settings: Settings, on_failed_write: Callable[[str], None] = lambda _: None) -> "Store":
+        """Open the store of the settings."""
+        artifacts, cache_bytes = settings.artifacts, settings.cache_bytes
+        return cls(settings.store, settings.database_url, on_failed_write, artifacts=artifacts, cache_bytes=cache_bytes)
 
     @property
     def faults(self) -> Mapping[Part, str]:
@@ -88,6 +115,22 @@ class Store:
         """Watch writes to the store folder: OSError becomes StoreUnavailable, which is noted as a fault."""
         return self._condition.watched("files")
 
+    def probe(self) -> None:
+        """Require of the object store, if there is one, that it can be used: see Objects.probe.
+
+        Raises SettingsError if not; then, and if it cannot be reached, it is noted as a fault.
+        """
+        if self.storage.copies is not None:
+            with suppress(ObjectsUnavailable):
+                try:
+                    self.storage.copies.objects.probe()
+                    self._probed = True
+                except ObjectsRefused as err:
+                    self._refusal = str(err)
+                    with suppress(ObjectsUnavailable), self._objects():
+                        pass  # noted as a fault
+                    raise SettingsError(f"{PREFIX}ARTIFACTS: {err}") from err
+
     def try_again(self) -> None:
         """Write something to each part that failed to be written, to find out whether it works again.
 
@@ -104,10 +147,25 @@ class Store:
                 write_whole(b"written to find out whether the folder is writable", path)
                 path.unlink(missing_ok=True)
 
+    def try_objects_again(self) -> None:
+        """Find out whether an object store that was away is back, and can be used. May take as long as its silence.
+
+        Raises StoreUnavailable if not.
+        """
+        if self.storage.copies is None or "objects" not in self.faults:
+            return
+        self.storage.copies.objects.exists("probes/none")
+        try:
+            if not self._probed:
+                self.probe()
+        except SettingsError as err:
+            raise StoreUnavailable(str(err)) from err
+
     def migrate(self) -> None:
         """Migrate the tables to the current schema. The first process does it; the others wait."""
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            for folder in {self._database_folder, self.folder}:
+                folder.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise StoreUnavailable(f"the store folder cannot be made ({err.strerror}): check TORCHLOOP_STORE") from err
         with self.write(patient=True) as connection:
@@ -134,6 +192,24 @@ class Store:
         """Close all connections: idle ones now, those in use when they are returned."""
         event.listen(self._engine, "checkin", _close_returned)
         self._engine.dispose()
+
+    def _storage(self, folder: Path, artifacts: str, cache_bytes: int) -> Storage:
+        """Open the files. Raises SettingsError."""
+        if "://" not in artifacts:
+            return Storage(Path(artifacts) if artifacts else folder)
+        try:
+            location = StoreLocation(folder, artifacts, cache_bytes)
+            return Storage.at(location, self._objects)
+        except ObjectsRefused as err:
+            raise SettingsError(f"{PREFIX}ARTIFACTS: {err}") from err
+
+    @contextmanager
+    def _objects(self) -> Iterator[None]:
+        """Watch an access to the object store. Raises ObjectsAway."""
+        with self._condition.watched("objects", counts=False):
+            if self._refusal:
+                raise ObjectsUnavailable(self._refusal)
+            yield
 
     def _writing(self) -> Connection:
         return self._engine.connect().execution_options(writes=True)

@@ -1,4 +1,6 @@
-"""Faults of the database and of the store folder: classification of the drivers' errors, and the state of each part."""
+"""Faults of the database, the store folder and the object store: classification of the drivers' errors, and the state
+of each part.
+"""
 
 import logging
 import threading
@@ -12,12 +14,15 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, InternalError, Operationa
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from models.checkpoints.files import unwritable
-from service.errors import StoreUnavailable
+from models.errors import ObjectsUnavailable
+from service.errors import ObjectsAway, StoreUnavailable
 
 log = logging.getLogger(__name__)
 
-Part = Literal["reads", "writes", "files"]
-Kind = Literal["unreachable", "silent", "connections", "read_only", "denied", "full", "locked", "damaged", "files"]
+Part = Literal["reads", "writes", "files", "objects"]
+Kind = Literal[
+    "unreachable", "silent", "connections", "read_only", "denied", "full", "locked", "damaged", "files", "objects"
+]
 
 _RETRY_S = 1.0  # after a caller's wait timed out, the others are refused at once for this long
 _TRIAL_S = 10.0  # for which they are refused while one caller tries again
@@ -87,13 +92,19 @@ def classify(err: SQLAlchemyError) -> Fault | None:
     return _fault("unreachable") if operational else None
 
 
-def _fault_of(part: Part, err: SQLAlchemyError | OSError | StoreUnavailable) -> Fault | None:
+def _fault_of(part: Part, err: SQLAlchemyError | OSError | StoreUnavailable | ObjectsUnavailable) -> Fault | None:
     """Return the fault of this part that an error reports, if it is one."""
+    if part == "objects":
+        return Fault("objects", str(err)) if isinstance(err, ObjectsUnavailable) else None
     if part != "files":
         return classify(err) if isinstance(err, SQLAlchemyError) else None
-    if isinstance(err, SQLAlchemyError):
+    if isinstance(err, SQLAlchemyError | ObjectsUnavailable):
         return None
     return Fault("files", unwritable(err) if isinstance(err, OSError) else err.detail)
+
+
+def _unavailable(part: Part, fault: Fault) -> StoreUnavailable:
+    return ObjectsAway(fault.detail) if part == "objects" else StoreUnavailable(fault.detail)
 
 
 def _fault(kind: Kind) -> Fault:
@@ -121,17 +132,20 @@ class Condition:
 
     @contextmanager
     def watched(self, part: Part, *, counts: bool = True) -> Iterator[None]:
-        """Note the outcome of an access, and count it if it is a failed write. Raises StoreUnavailable."""
+        """Note the outcome of an access, and count it if it is a failed write.
+
+        Raises StoreUnavailable; for the part "objects", ObjectsAway.
+        """
         self._admit(part, counts=counts)
         try:
             yield
-        except (SQLAlchemyError, OSError, StoreUnavailable) as err:
+        except (SQLAlchemyError, OSError, StoreUnavailable, ObjectsUnavailable) as err:
             fault = _fault_of(part, err)
             if fault is None:
                 self._succeeded(part)
                 raise
             self._failed(part, fault, err, counts=counts)
-            raise StoreUnavailable(fault.detail) from err
+            raise _unavailable(part, fault) from err
         except BaseException:
             self._succeeded(part)  # what failed was not the store
             raise
@@ -148,7 +162,7 @@ class Condition:
             fault = self._faults.get(part) or _fault("silent")
         if counts and part != "reads":
             self._on_failed_write(fault.kind)
-        raise StoreUnavailable(fault.detail)
+        raise _unavailable(part, fault)
 
     def _failed(self, part: Part, fault: Fault, err: Exception, *, counts: bool) -> None:
         with self._turn:
@@ -156,7 +170,7 @@ class Condition:
             self._faults[part] = fault
             self._retry_at.pop(part, None)
             waited: tuple[Part, ...] = ("reads", "writes") if fault.kind == "silent" else (part,)
-            if fault.kind in {"silent", "locked"}:
+            if fault.kind in {"silent", "locked", "objects"}:
                 self._retry_at.update(dict.fromkeys(waited, self._now() + _RETRY_S))
         if counts and part != "reads":
             self._on_failed_write(fault.kind)

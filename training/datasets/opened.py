@@ -13,8 +13,10 @@ import torch
 from torch import Tensor
 
 from models.checkpoints.code import cache_key
+from models.checkpoints.location import DatasetFile
+from models.checkpoints.storage import Storage
 from models.dataset_manifest import Manifest, Original
-from models.messages import DatasetFile
+from models.errors import CheckpointError
 from models.spec import Array, ModelSpec
 from training.datasets.errors import DatasetError
 from training.datasets.ingest import schema_of
@@ -124,15 +126,24 @@ class StoredRows(Sequence[dict[str, Any]]):
 
 
 def opened(model: str, spec: ModelSpec, recipe: Recipe[Any], file: DatasetFile) -> Dataset:
-    """Open a version as `Recipe.load` returns data. Raises TrainingError if it does not fit, or is damaged."""
+    """Open a version as `Recipe.load` returns data. Raises TrainingError if it does not fit, or is damaged.
+
+    Raises ObjectsUnavailable if it has to be fetched from an object store, which is away.
+    """
+    storage = None if file.store is None else Storage.at(file.store)
     try:
+        if storage is not None:
+            storage.fetch_dataset(model, file.sha256)
         manifest, index = read_manifest(file.folder), read_index(file.folder)
         _require_fitting(manifest, spec, recipe, file.label)
-        segments = [_segment(model, spec, recipe, file.folder, place) for place in range(len(manifest.originals))]
+        originals = range(len(manifest.originals))
+        segments = [_segment(model, spec, recipe, file.folder, place, storage) for place in originals]
         places = _places(index, segments, file.label)
         splits = _splits(manifest, index, segments, places, file.label, named=bool(spec.inputs))
     except DatasetError as err:
         raise TrainingError(f"{file.label}: {err.detail}") from err
+    except CheckpointError as err:
+        raise TrainingError(f"{file.label}: {err}") from err
     labels = tuple(manifest.labels) if recipe.labels is None else ()
     digests = index.digests[(index.splits == VALIDATION) & (places >= 0)]
     return Dataset(name=file.label, labels=labels, sha256=manifest.sha256, validation_digests=digests, **splits)
@@ -198,13 +209,20 @@ def _targets(manifest: Manifest, targets: Array) -> Tensor:
     return torch.from_numpy(np.array(targets, np.int64 if manifest.target == "label" else np.float32))
 
 
-def _segment(model: str, spec: ModelSpec, recipe: Recipe[Any], folder: Path, place: int) -> Path:
-    """Return the decoded samples of an original, decoded again if the code has changed. Raises DatasetError."""
+def _segment(
+    model: str, spec: ModelSpec, recipe: Recipe[Any], folder: Path, place: int, storage: Storage | None
+) -> Path:
+    """Return the decoded samples of an original, decoded again if the code has changed, or on another machine.
+
+    Raises DatasetError, CheckpointError, ObjectsUnavailable.
+    """
     manifest = read_manifest(folder)
     original = manifest.originals[place]
     segment = folder / "cache" / cache_key(model, spec) / original.key
     if not segment.is_dir():
         path = folder.parent / "originals" / original.sha256
+        if storage is not None and original.sha256:
+            storage.fetch(path, original.sha256)
         if not original.sha256 or not path.exists():
             raise DatasetError(
                 "Missing original",

@@ -2,6 +2,7 @@
 process.
 """
 
+import contextlib
 import logging
 import threading
 from pathlib import Path
@@ -13,7 +14,7 @@ from models.checkpoints.record import Record, verify
 from models.checkpoints.shipped import shipped_path
 from models.checkpoints.storage import Storage
 from models.coding import Coder
-from models.errors import CheckpointError
+from models.errors import CheckpointError, ObjectsUnavailable
 from models.messages import Export, Failed
 from models.spec import ModelSpec
 from service.execution.on_demand import Standby
@@ -28,8 +29,8 @@ _SILENCE = "the process that exports networks gave no answer; it is tried again"
 class Exports:
     """Read the export of a checkpoint, or have it written. Callers in several threads take turns."""
 
-    def __init__(self, store: Path, start_child: StartChild = Child, shipped: Path = PRETRAINED) -> None:
-        self._storage = Storage(store)
+    def __init__(self, storage: Storage, start_child: StartChild = Child, shipped: Path = PRETRAINED) -> None:
+        self._storage = storage
         self._shipped = shipped
         self._turn = threading.Lock()
         self._standby = Standby(start_child, answer_s=_EXPORT_S, idle_s=_IDLE_S)
@@ -43,20 +44,27 @@ class Exports:
         if found := onnx_file.read(shipped_path(self._shipped, spec, record, coder)):
             return found
         kept = self._storage.export(record, spec)
-        found = onnx_file.read(kept)  # not behind an export that is being written
+        found = self._kept(kept)  # not behind an export that is being written
         if found is not None:
             return found
         with self._turn:
             found = onnx_file.read(kept)
             if found is None:
-                store = self._storage.root.resolve()
-                order = Export(model=model, path=path.resolve(), record=record, store=store)
+                order = Export(model=model, path=path.resolve(), record=record, store=self._storage.location())
                 match self._standby.do(order):
                     case None:
                         raise CheckpointError(_SILENCE)
                     case Failed(detail=detail):
                         raise CheckpointError(detail)
                 found = onnx_file.read(kept) or Exported(b"", refusal="the store cannot be written")
+        return found
+
+    def _kept(self, path: Path) -> Exported | None:
+        """Return the export at `path` in the store, if there is one; in an object store, if it can be reached."""
+        found = onnx_file.read(path)
+        if found is None and self._storage.copies is not None:
+            with contextlib.suppress(ObjectsUnavailable, CheckpointError):
+                found = onnx_file.read(self._storage.newest(path))
         return found
 
     def close(self) -> None:
