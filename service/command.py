@@ -30,6 +30,7 @@ VERBS = {
         "prune": "remove versions, jobs and files that the rules do not keep; --dry-run lists them",
         "migrate": "bring the database to the schema of this version, before it is started",
         "fsck": "name damaged, missing and orphaned files; changes nothing",
+        "artifacts": "copy the files to an object store, or back: artifacts copy FROM TO",
     },
     "Talking to a running service": {
         "predict": "send pictures, files or numbers and print the predictions",
@@ -60,6 +61,7 @@ _OWN: dict[str, tuple[str, tuple[str, ...], str]] = {
     "migrate": ("service.upkeep.migrate", (), "torchloop migrate"),
     "fsck": ("service.upkeep.fsck", (), "torchloop fsck"),
     "haproxy": ("service.upkeep.haproxy", (), "torchloop haproxy"),
+    "artifacts": ("service.upkeep.artifacts", (), "torchloop artifacts"),
 }
 _WRONG = 2  # exit status of wrong arguments or settings
 _PROJECT = "--project DIR, with any command: the folder of your own models, as TORCHLOOP_PROJECT."

@@ -12,7 +12,6 @@ from sqlalchemy import update
 from models.catalog import specs
 from models.checkpoints import artifact_files
 from models.checkpoints.record import Record
-from models.checkpoints.storage import Storage
 from service.data.datasets import Datasets, DatasetVersion
 from service.delivery.registry import Registry
 from service.jobs.queue import Job, Jobs
@@ -32,7 +31,7 @@ class Filled:
 
     def __init__(self, store: Store, model: str = MODEL) -> None:
         self.store = store
-        self.storage = Storage(store.folder)
+        self.storage = store.storage
         self.registry = Registry(store)
         self.jobs = Jobs(store)
         self._model = model
@@ -43,6 +42,7 @@ class Filled:
         kept, files = artifact_files.divided(artifacts or {})
         artifact_files.write(files, path.parent)
         for file in (path, *(path.parent / name for name in files)):
+            self.storage.publish(file)
             aged(file, age_s)
         sha256 = hashlib.sha256(content).hexdigest()
         with self.store.write() as connection:

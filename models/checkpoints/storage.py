@@ -186,10 +186,14 @@ class Storage:
         return path.exists() if self.copies is None else bool(self.copies.objects.below(self.copies.name(path)))
 
     def digest(self, path: Path, sha256: str) -> str:
-        """Return the SHA-256 of a file, or of the object that is named by `sha256`. Raises OSError."""
+        """Return the SHA-256 of a file, or of the object that is named by `sha256`; that of its only object, if
+        `sha256` is empty. Raises OSError.
+        """
         if self.copies is None:
             return digest(path)
-        return self.copies.content_digest(f"{self.copies.name(path)}/{sha256}")
+        name = self.copies.name(path)
+        keys = [f"{name}/{sha256}"] if sha256 else [found.key for found in self.copies.objects.below(name)]
+        return self.copies.content_digest(keys[-1] if keys else name)
 
     def size(self, path: Path) -> int:
         """Return the size of a file, or of its objects in the object store, in bytes; 0 if there is none."""
@@ -276,7 +280,8 @@ class Storage:
 
     def dataset_models(self) -> list[str]:
         """Return the models that have files of datasets."""
-        return sorted(path.name for path in _visible(self.root / "datasets"))
+        there = [] if self.copies is None else self.copies.folders("datasets")
+        return sorted({*there, *(path.name for path in _visible(self.root / "datasets"))})
 
     def datasets(self, model: str) -> Path:
         """Return the folder of a model's dataset versions; drafts in it are hidden."""
@@ -284,7 +289,10 @@ class Storage:
 
     def dataset_versions(self, model: str) -> list[Path]:
         """Return the folders of a model's dataset versions."""
-        return [path for path in _visible(self.datasets(model)) if path.name not in {_ORIGINALS, _REPORTS}]
+        folder = self.datasets(model)
+        there = [] if self.copies is None else self.copies.folders(self.copies.name(folder))
+        found = {*(folder / name for name in there), *_visible(folder)}
+        return sorted(path for path in found if path.name not in {_ORIGINALS, _REPORTS})
 
     def dataset_draft(self, model: str, job_id: str) -> Path:
         """Return the folder of the dataset version that a job is making."""
@@ -300,7 +308,7 @@ class Storage:
 
     def originals(self, model: str) -> list[Path]:
         """Return the files that a model's dataset versions were made of."""
-        return _visible(self.datasets(model) / _ORIGINALS)
+        return self._files("datasets", model, _ORIGINALS)
 
     def caches(self, model: str, sha256: str) -> list[Path]:
         """Return the folders of decoded samples of a dataset version; their names are keys of the code."""

@@ -4,8 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from models import dataset_manifest as manifest
-from models.checkpoints.storage import Storage, size
-from models.dataset_manifest import file_digest
+from models.errors import CheckpointError
 from service.data import retention
 from service.data.datasets import Datasets, DatasetVersion
 from service.store.database import Store
@@ -17,7 +16,7 @@ class DatasetChecker:
 
     def __init__(self, store: Store, checked: Checked) -> None:
         self._store = store
-        self._storage = Storage(store.folder)
+        self._storage = store.storage
         self._datasets = Datasets(store)
         self._checked = checked
 
@@ -60,8 +59,8 @@ class DatasetChecker:
         if not self._file(path, sha256, versions, "opened"):
             return set()
         try:
-            found = manifest.read(folder)
-        except (OSError, ValueError):
+            found = manifest.parsed(self._storage.content(folder, manifest.FILE))
+        except (OSError, ValueError, CheckpointError):
             self._add("damaged", path, f"it cannot be read, and {_named(versions)} cannot be opened: {RESTORE}")
             return set()
         for name, digest in found.files.items():
@@ -71,7 +70,7 @@ class DatasetChecker:
     def _file(self, path: Path, sha256: str, versions: Sequence[DatasetVersion], loss: str) -> bool:
         """Return whether a file of versions has that digest; if it is empty, whether the file can be read."""
         try:
-            found = file_digest(path)
+            found = self._storage.digest(path, sha256)
         except OSError as err:
             if self._are_kept(versions):  # not erased meanwhile
                 kind: Kind = "missing" if isinstance(err, FileNotFoundError) else "damaged"
@@ -90,7 +89,7 @@ class DatasetChecker:
 
     def _orphans(self, found: Iterable[Path], once: set[str], what: str) -> None:
         for path in found:
-            if not path.exists():
+            if not self._storage.exists(path):
                 continue
             self._count(path)
             way_out = PRUNES if path.name in once else f"{PRUNES} with --orphans, after a day"
@@ -102,7 +101,7 @@ class DatasetChecker:
 
     def _count(self, path: Path) -> None:
         self._checked.files += 1
-        self._checked.bytes += size(path)
+        self._checked.bytes += self._storage.size(path)
 
 
 def _named(versions: Sequence[DatasetVersion]) -> str:

@@ -10,7 +10,8 @@ from sqlalchemy import Connection
 
 from models import dataset_manifest as manifest
 from models.checkpoints.code import cache_key
-from models.checkpoints.storage import DAY_S, Storage, age_s, size
+from models.checkpoints.storage import DAY_S
+from models.errors import CheckpointError
 from models.spec import ModelSpec
 from service.data import retention
 from service.data.datasets import Datasets, DatasetVersion
@@ -26,7 +27,7 @@ class DatasetFiles:
 
     def __init__(self, store: Store, known: Mapping[str, ModelSpec], rules: Rules, now: float) -> None:
         self._root = store.folder
-        self._storage = Storage(store.folder)
+        self._storage = store.storage
         self._datasets = Datasets(store)
         self._known = known
         self._rules = rules
@@ -83,7 +84,7 @@ class DatasetFiles:
         """Decide on a file or folder that this database has never known."""
         if not known:
             return self._named(path, "the database has no dataset of this model"), False
-        if age_s(path, self._now) <= DAY_S:
+        if self._storage.age_s(path, self._now) <= DAY_S:
             return self._named(path, f"of no {what}, but less than a day old"), False
         goes = self._rules.orphans
         return self._named(path, f"of no {what}" if goes else f"of no {what}: --orphans removes it"), goes
@@ -91,7 +92,7 @@ class DatasetFiles:
     def _caches(self, folder: Path, version: DatasetVersion, *, is_pinned: bool) -> Iterator[Decided]:
         """Yield decoded samples that the code as it is now decodes again from the originals."""
         for path in self._storage.caches(version.model, version.sha256):
-            if path.name == self._keys.get(version.model) or age_s(path, self._now) <= DAY_S:
+            if path.name == self._keys.get(version.model) or self._storage.age_s(path, self._now) <= DAY_S:
                 continue
             if version.model not in self._known:
                 why = f"there is no model {version.model} here that could tell which samples it needs: "
@@ -106,10 +107,11 @@ class DatasetFiles:
     def _are_kept(self, folder: Path, model: str) -> bool:
         """Return whether the store has all files that the rows of a version come from."""
         try:
-            digests = [original.sha256 for original in manifest.read(folder).originals]
-        except (OSError, ValueError):
+            found = manifest.parsed(self._storage.content(folder, manifest.FILE))
+        except (OSError, ValueError, CheckpointError):
             return False
-        return all(sha256 and self._storage.original(model, sha256).is_file() for sha256 in digests)
+        digests = [original.sha256 for original in found.originals]
+        return all(sha256 and self._storage.exists(self._storage.original(model, sha256)) for sha256 in digests)
 
     def _named(self, path: Path, why: str) -> Named:
-        return Named(path.relative_to(self._root).as_posix(), size(path), why)
+        return Named(path.relative_to(self._root).as_posix(), self._storage.size(path), why)

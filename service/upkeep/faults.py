@@ -1,11 +1,10 @@
 """Faults of a store: files that are missing, damaged or orphaned, and rows that contradict each other. Only reads."""
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from models.checkpoints import onnx_file
-from models.checkpoints.storage import DAY_S, Storage, age_s, size
+from models.checkpoints.storage import DAY_S
 from models.errors import CheckpointError
 from service.delivery import retention
 from service.delivery.registry import Registry, Version
@@ -23,7 +22,7 @@ class Checker:
 
     def __init__(self, store: Store, now: float) -> None:
         self._store = store
-        self._storage = Storage(store.folder)
+        self._storage = store.storage
         self._registry = Registry(store)
         self._now = now
         self._checked = Checked()
@@ -92,8 +91,7 @@ class Checker:
         for path, (sha256, numbers) in needed.items():
             whose = f"version{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))} of {model}"
             try:
-                with path.open("rb") as file:
-                    same = hashlib.file_digest(file, "sha256").hexdigest() == sha256
+                same = self._storage.digest(path, sha256) == sha256
             except OSError as err:
                 if self._still_needed(model, numbers):  # not pruned meanwhile
                     kind: Kind = "missing" if isinstance(err, FileNotFoundError) else "damaged"
@@ -111,8 +109,8 @@ class Checker:
     def _orphans(self, found: Sequence[Path], pruned: set[Path], *, busy: bool) -> None:
         """Find weights and artifacts that no version needs, but not those that a job may be about to register."""
         for path in found:
-            age = age_s(path, self._now)
-            if not path.exists() or (busy and age < DAY_S):
+            age = self._storage.age_s(path, self._now)
+            if not self._storage.exists(path) or (busy and age < DAY_S):
                 continue
             self._count(path)
             if path in pruned:
@@ -122,14 +120,19 @@ class Checker:
 
     def _exports(self, model: str) -> None:
         for path in self._storage.exports(model):
-            if onnx_file.read(path) is None and path.exists():
+            if self._is_damaged(path):
                 self._add("damaged", self._path(path), f"this export cannot be read: {_AGAIN}")
             else:
                 self._count(path)
 
+    def _is_damaged(self, export: Path) -> bool:
+        if self._storage.copies is not None:
+            return any(self._storage.copies.damaged(self._storage.copies.name(export)))
+        return onnx_file.read(export) is None and export.exists()
+
     def _count(self, path: Path) -> None:
         self._checked.files += 1
-        self._checked.bytes += size(path)
+        self._checked.bytes += self._storage.size(path)
 
     def _path(self, path: Path) -> str:
         return path.relative_to(self._store.folder).as_posix()

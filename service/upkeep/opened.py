@@ -23,7 +23,7 @@ def run(parser: OptionParser, words: Sequence[str] | None, work: Work) -> int:
         options = parser.parse_args(project.take_option(sys.argv[1:] if words is None else words))
         settings = from_environment(os.environ)
         project.of(os.environ).enter()
-        store = Store(settings.store, settings.database_url)
+        store = Store.of(settings)
     except (SettingsError, ProjectError) as err:
         return refuse(str(err), _WRONG)
     try:

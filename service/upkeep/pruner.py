@@ -12,7 +12,7 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from models.checkpoints.code import code_digest
-from models.checkpoints.storage import DAY_S, Storage, age_s, remove, size
+from models.checkpoints.storage import DAY_S
 from models.errors import CheckpointError
 from models.spec import ModelSpec
 from service.data.uploads import Uploads
@@ -35,7 +35,7 @@ class Pruner:
 
     def __init__(self, store: Store, known: Mapping[str, ModelSpec], rules: Rules, now: float) -> None:
         self._store = store
-        self._storage = Storage(store.folder)
+        self._storage = store.storage
         self._registry = Registry(store)
         self._datasets = DatasetFiles(store, known, rules, now)
         self._known = known
@@ -134,7 +134,7 @@ class Pruner:
 
     def _weights(self, path: Path, *, was_registered: bool, busy: bool, known: bool) -> Decided:
         """Return what to do with a file of weights or an artifact that no version needs."""
-        old = age_s(path, self._now) > DAY_S
+        old = self._storage.age_s(path, self._now) > DAY_S
         if was_registered:
             goes = old or not busy
             return self._named(path, "of a pruned version" if goes else _BUSY), goes
@@ -158,7 +158,7 @@ class Pruner:
             {self._storage.export_by_code(retention.record_of(row), code) for row in rows} for rows in (kept, gone)
         )
         for path in (path for path in files if path not in needed):
-            if age_s(path, self._now) > DAY_S:
+            if self._storage.age_s(path, self._now) > DAY_S:
                 yield self._named(path, "export of other code or of a pruned version"), True
             elif path in once:
                 yield self._named(path, _BUSY if busy else "export of a pruned version"), not busy
@@ -187,11 +187,12 @@ class Pruner:
     def _temporary(self, done: Pruned) -> Iterator[Decided]:
         """Yield temporary files, without those in the folders of jobs that are `done` already."""
         known = {file.path for file in done.files}
-        found = (self._named(path, "temporary file") for path in self._storage.abandoned(self._now))
+        paths = (*self._storage.abandoned(self._now), *self._storage.left_in_objects(self._now))
+        found = (self._named(path, "temporary file") for path in paths)
         return ((file, True) for file in found if file.path not in known)
 
     def _named(self, path: Path, why: str) -> Named:
-        return Named(path.relative_to(self._store.folder).as_posix(), size(path), why)
+        return Named(path.relative_to(self._store.folder).as_posix(), self._storage.size(path), why)
 
     def _sort(self, found: Iterable[Decided], into: Pruned) -> None:
         for file, goes in found:
@@ -221,7 +222,7 @@ class Pruner:
                 done.left.append(file)
                 continue
             try:
-                remove(self._store.folder / file.path)
+                self._storage.remove(self._store.folder / file.path)
             except OSError as err:
                 done.failed.append(Named(file.path, file.bytes, f"cannot be removed ({err.strerror})"))
             else:
