@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from models.checkpoints.layout import content_name
 from models.checkpoints.record import read_verified
-from models.checkpoints.storage import content_name
 from service.delivery.registry import Registry
 from service.store.database import Store
 from tests.documents import PAGES, README, blocks, copy_of_the_checkout, do
@@ -30,6 +30,11 @@ NOT_RUN = {
     ("several-machines.md", "export TORCHLOOP_DATABASE_URL=postgresql+psycopg://..."): "takes several machines",
     ("operating.md", "export POSTGRES_PASSWORD=$(openssl rand -hex 24)"): "takes Docker",
     ("operating.md", "pg_dump --format=custom ..."): "takes a PostgreSQL server",
+    ("several-machines.md", 'pip install "torchloop[s3]"'): "takes an object store",
+    (
+        "several-machines.md",
+        "torchloop artifacts copy ...",
+    ): "takes an object store; tests/test_upkeep_artifacts.py has one",
     ("operating.md", "mv store store.broken"): "starts the service a second time; the copy is looked into instead",
     ("operating.md", "export TORCHLOOP_METRICS_KEY=..."): "takes Docker",
     (

@@ -219,6 +219,7 @@ class Executor:
                 storage.fetch_dataset(order.model, order.parent.name)
             made = ingested(order, spec, recipe, tell)
             storage.publish_dataset(order.model, made.sha256)
+            storage.publish_thumbnails(storage.dataset(order.model, made.sha256))
         except DatasetError:
             _publish_report(storage, order)
             raise
@@ -270,13 +271,14 @@ def _publish(storage: Storage, path: Path, record: Record) -> None:
 
 
 def _publish_report(storage: Storage, order: messages.Ingest) -> None:
-    """Give the object store, if there is one, the refused rows of an ingest that has read its file. Raises StoreError,
-    ObjectsUnavailable.
+    """Give the object store, if there is one, the refused rows of an ingest that has read its file, and thumbnails of
+    them. Raises StoreError, ObjectsUnavailable.
     """
     report = storage.report(order.model, order.job)
     try:
         if report.exists():
             storage.publish(report)
+            storage.publish_thumbnails(storage.refused_rows(order.model, order.job))
     except OSError as err:
         raise StoreError(unwritable(err)) from err
 

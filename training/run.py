@@ -19,10 +19,10 @@ from torch import nn
 from models.catalog import specs
 from models.checkpoints import artifact_files
 from models.checkpoints.files import sync_folder
+from models.checkpoints.layout import content_name
 from models.checkpoints.location import DatasetFile
 from models.checkpoints.record import Record, record_path
 from models.checkpoints.state_dict import build, load, save_record, save_weights
-from models.checkpoints.storage import content_name
 from models.errors import CheckpointError
 from training.data import limited
 from training.datasets.opened import opened

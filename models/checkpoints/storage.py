@@ -1,39 +1,30 @@
-"""Storage: paths of artifacts in the store folder, and their ways to and from an object store that has the files.
-
-No other module joins these folder names.
-"""
+"""Storage: the files of a store folder, and their ways to and from an object store that has the files."""
 
 import fcntl
 import hashlib
-import json
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import replace
-from importlib.metadata import version
 from pathlib import Path
 from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import IO
-from uuid import uuid4
 
 from models.checkpoints import artifact_files
-from models.checkpoints.code import code_digest
 from models.checkpoints.copies import Copies, digest
-from models.checkpoints.files import age_s, remove, size, sources_digest, write_whole
+from models.checkpoints.files import age_s, remove, size, write_whole
+from models.checkpoints.layout import CACHE, DRAFT, ERASED, ORIGINALS, REPORTS, Layout
 from models.checkpoints.location import StoreLocation
 from models.checkpoints.objects import Objects
 from models.checkpoints.record import Record
-from models.spec import ModelSpec
 
 _UPLOAD = ".upload-"
 _UNPACKED = ".unpacked-"
-_DRAFT, _ERASED = ".draft-", ".erased-"
-_ORIGINALS, _REPORTS, _CACHE = "originals", "reports", "cache"
 _DATASET_LEFTOVERS = (  # of killed processes: of erasures, copies, samples that were decoded again
-    f"datasets/*/{_ERASED}*",
+    f"datasets/*/{ERASED}*",
     "datasets/*/.fetched-*",
     "datasets/*/.dropped-*",
-    f"datasets/*/{_ORIGINALS}/.*",
-    f"datasets/*/*/{_CACHE}/*/{_DRAFT}*",
+    f"datasets/*/{ORIGINALS}/.*",
+    f"datasets/*/*/{CACHE}/*/{DRAFT}*",
 )
 _UNLOCKED_S = 10.0  # between the creation of an upload's file and its lock
 DAY_S = 86_400.0
@@ -59,35 +50,16 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
 
 
-def content_name(sha256: str) -> str:
-    """Return the file name of the weights with that digest."""
-    return f"{sha256[:12]}.pt"
+class Storage(Layout):
+    """Files of a store folder, and their ways to and from an object store, if it has one.
 
-
-class Storage:
-    """The store folder `root`:
-
-    checkpoints/MODEL/DIGEST.pt     weights
-    checkpoints/MODEL/*.artifact    large artifacts of versions
-    exports/MODEL/KEY.safetensors   networks in ONNX form
-    jobs/ID/                        plot.png, resume-ATTEMPT.pt, tensorboard/
-    recipes/KEY.json                schemas of the recipes
-    datasets/MODEL/DIGEST/          dataset versions; cache/KEY/ in them: samples decoded by the code of that key
-    datasets/MODEL/.draft-JOB/      dataset versions in the making
-    datasets/MODEL/originals/DIGEST files that they were made of
-    datasets/MODEL/reports/JOB.jsonl  refused rows of the file that an ingest job has read
-    datasets/MODEL/reports/JOB/     thumbnails of some of them
-    uploads/ID                      datasets that arrive in parts
-    torchloop.db                    the database, unless it has a URL
-    .upload-*, .unpacked-*          uploads in progress, files and folders
-
-    With an object store, `copies` is set: the first two folders, datasets, originals, reports, plots, resume points and
+    With an object store, `copies` is set: checkpoints, exports, datasets, originals, reports, plots, resume points and
     parts of uploads are there, and this folder has copies. What was written here has to be published; what another
     machine may have written has to be fetched. Without one, both do nothing, and return the same path.
     """
 
     def __init__(self, root: Path, copies: Copies | None = None, location: StoreLocation | None = None) -> None:
-        self.root = root
+        super().__init__(root)
         self.copies = copies
         self._location = location
 
@@ -166,6 +138,12 @@ class Storage:
         folder = self.dataset(model, sha256)
         return folder if self.copies is None else self.copies.fetch_folder(folder)
 
+    def publish_thumbnails(self, folder: Path) -> None:
+        """Give the object store the pictures below a folder, and the list of them. Raises as `publish`."""
+        if self.copies is not None:
+            for path in (path for pattern in ("**/*.png", "thumbnails/*.json") for path in folder.glob(pattern)):
+                self.copies.replace(path)
+
     def content(self, folder: Path, name: str) -> bytes:
         """Return the content of one file of a dataset version. Raises OSError, and as `fetch`."""
         path = folder / name
@@ -206,35 +184,12 @@ class Storage:
             self.copies.remove(path)
         remove(path)
 
-    @property
-    def database(self) -> Path:
-        """Return the path of the default database, SQLite."""
-        return self.root / "torchloop.db"
-
-    def checkpoints(self, model: str) -> Path:
-        """Return the folder of a model's weights."""
-        return self.root / "checkpoints" / model
-
-    def checkpoint(self, model: str, sha256: str) -> Path:
-        """Return the path of the weights with that digest. The same content has the same path."""
-        return self.checkpoints(model) / content_name(sha256)
-
     def keep(self, model: str, content: bytes) -> Path:
         """Write weights atomically, publish them and return their path. Raises OSError, ObjectsUnavailable."""
         path = self.checkpoint(model, hashlib.sha256(content).hexdigest())
         write_whole(content, path)
         self.publish(path)
         return path
-
-    def export(self, record: Record, spec: ModelSpec) -> Path:
-        """Return the path of a checkpoint's export. It changes with all that the export depends on."""
-        return self.export_by_code(record, code_digest(record.model, spec))
-
-    def export_by_code(self, record: Record, code: str) -> Path:
-        """Return the path of a checkpoint's export by code with that digest."""
-        made_of = [record.sha256, dict(record.arguments), dict(record.artifacts), code]
-        key = hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()[:24]
-        return self.root / "exports" / record.model / f"{key}.safetensors"
 
     def models(self) -> list[str]:
         """Return the models that have weights or exports."""
@@ -274,71 +229,35 @@ class Storage:
             path.parent for path in self.root.glob("datasets/*/*/manifest.json") if path.parent.name[0] != "."
         )
 
-    def recipes(self) -> Path:
-        """Return the path of the cached schemas. It changes with the code that they are made by."""
-        return self.root / "recipes" / f"{sources_digest('models', 'training')[:24]}-{version('pydantic')}.json"
-
     def dataset_models(self) -> list[str]:
         """Return the models that have files of datasets."""
         there = [] if self.copies is None else self.copies.folders("datasets")
         return sorted({*there, *(path.name for path in _visible(self.root / "datasets"))})
-
-    def datasets(self, model: str) -> Path:
-        """Return the folder of a model's dataset versions; drafts in it are hidden."""
-        return self.root / "datasets" / model
 
     def dataset_versions(self, model: str) -> list[Path]:
         """Return the folders of a model's dataset versions."""
         folder = self.datasets(model)
         there = [] if self.copies is None else self.copies.folders(self.copies.name(folder))
         found = {*(folder / name for name in there), *_visible(folder)}
-        return sorted(path for path in found if path.name not in {_ORIGINALS, _REPORTS})
-
-    def dataset_draft(self, model: str, job_id: str) -> Path:
-        """Return the folder of the dataset version that a job is making."""
-        return self.datasets(model) / f"{_DRAFT}{job_id}"
-
-    def dataset(self, model: str, sha256: str) -> Path:
-        """Return the folder of the dataset version with that digest."""
-        return self.datasets(model) / sha256
-
-    def original(self, model: str, sha256: str) -> Path:
-        """Return the path of a file that dataset versions were made of."""
-        return self.datasets(model) / _ORIGINALS / sha256
+        return sorted(path for path in found if path.name not in {ORIGINALS, REPORTS})
 
     def originals(self, model: str) -> list[Path]:
         """Return the files that a model's dataset versions were made of."""
-        return self._files("datasets", model, _ORIGINALS)
+        return self._files("datasets", model, ORIGINALS)
 
     def caches(self, model: str, sha256: str) -> list[Path]:
         """Return the folders of decoded samples of a dataset version; their names are keys of the code."""
-        return _visible(self.dataset(model, sha256) / _CACHE)
-
-    def report(self, model: str, job_id: str) -> Path:
-        """Return the path of the refused rows of the file that an ingest job has read: a JSON object a line."""
-        return self.datasets(model) / _REPORTS / f"{job_id}.jsonl"
-
-    def erased(self, folder: Path) -> Path:
-        """Return a hidden path for a dataset version's folder that is to be removed."""
-        return folder.with_name(f"{_ERASED}{uuid4().hex}")
-
-    def refused_rows(self, model: str, job_id: str) -> Path:
-        """Return the folder with thumbnails of rows that an ingest job has refused: ROW.png."""
-        return self.datasets(model) / _REPORTS / job_id
-
-    def incoming(self, upload_id: str) -> Path:
-        """Return the path of a file that arrives in parts."""
-        return self.root / "uploads" / upload_id
+        return _visible(self.dataset(model, sha256) / CACHE)
 
     def job_ids(self) -> list[str]:
         """Return the ids of the jobs that have files."""
-        reports = {path.stem for path in self.root.glob(f"datasets/*/{_REPORTS}/*")}
-        drafts = {path.name.removeprefix(_DRAFT) for path in self.root.glob(f"datasets/*/{_DRAFT}*")}
+        reports = {path.stem for path in self.root.glob(f"datasets/*/{REPORTS}/*")}
+        drafts = {path.name.removeprefix(DRAFT) for path in self.root.glob(f"datasets/*/{DRAFT}*")}
         here = {folder.name for folder in self.root.glob("jobs/*")} | reports | drafts
         if self.copies is not None:
             here |= {*self.copies.folders("jobs")}
             for model in self.dataset_models():
-                here |= {path.stem for path in self.copies.below("datasets", model, _REPORTS)}
+                here |= {path.stem for path in self.copies.below("datasets", model, REPORTS)}
         return sorted(here)
 
     def job_files(self, job_id: str) -> list[Path]:
@@ -373,18 +292,6 @@ class Storage:
         """Return the folders of a job, which need not exist."""
         thumbnails = [self.refused_rows(model, job_id) for model in self.dataset_models()]
         return [self._job(job_id), *self._drafts(job_id), *thumbnails]
-
-    def plot(self, job_id: str) -> Path:
-        """Return the path of a job's plot."""
-        return self._job(job_id) / "plot.png"
-
-    def tensorboard(self, job_id: str) -> Path:
-        """Return the folder of a job's event files."""
-        return self._job(job_id) / "tensorboard"
-
-    def resume_point(self, job_id: str, attempt: int) -> Path:
-        """Return the path of the resume point that an attempt at a job writes."""
-        return self._job(job_id) / f"resume-{attempt}.pt"
 
     def remove_resume_points(self, job_id: str) -> None:
         """Remove the resume points of all attempts at a job. Raises OSError, ObjectsUnavailable."""
@@ -438,9 +345,6 @@ class Storage:
     def _hidden(self, folder: str) -> Iterator[Path]:
         """Yield the files that write_whole has begun."""
         return (path for path in (self.root / folder).rglob(".*") if path.is_file())
-
-    def _job(self, job_id: str) -> Path:
-        return self.root / "jobs" / job_id
 
     def _drafts(self, job_id: str) -> list[Path]:
         return [self.dataset_draft(model, job_id) for model in self.dataset_models()]

@@ -59,25 +59,25 @@ def router(specs: Mapping[str, ModelSpec], datasets: Datasets, jobs: Jobs, stora
     async def examples(model: str, name: DatasetName, version: WholeNumber) -> ExampleList:
         """At most 8 of each label, of at most 50 labels. Always the same ones, as they are chosen by their digests."""
         one = await kept(model, name, version)
-        found = await asyncio.to_thread(thumbnails.examples, storage.dataset(model, one.sha256))
+        found = await asyncio.to_thread(thumbnails.examples, storage, storage.dataset(model, one.sha256))
         return ExampleList(dataset=one.label, examples=[ExampleInfo(**example) for example in found])
 
     @routes.get(_OF_EXAMPLE, summary="Thumbnail of an example", response_class=Png)
     async def example(model: str, name: DatasetName, version: WholeNumber, digest: Digest) -> Response:
         one = await kept(model, name, version)
-        return await _sent(lambda: thumbnails.example(storage.dataset(model, one.sha256), digest))
+        return await _sent(lambda: thumbnails.example(storage, storage.dataset(model, one.sha256), digest))
 
     @routes.get(_OF_ROW, summary="Thumbnail of a refused row", response_class=Png)
     async def refused(model: str, name: DatasetName, version: WholeNumber, row: Row) -> Response:
         """Of the first job that made the version, as its report: rows with `picture`, 200 at most."""
         one = await kept(model, name, version)
-        return await _sent(lambda: thumbnails.refused(storage.refused_rows(model, one.job), row))
+        return await _sent(lambda: thumbnails.refused(storage, storage.refused_rows(model, one.job), row))
 
     @routes.get(_OF_JOB, summary="Thumbnail of a row that an ingest refused", response_class=Png)
     async def refused_by_job(job_id: str, row: Row) -> Response:
         """Also of a job that failed because too many rows were refused: rows with `picture` in its `report`."""
         job = await asyncio.to_thread(jobs.get, job_id)
-        return await _sent(lambda: thumbnails.refused(storage.refused_rows(job.model, job.id), row))
+        return await _sent(lambda: thumbnails.refused(storage, storage.refused_rows(job.model, job.id), row))
 
     return routes
 
