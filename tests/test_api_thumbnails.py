@@ -49,7 +49,7 @@ def store(client: TestClient, folder: Path) -> Iterator[Store]:
 
 def pictured(order: Ingest, version: Path, content: bytes = PNG) -> None:
     """Write thumbnails as the training side does, into the folders of a version and of the job."""
-    folder, rows = version / "thumbnails", Storage(order.store).refused_rows(order.model, order.job)
+    folder, rows = version / "thumbnails", Storage(order.store.root).refused_rows(order.model, order.job)
     folder.mkdir(parents=True, exist_ok=True)
     rows.mkdir(parents=True, exist_ok=True)
     (folder / "examples.json").write_bytes(orjson.dumps(EXAMPLES))
@@ -63,7 +63,7 @@ def add(client: TestClient, store: Store, name: str, digit: str, content: bytes 
     def answer(order: Any) -> Any:
         done = made(order, digit * 64)
         if content is not None:
-            pictured(order, order.store / done.folder, content)
+            pictured(order, order.store.root / done.folder, content)
         return done
 
     address = f"/models/line/datasets/{name}/versions"
@@ -97,7 +97,7 @@ def test_a_version_without_thumbnails_has_none(client: TestClient, store: Store)
 
 def test_a_failed_ingest_shows_the_rows_that_it_refused(client: TestClient, store: Store) -> None:
     def refused(order: Any) -> Any:
-        pictured(order, order.store / "elsewhere")
+        pictured(order, order.store.root / "elsewhere")
         return refusal()(order)
 
     job = client.post(VERSIONS, content=b"x").json()["id"]

@@ -14,7 +14,8 @@ from models.checkpoints.objects import Objects
 from service.command import main
 from service.store.database import Store
 from service.upkeep.faults import Checker
-from service.upkeep.pruner import Pruner, Rules
+from service.upkeep.pruner import Pruner
+from service.upkeep.rules import Rules
 from tests.objects import S3Server
 from tests.upkeep import MODEL, Filled, aged
 
@@ -136,7 +137,7 @@ def test_fsck_checks_the_objects_not_the_copies(filled: Filled) -> None:
         key_of_name(filled, 1): "missing",
         key_of_name(filled, 2): "damaged",
         f"checkpoints/{MODEL}/other.pt": "orphan",
-        f"datasets/{MODEL}/{'5' * 64}/rows.npy/{'6' * 64}": "damaged",
+        f"datasets/{MODEL}/{'5' * 64}": "orphan",
         f"exports/{MODEL}/7.safetensors": "damaged",
     }
     assert "it is missing in the object store, and version 1 of" in faults[key_of_name(filled, 1)].detail
