@@ -1,6 +1,8 @@
 """Resolve the device setting to the name of an available device."""
 
+import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 # Files in /dev of accelerators that PyTorch can use: NVIDIA's, the same under WSL, AMD's, and Intel's graphics.
@@ -30,5 +32,25 @@ def resolve(name: str) -> str:
     return str(device)
 
 
-def _may_have_accelerator() -> bool:
-    return sys.platform != "linux" or any(any(Path("/dev").glob(sign)) for sign in _LINUX_SIGNS)
+def _may_have_accelerator(devices: Path = Path("/dev")) -> bool:
+    return sys.platform != "linux" or any(any(devices.glob(sign)) for sign in _LINUX_SIGNS)
+
+
+def cpus() -> int:
+    """Return the number of CPUs that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def accelerators(name: str, environ: Mapping[str, str] = os.environ, devices: Path = Path("/dev")) -> int:
+    """Count the accelerators that the device setting leaves to a process, without torch.
+
+    Looks at the files of NVIDIA's devices and at CUDA_VISIBLE_DEVICES; any other accelerator counts as one.
+    """
+    if name == "cpu" or (name == "auto" and not _may_have_accelerator(devices)):
+        return 0
+    if ":" in name or name == "mps":
+        return 1
+    visible = environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:
+        return len([part for part in visible.split(",") if part.strip() not in {"", "-1"}])
+    return len(list(devices.glob("nvidia[0-9]*"))) or 1

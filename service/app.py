@@ -222,7 +222,8 @@ def _add_jobs(
     """Add the routes of jobs, and of the datasets that jobs make and train on."""
     storage, datasets, ingests = store.storage, Datasets(store), Ingests(store, jobs)
     uploads, most = Uploads(store, settings.max_dataset_bytes), settings.max_queued_jobs
-    app.include_router(job_routes.router(specs, jobs, datasets, feed, storage, recipes, keys, most))
+    bound = settings.max_resources
+    app.include_router(job_routes.router(specs, jobs, datasets, feed, storage, recipes, keys, most, bound))
     app.include_router(dataset_routes.router(specs, datasets, uploads, ingests, storage, recipes, bodies, keys, most))
     app.include_router(thumbnail_routes.router(specs, datasets, jobs, storage))
     app.include_router(dataset_uploads.router(specs, uploads, ingests, recipes, keys, most))

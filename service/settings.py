@@ -27,6 +27,7 @@ _PORT = re.compile(r"TORCHLOOP_(?:[A-Z0-9_]+_)?PORT")
 _PORT_URL = re.compile(r"(?:tcp|udp|sctp)://\S+")
 # Of no use to a training worker, and secret: the keys, and the settings that may not be without them.
 _OF_WEB_ONLY = {f"{PREFIX}{name}" for name in ("API_KEYS", "KEY", "HOST", "CORS_ORIGINS")}
+_RAY_TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - the name of a variable
 log = logging.getLogger(__name__)
 
 Scope = Literal["predict", "train", "admin"]
@@ -43,6 +44,25 @@ class Key(BaseModel):
 
     scope: Scope
     secret: str = Field(min_length=1, repr=False)
+
+
+class MaxResources(BaseModel):
+    """The most that a job may ask for, see TrainRequest.resources."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    cpus: float = Field(0, ge=0, le=4096)
+    gpus: float = Field(0, ge=0, le=1)
+
+
+def _parse_resources(value: object) -> object:
+    """Parse `cpus=8,gpus=1` into fields."""
+    if not isinstance(value, str):
+        return value
+    pairs = [part.partition("=") for part in _parse_list(value)]
+    if not all(name in MaxResources.model_fields and number for name, _, number in pairs):
+        raise ValueError('write it as "cpus=8,gpus=1"')
+    return {name: number for name, _, number in pairs}
 
 
 def _parse_keys(value: object) -> object:
@@ -191,6 +211,9 @@ class Settings(BaseModel):
     max_queued_jobs: int = Field(
         1000, ge=1, le=1_000_000, description="training jobs that each API key may have in the queue; more get 429"
     )
+    max_resources: Annotated[MaxResources, BeforeValidator(_parse_resources)] | None = Field(
+        None, description="the most that a job may ask for by `resources`, as cpus=8,gpus=1; unset: nothing"
+    )
     max_event_streams: int = Field(
         512, ge=1, le=1_000_000, description="open event streams of a web process; more get 429"
     )
@@ -280,11 +303,13 @@ def for_worker(environ: Mapping[str, str]) -> dict[str, str]:
 
 
 def for_training(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a process that runs recipes: also without the database's address and password.
+    """Return the environment of a process that runs recipes: also without the database's address and password, and
+    without the token of a Ray cluster.
 
     The path of the project folder is absolute, because such a process has another current folder.
     """
-    kept = {name: value for name, value in for_worker(environ).items() if name.upper() != f"{PREFIX}DATABASE_URL"}
+    secret = {f"{PREFIX}DATABASE_URL", _RAY_TOKEN}
+    kept = {name: value for name, value in for_worker(environ).items() if name.upper() not in secret}
     if project := kept.get(f"{PREFIX}PROJECT", "").strip():
         kept[f"{PREFIX}PROJECT"] = str(Path(project).expanduser().absolute())
     return kept

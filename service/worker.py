@@ -17,10 +17,11 @@ import platform
 import sys
 from collections.abc import Sequence
 
-from models import garbage, project
+from models import device, garbage, project
 from models.project import ProjectError
 from models.signals import ignore_signals
 from service.execution.stop import Stop
+from service.jobs.resources import Resources
 from service.jobs.worker import LEASE_S, Worker
 from service.logs import configure_logging, log_uncaught
 from service.settings import OptionParser, SettingsError, from_environment, log_service_variables, refuse
@@ -69,7 +70,10 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.w
         except SettingsError as err:
             return refuse(str(err), 2)
     name = f"{platform.node()}-{os.getpid()}"
-    Worker(store, settings.data, name, device=settings.device, lease_s=options.lease_s, stopping=stop).run()
+    here = Resources(cpus=device.cpus(), gpus=device.accelerators(settings.device))
+    Worker(
+        store, settings.data, name, device=settings.device, lease_s=options.lease_s, capacity=here, stopping=stop
+    ).run()
     store.close()
     ignore_signals()
     return 0

@@ -22,7 +22,7 @@ from models.messages import (
     RefusalReason,
     RefusedRow,
 )
-from service.execution.process import Child
+from service.execution.process import Child, Printed
 from service.execution.recipes import RecipeSchema
 from service.jobs.queue import Job, Jobs
 from service.jobs.worker import Worker
@@ -78,20 +78,26 @@ class Scripted(Child):
 
     def __init__(self, answer: Answer) -> None:
         self.exit: int | None = None
+        self._died = False
         self.orders: list[Order[Any]] = []
         self._answer = answer
-        self._told: list[Message] = []
+        self._told: list[Message | Printed] = []
+
+    def told(self, *messages: Message | Printed) -> None:
+        """Tell messages before the answer."""
+        self._told.extend(messages)
 
     def send(self, order: Order[Any]) -> None:
         self.orders.append(order)
         answer = self._answer(order)
         if answer is None:
-            self.exit = -9
+            self._died = True
         else:
             self._told.extend(answer if isinstance(answer, Sequence) else [answer])
 
-    def messages(self, timeout_s: float) -> list[Message]:  # noqa: ARG002
+    def messages(self, timeout_s: float) -> list[Message | Printed]:  # noqa: ARG002
         told, self._told = self._told, []
+        self.exit = -9 if self._died else None
         return told
 
     def stop(self) -> None:

@@ -10,6 +10,7 @@ import pytest
 from service.delivery.gate import Gate
 from service.errors import Conflict, Invalid, LimitReached, NotFound
 from service.jobs.queue import MAX_ATTEMPTS, Job, Jobs, LeaseLost
+from service.jobs.resources import Resources
 from service.store.database import Store
 from tests.fakes import ROOT
 
@@ -76,7 +77,13 @@ def test_a_repeated_idempotency_key_gives_the_first_job(jobs: Jobs) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"model": "m2"}, {"config": {"epochs": 2}}, {"promote": "never"}, {"tensorboard": True}],
+    [
+        {"model": "m2"},
+        {"config": {"epochs": 2}},
+        {"promote": "never"},
+        {"tensorboard": True},
+        {"resources": {"cpus": 1}},
+    ],
 )
 def test_an_idempotency_key_of_another_order_is_refused(jobs: Jobs, change: dict[str, Any]) -> None:
     order: dict[str, Any] = {"model": "m", "config": {"epochs": 1}, "promote": "always", "tensorboard": False}
@@ -287,6 +294,57 @@ def test_all_queued_jobs_are_cancelled_at_once(jobs: Jobs, model: str | None) ->
         assert jobs.events(job.id)[-1].data == {"state": "cancelled", "error": None}
     assert len(jobs.page(state="queued", limit=9)) == 3 - len(chosen)
     assert jobs.cancel_queued(model, now=8) == 0
+
+
+def test_a_worker_takes_the_jobs_that_it_has_the_resources_for(jobs: Jobs) -> None:
+    asked: list[dict[str, float] | None] = [{"cpus": 8}, {"gpus": 1}, {"gpus": 0.5, "cpus": 2}, {"cpus": 4}, None]
+    ids = [enqueue(jobs, resources=resources).id for resources in asked]
+    assert [jobs.get(job).resources for job in ids] == asked
+
+    def claimed_by(capacity: Resources | None) -> list[int]:
+        found = []
+        while job := jobs.claim("w", now=0, monotonic_s=0, lease_s=1000, capacity=capacity):
+            found.append(ids.index(job.id))
+        return found
+
+    assert claimed_by(Resources(cpus=1, gpus=0)) == [4]
+    assert claimed_by(Resources(cpus=4, gpus=0.5)) == [2, 3]
+    begun = jobs.get(ids[2])
+    jobs.requeue(begun, now=0, reason="stopped", in_good_order=True)
+    assert claimed_by(Resources(cpus=8, gpus=0)) == [0]
+    assert claimed_by(None) == [2, 1]
+
+
+def test_one_attempt_is_claimed_by_its_number_only_while_it_is_to_be_made(jobs: Jobs) -> None:
+    job = enqueue(jobs)
+
+    def take(number: int, beats: int = 0) -> Job | None:
+        return jobs.take(job.id, number, beats, "a", now=1, lease_s=5)
+
+    assert jobs.take("nope", 1, 0, "a", now=1, lease_s=5) is None
+    assert [take(number) for number in (0, 2)] == [None, None]
+    first = take(1)
+    assert first is not None
+    assert (first.state, first.attempt, first.worker, first.beats, first.lease_s) == ("running", 1, "a", 1, 5)
+    assert take(1, first.beats) is None
+    assert take(2, first.beats - 1) is None, "its worker beat in the meantime"
+    second = take(2, first.beats)
+    assert second is not None
+    with pytest.raises(LeaseLost):
+        jobs.beat(first, [], now=2)
+    jobs.cancel(job.id, now=2)
+    assert take(3, second.beats) is None
+    assert jobs.get(job.id).state == "cancelled"
+    assert take(3, second.beats) is None
+
+
+def test_output_is_an_event_before_the_progress_that_was_reported_with_it(jobs: Jobs) -> None:
+    enqueue(jobs)
+    job = claim(jobs)
+    jobs.beat(job, [{"step": 1}], output=["hello\n", "again"], now=1)
+    told = [(event.kind, dict(event.data)) for event in jobs.events(job.id)][2:]
+    assert told == [("log", {"output": "hello\n"}), ("log", {"output": "again"}), ("progress", {"step": 1})]
+    assert jobs.get(job.id).progress == {"step": 1}
 
 
 RACER = """

@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -26,3 +28,28 @@ def test_an_unknown_name_lists_the_known_ones(name: str) -> None:
 def test_a_device_that_is_not_there_names_the_way_out(name: str) -> None:
     with pytest.raises(ValueError, match="not available here: use auto or cpu"):
         device.resolve(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "visible", "files", "count"),
+    [
+        ("cpu", None, ["nvidia0", "nvidia1"], 0),
+        ("auto", None, ["nvidia0", "nvidia1", "nvidiactl"], 2),
+        ("cuda", None, ["nvidia0", "nvidia1"], 2),
+        ("cuda:1", None, ["nvidia0", "nvidia1"], 1),
+        ("cuda", "3", ["nvidia0", "nvidia3"], 1),
+        ("auto", "", ["nvidia0"], 0),
+        ("auto", "-1", ["nvidia0"], 0),
+        ("auto", "GPU-a,GPU-b", ["nvidia0"], 2),
+        ("auto", None, ["kfd"], 1),
+        ("mps", None, [], 1),
+    ],
+)
+def test_accelerators_are_counted_without_torch(
+    name: str, visible: str | None, files: list[str], count: int, tmp_path: Path
+) -> None:
+    for file in files:
+        (tmp_path / file).touch()
+    environ = {} if visible is None else {"CUDA_VISIBLE_DEVICES": visible}
+    assert device.accelerators(name, environ, tmp_path) == count
+    assert device.cpus() >= 1

@@ -59,6 +59,9 @@ def test_an_object_store_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> N
         ({"TORCHLOOP_MAX_BATCH": "0"}, "TORCHLOOP_MAX_BATCH"),
         ({"TORCHLOOP_HOST": "0.0.0.0"}, "set TORCHLOOP_API_KEYS"),
         ({"TORCHLOOP_HOST": "example.org"}, "set TORCHLOOP_API_KEYS"),
+        ({"TORCHLOOP_MAX_RESOURCES": "8"}, 'TORCHLOOP_MAX_RESOURCES: write it as "cpus=8,gpus=1"'),
+        ({"TORCHLOOP_MAX_RESOURCES": "cores=8"}, 'TORCHLOOP_MAX_RESOURCES: write it as "cpus=8,gpus=1"'),
+        ({"TORCHLOOP_MAX_RESOURCES": "gpus=2"}, "TORCHLOOP_MAX_RESOURCES: .*less than or equal to 1"),
         ({"TORCHLOOP_API_KEYS": "s3cret"}, "TORCHLOOP_API_KEYS: .*predict:KEY1"),
         ({"TORCHLOOP_API_KEYS": "root:s3cret"}, "TORCHLOOP_API_KEYS: .*predict:KEY1"),
         ({"TORCHLOOP_API_KEYS": "admin:"}, "TORCHLOOP_API_KEYS: .*predict:KEY1"),
@@ -231,4 +234,13 @@ def test_a_worker_needs_no_keys_whatever_address_the_service_listens_on(host: st
     worker = for_worker(environ)
     assert "SECRET" not in str(worker)
     assert from_environment(worker).database_url == environ["TORCHLOOP_DATABASE_URL"]
-    assert for_training(environ) == {"TORCHLOOP_STORE": "kept", "PATH": "/bin"}
+    assert for_training({**environ, "RAY_AUTH_TOKEN": "SECRET"}) == {"TORCHLOOP_STORE": "kept", "PATH": "/bin"}
+
+
+def test_the_most_that_a_job_may_ask_for_is_read_from_pairs() -> None:
+    most = from_environment({"TORCHLOOP_MAX_RESOURCES": " cpus=8, gpus=0.5 "}).max_resources
+    assert most is not None
+    assert (most.cpus, most.gpus) == (8, 0.5)
+    only = from_environment({"TORCHLOOP_MAX_RESOURCES": "cpus=2"}).max_resources
+    assert only is not None
+    assert (only.cpus, only.gpus) == (2, 0)

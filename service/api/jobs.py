@@ -24,14 +24,16 @@ from service.api.schemas import (
     JobInfo,
     JobPage,
     NoWorse,
+    ResourcesRequest,
     TrainRequest,
 )
 from service.data.datasets import Datasets, without_rows
 from service.delivery.gate import Policy
-from service.errors import NotFound, require_model
+from service.errors import Invalid, NotFound, require_model
 from service.execution.recipes import ReadRecipes, RecipeSchema, complete_config, require_target
 from service.jobs.feed import Feed
 from service.jobs.queue import FINAL, Event, Job, Jobs, Kind, State
+from service.settings import MaxResources
 from service.web.auth import Access, Keyring, caller
 from service.web.json_limit import Bounded
 
@@ -67,10 +69,11 @@ def router(
     recipes: ReadRecipes,
     keys: Keyring,
     max_queued: int,
+    max_resources: MaxResources | None,
 ) -> APIRouter:
-    """Return the routes. Each key may have `max_queued` jobs in the queue."""
+    """Return the routes. Each key may have `max_queued` jobs in the queue, and each job ask for `max_resources`."""
     routes = APIRouter(tags=["jobs"])
-    routes.include_router(_commands(specs, jobs, datasets, recipes, keys, max_queued))
+    routes.include_router(_commands(specs, jobs, datasets, recipes, keys, max_queued, max_resources))
     routes.include_router(_cancels(jobs, keys))
     routes.include_router(_lists(jobs))
     routes.include_router(_reports(jobs, feed, storage))
@@ -84,6 +87,7 @@ def _commands(
     recipes: ReadRecipes,
     keys: Keyring,
     max_queued: int,
+    max_resources: MaxResources | None,
 ) -> APIRouter:
     routes = APIRouter(route_class=Bounded)
 
@@ -102,6 +106,7 @@ def _commands(
         require_model(body.model, specs)
         config, dataset = await _chosen(body, await recipes(), datasets)
         policy, bounds = _policy(body.promote)
+        resources = _bounded(body.resources, max_resources or MaxResources())
         job = await asyncio.to_thread(
             jobs.enqueue,
             body.model,
@@ -109,6 +114,7 @@ def _commands(
             policy,
             promote_bounds=bounds,
             tensorboard=body.tensorboard,
+            resources=resources,
             dataset=dataset,
             key=idempotency_key,
             submitter=keys.name(authorization.encode("latin-1")),
@@ -156,6 +162,18 @@ async def _chosen(
         return _with_built_in(config, recipes[body.model].hyperparameters, name), None
     require_target(body.model, recipes)
     return config, body.dataset
+
+
+def _bounded(asked: ResourcesRequest | None, most: MaxResources) -> dict[str, float] | None:
+    """Return the resources that a job asks for; None for none. Raises Invalid if they are above the bounds."""
+    wish = {} if asked is None else asked.model_dump(exclude_none=True)
+    for name, number in wish.items():
+        if number > getattr(most, name):
+            raise Invalid(
+                f"resources: {name} is {number:g}, and a job may ask for at most {getattr(most, name):g} here: ask for "
+                f"less, or have TORCHLOOP_MAX_RESOURCES raised"
+            )
+    return wish or None
 
 
 def _with_built_in(config: Mapping[str, Any], schema: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -217,8 +235,8 @@ def _reports(jobs: Jobs, feed: Feed, storage: Storage) -> APIRouter:
         },
     )
     async def events(job_id: str, last_event_id: LastEvent = None) -> Response:
-        """Server-sent events `progress` and `state`, from the first one, or after `Last-Event-ID`, to the end of the
-        job.
+        """Server-sent events `progress`, `log` and `state`, from the first one, or after `Last-Event-ID`, to the end of
+        the job. A `log` has output of the recipe; an attempt has 64 KiB of it at most.
         """
         job = await asyncio.to_thread(jobs.get, job_id)  # before the events: none follows the final state
         after = _number(last_event_id) or 0

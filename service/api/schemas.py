@@ -282,6 +282,22 @@ Promote = Annotated[
 ]
 
 
+class ResourcesRequest(StrictBody):
+    """What an attempt at the job needs."""
+
+    cpus: float | None = Field(
+        None, strict=True, ge=0.1, le=4096, allow_inf_nan=False, description="CPUs; null: as `torchloop cluster` says"
+    )
+    gpus: float | None = Field(
+        None,
+        strict=True,
+        ge=0,
+        le=1,
+        allow_inf_nan=False,
+        description="1, or the part of a GPU that other jobs share, as 0.25; null: as `torchloop cluster` says",
+    )
+
+
 class TrainRequest(StrictBody):
     """What to train, and when to promote it."""
 
@@ -301,6 +317,9 @@ class TrainRequest(StrictBody):
         False,
         description="also write TensorBoard event files, into STORE/jobs/ID/tensorboard",
     )
+    resources: ResourcesRequest | None = Field(
+        None, description="CPUs and GPUs that the job needs, at most TORCHLOOP_MAX_RESOURCES"
+    )
 
 
 class JobInfo(BaseModel):
@@ -318,6 +337,7 @@ class JobInfo(BaseModel):
     dataset_sha256: str | None
     promote: Promote
     tensorboard: bool
+    resources: dict[str, float] | None = Field(description="what the job asks for: cpus, gpus")
     attempt: int
     progress: dict[str, Any] | None = Field(description="the last point reported: epoch, step, loss, metrics")
     version: int | None = Field(description="the version that the job registered")

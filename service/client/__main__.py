@@ -158,7 +158,12 @@ def _train(client: Client, options: argparse.Namespace, rest: Sequence[str]) -> 
         rest, options.dataset = [*rest, "--dataset", options.dataset], None  # data of the recipe: a hyperparameter
     config = hyperparameters.read(options.model, schema, rest)
     job = client.submit(
-        options.model, config, promote=_policy(options), dataset=options.dataset, tensorboard=options.tensorboard
+        options.model,
+        config,
+        promote=_policy(options),
+        dataset=options.dataset,
+        tensorboard=options.tensorboard,
+        resources=_resources(options),
     )
     if options.follow:
         with bar(sys.stderr.isatty()) as show:
@@ -205,6 +210,12 @@ def _policy(options: argparse.Namespace) -> answers.Promote:
     bounds = {name: value for name, value in given.items() if value is not None}
     policy: answers.Promote = {options.promote: bounds} if bounds else options.promote
     return policy
+
+
+def _resources(options: argparse.Namespace) -> dict[str, float] | None:
+    """Return what the job asks for, if anything."""
+    given = {"cpus": options.cpus, "gpus": options.gpus}
+    return {name: number for name, number in given.items() if number is not None} or None
 
 
 def _promote(client: Client, options: argparse.Namespace, _: Sequence[str]) -> int:
@@ -307,6 +318,8 @@ def _add_train_options(train: argparse.ArgumentParser) -> None:
     train.add_argument("--alpha", type=float, help=text)
     text = "how much better it must be, or how much worse it may be, in the unit of the metric"
     train.add_argument("--margin", type=float, help=text)
+    train.add_argument("--cpus", type=float, help="CPUs that the job needs, on a cluster")
+    train.add_argument("--gpus", type=float, help="GPUs that it needs: 1, or a part of a shared one, as 0.25")
     train.add_argument("--tensorboard", action="store_true", help="keep TensorBoard event files as well")
 
 

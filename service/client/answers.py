@@ -151,6 +151,7 @@ class Job(TypedDict):
     dataset_sha256: str | None
     promote: Promote
     tensorboard: bool
+    resources: dict[str, float] | None
     attempt: int
     progress: dict[str, Any] | None
     version: int | None

@@ -117,11 +117,13 @@ def submit(
     promote: answers.Promote = "if_better",
     dataset: str | None = None,
     tensorboard: bool = False,
+    resources: Mapping[str, float] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[answers.Job]:
     """Queue a training job, on a dataset version such as "field@4", or the newest one of a bare name.
 
     `promote` may have bounds: {"if_better": {"alpha": 0.05}}.
+    `resources`: what the job needs, {"cpus": 4, "gpus": 0.5}.
 
     It has an Idempotency-Key, generated unless given, so that a retry starts no second job.
     """
@@ -135,6 +137,8 @@ def submit(
         order["tensorboard"] = True
     if dataset is not None:
         order["dataset"] = dataset
+    if resources is not None:
+        order["resources"] = resources
     arguments = json_body(order, "order")
     arguments["headers"] |= key_header(idempotency_key)
     return Call(method="POST", path="/train", read=object_with("id"), repeatable=True, arguments=arguments)

@@ -215,11 +215,12 @@ class Client(_Calls, Synchronous):
         promote: Promote = "if_better",
         dataset: str | None = None,
         tensorboard: bool = False,
+        resources: Mapping[str, float] | None = None,
         wait: bool = False,
         progress: bool = False,
     ) -> Job:
         """Queue a job; with `wait`, return the finished job, and with `progress`, show a progress bar meanwhile."""
-        job = self.submit(model, config, promote=promote, dataset=dataset, tensorboard=tensorboard)
+        job = self.submit(model, config, promote=promote, dataset=dataset, tensorboard=tensorboard, resources=resources)
         if not wait:
             return job
         with bar(progress) as show:
@@ -335,11 +336,14 @@ class AsyncClient(_Calls, Asynchronous):
         promote: Promote = "if_better",
         dataset: str | None = None,
         tensorboard: bool = False,
+        resources: Mapping[str, float] | None = None,
         wait: bool = False,
         progress: bool = False,
     ) -> Job:
         """As Client.train."""
-        job = await self.submit(model, config, promote=promote, dataset=dataset, tensorboard=tensorboard)
+        job = await self.submit(
+            model, config, promote=promote, dataset=dataset, tensorboard=tensorboard, resources=resources
+        )
         if not wait:
             return job
         with bar(progress) as show:

@@ -10,16 +10,18 @@ import httpx
 from service.client.answers import FINAL
 from service.client.errors import NotTorchloop, TorchloopError, Unreachable
 
+Kind = Literal["progress", "log", "state"]
+_KINDS: Mapping[str, Kind] = {"progress": "progress", "log": "log", "state": "state"}
 _TRIES = 6
 _LONGEST_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event of a job. `id` rises; `data` is a progress point, or the job's new state."""
+    """One event of a job. `id` rises; `data` is a progress point, output of the recipe, or the job's new state."""
 
     id: int
-    kind: Literal["progress", "state"]
+    kind: Kind
     data: Mapping[str, Any]
 
     @property
@@ -49,9 +51,9 @@ class Feed:
             self._fields[name] = value.removeprefix(" ")
             return None
         fields, self._fields = self._fields, {}
-        if "data" not in fields or fields.get("event") not in {"progress", "state"}:
+        kind = _KINDS.get(fields.get("event", ""))
+        if "data" not in fields or kind is None:
             return None
-        kind: Literal["progress", "state"] = "state" if fields["event"] == "state" else "progress"
         try:
             event = Event(int(fields["id"]), kind, json.loads(fields["data"]))
             final = event.final

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from service.client.events import Event
+from service.client.terminal import printable
 
 Show = Callable[[Event], None]
 
@@ -30,6 +31,9 @@ def bar(wanted: bool = True) -> Iterator[Show | None]:
         def show(event: Event) -> None:
             if event.kind == "state":
                 shown.update(task, description=event.data["state"])
+                return
+            if event.kind == "log":
+                shown.console.print(printable(event.data["output"]), markup=False, highlight=False)
                 return
             point = event.data
             reads = point["epoch"] == 0  # an ingest

@@ -177,6 +177,9 @@ def event(told: Event) -> None:
     if told.kind == "state":
         say(f"{told.id}  {told.data['state']}")
         return
+    if told.kind == "log":
+        say(textwrap.indent(terminal.printable(told.data["output"]), f"{told.id}  "))
+        return
     point = told.data
     if point["epoch"] == 0:  # an ingest
         say(f"{told.id}  {point['step']}/{point['steps']} read")

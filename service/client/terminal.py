@@ -44,6 +44,12 @@ def as_json(value: Any) -> str:
     return text
 
 
+def printable(text: str) -> str:
+    """Return lines of a text with control characters escaped, so that they do not steer the terminal."""
+    lines = (line.expandtabs() for line in text.splitlines())
+    return "\n".join(line if line.isprintable() else line.encode("unicode_escape").decode("ascii") for line in lines)
+
+
 def _open_closed_streams() -> None:
     """Open /dev/null for each standard stream that the caller has closed (`>&-`): Python has None for it."""
     null = Path(os.devnull)

@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -29,6 +30,13 @@ _QUIET_S = 0.05
 _SHOWN = 100  # bytes of a line that is not a message
 
 StartChild = Callable[[], "Child"]
+
+
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """Output of the subprocess: warnings, tracebacks, what recipes print."""
+
+    text: str
 
 
 class Child:
@@ -49,11 +57,11 @@ class Child:
         )
         assert self._process.stdout is not None
         assert self._process.stderr is not None
-        self._messages: queue.Queue[Message | None] = queue.Queue()
+        self._messages: queue.Queue[Message | Printed | None] = queue.Queue()
+        self._listener = threading.Thread(target=self._listen, args=(self._process.stderr,), daemon=True)
+        self._listener.start()
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
         self._reader.start()
-        self._listener = threading.Thread(target=log_output, args=(self._process.stderr,), daemon=True)
-        self._listener.start()
         self.exit: int | None = None
 
     def send(self, order: Order[Any]) -> None:
@@ -70,16 +78,16 @@ class Child:
         while (left := deadline - time.monotonic()) > 0:
             messages = self.messages(left)
             for message in messages:
-                answer = order.answered_by(message)
+                answer = None if isinstance(message, Printed) else order.answered_by(message)
                 if answer is not None:
                     return answer
             if not messages or self.exit is not None:
                 return None
         return None
 
-    def messages(self, timeout_s: float) -> list[Message]:
-        """Take the messages since the last call; wait at most `timeout_s` for the first."""
-        taken: list[Message] = []
+    def messages(self, timeout_s: float) -> Sequence[Message | Printed]:
+        """Take the messages, and the output, since the last call; wait at most `timeout_s` for the first."""
+        taken: list[Message | Printed] = []
         with contextlib.suppress(queue.Empty):
             message = self._messages.get(timeout=timeout_s)
             while message is not None:
@@ -107,11 +115,18 @@ class Child:
         with stream:
             for message in read_messages(stream):
                 self._messages.put(message)
+        self._listener.join(_TERM_S)  # the last output says why it ended
         self._messages.put(None)
 
+    def _listen(self, stream: IO[bytes]) -> None:
+        log_output(stream, lambda text: self._messages.put(Printed(text)))
 
-def log_output(stream: IO[bytes]) -> None:
-    """Log the subprocess's output: warnings, tracebacks, output of recipes. Lines read together are one record."""
+
+def log_output(stream: IO[bytes], tell: Callable[[str], None] = lambda _: None) -> None:
+    """Log the subprocess's output: warnings, tracebacks, output of recipes. Lines read together are one record.
+
+    `tell` is called with each.
+    """
     with stream:
         while output := os.read(stream.fileno(), _TOGETHER):
             while select.select([stream], [], [], _QUIET_S)[0] and len(output) < _TOGETHER:
@@ -122,6 +137,7 @@ def log_output(stream: IO[bytes]) -> None:
             text = output.decode(errors="replace").strip()
             if text:
                 log.info("output of the torch subprocess", extra={"output": text})
+                tell(text)
 
 
 def read_messages(lines: Iterable[bytes]) -> Iterator[Message]:

@@ -5,9 +5,10 @@ wrote, so a clock that is wrong, or set back after a crash, changes nothing. Kub
 way.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+LOST_S = 2.0  # instead of the lease, if the cluster has lost the process of an attempt
 _LOOK_S = 1.0  # the most that one look adds to a silence: heartbeats missed during an outage do not count
 
 
@@ -19,6 +20,12 @@ class Lease:
     attempt: int
     beats: int
     lease_s: float
+    worker: str | None = None
+
+
+def none_lost(_: Lease) -> bool:
+    """Return False: nothing is known of any worker but its heartbeats."""
+    return False
 
 
 class Leases:
@@ -28,13 +35,20 @@ class Leases:
         self._silent_s: dict[Lease, float] = {}
         self._looked_at: float | None = None
 
-    def expired(self, leases: Iterable[Lease], monotonic_s: float) -> list[str]:
+    def expired(
+        self, leases: Iterable[Lease], monotonic_s: float, lost: Callable[[Lease], bool] = none_lost
+    ) -> list[str]:
         """Return the jobs whose lease has expired. `leases` are all current ones; call it at least once a second.
 
-        A look after a longer pause counts as one second, because the worker or the database may have stood still.
+        A lease that is `lost` expires sooner: by all that is known, its worker is gone. A look after a longer pause
+        counts as one second, because the worker or the database may have stood still.
         """
         passed = 0.0 if self._looked_at is None else min(max(0.0, monotonic_s - self._looked_at), _LOOK_S)
         self._looked_at = monotonic_s
         known = self._silent_s
         self._silent_s = {lease: known[lease] + passed if lease in known else 0.0 for lease in leases}
-        return [lease.job for lease, silent_s in self._silent_s.items() if silent_s > lease.lease_s]
+        return [
+            lease.job
+            for lease, silent_s in self._silent_s.items()
+            if silent_s > lease.lease_s or (silent_s > LOST_S and lost(lease))
+        ]

@@ -30,24 +30,18 @@ from models.messages import (
 from service.delivery.gate import Bounds, decide
 from service.delivery.registry import Registry
 from service.errors import NotFound, ObjectsAway, StoreUnavailable
-from service.execution.process import Child, StartChild
+from service.execution.process import Child, Printed, StartChild
 from service.execution.stop import Stopping
 from service.jobs.ingests import Ingests, reported
+from service.jobs.output import Output, folders
 from service.jobs.queue import FINAL, Job, Jobs, LeaseLost
+from service.jobs.resources import Resources
 from service.store.database import Store
 
 LEASE_S = 6.0  # after this long without a heartbeat, another worker takes the job
-
-
 _BEAT_S = 0.5  # the longest time between two heartbeats: also how soon a cancel is seen
-
-
 _BEAT_EVERY_S = 0.2  # the shortest
-
-
 _LAST_TRIES = 6  # of a worker that ends while the database is away; the lease then runs out by itself
-
-
 _POLL_S = 0.5  # how often an idle worker looks for a job, and a worker without a database for the database
 
 
@@ -78,6 +72,7 @@ class Worker:
         *,
         device: str = "auto",
         lease_s: float = LEASE_S,
+        capacity: Resources | None = None,
         stopping: Stopping | None = None,
         now: Callable[[], float] = time.time,
         start_child: StartChild = Child,
@@ -91,9 +86,12 @@ class Worker:
         self._name = name
         self._device = device
         self._lease_s = lease_s
+        self._capacity = capacity
         self._stopping: Stopping = stopping or threading.Event()
         self._now = now
         self._start_child = start_child
+        self._folders = folders(store.folder, data)
+        self._output = Output(self._folders)  # of the attempt at work
 
     def run(self) -> None:
         """Work until `stopping` is set. Nothing that a job does ends this loop."""
@@ -110,13 +108,30 @@ class Worker:
         log.info("worker stopped", extra={"worker": self._name})
 
     def _claim(self) -> Job | None:
-        return self._jobs.claim(self._name, now=self._now(), monotonic_s=time.monotonic(), lease_s=self._lease_s)
+        return self._jobs.claim(
+            self._name,
+            now=self._now(),
+            monotonic_s=time.monotonic(),
+            lease_s=self._lease_s,
+            capacity=self._capacity,
+        )
+
+    def attempt(self, job_id: str, number: int, beats: int) -> bool:
+        """Claim this attempt at a job, see Jobs.take, and make it. Returns False if it is not to be made any more."""
+        take = partial(self._jobs.take, job_id, number, beats, self._name, lease_s=self._lease_s)
+        with contextlib.suppress(_Stopping):
+            job = self._insist(lambda: take(now=self._now()))
+            if job is not None:
+                self.work(job)
+                return True
+        return False
 
     def work(self, job: Job) -> None:
         """One attempt at a job that this worker has claimed."""
         fields = {"job": job.id, "model": job.model, "attempt": job.attempt}
         log.info("job started", extra=fields)
         child = self._start_child()
+        self._output = Output(self._folders)
         try:
             if job.kind == "ingest":
                 self._ingest(job, child)
@@ -256,10 +271,12 @@ class Worker:
         points: list[Progress] = []
         final: R | Failed | None = None
         due = 0.0
-        while points or (final is None and child.exit is None):  # progress is stored before the end
+        while points or self._output.waiting() or (final is None and child.exit is None):  # stored before the end
             for message in child.messages(_BEAT_S):
                 if isinstance(message, Progressed):
                     points.append(message.point)
+                elif isinstance(message, Printed):
+                    self._output.add(message.text)
                 else:
                     final = order.answered_by(message) or final
             if self._stopping.is_set():
@@ -269,8 +286,9 @@ class Worker:
             due = time.monotonic() + _BEAT_EVERY_S
             with contextlib.suppress(StoreUnavailable):
                 told = [asdict(point) for point in points]
-                cancel = self._jobs.beat(job, told, now=self._now())
+                cancel = self._jobs.beat(job, told, output=self._output.waiting(), now=self._now())
                 points.clear()
+                self._output.stored()
                 if cancel:
                     raise _CancelRequested
         return final

@@ -45,6 +45,7 @@ export function cardFrame(first, { open = false, headline, content, buttons = []
   }
 
   function onEvent(kind, { job: _, attempt, ...data }) {
+    if (kind === "log") return;
     if (kind === "progress") progressed(data);
     job = kind === "progress" ? { ...job, attempt, progress: data } : { ...job, attempt, ...data };
     redrawSoon();

@@ -34,6 +34,7 @@ jobs = Table(
     Column("promote", String(16), nullable=False),
     Column("promote_bounds", JSON),
     Column("tensorboard", Boolean, nullable=False, server_default=false()),
+    Column("resources", JSON),  # that the job asks for, see jobs/resources.py
     Column("idempotency_key", String(200), unique=True),
     Column("attempt", Integer, nullable=False),  # fencing token: rises with every claim
     Column("released", Integer, nullable=False),  # attempts ended by a graceful stop; they do not count as failed

@@ -1,0 +1,35 @@
+"""CPUs and GPUs that a job asks for, and those that a worker has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, Self
+
+from sqlalchemy import ColumnElement, and_, func, true
+
+from service.store.tables import jobs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What one attempt at a job gets, or what one worker has. A GPU may be shared: 0.5 is half of one."""
+
+    cpus: float = 1
+    gpus: float = 0
+
+    def asked(self, wish: Mapping[str, Any] | None) -> Self:
+        """Return these resources with those that a job asks for in their place."""
+        names = {field.name for field in fields(self)}
+        given = {name: value for name, value in (wish or {}).items() if name in names and value is not None}
+        return type(self)(**{name: given.get(name, getattr(self, name)) for name in names})
+
+
+def within(capacity: Resources | None) -> ColumnElement[bool]:
+    """Return the condition that a job asks for no more than `capacity`; None: for anything."""
+    if capacity is None:
+        return true()
+    return and_(
+        *(
+            func.coalesce(jobs.c.resources[field.name].as_float(), 0) <= getattr(capacity, field.name)
+            for field in fields(capacity)
+        )
+    )
