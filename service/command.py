@@ -20,6 +20,7 @@ VERBS = {
         "serve": "start the service",
         "worker": "start a training worker of its own, on any machine that sees the database and the store",
         "haproxy": "configure HAProxy in front of several machines, or the servers of a running one",
+        "cluster": "have training jobs run on the nodes of a Ray cluster",
     },
     "Training without a service": {
         "train": "fit a model and write its checkpoint",
@@ -54,6 +55,7 @@ _OWN: dict[str, tuple[str, tuple[str, ...], str]] = {
     "check": ("service.check training.check", (), "torchloop check"),  # one after the other
     "serve": ("service.__main__", (), "torchloop serve"),
     "worker": ("service.worker", (), "torchloop worker"),
+    "cluster": ("service.cluster", (), "torchloop cluster"),
     "train": ("training.__main__", (), "torchloop train"),
     "compare": ("training.__main__", ("compare",), "torchloop"),
     "evaluate": ("training.__main__", ("evaluate",), "torchloop"),
@@ -69,7 +71,7 @@ _PROJECT = "--project DIR, with any command: the folder of your own models, as T
 
 def run() -> int:
     """Entry point of the installed command. Until a verb installs its own handlers, signals end it at once."""
-    exit_at_signals(0 if sys.argv[1:2] in (["serve"], ["worker"]) else INTERRUPTED)
+    exit_at_signals(0 if sys.argv[1:2] in (["serve"], ["worker"], ["cluster"]) else INTERRUPTED)
     status = main()
     ignore_signals()
     return status

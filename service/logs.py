@@ -37,7 +37,7 @@ class _Json(logging.Formatter):
 
 def _extra(record: logging.LogRecord) -> dict[str, Any]:
     known = _RECORD_FIELDS | {"message", "asctime", "color_message", "taskName"}
-    return {key: value for key, value in vars(record).items() if key not in known}
+    return {key: value for key, value in vars(record).items() if key not in known and not key.startswith("_ray")}
 
 
 def _one_line(text: str) -> str:

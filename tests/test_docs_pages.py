@@ -28,6 +28,10 @@ NOT_RUN = {
     ("operating.md", "export TORCHLOOP_DATABASE_URL=postgresql+psycopg://..."): "takes several machines",
     ("several-machines.md", "$ torchloop promote mnist 3"): "takes several machines; tests/test_e2e_nodes.py has them",
     ("several-machines.md", "export TORCHLOOP_DATABASE_URL=postgresql+psycopg://..."): "takes several machines",
+    (
+        "several-machines.md",
+        "export RAY_AUTH_MODE=token ...",
+    ): "takes several machines; see tests/test_cluster_ray.py",
     ("operating.md", "export POSTGRES_PASSWORD=$(openssl rand -hex 24)"): "takes Docker",
     ("operating.md", "pg_dump --format=custom ..."): "takes a PostgreSQL server",
     ("several-machines.md", 'pip install "torchloop[s3]"'): "takes an object store",

@@ -16,7 +16,13 @@ SOURCES = [*FILES, *OTHERS]
 MAY_IMPORT = {"models": {"models"}, "training": {"models", "training"}, "service": {"models", "service"}}
 # Folders of service/ -> the folders that they may import besides themselves and the modules at the ground.
 GROUND = {"settings", "logs", "errors", "media_types"}
-ROOTS = {"__main__", "check", "command", "serve", "app", "worker", "register", "dataset"}
+NOT_OF_A_WORKER = {
+    *("obstore", "ray", "torch", "training", "fastapi"),
+    *("service.inference", "service.web", "service.api"),
+}
+ROOTS = {
+    "__main__", "app", "attempt", "check", "cluster", "command", "dataset", "dispatch", "register", "serve", "worker",
+}  # fmt: skip
 LAYERS = {
     "api": {"jobs", "delivery", "data", "inference", "web", "execution", "store", "telemetry"},
     "upkeep": {"jobs", "delivery", "data", "store"},
@@ -93,17 +99,19 @@ def test_there_are_no_circles() -> None:
         ("service.client.command", {"httpx", "rich"}),
         ("service.command", {"pydantic", "importlib.metadata", "httpx"}),
         ("models.catalog", {"torch", "training", "service", "fastapi", "matplotlib", "sklearn", "scipy"}),
-        ("service.app", {"obstore", "torch", "onnx", "training", "matplotlib", "sklearn", "scipy"}),
-        ("service.__main__", {"obstore", "torch", "fastapi", "onnxruntime"}),
+        ("service.app", {"obstore", "ray", "torch", "onnx", "training", "matplotlib", "sklearn", "scipy"}),
+        ("service.__main__", {"obstore", "ray", "torch", "fastapi", "onnxruntime"}),
         ("training.recipe", {"service", "fastapi"}),
-        (
-            "service.worker",
-            {"obstore", "torch", "fastapi", "service.inference", "service.web", "service.api", "training"},
-        ),
-        ("service.upkeep.prune", {"torch", "fastapi", "service.inference", "service.web", "service.api", "training"}),
-        ("service.upkeep.fsck", {"torch", "fastapi", "service.inference", "service.web", "service.api", "training"}),
+        ("service.worker", NOT_OF_A_WORKER),
+        ("service.attempt", NOT_OF_A_WORKER),
+        ("service.cluster", NOT_OF_A_WORKER),
+        ("service.upkeep.prune", NOT_OF_A_WORKER),
+        ("service.upkeep.fsck", NOT_OF_A_WORKER),
         ("service.inference.batcher", {"torch._dynamo", "fastapi", "training"}),
-        ("service.client", {"obstore", "torch", "fastapi", "starlette", "pydantic", "sqlalchemy", "numpy", "PIL"}),
+        (
+            "service.client",
+            {"obstore", "ray", "torch", "fastapi", "starlette", "pydantic", "sqlalchemy", "numpy", "PIL"},
+        ),
         ("service.client.__main__", {"torch", "fastapi", "starlette", "sqlalchemy", "numpy", "PIL", "training"}),
     ],
 )

@@ -1,0 +1,119 @@
+"""torchloop cluster: have training jobs run on the nodes of a Ray cluster.
+
+This process is the supervisor of the dispatcher, its child, and loads no Ray: Ray ends a process that has lost the head
+of the cluster for a minute, and its calls block until then. The attempts go on without both.
+"""
+
+if __name__ == "__main__":  # the imports below take time
+    from models.signals import exit_at_signals
+
+    exit_at_signals(0)
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+
+from models import project
+from models.project import ProjectError, of_any_folder
+from models.signals import ignore_signals
+from service.execution.stop import Stop
+from service.execution.supervisor import Kept
+from service.jobs.worker import LEASE_S
+from service.logs import configure_logging, log_uncaught
+from service.settings import (
+    OptionParser,
+    Settings,
+    SettingsError,
+    for_worker,
+    from_environment,
+    log_service_variables,
+    refuse,
+)
+from service.store.url import locate
+
+_SILENT_S = 60.0  # of the dispatcher: a call of Ray blocks while the head of the cluster is away
+_STOP_S = 10.0
+_LAST_RESORT_S = 20.0
+_UNPROTECTED = (
+    "RAY_AUTH_MODE is not token: without it, whoever reaches the ports of Ray runs commands on every node. Export "
+    "RAY_AUTH_MODE=token for `ray start` on each node and for this command, and give all of them the token of `ray "
+    "get-auth-token --generate`"
+)
+_DESCRIPTION = """\
+Dispatch training jobs to the nodes of a Ray cluster: each waiting job gets a process of its own on a node
+with the CPUs and GPUs that it asks for. It may run on any machine of the cluster, and on several at the
+same time; the jobs go on without it. See docs/several-machines.md.
+"""
+
+
+def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.cluster") -> int:
+    """Dispatch until SIGINT or SIGTERM. Returns the exit status: 2 for a bad setting, 3 if it could not start."""
+    try:
+        options = _parser(prog).parse_args(project.take_option(sys.argv[1:] if words is None else words))
+        settings = checked(os.environ)
+        project.of(os.environ).enter()
+    except (SettingsError, ProjectError) as err:
+        return refuse(str(err), 2)
+    configure_logging(settings.log_format)
+    log_uncaught()
+    log_service_variables(os.environ)
+    stop = Stop()
+    stop.at_signals()
+    stop.exit_after(_LAST_RESORT_S)
+    broken: list[bool] = []
+
+    def give_up() -> None:
+        broken.append(True)
+        stop.set()
+
+    command = ["service.dispatch", "--address", options.address, "--lease-s", str(options.lease_s)]
+    command += ["--cpus", str(options.cpus), "--gpus", str(options.gpus)]
+    environ = {"RAY_USAGE_STATS_ENABLED": "0", **of_any_folder(for_worker(os.environ))}
+    dispatcher = Kept(command, give_up, _SILENT_S, environ=environ)
+    dispatcher.start()
+    stop.wait()
+    dispatcher.ask_to_stop()
+    dispatcher.wait(_STOP_S)
+    ignore_signals()
+    return 3 if broken else 0
+
+
+def checked(environ: Mapping[str, str]) -> Settings:
+    """Return the settings, if a cluster can be used with them. Raises SettingsError."""
+    settings = from_environment(environ)
+    locate(settings.database_url, settings.store)
+    if find_spec("ray") is None:
+        raise SettingsError('Ray is not installed here: pip install "torchloop[ray]"')
+    if environ.get("RAY_AUTH_MODE", "").lower() != "token":
+        raise SettingsError(_UNPROTECTED)
+    return settings
+
+
+def _parser(prog: str) -> argparse.ArgumentParser:
+    parser = OptionParser(
+        prog=prog, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    text = "the head of the Ray cluster, as 10.0.0.1:6379 [RAY_ADDRESS, else the cluster of this machine]"
+    parser.add_argument("--address", metavar="HOST:PORT", default=os.environ.get("RAY_ADDRESS") or "auto", help=text)
+    parser.add_argument("--cpus", type=_number, default=1.0, help="CPUs of a job that asks for no number of them [1]")
+    parser.add_argument("--gpus", type=_number, default=0.0, help="GPUs, or the part of one, likewise [0]")
+    text = f"a job whose attempt is silent for this long is placed again [{LEASE_S:g}]"
+    parser.add_argument("--lease-s", type=_number, default=LEASE_S, help=text)
+    project.add_option(parser)
+    return parser
+
+
+def _number(word: str) -> float:
+    try:
+        number = float(word)
+    except ValueError:
+        number = -1
+    if not 0 <= number <= 4096:
+        raise argparse.ArgumentTypeError(f"{word} is not a number from 0 to 4096")
+    return number
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,133 @@
+"""Dispatcher: have each waiting job attempted on a node of a cluster.
+
+It keeps nothing that another dispatcher, or one that is started later, could not read from the rows and the cluster.
+Several may run: the name of an attempt is placed once, and the row decides which attempt counts.
+"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from service.execution.attempts import Attempt, Cluster, job_and_number, name_of, node_of, worker_of
+from service.jobs.leases import Lease
+from service.jobs.queue import FINAL, Job, Jobs
+from service.jobs.resources import Resources
+from service.store.database import Store
+
+log = logging.getLogger(__name__)
+_LOOKED_AT = 200  # waiting jobs, the first ones
+_PENDING = 4  # attempts of the same resources that wait for a node: the order of the queue holds for the others
+_OVER_S = 15.0  # after which an attempt that counts no more is ended by force, if it has not ended by itself
+_SUSPECT_S = 60.0  # for which a node that let a lease expire is avoided
+_LONGEST_PAUSE_S = 60.0  # between two placements of an attempt that ends before it claims its job
+
+
+@dataclass(slots=True)
+class _Tries:
+    """How often an attempt was placed, and when again at the earliest."""
+
+    count: int = 0
+    not_before_s: float = 0.0
+
+
+class Dispatcher:
+    """Compares the waiting jobs with what is placed, at each `look`."""
+
+    def __init__(
+        self,
+        store: Store,
+        cluster: Cluster,
+        *,
+        lease_s: float,
+        default: Resources,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`default`: resources of a job that does not ask for them."""
+        self._jobs = Jobs(store)
+        self._cluster = cluster
+        self._lease_s = lease_s
+        self._default = default
+        self._now = now
+        self._monotonic = monotonic
+        self._over: dict[str, float] = {}  # name of an attempt that counts no more -> since when
+        self._tries: dict[str, _Tries] = {}
+        self._suspects: dict[str, float] = {}  # id of a node -> until when
+
+    def look(self) -> None:
+        """Place attempts, and end those that count no more. Call it twice a second. Raises StoreUnavailable."""
+        placed = {name: found for name in self._cluster.placed() if (found := job_and_number(name))}
+        at = self._monotonic()
+        ids = {job for job, _ in placed.values()}
+
+        def lost(lease: Lease) -> bool:
+            """Whether an attempt of the cluster is not there any more: its process, or its node, was killed."""
+            return node_of(lease.worker) is not None and name_of(lease.job, lease.attempt) not in placed
+
+        board = self._jobs.waiting(ids, now=self._now(), monotonic_s=at, most=_LOOKED_AT, lost=lost)
+        over = {name for name, (job, number) in placed.items() if _is_over(board.others.get(job), number)}
+        self._end_late(over, at)
+        self._suspect([job for job in board.jobs if job.state == "running"], at)
+        self._place(board.jobs, placed, at)
+
+    def _place(self, waiting: Collection[Job], placed: Collection[str], at: float) -> None:
+        attempts = [self._attempt(job) for job in waiting]
+        self._tries = {a.name: self._tries[a.name] for a in attempts if a.name in self._tries}
+        pending: Counter[tuple[float, float]] = Counter()
+        for attempt in attempts:
+            kind = attempt.cpus, attempt.gpus
+            tries = self._tries.get(attempt.name, _Tries())
+            if attempt.name in placed:
+                pending[kind] += 1
+            elif pending[kind] < _PENDING and at >= tries.not_before_s:
+                pending[kind] += 1
+                self._place_one(attempt, tries, at)
+
+    def _place_one(self, attempt: Attempt, tries: _Tries, at: float) -> None:
+        fields = {"job": attempt.job, "attempt": attempt.number}
+        if tries.count:
+            log.warning("attempt ended before it claimed its job, it is placed again", extra=fields)
+        if self._cluster.place(attempt, self._suspects.keys()):
+            log.info("attempt placed", extra={**fields, "cpus": attempt.cpus, "gpus": attempt.gpus})
+        pause_s = min(2.0**tries.count, _LONGEST_PAUSE_S)
+        self._tries[attempt.name] = _Tries(tries.count + 1, at + pause_s)
+
+    def _attempt(self, job: Job) -> Attempt:
+        resources = self._default.asked(job.resources)
+        return Attempt(
+            job=job.id,
+            number=job.attempt + 1,
+            beats=job.beats,
+            cpus=resources.cpus,
+            gpus=resources.gpus,
+            lease_s=self._lease_s,
+        )
+
+    def _end_late(self, over: Collection[str], at: float) -> None:
+        """End attempts by force that should have ended by themselves: on a frozen node, or pending for no more."""
+        self._over = {name: self._over.get(name, at) for name in over}
+        for name, since in self._over.items():
+            if at - since > _OVER_S:
+                self._cluster.remove(name)
+
+    def _suspect(self, silent: Collection[Job], at: float) -> None:
+        """Avoid the nodes whose workers are silent: it may take the cluster a minute to notice."""
+        self._suspects = {node: until for node, until in self._suspects.items() if at < until}
+        for job in silent:
+            node = node_of(job.worker)
+            if node is not None:
+                if node not in self._suspects:
+                    log.warning("node avoided: its worker is silent", extra={"node": node, "job": job.id})
+                self._suspects[node] = at + _SUSPECT_S
+
+
+def _is_over(job: Job | None, number: int) -> bool:
+    """Whether an attempt counts no more: the job has ended, or another attempt, or another worker, has it."""
+    if job is None or job.state in FINAL or job.attempt > number:
+        return True
+    if job.attempt < number:  # it waits for a node, or for its lease to be given up
+        return False
+    node = node_of(job.worker)
+    return node is None or job.worker != worker_of(node, name_of(job.id, number))
