@@ -23,7 +23,7 @@ def run(attempt: Attempt, node: str, stopping: Stopping) -> None:
     configure_logging(settings.log_format)
     log_uncaught()
     project.of(os.environ).enter()
-    store = Store(settings.store, settings.database_url)
+    store = Store.of(settings)
     worker = Worker(
         store,
         settings.data,

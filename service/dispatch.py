@@ -54,7 +54,7 @@ def main(words: Sequence[str] | None = None) -> int:
         log.critical(str(err))
         return BROKEN
     stop.at_signals()  # Ray's own handlers would print stack traces
-    store = Store(settings.store, settings.database_url)
+    store = Store.of(settings)
     default = Resources(cpus=options.cpus, gpus=options.gpus)
     dispatcher = Dispatcher(store, cluster, lease_s=options.lease_s, default=default)
     _run(store, dispatcher, stop, beat)

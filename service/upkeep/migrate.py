@@ -20,7 +20,7 @@ def main(words: Sequence[str] | None = None, *, prog: str = "torchloop migrate")
     OptionParser(prog=prog, description=_DESCRIPTION, allow_abbrev=False).parse_args(words)
     try:
         settings = from_environment(os.environ)
-        store = Store(settings.store, settings.database_url)
+        store = Store.of(settings)
     except SettingsError as err:
         return refuse(str(err), 2)
     try:
