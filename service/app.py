@@ -106,18 +106,18 @@ def create_app(
     fast = _fast_path(settings, specs, pipeline, keys)
     _add_middleware(app, settings, keys, metrics)
     app.add_middleware(Started, running=running)
-    app.router.routes.extend([*page.routes(), *documentation.routes(app)])
+    app.router.routes.extend([*page.routes(), *documentation.routes(app)])  # include_router would build each twice
     app.router.routes.extend(PredictRoute(specs, bodies, pipeline, threads, engine.live, rollout.pinned).routes())
     offered = repository.Offered(specs, engine, rollout, shared)
     _add_v2(app, offered, engine, rollout, registry, metrics, bodies, pipeline, threads, settings.max_batch)
-    app.include_router(preview.router(specs, bodies, engine.live))
+    app.router.routes.extend(preview.router(specs, bodies, engine.live).routes)
     explainer = Explainer(settings.request_timeout_s, start_child)
-    app.include_router(explain.router(specs, bodies, rollout, engine, registry, explainer, metrics))
-    app.include_router(model_routes.router(specs, engine, rollout, recipes, where))
+    app.router.routes.extend(explain.router(specs, bodies, rollout, engine, registry, explainer, metrics).routes)
+    app.router.routes.extend(model_routes.router(specs, engine, rollout, recipes, where).routes)
     _add_versions(app, specs, registry, rollout, Importer(store, settings.data, recipes, start_child), bodies)
     _add_jobs(app, settings, specs, store, jobs, feed, recipes, bodies, keys)
-    app.include_router(ops_routes.router(specs, rollout, metrics, store))
-    app.include_router(node_routes.router(presence))
+    app.router.routes.extend(ops_routes.router(specs, rollout, metrics, store).routes)
+    app.router.routes.extend(node_routes.router(presence).routes)
     problems.install(app)
     openapi.describe(app, specs, access.TABLE, locked=bool(settings.api_keys))
     return app
@@ -186,8 +186,8 @@ def _add_versions(
     bodies: RequestBodies,
 ) -> None:
     """Add the routes of versions and promotions."""
-    app.include_router(versions.versions_router(specs, registry, importer, bodies))
-    app.include_router(versions.promotions_router(specs, registry, rollout))
+    app.router.routes.extend(versions.versions_router(specs, registry, importer, bodies).routes)
+    app.router.routes.extend(versions.promotions_router(specs, registry, rollout).routes)
 
 
 def _add_v2(
@@ -223,10 +223,13 @@ def _add_jobs(
     storage, datasets, ingests = store.storage, Datasets(store), Ingests(store, jobs)
     uploads, most = Uploads(store, settings.max_dataset_bytes), settings.max_queued_jobs
     bound = settings.max_resources
-    app.include_router(job_routes.router(specs, jobs, datasets, feed, storage, recipes, keys, most, bound))
-    app.include_router(dataset_routes.router(specs, datasets, uploads, ingests, storage, recipes, bodies, keys, most))
-    app.include_router(thumbnail_routes.router(specs, datasets, jobs, storage))
-    app.include_router(dataset_uploads.router(specs, uploads, ingests, recipes, keys, most))
+    for routes in (
+        job_routes.router(specs, jobs, datasets, feed, storage, recipes, keys, most, bound),
+        dataset_routes.router(specs, datasets, uploads, ingests, storage, recipes, bodies, keys, most),
+        thumbnail_routes.router(specs, datasets, jobs, storage),
+        dataset_uploads.router(specs, uploads, ingests, recipes, keys, most),
+    ):
+        app.router.routes.extend(routes.routes)
 
 
 def _fast_path(settings: Settings, specs: Mapping[str, ModelSpec], pipeline: Pipeline, keys: Keyring) -> FastPath:

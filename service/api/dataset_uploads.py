@@ -48,8 +48,8 @@ def router(
 ) -> APIRouter:
     """Return the routes. Each key may have `max_queued` jobs in the queue."""
     routes = APIRouter(tags=["datasets"])
-    routes.include_router(_ends(specs, uploads, ingests, recipes, keys, max_queued))
-    routes.include_router(_parts(uploads))
+    routes.routes.extend(_ends(specs, uploads, ingests, recipes, keys, max_queued).routes)
+    routes.routes.extend(_parts(uploads).routes)
     return routes
 
 
@@ -61,7 +61,7 @@ def _ends(
     keys: Keyring,
     max_queued: int,
 ) -> APIRouter:
-    routes = APIRouter(route_class=Bounded)
+    routes = APIRouter(tags=["datasets"], route_class=Bounded)
 
     @routes.post("/models/{model}/datasets/{name}/uploads", status_code=201, summary="Begin an upload in parts")
     async def begin(
@@ -114,7 +114,7 @@ def _ends(
 
 
 def _parts(uploads: Uploads) -> APIRouter:
-    routes = APIRouter()
+    routes = APIRouter(tags=["datasets"])
 
     @routes.get("/uploads/{upload}", summary="How much has arrived")
     async def get(upload: str) -> UploadInfo:

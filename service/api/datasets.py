@@ -56,8 +56,8 @@ def router(
 ) -> APIRouter:
     """Return the routes. Each key may have `max_queued` jobs in the queue."""
     routes = APIRouter(tags=["datasets"])
-    routes.include_router(_reading(specs, datasets, storage, recipes))
-    routes.include_router(_small_files(specs, uploads, ingests, recipes, bodies, keys, max_queued))
+    routes.routes.extend(_reading(specs, datasets, storage, recipes).routes)
+    routes.routes.extend(_small_files(specs, uploads, ingests, recipes, bodies, keys, max_queued).routes)
 
     @routes.delete(
         "/models/{model}/datasets/{name}/versions/{version}",
@@ -89,7 +89,7 @@ def _small_files(
     keys: Keyring,
     max_queued: int,
 ) -> APIRouter:
-    routes = APIRouter()
+    routes = APIRouter(tags=["datasets"])
 
     @routes.post(
         "/models/{model}/datasets/{name}/versions",
@@ -140,7 +140,7 @@ def _small_files(
 
 
 def _reading(specs: Mapping[str, ModelSpec], datasets: Datasets, storage: Storage, recipes: ReadRecipes) -> APIRouter:
-    routes = APIRouter()
+    routes = APIRouter(tags=["datasets"])
 
     async def built_in(model: str) -> Sequence[BuiltIn]:
         recipe = usable(await recipes(), model)

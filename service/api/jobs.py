@@ -73,10 +73,10 @@ def router(
 ) -> APIRouter:
     """Return the routes. Each key may have `max_queued` jobs in the queue, and each job ask for `max_resources`."""
     routes = APIRouter(tags=["jobs"])
-    routes.include_router(_commands(specs, jobs, datasets, recipes, keys, max_queued, max_resources))
-    routes.include_router(_cancels(jobs, keys))
-    routes.include_router(_lists(jobs))
-    routes.include_router(_reports(jobs, feed, storage))
+    routes.routes.extend(_commands(specs, jobs, datasets, recipes, keys, max_queued, max_resources).routes)
+    routes.routes.extend(_cancels(jobs, keys).routes)
+    routes.routes.extend(_lists(jobs).routes)
+    routes.routes.extend(_reports(jobs, feed, storage).routes)
     return routes
 
 
@@ -89,7 +89,7 @@ def _commands(
     max_queued: int,
     max_resources: MaxResources | None,
 ) -> APIRouter:
-    routes = APIRouter(route_class=Bounded)
+    routes = APIRouter(tags=["jobs"], route_class=Bounded)
 
     @routes.post("/train", status_code=202, summary="Train a model")
     async def train(
@@ -127,7 +127,7 @@ def _commands(
 
 
 def _cancels(jobs: Jobs, keys: Keyring) -> APIRouter:
-    routes = APIRouter(route_class=Bounded)
+    routes = APIRouter(tags=["jobs"], route_class=Bounded)
 
     @routes.post("/jobs/{job_id}/cancel", status_code=202, summary="Cancel a job")
     async def cancel(job_id: str) -> JobInfo:
@@ -190,7 +190,7 @@ def _limited_to(keys: Keyring, request: Request, authorization: str) -> str | No
 
 
 def _lists(jobs: Jobs) -> APIRouter:
-    routes = APIRouter()
+    routes = APIRouter(tags=["jobs"])
 
     @routes.get("/jobs", summary="Jobs, the newest first")
     async def page(
@@ -217,7 +217,7 @@ def _lists(jobs: Jobs) -> APIRouter:
 
 
 def _reports(jobs: Jobs, feed: Feed, storage: Storage) -> APIRouter:
-    routes = APIRouter()
+    routes = APIRouter(tags=["jobs"])
 
     @routes.get("/jobs/{job_id}/history", summary="Every reported point")
     async def history(job_id: str) -> JobHistory:
