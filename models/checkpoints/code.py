@@ -44,7 +44,7 @@ def code_digest(model: str, spec: ModelSpec) -> str:
     folders, the versions of installed distributions. References such as "module:Class" in the sources count as imports.
     """
     named = {f"models.{model}", *_modules_of(spec.network), *_modules_of(spec.preprocess)}
-    parts = [f"{name} {version(name)}" for name in _LIBRARIES]
+    parts = [f"{name} {_installed(name)}" for name in _LIBRARIES]
     sources, installed = _walk({*_EXPORTER, *named})
     parts += [f"{name} {digest}" for name, digest in (sources | installed).items()]
     return hashlib.sha256("\n".join(sorted(parts)).encode()).hexdigest()
