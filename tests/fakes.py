@@ -1,4 +1,4 @@
-"""A model small enough to know its answers by heart, and servers to talk to."""
+"""A subprocess without the process, servers to talk to, and the model of `tests.line`."""
 
 import os
 import shutil
@@ -11,59 +11,24 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any
 
-import numpy as np
-import torch
-from torch import Tensor, nn
-
 from benchmarks.service_process import running_service
 from models import catalog
-from models.checkpoints import state_dict
-from models.checkpoints.record import Record
 from models.messages import Message, Order, decode_message, decode_order, encode_message, encode_order
-from models.outputs import Value, describe_values, values
-from models.spec import Entry, ModelSpec
+from models.spec import ModelSpec
 from service.execution.process import Child
+from tests.line import LINE, Line, save_line
 from training import executor
 from training.report.live_plot import EVERY_S
+
+__all__ = ["LINE", "ROOT", "InProcess", "Line", "running_server", "save_line", "shipped_specs", "started_before"]
 
 ROOT = Path(__file__).parents[1]
 _MADE = TemporaryDirectory()
 
 
-class Line(nn.Module):
-    """slope * x + offset, elementwise on (N, 1)."""
-
-    def __init__(self, *, slope: float = 2.0, offset: float = 1.0) -> None:
-        super().__init__()
-        self.slope = nn.Parameter(torch.tensor([float(slope)]))
-        self.offset = nn.Parameter(torch.tensor([float(offset)]))
-
-    def forward(self, samples: Tensor) -> Tensor:
-        return samples * self.slope + self.offset
-
-
-LINE = ModelSpec(
-    summary="2x + 1",
-    network=Line,
-    entry=Entry(shape=(1,), dtype=np.dtype(np.float32)),
-    postprocess=values,
-    describe=describe_values,
-    prediction=Value,
-    example=np.array([[3.0]], dtype=np.float32),
-)
-
-
 def shipped_specs() -> dict[str, ModelSpec]:
     """The models that an empty store serves: a model that was added need not have a checkpoint."""
     return {name: spec for name, spec in catalog.specs().items() if (catalog.PRETRAINED / f"{name}.pt").exists()}
-
-
-def save_line(folder: Path, name: str = "line", slope: float = 2.0, offset: float = 1.0) -> Path:
-    """A checkpoint of LINE under `folder`."""
-    path = folder / f"{name}.pt"
-    sha256 = state_dict.save_weights(Line(slope=slope, offset=offset).state_dict(), path)
-    state_dict.save_record(Record(model=name, sha256=sha256), path)
-    return path
 
 
 class InProcess(Child):

@@ -19,6 +19,7 @@ from service.app import create_app
 from service.execution.recipes import ReadRecipes, RecipeSchema
 from service.settings import Settings
 from tests.fakes import InProcess
+from tests.templates import migrated
 
 BASE_URL = "http://localhost"  # without keys the service answers to no other name
 
@@ -53,8 +54,11 @@ def serving(
 ) -> Iterator[TestClient]:
     """A client of the started application; its store is a temporary one unless given."""
     with TemporaryDirectory() as folder:
+        settings = {"store": Path(folder), **settings}
+        if not settings.get("database_url"):
+            migrated(settings["store"])
         app = create_app(
-            Settings(**{"store": Path(folder), **settings}),
+            Settings(**settings),
             specs,
             pretrained,
             recipes,

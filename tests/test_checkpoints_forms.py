@@ -75,7 +75,7 @@ FORMS: dict[str, tuple[Any, str]] = {
     "TorchScript": (script, "a TorchScript file. Convert it with torch.save(torch.jit.load"),
     "torch.export": (exported, "a torch.export file. Convert it with torch.save("),
     "ONNX": (onnx, "an ONNX file"),
-    "a pickled network": (lambda: saved(Line()), "an object of the class tests.fakes.Line"),
+    "a pickled network": (lambda: saved(Line()), "an object of the class tests.line.Line"),
     "scikit-learn": (lambda: b"\x80\x04\x95\x17\0csklearn.linear_model._base\nLinearRegression\n.", "of scikit-learn"),
     "XGBoost": (lambda: b"\x80\x04\x95\x17\0cxgboost.sklearn\nXGBClassifier\n.", "a pickled object of"),
     "a pickle": (lambda: b"\x80\x04\x95\x17\0}.", "a pickled object, which is never unpickled"),
