@@ -10,13 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from torch import nn
-
 from models.catalog import specs
 from models.checkpoints.location import DatasetFile
 from models.eager import built
 from training.fitting.early_stopping import Watch, Watched
-from training.fitting.optimizers import make_optimizer
 from training.fitting.randomness import own_random_numbers
 from training.flags import properties, read_config, shown
 from training.recipe import Hyperparameters, Progress, Recipe, TrainingError, checked
@@ -96,7 +93,6 @@ def compare(
     Without a dataset version, the recipe loads its data from the folder `data`. Raises TrainingError if the data is
     missing or every run fails.
     """
-    make_optimizer(nn.Linear(1, 1), Hyperparameters())  # the first optimizer of a process takes seconds to import
     trials = []
     for label, config in configs.items():
         trial = _tried(name, recipe, config, data, label, device, check, dataset)

@@ -1,37 +1,46 @@
 """Optimizers and learning rate schedules."""
 
+import inspect
 import math
 from collections.abc import Callable, Mapping
+from typing import TypeVar
 
+import torch
 from torch import nn, optim
 
-from models.garbage import not_collected
 from training.recipe import Hyperparameters, Schedule
+
+Kind = TypeVar("Kind", bound=optim.Optimizer)
+_GUARDED = ("add_param_group", "zero_grad", "state_dict", "load_state_dict")
 
 
 def make_optimizer(network: nn.Module, config: Hyperparameters) -> optim.Optimizer:
     """Build the optimizer named in `config` for all weights of the network.
 
-    `fused` updates all weights in one operation, which saves a tenth of a step of the small CNN. PyTorch imports its
-    compiler for the first optimizer of a process, which takes a second.
+    `fused` updates all weights in one operation, which saves a tenth of a step of the small CNN.
     """
-    with not_collected():
-        return _optimizer(network, config)
-
-
-def _optimizer(network: nn.Module, config: Hyperparameters) -> optim.Optimizer:
     weights, lr, decay = network.parameters(), config.lr, config.weight_decay
     match config.optimizer:
         case "sgd":
-            return optim.SGD(weights, lr=lr, weight_decay=decay, fused=True)
+            return _eager(optim.SGD)(weights, lr=lr, weight_decay=decay, fused=True)
         case "momentum":
-            return optim.SGD(weights, lr=lr, weight_decay=decay, momentum=config.momentum, fused=True)
+            return _eager(optim.SGD)(weights, lr=lr, weight_decay=decay, momentum=config.momentum, fused=True)
         case "rmsprop":
-            return optim.RMSprop(weights, lr=lr, weight_decay=decay, alpha=config.alpha)
+            return _eager(optim.RMSprop)(weights, lr=lr, weight_decay=decay, alpha=config.alpha)
         case "adam":
-            return optim.Adam(weights, lr=lr, weight_decay=decay, betas=config.betas, fused=True)
+            return _eager(optim.Adam)(weights, lr=lr, weight_decay=decay, betas=config.betas, fused=True)
         case "adamw":
-            return optim.AdamW(weights, lr=lr, weight_decay=decay, betas=config.betas, fused=True)
+            return _eager(optim.AdamW)(weights, lr=lr, weight_decay=decay, betas=config.betas, fused=True)
+
+
+def _eager(kind: type[Kind]) -> type[Kind]:
+    """Return an optimizer class without the guards that keep `torch.compile` out of its methods.
+
+    They import the compiler, with SymPy, at the first call: more than a second in each process that trains. Adam and
+    SGD compute the same without them.
+    """
+    methods = {name: inspect.unwrap(getattr(kind, name)) for name in _GUARDED}
+    return type(kind.__name__, (kind,), {**methods, "step": torch.no_grad()(inspect.unwrap(kind.step))})
 
 
 def lr_factor(schedule: Schedule, done: float) -> float:
