@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from alembic import command
 from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import func, inspect, select, text
 
 from benchmarks.postgres import Postgres
 from service.errors import StoreUnavailable
 from service.jobs.queue import Jobs
 from service.settings import SettingsError
-from service.store.database import Store
+from service.store.database import Store, newest_revision
 from service.store.tables import jobs as job_table
 from service.store.tables import metadata, promotions
 from service.store.url import locate
@@ -30,6 +31,12 @@ def test_the_migrations_make_the_tables_that_the_code_speaks_of(store: Store) ->
             found = {column["name"]: column["nullable"] for column in inspector.get_columns(name)}
             assert found == {column.name: bool(column.nullable) for column in table.columns}
             assert {index["name"] for index in inspector.get_indexes(name)} >= {index.name for index in table.indexes}
+
+
+def test_the_newest_migration_is_the_last_of_the_chain() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(ROOT / "service" / "store" / "migrations"))
+    assert newest_revision() == ScriptDirectory.from_config(config).get_current_head()
 
 
 def test_migrating_again_changes_nothing(store: Store) -> None:
@@ -117,7 +124,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from service.errors import StoreUnavailable
-from service.store.database import Store
+from service.store.database import Store, newest_revision
 try:
     with Store(Path(sys.argv[1]), sys.argv[2]).write() as connection:
         print("holds the lock", flush=True)

@@ -5,11 +5,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from alembic import command
-from alembic.config import Config
-from alembic.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, text
+from sqlalchemy import URL, Connection, Engine, ExceptionContext, create_engine, event, inspect, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from models.checkpoints.files import write_whole
@@ -20,10 +16,10 @@ from models.errors import ObjectsUnavailable
 from service.errors import StoreUnavailable
 from service.settings import PREFIX, Settings, SettingsError
 from service.store.faults import Condition, Part, classify
-from service.store.postgres import Limited, postgres_engine
 from service.store.url import locate
 
 _SQLITE_LOCK_S = 8
+_MIGRATIONS = Path(__file__).parent / "migrations"
 _WRITER_LOCK = 0x746C6F6F70  # "tloop": the advisory lock that every writing transaction holds on PostgreSQL
 _LOCK = text("SELECT pg_advisory_xact_lock(:key)")
 _LOCK_NOT_DURABLE = text("SELECT set_config('synchronous_commit', 'off', true), pg_advisory_xact_lock(:key)")
@@ -58,7 +54,7 @@ class Store:
         self._database_folder = folder
         self._url = locate(url, folder)
         self._sqlite = self._url.get_backend_name() == "sqlite"
-        self._engine = _sqlite_engine(self._url) if self._sqlite else postgres_engine(self._url)
+        self._engine = _sqlite_engine(self._url) if self._sqlite else _postgres_engine(self._url)
         event.listen(self._engine, "handle_error", _reopen_if_read_only)
 
     @classmethod
@@ -169,9 +165,8 @@ class Store:
         except OSError as err:
             raise StoreUnavailable(f"the store folder cannot be made ({err.strerror}): check TORCHLOOP_STORE") from err
         with self.write(patient=True) as connection:
-            config = _migrations()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            if _revision(connection) != newest_revision():
+                _upgrade(connection)
 
     def require_schema(self) -> None:
         """Raise StoreUnavailable if the tables are not there, or of another release. Changes nothing."""
@@ -180,10 +175,10 @@ class Store:
                 "there is no database in the store folder: check TORCHLOOP_STORE and TORCHLOOP_DATABASE_URL"
             )
         with self.read() as connection:
-            found = MigrationContext.configure(connection).get_current_revision()
+            found = _revision(connection)
         if found is None:
             raise StoreUnavailable("the database has no tables of Torchloop: check TORCHLOOP_DATABASE_URL")
-        if found != ScriptDirectory.from_config(_migrations()).get_current_head():
+        if found != newest_revision():
             raise StoreUnavailable(
                 "the tables are of another release: start the service or a worker of this one, which migrates them"
             )
@@ -221,11 +216,28 @@ def _close_returned(connection: Any, _: object) -> None:
         connection.close()
 
 
-def _migrations() -> Config:
+def newest_revision() -> str:
+    """Return the revision of the newest migration, from its file's name: 0008 of s0008_pruned.py."""
+    return max(path.name.partition("_")[0] for path in (_MIGRATIONS / "versions").glob("s*.py")).removeprefix("s")
+
+
+def _revision(connection: Connection) -> str | None:
+    """Return the revision of the tables; None without tables."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    found: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return found
+
+
+def _upgrade(connection: Connection) -> None:
+    """Run the migrations that are missing."""
+    from alembic import command  # noqa: PLC0415 - 0.1 s, at the first start of a release only
+    from alembic.config import Config  # noqa: PLC0415
+
     config = Config()
-    scripts = str(Path(__file__).parent / "migrations").replace("%", "%%")  # ConfigParser interpolates %
-    config.set_main_option("script_location", scripts)
-    return config
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))  # ConfigParser interpolates %
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
 
 
 def _reopen_if_read_only(context: ExceptionContext) -> None:
@@ -238,6 +250,8 @@ def _reopen_if_read_only(context: ExceptionContext) -> None:
 @contextmanager
 def _without_limits(connection: Connection, *, patient: bool) -> Iterator[None]:
     """If `patient`, lift the limits of this transaction on the wait for a lock and for an answer."""
+    from service.store.postgres import Limited  # noqa: PLC0415 - see _postgres_engine
+
     driver = connection.connection.driver_connection
     assert isinstance(driver, Limited)
     limit_s = driver.silent_s
@@ -255,6 +269,12 @@ def _take_room(connection: Connection) -> None:
     connection.execute(text("CREATE TABLE probe (content BLOB)"))
     connection.execute(text("INSERT INTO probe VALUES (zeroblob(65536))"))
     connection.execute(text("DROP TABLE probe"))
+
+
+def _postgres_engine(url: URL) -> Engine:
+    from service.store.postgres import postgres_engine  # noqa: PLC0415 - 0.1 s for the driver, which SQLite does not need
+
+    return postgres_engine(url)
 
 
 def _sqlite_engine(url: URL) -> Engine:
