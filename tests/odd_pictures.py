@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image, ImageDraw
 
 from models.spec import Array
@@ -118,6 +116,9 @@ def ruled(squared: bool, ink: Array, random: np.random.Generator) -> Image.Image
 
 def plot(colours: str, axes: bool, ink: Array, random: np.random.Generator) -> Image.Image:
     """A screenshot of matplotlib's imshow."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg  # noqa: PLC0415 - half a second, needed here only
+    from matplotlib.figure import Figure  # noqa: PLC0415
+
     figure = Figure(dpi=float(random.choice([50, 72, 100])))
     canvas = FigureCanvasAgg(figure)
     plane = figure.add_subplot()

@@ -12,6 +12,7 @@ from service.jobs.queue import MAX_ATTEMPTS, Jobs
 from service.settings import Key
 from service.store.database import Store
 from tests.dataset_service import FILE, VERSIONS, add, detail, made, recipes, refusal, serving_lines, work
+from tests.each import each_holds
 from tests.fakes import LINE
 from tests.serving import serving
 
@@ -182,22 +183,22 @@ def test_training_pins_the_newest_version_of_a_name(client: TestClient, store: S
     assert "sent with another order" in detail(other, 422)
 
 
-@pytest.mark.parametrize(
-    ("dataset", "status", "words"),
-    [
+def test_an_unknown_dataset_to_train_on_is_refused(client: TestClient, store: Store) -> None:
+    add(client, store)
+    cases = [
         ("field@2", 404, "line has no dataset field@2; GET /models/line/datasets lists them"),
         ("none", 404, "line has no dataset none"),
         ("Field@1", 422, "write it as name@version"),
         ("field@0", 422, "write it as name@version"),
         ("field@1\n", 422, "write it as name@version"),
         ("field@999999999", 404, "has no dataset"),
-    ],
-)
-def test_an_unknown_dataset_to_train_on_is_refused(
-    client: TestClient, store: Store, dataset: str, status: int, words: str
-) -> None:
-    add(client, store)
-    assert words in detail(client.post("/train", json={"model": "line", "dataset": dataset}), status)
+    ]
+
+    def refused(case: tuple[str, int, str]) -> None:
+        dataset, status, words = case
+        assert words in detail(client.post("/train", json={"model": "line", "dataset": dataset}), status)
+
+    each_holds(refused, cases)
 
 
 def test_a_recipe_without_a_target_learns_no_files(client: TestClient) -> None:
@@ -209,23 +210,27 @@ def test_a_recipe_without_a_target_learns_no_files(client: TestClient) -> None:
     assert "bare has no recipe" in detail(client.post("/models/bare/datasets/field/versions", content=FILE), 422)
 
 
-@pytest.mark.parametrize("name", ["Field", "-a", "a" * 65, "a.b", "ä"])
-def test_a_bad_name_of_a_dataset_is_refused(client: TestClient, name: str) -> None:
-    assert "name" in detail(client.post(f"/models/line/datasets/{name}/versions", content=FILE), 422)
+def test_a_bad_name_of_a_dataset_is_refused(client: TestClient) -> None:
+    def refused(name: str) -> None:
+        assert "name" in detail(client.post(f"/models/line/datasets/{name}/versions", content=FILE), 422)
+
+    each_holds(refused, ["Field", "-a", "a" * 65, "a.b", "ä"])
 
 
-@pytest.mark.parametrize(
-    ("params", "words"),
-    [
+def test_bad_parameters_of_a_file_are_named(client: TestClient) -> None:
+    cases = [
         ({"allow_rejected": "2"}, "allow_rejected"),
         ({"format": "A B"}, "format"),
         ({"label_column": ""}, "label_column"),
         ({"parent": "Field"}, "write it as name@version"),
-    ],
-)
-def test_bad_parameters_of_a_file_are_named(client: TestClient, params: dict[str, str], words: str) -> None:
-    assert words in detail(client.post(VERSIONS, content=FILE, params=params), 422)
-    assert client.get("/jobs").json()["jobs"] == []
+    ]
+
+    def named(case: tuple[dict[str, str], str]) -> None:
+        params, words = case
+        assert words in detail(client.post(VERSIONS, content=FILE, params=params), 422)
+        assert client.get("/jobs").json()["jobs"] == []
+
+    each_holds(named, cases)
 
 
 def test_an_unknown_parent_is_refused_and_the_file_not_kept(client: TestClient, tmp_path: Path) -> None:
@@ -270,19 +275,20 @@ def test_a_version_in_use_is_not_deleted(client: TestClient, store: Store) -> No
     assert client.delete(f"{VERSIONS}/1").status_code == 204
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
+def test_unknown_datasets_and_uploads_are_404(client: TestClient) -> None:
+    paths = [
         "/models/line/datasets/field/versions/1",
         "/models/line/datasets/field/versions/99999999999",
         "/models/line/datasets/field/versions/1/report",
         "/models/none/datasets",
         "/models/none/datasets/field/versions/1",
         "/uploads/none",
-    ],
-)
-def test_unknown_datasets_and_uploads_are_404(client: TestClient, path: str) -> None:
-    detail(client.get(path), 404)
+    ]
+
+    def unknown(path: str) -> None:
+        detail(client.get(path), 404)
+
+    each_holds(unknown, paths)
 
 
 def test_files_erased_during_an_equal_ingest_are_made_again(client: TestClient, store: Store, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from models.checkpoints.location import StoreLocation
 from models.messages import Failed, Fit, Fitted, Message, Progressed
@@ -16,9 +15,16 @@ from training.report.live_plot import EVERY_S
 from training.report.tensorboard import EventFile
 
 
+def accumulator(folder: Path) -> Any:
+    """TensorBoard's own reader."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator  # noqa: PLC0415 - half a second
+
+    return EventAccumulator(str(folder))
+
+
 def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
     """Tag -> step and value of each point that TensorBoard shows of a folder."""
-    found = EventAccumulator(str(folder))
+    found = accumulator(folder)
     found.Reload()
     return {tag: [(point.step, point.value) for point in found.Scalars(tag)] for tag in found.Tags()["scalars"]}
 
@@ -30,7 +36,7 @@ def test_the_command_line_writes_what_tensorboard_reads(tmp_path: Path) -> None:
     assert [step for step, _ in told["train/loss"]] == [1, 2, 3]
     assert [value for _, value in told["train/epoch"]] == [1, 2, 3]
     assert told["validation/mse"][-1][1] == pytest.approx(told["checkpoint/validation_mse"][0][1], rel=1e-4)
-    text = EventAccumulator(str(tmp_path / "new" / "run"))
+    text = accumulator(tmp_path / "new" / "run")
     text.Reload()
     (shown,) = text.Tensors("hyperparameters/text_summary")
     assert b"| epochs | 3 |" in shown.tensor_proto.string_val[0]
