@@ -153,7 +153,13 @@ def test_an_address_in_brackets_is_that_address() -> None:
     assert from_environment({"TORCHLOOP_HOST": " [::1] "}).host == "::1"
 
 
-@pytest.mark.parametrize("environ", [{"TORCHLOOP_PROT": "1"}, {"TORCHLOOP_DEVICE": "gpu"}])
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"TORCHLOOP_PROT": "1"},
+        pytest.param({"TORCHLOOP_DEVICE": "gpu"}, marks=pytest.mark.slow),  # starts a service that asks PyTorch
+    ],
+)
 def test_a_bad_setting_stops_the_start(environ: dict[str, str]) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "service"],
