@@ -39,6 +39,8 @@ NOT_RUN = {
         "several-machines.md",
         "torchloop artifacts copy ...",
     ): "takes an object store; tests/test_upkeep_artifacts.py has one",
+    ("several-machines.md", "WEB_PORTS=8000-8003 docker compose ..."): "takes Docker",
+    ("several-machines.md", "kubectl create namespace torchloop"): "takes Kubernetes",
     ("operating.md", "mv store store.broken"): "starts the service a second time; the copy is looked into instead",
     ("operating.md", "export TORCHLOOP_METRICS_KEY=..."): "takes Docker",
     (
