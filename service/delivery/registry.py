@@ -116,10 +116,21 @@ class Registry:
 
     def live(self) -> Mapping[str, int]:
         """Return the live version of every model that has one."""
-        last = select(func.max(promotions.c.id)).group_by(promotions.c.model)
-        query = select(promotions.c.model, promotions.c.version).where(promotions.c.id.in_(last))
+        return self.live_with_last()[1]
+
+    def live_with_last(self) -> tuple[int, Mapping[str, int]]:
+        """Return the id of the last promotion, 0 if there is none, and the live version of every model that has one."""
+        age = func.row_number().over(partition_by=promotions.c.model, order_by=promotions.c.id.desc()).label("age")
+        found = select(promotions.c.id, promotions.c.model, promotions.c.version, age).subquery()
         with self._store.read() as connection:
-            return {row.model: row.version for row in connection.execute(query)}
+            rows = connection.execute(select(found).where(found.c.age == 1)).all()
+        return max((row.id for row in rows), default=0), {row.model: row.version for row in rows}
+
+    def promoted_from(self, promotion: int) -> Sequence[Promotion]:
+        """Return the promotion with that id, if it is there, and all later ones, in order."""
+        query = select(promotions).where(promotions.c.id >= promotion).order_by(promotions.c.id)
+        with self._store.read() as connection:
+            return [Promotion(**row) for row in connection.execute(query).mappings()]
 
     def live_of(self, connection: Connection, model: str) -> int | None:
         """Return the live version of `model` in this transaction."""

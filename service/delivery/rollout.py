@@ -14,6 +14,7 @@ from models.checkpoints.record import Record
 from models.errors import CheckpointError
 from models.spec import ModelSpec
 from service.delivery.bootstrap import register_shipped
+from service.delivery.live import LiveVersions
 from service.delivery.presence import Presence
 from service.delivery.registry import Registry, Version
 from service.errors import Conflict, NothingLive, ObjectsAway, StoreUnavailable
@@ -63,6 +64,7 @@ class Rollout:
         self._specs = specs
         self._store = store
         self._registry = Registry(store)
+        self._versions = LiveVersions(self._registry)
         self._pretrained = pretrained
         self._engine = engine
         self._metrics = metrics
@@ -142,7 +144,7 @@ class Rollout:
         swaps = None
         while swaps != self._swaps:
             swaps = self._swaps
-            live = await asyncio.to_thread(self._registry.live)
+            live = await asyncio.to_thread(self._versions.read)
         self.live = {model: version for model, version in live.items() if model in self._specs}
 
     def _is_due(self, model: str) -> bool:
