@@ -43,7 +43,8 @@ from service.inference.batcher import Batcher
 from service.inference.decoding import Decoder
 from service.inference.engine import Engine
 from service.inference.explainer import Explainer
-from service.inference.pipeline import Pipeline, networks_of
+from service.inference.pipeline import Pipeline, held_by, networks_of
+from service.inference.working_set import WorkingSet
 from service.jobs.feed import Feed
 from service.jobs.ingests import Ingests
 from service.jobs.queue import Jobs
@@ -86,9 +87,11 @@ def create_app(
     backend = choice.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
     engine = Engine(specs, backend, settings.max_batch)
     threads, recipes, registry, jobs = Threads(), Recipes(read), Registry(store), Jobs(store)
-    pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads, settings.max_body_bytes))
+    networks = WorkingSet(engine, settings.max_loaded)
+    decoder = Decoder(settings.max_pixels, threads, settings.max_body_bytes)
+    pipeline = _pipeline(settings, engine, networks, metrics, decoder)
     presence = _presence(settings, store, Followers(shared), list(specs), address, metrics, pipeline.admission)
-    rollout = Rollout(specs, store, shipped, engine, metrics, presence, load_wait_s=load_wait_s)
+    rollout = Rollout(specs, store, shipped, engine, metrics, presence, load_wait_s=load_wait_s, networks=networks)
     specs = engine.served()
     bodies = RequestBodies(settings.max_body_bytes, settings.max_checkpoint_bytes, pipeline.decoder, threads)
     feed, running = Feed(jobs, settings.max_event_streams), Running()
@@ -107,13 +110,13 @@ def create_app(
     _add_middleware(app, settings, keys, metrics)
     app.add_middleware(Started, running=running)
     app.router.routes.extend([*page.routes(), *documentation.routes(app)])  # include_router would build each twice
-    app.router.routes.extend(PredictRoute(specs, bodies, pipeline, threads, engine.live, rollout.pinned).routes())
-    offered = repository.Offered(specs, engine, rollout, shared)
+    app.router.routes.extend(PredictRoute(specs, bodies, pipeline, threads, rollout.pinned).routes())
+    offered = repository.Offered(specs, engine, rollout, pipeline, shared)
     _add_v2(app, offered, engine, rollout, registry, metrics, bodies, pipeline, threads, settings.max_batch)
-    app.router.routes.extend(preview.router(specs, bodies, engine.live).routes)
+    app.router.routes.extend(preview.router(specs, bodies, pipeline.live).routes)
     explainer = Explainer(settings.request_timeout_s, start_child)
-    app.router.routes.extend(explain.router(specs, bodies, rollout, engine, registry, explainer, metrics).routes)
-    app.router.routes.extend(model_routes.router(specs, engine, rollout, recipes, where).routes)
+    app.router.routes.extend(explain.router(specs, bodies, rollout, pipeline.live, registry, explainer, metrics).routes)
+    app.router.routes.extend(model_routes.router(specs, engine, networks, rollout, recipes, where).routes)
     _add_versions(app, specs, registry, rollout, Importer(store, settings.data, recipes, start_child), bodies)
     _add_jobs(app, settings, specs, store, jobs, feed, recipes, bodies, keys)
     app.router.routes.extend(ops_routes.router(specs, rollout, metrics, store).routes)
@@ -162,10 +165,11 @@ def _presence(
     )
 
 
-def _pipeline(settings: Settings, engine: Engine, metrics: Metrics, decoder: Decoder) -> Pipeline:
+def _pipeline(settings: Settings, engine: Engine, networks: WorkingSet, metrics: Metrics, decoder: Decoder) -> Pipeline:
     """Wire the stages of a prediction."""
     take = networks_of(engine, metrics)
-    batcher = Batcher(take, max_batch=settings.max_batch, max_wait_s=settings.max_wait_ms / 1000)
+    wait_s = settings.max_wait_ms / 1000
+    batcher = Batcher(take, max_batch=settings.max_batch, max_wait_s=wait_s, hold=held_by(networks))
     admission = Admission(batcher, settings.queue_limit, time.monotonic)
     metrics.waiting.set_function(lambda: admission.waiting)
     return Pipeline(
@@ -174,6 +178,7 @@ def _pipeline(settings: Settings, engine: Engine, metrics: Metrics, decoder: Dec
         batcher=batcher,
         metrics=metrics,
         timeout_s=settings.request_timeout_s,
+        networks=networks,
     )
 
 

@@ -203,6 +203,12 @@ class Settings(BaseModel):
         description="auto: ONNX Runtime on a CPU if it agrees with PyTorch, else eager | eager | onnxruntime | "
         "compile: PyTorch with torch.compile, which needs a C++ compiler",
     )
+    max_loaded: int | None = Field(
+        None,
+        ge=1,
+        le=1_000_000,
+        description="networks that a web process keeps loaded, the last used; others load on demand; by default all",
+    )
     max_batch: int = Field(64, ge=1, le=65_536, description="samples in one forward pass")
     max_wait_ms: float = Field(0, ge=0, le=10_000, description="how long a batch waits to fill up; 0: not at all")
     queue_limit: int = Field(

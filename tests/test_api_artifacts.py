@@ -27,6 +27,7 @@ from service.inference.batcher import Batcher
 from service.inference.decoding import Decoder
 from service.inference.engine import Engine, Loaded
 from service.inference.pipeline import Pipeline, networks_of
+from service.inference.working_set import WorkingSet
 from service.register import register
 from service.store.database import Store
 from service.telemetry.metrics import Metrics
@@ -104,9 +105,10 @@ class Served:
             batcher=batcher,
             metrics=metrics,
             timeout_s=60,
+            networks=WorkingSet(self.engine),
         )
         bodies = RequestBodies(10_000, 10_000, pipeline.decoder, self.threads)
-        route = PredictRoute({"numbered": self.spec}, bodies, pipeline, self.threads, self.engine.live, self._pinned)
+        route = PredictRoute({"numbered": self.spec}, bodies, pipeline, self.threads, self._pinned)
         self.client = TestClient(Starlette(routes=route.routes()))
 
     def answer(self, x: float, query: str = "") -> tuple[int, float]:

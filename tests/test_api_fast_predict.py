@@ -278,3 +278,13 @@ def test_an_unexpected_exception_is_500_logged_and_counted(
             caller.send(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
             assert b'torchloop_requests_total{model="line",status="500"} 2.0' in caller.answer()[1]
     assert "a secret place" in caplog.text
+
+
+def test_an_unloaded_model_is_loaded_first_and_then_takes_the_fast_path(tmp_path: Path, taken: list[bool]) -> None:
+    for name in ("a", "b"):
+        save_line(tmp_path, name)
+    with application(tmp_path, {"a": LINE, "b": LINE}, max_loaded=1) as where:
+        answers = [ask(where, name, JSON, b'{"inputs": [[1]]}') for name in ("a", "b", "b", "a")]
+        assert [status for status, *_ in answers] == [200] * 4
+        assert taken[-1:] == [True]
+        assert len(taken) in {1, 2}  # either of them was loaded at the start

@@ -227,3 +227,25 @@ def test_drain_waits_for_every_answer() -> None:
         await asyncio.gather(*calls)
 
     run(go)
+
+
+def test_a_lane_that_waits_for_its_network_holds_up_no_other_and_fails_as_a_whole() -> None:
+    async def go(device: Device) -> None:
+        loaded = asyncio.Event()
+
+        async def hold(lane: Hashable) -> object:
+            if lane == "cold":
+                await loaded.wait()
+                raise RuntimeError("broken")
+            return lane
+
+        batcher = Batcher(device.take, max_batch=1, hold=hold)
+        cold = [asyncio.create_task(batcher.submit("cold", sample(x), 10)) for x in (1, 2)]
+        assert (await batcher.submit("warm", sample(4), 10)).values[0, 0] == 9
+        with pytest.raises(DeadlineExceeded):
+            await batcher.submit("cold", sample(3), 0.001)
+        loaded.set()
+        assert [str(fault) for fault in await asyncio.gather(*cold, return_exceptions=True)] == ["broken"] * 2
+        await batcher.drain()
+
+    run(go)

@@ -1,7 +1,7 @@
 """POST /explain/{model}: feature attributions of each answer. Bodies as for /predict."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,7 +21,7 @@ from service.api.predictions import in_order
 from service.delivery.registry import Registry
 from service.delivery.rollout import Rollout
 from service.errors import Conflict, Invalid, require_model
-from service.inference.engine import Engine, Loaded
+from service.inference.engine import Loaded
 from service.inference.explainer import Explainer
 from service.media_types import JSON
 from service.telemetry.metrics import Metrics
@@ -40,7 +40,7 @@ def router(
     specs: Mapping[str, ModelSpec],
     bodies: RequestBodies,
     rollout: Rollout,
-    engine: Engine,
+    live: Callable[[str], Awaitable[Loaded]],
     registry: Registry,
     explainer: Explainer,
     metrics: Metrics,
@@ -49,7 +49,7 @@ def router(
     routes = APIRouter(include_in_schema=False)
 
     async def version_of(model: str, number: int | None) -> Loaded:
-        return engine.live(model) if number is None else await rollout.pinned(model, number)
+        return await live(model) if number is None else await rollout.pinned(model, number)
 
     def checkpoint_of(loaded: Loaded) -> Path:
         try:

@@ -42,6 +42,7 @@ class FastPath:
     ) -> None:
         """`root_path` is the prefix of paths that a proxy did not remove; with `cross_origin`, CORS headers are due."""
         self._pipeline = pipeline
+        self._unloaded = pipeline.networks.unloaded
         self._keys = keys
         self._max_bytes = max_bytes
         self._cross_origin = cross_origin
@@ -71,7 +72,8 @@ class FastPath:
         if not (self._keys or self._is_allowed(lane.model, found)):  # after the queue: a flood gets 429, not 403 or 421
             return None
         media_type = plain(found.get(b"content-type", b"").decode("latin-1"))
-        size = None if query or len(found) < len(headers) else _size(found)
+        falls_through = query or len(found) < len(headers) or lane.model in self._unloaded
+        size = None if falls_through else _size(found)
         if size is None or size > self._max_bytes or not self._pipeline.decoder.decodes_inline(media_type, spec, size):
             self._pipeline.admission.announce()
             return None

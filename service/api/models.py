@@ -24,6 +24,7 @@ from service.errors import require_model
 from service.execution.recipes import ReadRecipes, RecipeSchema
 from service.inference.decoding import media_types
 from service.inference.engine import Engine
+from service.inference.working_set import WorkingSet
 from service.media_types import JSON
 from service.web.auth import Access
 
@@ -66,6 +67,7 @@ def _leave_out(model: ModelInfo) -> None:
 def router(
     specs: Mapping[str, ModelSpec],
     engine: Engine,
+    networks: WorkingSet,
     rollout: Rollout,
     recipes: ReadRecipes,
     device: str,
@@ -84,6 +86,7 @@ def router(
             loaded=loaded.version if loaded else None,
             fault=fault,
             loading=name in engine.loading,
+            unloaded=name in networks.unloaded,
             device=device,
             backend=loaded.network.backend if loaded else None,
             backend_reason=(loaded.network.reason or None) if loaded else None,

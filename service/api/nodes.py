@@ -33,7 +33,8 @@ class NodeInfo(BaseModel):
     seen_at: Time
     processes: int = Field(description="its web processes")
     loaded: dict[str, int | None] = Field(
-        description="the version of each model that it answers with; null: none, or not the same in all its processes"
+        description="the version of each model that it answers with; null: none, or not the same in all its "
+        "processes; without the models that it loads on demand"
     )
     load: Load
     software: str

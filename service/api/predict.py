@@ -42,14 +42,12 @@ class PredictRoute:
         bodies: RequestBodies,
         pipeline: Pipeline,
         threads: Threads,
-        live: Callable[[str], Loaded],
         pinned: Callable[[str, int], Awaitable[Loaded]],
     ) -> None:
         self._specs = specs
         self._bodies = bodies
         self._pipeline = pipeline
         self._threads = threads
-        self._live = live
         self._pinned = pinned
 
     def routes(self) -> list[Route]:
@@ -78,7 +76,7 @@ class PredictRoute:
         await send({"type": "http.response.body", "body": content})
 
     async def _predict(self, scope: Scope, receive: Receive, request: PredictionRequest) -> Reply:
-        lane = await self._lane(request.model, scope["query_string"])
+        lane = await self._lane(request, scope["query_string"])
         spec, coder = request.spec, None
         if lane.pinned is not None:
             request.describe, spec, coder = lane.pinned.describe, lane.pinned.spec, lane.pinned.coder
@@ -90,15 +88,17 @@ class PredictRoute:
             _size(answer), lambda: request.answer(samples, answer, self._pipeline.metrics)
         )
 
-    async def _lane(self, name: str, query: bytes) -> Lane:
+    async def _lane(self, request: PredictionRequest, query: bytes) -> Lane:
         """Return the lane of the live version, or of the version in `?version=`.
 
         The version is taken now if samples or predictions depend on its artifacts, so that a promotion does not
-        come between encoding, computing and describing.
+        come between encoding, computing and describing. So is one that must be loaded first: it has the check.
         """
+        name = request.model
         number = asked_version(name, QueryParams(query)) if query else None
         if number is None:
-            return Lane(name, None if self._specs[name].is_plain else self._live(name))
+            is_taken_later = self._specs[name].is_plain and name not in self._pipeline.networks.unloaded
+            return Lane(name, None if is_taken_later else await self._pipeline.live(name, request.watch))
         return Lane(name, await self._pinned(name, number))
 
 

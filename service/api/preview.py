@@ -1,6 +1,6 @@
 """POST /preview/{model}: the network's input for a body, after decoding and preprocessing."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import numpy as np
 import orjson
@@ -24,7 +24,9 @@ ACCESS: Mapping[str, Access] = {
 }
 
 
-def router(specs: Mapping[str, ModelSpec], bodies: RequestBodies, live: Callable[[str], Loaded]) -> APIRouter:
+def router(
+    specs: Mapping[str, ModelSpec], bodies: RequestBodies, live: Callable[[str], Awaitable[Loaded]]
+) -> APIRouter:
     """Return the route."""
     routes = APIRouter(tags=["predict"])
 
@@ -42,7 +44,7 @@ def router(specs: Mapping[str, ModelSpec], bodies: RequestBodies, live: Callable
         of named inputs is returned as an object of arrays, as the live version encodes it.
         """
         require_model(model, specs)
-        coder = live(model).coder if specs[model].inputs else None
+        coder = (await live(model)).coder if specs[model].inputs else None
         samples = await bodies.samples(request.scope, request.receive, specs[model], coder)
         if samples.count > MAX_FILES:
             raise TooManySamples(samples.count, MAX_FILES)

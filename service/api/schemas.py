@@ -107,6 +107,7 @@ class ModelInfo(BaseModel):
     live: int | None = Field(None, description="the version that should answer; null: none yet")
     loaded: int | None = Field(None, description="the version that answers in this process")
     loading: bool = Field(False, description="a version is being loaded; `loaded` answers until then")
+    unloaded: bool = Field(False, description="the next request loads the live version, and waits for it")
     fault: str | None = Field(
         None, description="why the live version is not loaded, or the file of the model or its recipe cannot be used"
     )

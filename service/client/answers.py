@@ -78,6 +78,7 @@ class Model(TypedDict):
     loaded: int | None
     fault: str | None
     loading: bool
+    unloaded: bool
     device: str
     backend: str | None
     backend_reason: str | None

@@ -50,8 +50,8 @@ def models(found: Sequence[Model]) -> None:
 
 
 def _loaded(model: Model) -> int | str | None:
-    """Return the version that answers, or that one is being loaded."""
-    return model["loaded"] or ("loading" if model.get("loading") else None)
+    """Return the version that answers, or how one is loaded."""
+    return model["loaded"] or ("loading" if model.get("loading") else "on demand" if model.get("unloaded") else None)
 
 
 def nodes(found: Sequence[Node]) -> None:

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -11,11 +11,15 @@ import orjson
 from service.telemetry.multiprocess import is_running
 
 log = logging.getLogger(__name__)
+ON_DEMAND = 0  # for a version, which is never 0
 
 
 @dataclass(slots=True, kw_only=True)
 class Follower:
-    """One web process: the version of each model that it answers with, and its work."""
+    """One web process: the version of each model that it answers with, and its work.
+
+    The version of a model whose live version it loads when a request needs it is ON_DEMAND.
+    """
 
     loaded: dict[str, int] = field(default_factory=dict)
     waiting: int = 0  # requests that wait for the device
@@ -37,6 +41,11 @@ class Followers:
         """Record that this process answers with that version."""
         self._own.loaded[model] = version
         self._share("loaded version", model=model)
+
+    def write_unloaded(self, models: Collection[str]) -> None:
+        """Record that this process loads the live versions of models on demand."""
+        self._own.loaded |= dict.fromkeys(models, ON_DEMAND)
+        self._share("unloaded versions")
 
     def count(self, waiting: int, answered: int) -> None:
         """Record how many requests wait, and how many predictions were answered since the start."""
@@ -63,8 +72,10 @@ class Followers:
         return [_read(path) for path in paths if path.stem.isdigit() and is_running(int(path.stem))]
 
     def versions(self, model: str) -> set[int]:
-        """Return the versions of a model that running processes have loaded: one, unless a swap is in progress."""
-        return {process.loaded[model] for process in self.running() if model in process.loaded}
+        """Return the versions of a model that running processes have loaded: one, unless a swap is in progress, or
+        it is loaded on demand.
+        """
+        return {process.loaded[model] for process in self.running() if model in process.loaded} - {ON_DEMAND}
 
 
 def _read(path: Path) -> Follower:

@@ -27,7 +27,11 @@ _INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql
 
 
 class Row(NamedTuple):
-    """What a node writes of itself. `loaded` is None for a model whose version is not the same in all processes."""
+    """What a node writes of itself.
+
+    `loaded` is None for a model whose version is not the same in all processes; models that are loaded on demand are
+    missing.
+    """
 
     id: str
     address: str

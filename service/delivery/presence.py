@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Literal, NamedTuple
 from uuid import NAMESPACE_OID, getnode, uuid4, uuid5
 
-from service.delivery.followers import Follower, Followers
+from service.delivery.followers import ON_DEMAND, Follower, Followers
 from service.delivery.nodes import FORGOTTEN_S, Nodes, Row
 from service.errors import StoreUnavailable
 from service.store.database import Store
@@ -18,6 +18,7 @@ from service.store.database import Store
 log = logging.getLogger(__name__)
 _BEAT_S = 1.0
 _ALONE_S = 2.0  # between beats, if there is no other node: less than nodes.LIVE_S
+_FOLLOWED_S = 0.05  # between looks whether a promotion was followed
 _LOOK_S = 5.0  # at the other nodes, for the metrics
 _BEATEN = "beaten"  # its time says when a process of this service last wrote the row
 
@@ -86,6 +87,16 @@ class Presence:
         self._followers.write(model, version)
         self._changed.set()
 
+    async def announce(self, model: str, version: int) -> None:
+        """Write that this process will answer with that version: promotions that are made later wait for it."""
+        self._followers.write(model, version)
+        await asyncio.to_thread(self._beat)
+
+    def unloaded(self, models: Collection[str]) -> None:
+        """Record that this process loads the live versions of models on demand, and write the row soon."""
+        self._followers.write_unloaded(models)
+        self._changed.set()
+
     def leaving(self) -> None:
         """Write soon that this service stops: promotions do not wait for it, balancers send it nothing."""
         self._state = "leaving"
@@ -94,13 +105,29 @@ class Presence:
     def behind(self, model: str, version: int) -> list[str]:
         """Return the addresses of the live nodes that do not answer with that version in all of their processes.
 
-        If the database cannot be asked, these are the nodes that were seen last.
+        A process that loads the model on demand does: it reads the live version then. If the database cannot be asked,
+        these are the nodes that were seen last.
         """
-        own = [] if self._followers.versions(model) == {version} else [self.address]
+        own = [] if self._followers.versions(model) <= {version} else [self.address]
         try:
             return own + self.nodes.behind(model, version, but=self.id)
         except StoreUnavailable:
             return own + self._others
+
+    async def everywhere(self, model: str, version: int, timeout_s: float) -> Sequence[str]:
+        """Wait until all web processes of all live nodes answer with that version, at most `timeout_s` seconds.
+
+        Returns the addresses of the nodes that do not.
+        """
+        behind: Sequence[str] = self._others
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while behind := await asyncio.to_thread(self.behind, model, version):  # noqa: ASYNC110
+                    await asyncio.sleep(_FOLLOWED_S)
+        if behind:
+            fields = {"model": model, "version": version, "nodes": ", ".join(behind)}
+            log.warning("promotion not followed by all nodes in time", extra=fields)
+        return behind
 
     @property
     def others(self) -> list[str]:
@@ -164,7 +191,9 @@ class Presence:
             address=self.address,
             state=self._state,
             processes=len(processes),
-            loaded={model: _agreed(processes, model) for model in self._models},
+            loaded={
+                model: _agreed(found) for model in self._models if (found := _found(processes, model)) != {ON_DEMAND}
+            },
             load={"waiting": sum(one.waiting for one in processes), "requests_per_s": self._rate(processes)},
             software=self._software,
         )
@@ -200,7 +229,12 @@ def _name(followers: Followers) -> str:
     return (uuid4() if followers.folder is None else uuid5(NAMESPACE_OID, f"{getnode()} {followers.folder}")).hex
 
 
-def _agreed(processes: Sequence[Follower], model: str) -> int | None:
-    """Return the version of a model that the processes have loaded, if it is the same in all that have one."""
-    versions = {process.loaded[model] for process in processes if model in process.loaded}
+def _found(processes: Sequence[Follower], model: str) -> set[int]:
+    """Return the versions of a model that the processes have loaded, or ON_DEMAND."""
+    return {process.loaded[model] for process in processes if model in process.loaded}
+
+
+def _agreed(found: Collection[int]) -> int | None:
+    """Return the version that is loaded, if it is the same in all processes that have one."""
+    versions = set(found) - {ON_DEMAND}
     return versions.pop() if len(versions) == 1 else None

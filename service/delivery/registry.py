@@ -132,6 +132,11 @@ class Registry:
         with self._store.read() as connection:
             return [Promotion(**row) for row in connection.execute(query).mappings()]
 
+    def live_version(self, model: str) -> int | None:
+        """Return the live version of `model`."""
+        with self._store.read() as connection:
+            return self.live_of(connection, model)
+
     def live_of(self, connection: Connection, model: str) -> int | None:
         """Return the live version of `model` in this transaction."""
         stack = self.stack(connection, model)

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,21 +14,22 @@ from models.errors import CheckpointError
 from models.spec import ModelSpec
 from service.delivery.bootstrap import register_shipped
 from service.delivery.live import LiveVersions
+from service.delivery.pinned import Pinned
 from service.delivery.presence import Presence
 from service.delivery.registry import Registry, Version
-from service.errors import Conflict, NothingLive, ObjectsAway, StoreUnavailable
+from service.errors import Conflict, NothingLive, ObjectsAway, ServiceError, StoreUnavailable
 from service.execution.threads import in_own_thread
 from service.inference.engine import Engine, Loaded
+from service.inference.working_set import WorkingSet
 from service.store.database import Store
 from service.telemetry.metrics import Metrics
 
 log = logging.getLogger(__name__)
 _POLL_S = 0.5
 _FOLLOW_S = 2.0  # how long a promotion waits for the other web processes and nodes
-_LOOK_S = 0.05
 _RETRY_S = 5.0  # after a version could not be loaded, or the store not be written
+_LOADS = 4  # at a time, if the number of loaded networks is limited
 _NONE = 0  # stands for the number of a version, if there is none
-_PINNED = 4  # versions that are not live but were asked for by number, kept loaded
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,9 @@ class Rollout:
     Each model is loaded and warmed up by itself, off the request path, so a slow or broken one holds up no other. A
     version that cannot be loaded leaves the old one answering, and is tried again. While the database is away, loaded
     versions go on answering.
+
+    If the number of loaded networks is limited, a start loads the first models by name, and the others are unloaded: an
+    unloaded model follows promotions without being loaded, and is loaded on demand.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Rollout:
         presence: Presence,
         follow_s: float = _FOLLOW_S,
         load_wait_s: float | None = None,
+        networks: WorkingSet | None = None,
     ) -> None:
         """Entering waits for the models to be loaded, at most `load_wait_s` seconds, or until each is or has failed."""
         self._specs = specs
@@ -69,7 +73,11 @@ class Rollout:
         self._engine = engine
         self._metrics = metrics
         self._presence = presence
-        self._follow_s = follow_s
+        self._networks = networks or WorkingSet(engine)
+        self._networks.load = self._on_demand
+        at_once = len(specs) if self._networks.limit is None else min(self._networks.limit, _LOADS)
+        self._at_once = asyncio.Semaphore(max(1, at_once))
+        self._everywhere = partial(presence.everywhere, timeout_s=follow_s)
         self._load_wait_s = load_wait_s
         self._turns = {model: asyncio.Lock() for model in specs}  # one change of a model at a time, in this process
         self._loads: dict[str, asyncio.Task[None]] = {}
@@ -79,7 +87,7 @@ class Rollout:
         self._retry_at: dict[tuple[str, int], float] = {}
         self._try_again_at = 0.0
         self._trial: asyncio.Task[None] | None = None
-        self._pinned: OrderedDict[tuple[str, int], Loaded] = OrderedDict()
+        self._pinned = Pinned(self._verified)
         self.live: dict[str, int] = {}
         self.faults = engine.faults
         self.store_fault: str | None = None
@@ -107,7 +115,7 @@ class Rollout:
         ours = [self._following, *self._loads.values(), *filter(None, [self._trial])]
         for one in ours:
             one.cancel()
-        await asyncio.gather(*ours, return_exceptions=True)
+        await asyncio.gather(*ours, self._networks.close(), return_exceptions=True)
 
     async def settled(self, timeout_s: float | None = None) -> None:
         """Wait until the loads in progress have ended, at most `timeout_s` seconds."""
@@ -129,14 +137,19 @@ class Rollout:
             self.store_fault = err.detail
             return
         self.store_fault = None
+        unloaded = []
         for model in self._specs:
             if model in self._loads:
                 continue
-            if self._is_due(model):
+            if not self._is_due(model):
+                self._engine.loading.discard(model)
+            elif self._lacks_room(model, len(self._loads)):
+                self._engine.loading.discard(model)
+                unloaded.append(model)
+            else:
                 self._engine.loading.add(model)
                 self._loads[model] = asyncio.create_task(self._bring_up(model))
-            else:
-                self._engine.loading.discard(model)
+        self._leave_unloaded(unloaded)
         await self._try_again()
 
     async def _read_live(self) -> None:
@@ -152,9 +165,23 @@ class Rollout:
         number, loaded = self.live.get(model), self._engine.loaded(model)
         if number is None:
             return model not in self._offered and time.monotonic() >= self._retry_at.get((model, _NONE), 0)
-        if loaded is not None and loaded.version == number:
+        if model in self._networks.unloaded or (loaded is not None and loaded.version == number):
             return False
         return time.monotonic() >= self._retry_at.get((model, number), 0)
+
+    def _lacks_room(self, model: str, coming: int = 0) -> bool:
+        """Return whether there is no room for a model's first network beside the loaded ones and `coming`.
+
+        A fault is tried again whether requests come or not, since readiness names it.
+        """
+        is_new = self.live.get(model) is not None and self._engine.loaded(model) is None and model not in self.faults
+        return is_new and not self._networks.has_room(coming)
+
+    def _leave_unloaded(self, models: Sequence[str]) -> None:
+        """Have models loaded on demand only."""
+        if models:
+            self._networks.unloaded.update(models)
+            self._presence.unloaded(models)
 
     async def _try_again(self) -> None:
         """Find out now and then whether a store that failed to be written works again."""
@@ -180,14 +207,8 @@ class Rollout:
             def commit() -> int | None:
                 with self._store.write() as connection:
                     self._registry.expect_live(connection, model, expected)
-                    return self._registry.promote(
-                        connection,
-                        model,
-                        number,
-                        by=by,
-                        reason="promoted by hand",
-                        now=time.time(),
-                    )
+                    reason = "promoted by hand"
+                    return self._registry.promote(connection, model, number, by=by, reason=reason, now=time.time())
 
             previous = await asyncio.to_thread(commit)
             self._swap(loaded)
@@ -243,28 +264,9 @@ class Rollout:
         """Return a version by its number, live or not; the last few stay loaded. Raises NotFound, Conflict."""
         live = self._engine.loaded(model)
         if live is not None and live.version == number:
+            self._networks.used(model)
             return live
-        if (model, number) not in self._pinned:
-            self._pinned[model, number] = await self._verified(model, number)
-            while len(self._pinned) > _PINNED:
-                self._pinned.popitem(last=False)
-        self._pinned.move_to_end((model, number))
-        return self._pinned[model, number]
-
-    async def _everywhere(self, model: str, number: int) -> Sequence[str]:
-        """Wait until all web processes of all live nodes answer with that version, for a limited time.
-
-        Returns the addresses of the nodes that do not.
-        """
-        behind: Sequence[str] = self._presence.others
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._follow_s):
-                while behind := await asyncio.to_thread(self._presence.behind, model, number):  # noqa: ASYNC110
-                    await asyncio.sleep(_LOOK_S)
-        if behind:
-            fields = {"model": model, "version": number, "nodes": ", ".join(behind)}
-            log.warning("promotion not followed by all nodes in time", extra=fields)
-        return behind
+        return await self._pinned.version(model, number)
 
     async def _run(self) -> None:
         while True:
@@ -284,23 +286,24 @@ class Rollout:
     async def _bring_up(self, model: str) -> None:
         """Load the live version of a model, or the shipped checkpoint of a model without versions."""
         try:
-            async with self._turns[model]:
+            async with self._at_once, self._turns[model]:
                 if self.live.get(model) is None:
                     await self._offer(model)
-                if self.live.get(model) is not None and self._is_due(model):
+                if self.live.get(model) is None or not self._is_due(model):
+                    return
+                if self._lacks_room(model):
+                    self._leave_unloaded([model])
+                else:
                     version = await asyncio.to_thread(self._registry.version, model, self.live[model])
                     self._swap(await self._load(version))
         except ObjectsAway as err:
-            self._failed(model, err.detail)
+            self._failed(model, err)
             self._offered.discard(model)
-            self._retry_at[model, self.live.get(model, _NONE)] = time.monotonic() + _RETRY_S
         except StoreUnavailable as err:
             self.store_fault = err.detail
             self._offered.discard(model)
-        except CheckpointError as err:
-            self._failed(model, str(err))
         except Exception as err:  # noqa: BLE001 - one of the three edges: batch, job, rollout
-            self._failed(model, f"loading {model} raised {type(err).__name__}, see the service's log", err)
+            self._failed(model, err)
         finally:
             del self._loads[model]
             self._engine.loading.discard(model)
@@ -310,24 +313,59 @@ class Rollout:
         self._offered.add(model)
         register = partial(register_shipped, self._store, model, self._pretrained, self._engine.load)
         loaded = await in_own_thread(register)
-        if loaded is not None:
+        if loaded is None:
+            await self._read_live()  # another web process may have registered it
+        elif self._networks.has_room():
             self._swap(loaded)
         else:
-            await self._read_live()  # another web process may have registered it
+            self._swaps += 1
+            self.live[model] = loaded.version
+            self._leave_unloaded([model])
 
-    def _failed(self, model: str, reason: str, err: Exception | None = None) -> None:
+    async def _on_demand(self, model: str) -> Loaded:
+        """Load the live version of an unloaded model. Raises NothingLive, StoreUnavailable."""
+        began = time.monotonic()
+        try:
+            async with self._at_once, self._turns[model]:
+                if (loaded := self._engine.loaded(model)) is None:
+                    loaded = await self._load(await self._announced(model))
+                    self._swap(loaded)
+                    self._metrics.cold_start(time.monotonic() - began)
+                return loaded
+        except ServiceError:
+            self._presence.unloaded([model])
+            raise
+        except Exception as err:  # one of the three edges: batch, job, rollout
+            self._failed(model, err)
+            raise self._engine.absence(model) from err
+
+    async def _announced(self, model: str) -> Version:
+        """Return the live version, once this process is known to load it: promotions from then on wait for it."""
+        announced = None
+        while (number := await asyncio.to_thread(self._registry.live_version, model)) != announced:
+            if number is None:
+                raise self._engine.absence(model)
+            await self._presence.announce(model, number)
+            announced = number
+        assert number is not None
+        self.live[model] = number
+        return await asyncio.to_thread(self._registry.version, model, number)
+
+    def _failed(self, model: str, err: Exception) -> None:
         """Note why the live version of a model, or its shipped checkpoint, cannot be loaded."""
-        number = self.live.get(model)
-        if number is not None:
-            self._retry_at[model, number] = time.monotonic() + _RETRY_S
+        is_broken = isinstance(err, CheckpointError | ObjectsAway)
+        reason = str(err) if is_broken else f"loading {model} raised {type(err).__name__}, see the service's log"
+        number = self.live.get(model, _NONE)
+        self._retry_at[model, number] = time.monotonic() + _RETRY_S
         self._metrics.load_failures.labels(model).inc()
         if self.faults.get(model) != reason:
-            fields = {"model": model, "reason": reason}
-            if number is None:
-                log.error("shipped checkpoint not registered", extra=fields, exc_info=err)
-            else:
-                log.error("version not loaded", extra={**fields, "version": number}, exc_info=err)
+            fields = {"model": model, "reason": reason} | ({"version": number} if number else {})
+            event = "version not loaded" if number else "shipped checkpoint not registered"
+            log.error(event, extra=fields, exc_info=None if is_broken else err)
         self.faults[model] = reason
+        if model in self._networks.unloaded:
+            self._networks.unloaded.discard(model)
+            self._presence.unloaded([model])
 
     async def _verified(self, model: str, number: int) -> Loaded:
         """Load and warm up a version. Raises NotFound, and Conflict if its checkpoint is broken."""
@@ -348,6 +386,8 @@ class Rollout:
     def _swap(self, loaded: Loaded) -> None:
         before = self._engine.loaded(loaded.model)
         self._engine.swap(loaded)
+        self._networks.unloaded.discard(loaded.model)
+        self._networks.used(loaded.model)
         self._swaps += 1
         self.live[loaded.model] = loaded.version
         self.faults.pop(loaded.model, None)
@@ -355,3 +395,8 @@ class Rollout:
         self._metrics.loaded(loaded.model, loaded.version, loaded.network.backend)
         fields = {"model": loaded.model, "version": loaded.version, "before": before.version if before else None}
         log.info("version live", extra=fields)
+        if surplus := self._networks.unload_surplus():
+            self._presence.unloaded(surplus)
+        for model in surplus:
+            self._metrics.unloaded(model)
+            log.info("network unloaded", extra={"model": model})

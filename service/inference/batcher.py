@@ -49,6 +49,7 @@ class Forward(Protocol):
 
 
 Take = Callable[[Hashable], Forward]  # lane -> its network
+Hold = Callable[[Hashable], Awaitable[object]]  # lane -> an object that keeps its network loaded, once it is
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,13 +149,22 @@ class Batcher:
 
     A batch has at most `max_batch` samples, and no more than fit in one slice (see Pace); a caller with more gets a
     batch alone, of several slices. It still gets one answer, from one version. `max_wait_s` is how long the first
-    caller of a batch that is not full waits for others.
+    caller of a batch that is not full waits for others. `hold`, if networks are loaded on demand, is awaited before
+    each batch: no other lane waits for it.
     """
 
     def __init__(
-        self, take: Take, *, max_batch: int, max_wait_s: float = 0, now: Callable[[], float] = time.perf_counter
+        self,
+        take: Take,
+        *,
+        max_batch: int,
+        max_wait_s: float = 0,
+        now: Callable[[], float] = time.perf_counter,
+        hold: Hold | None = None,
     ) -> None:
         self._forward = take
+        self._hold = hold
+        self._held: dict[Hashable, object] = {}  # by lane, until its batch is done
         self._now = now
         self._max_batch = max_batch
         self._max_wait_s = max_wait_s
@@ -219,9 +229,23 @@ class Batcher:
         while queue:
             if self._max_wait_s:
                 await self._wait_for_company(queue)
+            if self._hold is not None and not await self._is_held(self._hold, lane, queue):
+                continue
             if not self._compute_now(lane, queue):
                 await self._compute_in_turns(lane, queue)
+        self._held.pop(lane, None)
         del self._lanes[lane]
+
+    async def _is_held(self, hold: Hold, lane: Hashable, queue: deque[_Caller]) -> bool:
+        """Wait until the network of a lane is loaded. If it cannot be, all callers get the error."""
+        try:
+            self._held[lane] = await hold(lane)
+        except Exception as err:  # noqa: BLE001 - the edge, as in _compute_now
+            callers = list(queue)
+            queue.clear()
+            _fail(callers, err)
+            return False
+        return True
 
     async def _wait_for_company(self, queue: deque[_Caller]) -> None:
         latest = queue[0].arrived + self._max_wait_s

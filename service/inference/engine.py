@@ -6,6 +6,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from models.artifacts import Artifacts
 from models.catalog import Specs
@@ -22,7 +23,7 @@ from service.inference.backends.backend import Backend, Network
 from service.inference.rehearsal import rehearse
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
 class Loaded:
     """One version of a model, on the device and warmed up."""
 
@@ -53,6 +54,7 @@ class Engine:
         self._backend = backend
         self._max_batch = max_batch
         self._live: dict[str, Loaded] = {}
+        self._unloaded: WeakValueDictionary[str, Loaded] = WeakValueDictionary()  # those that batches still use
         self.loading = set(specs)
         self.faults: dict[str, str] = {}
         self._thread: Executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
@@ -66,9 +68,11 @@ class Engine:
         try:
             return self._live[model]
         except KeyError as err:
-            raise self._absence(model) from err
+            if (unloaded := self._unloaded.get(model)) is not None:
+                return unloaded
+            raise self.absence(model) from err
 
-    def _absence(self, model: str) -> ServiceError:
+    def absence(self, model: str) -> ServiceError:
         """Say why no version of a model is loaded."""
         if model in self.faults:
             return NothingLive(f"{model} could not be loaded: {self.faults[model]}")
@@ -119,6 +123,11 @@ class Engine:
     def swap(self, loaded: Loaded) -> None:
         """Make `loaded` the live version of its model, from the next batch on."""
         self._live[loaded.model] = loaded
+        self._unloaded.pop(loaded.model, None)
+
+    def unload(self, model: str) -> None:
+        """Give up the network of a model; a batch that waits for the device with it is still computed."""
+        self._unloaded[model] = self._live.pop(model)
 
     def compute_now(self, loaded: Loaded, samples: Batch) -> Any:
         """Compute values of N samples, float32 (N, k) or named arrays, in this thread."""

@@ -2,6 +2,7 @@
 
 body -> `Decoder`: samples, bad ones fail alone (400, 413, 415, 422)
      -> `Admission`: load shedding before work is queued (429)
+     -> `WorkingSet`: the network of an unloaded model, loaded again on demand (503, 504)
      -> `Batcher`: a bounded queue per lane, micro-batches, deadlines (504)
      -> `Engine`: forward passes of one network, taken once per batch; postprocessing (503 if nothing is live or loaded)
      -> `Answer`: values of one version, and the time that each stage took
@@ -10,16 +11,19 @@ Every protocol uses it: /predict through ASGI and through the fast path, and /v2
 and answered; nothing between differs.
 """
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from models.samples import Batch
+from service.errors import DeadlineExceeded
 from service.inference.admission import Admission
-from service.inference.batcher import Answer, Batcher, Forward, Receiver, Take
+from service.inference.batcher import Answer, Batcher, Forward, Hold, Receiver, Take
 from service.inference.decoding import Decoder, Samples
 from service.inference.engine import Engine, Loaded
+from service.inference.working_set import WorkingSet
 from service.telemetry.metrics import Metrics
 
 
@@ -38,11 +42,12 @@ class Stopwatch:
 
     arrived: float = field(default_factory=time.perf_counter)
     decoded: float = 0.0
+    cold_s: float = 0.0  # until the network was loaded
 
     def stages(self, answer: Answer) -> tuple[float, float, float, float]:
         """Return the seconds spent on decode, queue, forward, and in total until now."""
         total_s = time.perf_counter() - self.arrived
-        return self.decoded - self.arrived, answer.queue_s, answer.forward_s, total_s
+        return self.decoded - self.arrived - self.cold_s, answer.queue_s, answer.forward_s, total_s
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -54,6 +59,26 @@ class Pipeline:
     batcher: Batcher
     metrics: Metrics
     timeout_s: float
+    networks: WorkingSet
+
+    async def live(self, model: str, watch: Stopwatch | None = None) -> Loaded:
+        """Return the live version of a model; if it is unloaded, load it first. The wait counts for the deadline.
+
+        Raises QueueFull, DeadlineExceeded, NothingLive, StillLoading, StoreUnavailable.
+        """
+        if model not in self.networks.unloaded:
+            return await self.networks.network(model)
+        began = time.perf_counter()
+        with self.admission:
+            try:
+                async with asyncio.timeout(self.timeout_s):
+                    loaded = await self.networks.network(model)
+            except TimeoutError as err:
+                late = f"{model} was not loaded within {self.timeout_s:g} s: it is being loaded, try again"
+                raise DeadlineExceeded(late) from err
+        if watch is not None:
+            watch.cold_s = time.perf_counter() - began
+        return loaded
 
     async def predict(
         self,
@@ -69,7 +94,8 @@ class Pipeline:
         with self.admission:
             samples = await decode()
             watch.decoded = time.perf_counter()
-            answer = await self.batcher.submit(lane, samples.good, self.timeout_s if timeout_s is None else timeout_s)
+            left_s = (self.timeout_s if timeout_s is None else timeout_s) - watch.cold_s
+            answer = await self.batcher.submit(lane, samples.good, left_s)
         return samples, answer
 
     def start(self, lane: Lane, samples: Samples, receiver: Receiver) -> None:
@@ -115,3 +141,15 @@ def networks_of(engine: Engine, metrics: Metrics) -> Take:
         return _Forward(lane.pinned or engine.live(lane.model), engine, metrics)
 
     return take
+
+
+def held_by(networks: WorkingSet) -> Hold | None:
+    """Return the batcher's function that has the network of a lane loaded; None if all of them stay loaded."""
+    if networks.limit is None:
+        return None
+
+    async def hold(lane: Hashable) -> object:
+        assert isinstance(lane, Lane)
+        return lane.pinned or await networks.network(lane.model)
+
+    return hold

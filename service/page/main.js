@@ -125,7 +125,7 @@ function drawTabs() {
   const focused = tabs.contains(document.activeElement);
   tabs.replaceChildren(...models.map((one) => {
     const chosen = one.name === model.name;
-    const version = isUnusable(one) ? "fault" : one.loaded === null ? (one.loading ? "loading" : "not live") : `v${one.loaded}`;
+    const version = isUnusable(one) ? "fault" : one.loaded === null ? (one.loading ? "loading" : one.unloaded ? `v${one.live}` : "not live") : `v${one.loaded}`;
     return h("a", { role: "tab", id: `tab-${one.name}`, href: `#${section}/${one.name}`, title: one.fault ?? one.summary,
       "aria-selected": String(chosen), "aria-controls": "main", tabindex: chosen ? "0" : "-1" },
     one.name, " ", h("span", { class: "version" }, version));

@@ -19,6 +19,7 @@ _PUBLISH_S = 0.5
 _AT_ONCE = 256  # requests whose stages are counted together
 # Upper bounds of the buckets, in seconds and in samples.
 _SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LOAD_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384)
 _GAUGES: dict[str, Joined] = {
     "torchloop_waiting_requests": "sum",
@@ -27,6 +28,7 @@ _GAUGES: dict[str, Joined] = {
     "torchloop_last_batch_timestamp_seconds": "highest",
     "torchloop_nodes": "highest",
 }
+_BACKENDS = ("onnxruntime", "eager", "compile")
 _NODE_STATES = ("serving", "leaving", "silent")
 
 
@@ -78,6 +80,7 @@ class Metrics:
             ["state"],
             registry=registry,
         )
+        self._loads, self._unloads, self._cold_starts = _loads(registry)
         self._explanations, self._refused, self._failed_writes = _rare_events(registry)
         # Counted here first, and in the metrics in bulk: one by one they cost 5 µs a request.
         self._counting = threading.Lock()
@@ -132,10 +135,22 @@ class Metrics:
 
     def loaded(self, model: str, version: int, backend: str) -> None:
         """Set the version that answers from now on, and the backend that computes it."""
+        self._loads.labels(model).inc()
         self._loaded_version.labels(model).set(version)
-        for name in ("onnxruntime", "eager", "compile"):
+        for name in _BACKENDS:
             self._backend.labels(model, name).set(name == backend)
         self._combined.publish(self._own())
+
+    def unloaded(self, model: str) -> None:
+        """Count a network that was unloaded to save memory."""
+        self._unloads.labels(model).inc()
+        self._loaded_version.remove(model)
+        for name in _BACKENDS:
+            self._backend.remove(model, name)
+
+    def cold_start(self, seconds: float) -> None:
+        """Count the load of an unloaded network that requests waited for."""
+        self._cold_starts.observe(seconds)
 
     def samples(self) -> list[Sample]:
         """Return the current samples."""
@@ -198,6 +213,24 @@ def _requests(registry: CollectorRegistry) -> tuple[Counter, BulkHistogram]:
         registry=registry,
     )
     return requests, stage_seconds
+
+
+def _loads(registry: CollectorRegistry) -> tuple[Counter, Counter, Histogram]:
+    """Return the counters of loaded and unloaded networks, and the histogram of cold starts, over all models."""
+    loads = Counter("torchloop_loads", "Networks loaded to answer", ["model"], registry=registry)
+    unloads = Counter(
+        "torchloop_unloads",
+        "Networks unloaded because others were used more recently (TORCHLOOP_MAX_LOADED)",
+        ["model"],
+        registry=registry,
+    )
+    cold_starts = Histogram(
+        "torchloop_cold_start_seconds",
+        "Time to load an unloaded network that requests waited for",
+        buckets=_LOAD_SECONDS,
+        registry=registry,
+    )
+    return loads, unloads, cold_starts
 
 
 def _rare_events(registry: CollectorRegistry) -> tuple[Counter, Counter, Counter]:

@@ -73,7 +73,7 @@ class InferRoute:
 
     async def _infer(self, request: Request, name: str, spec: ModelSpec) -> Response:
         watch = Stopwatch()
-        lane = await self._offered.lane(request)
+        lane = await self._offered.lane(request, watch)
         body = await self._bodies.read(request.scope, request.receive)
         known = {kind.name: kind for kind in outputs(spec)}
         read = partial(codec.parse, body, request.headers.get(_HEADER_LENGTH), accepted(spec), known)

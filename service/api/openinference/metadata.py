@@ -76,7 +76,7 @@ class Descriptions:
         name = self._offered.known(request)
         try:
             if await self._offered.pinned(request) is None:
-                self._offered.live(name)
+                self._offered.require_live(name)
         except NotFound:
             raise
         except ServiceError as err:
@@ -86,19 +86,15 @@ class Descriptions:
     async def statistics(self, request: Request) -> Response:
         """Statistics of one model, summed over its versions; the version shown is the live one."""
         name = self._offered.known(request)
-        asked, version = request.path_params.get("version"), self._version(name)
+        asked, version = request.path_params.get("version"), self._offered.version(name)
         if asked not in {None, version}:
             raise NotFound(f"statistics are kept by model; of {name} version {version or 'none'} answers here")
         return answer({"model_stats": [model_stats(self._metrics, name, version)]})
 
     async def all_statistics(self, _: Request) -> Response:
         """Statistics of all models."""
-        stats = [model_stats(self._metrics, name, self._version(name)) for name in self._offered.specs]
+        stats = [model_stats(self._metrics, name, self._offered.version(name)) for name in self._offered.specs]
         return answer({"model_stats": stats})
-
-    def _version(self, name: str) -> str:
-        loaded = self._engine.loaded(name)
-        return str(loaded.version) if loaded else ""
 
     async def _loaded(self, request: Request) -> tuple[str, Loaded | None]:
         name = self._offered.known(request)

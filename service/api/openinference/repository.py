@@ -24,7 +24,7 @@ from service.delivery.closed import Closed
 from service.delivery.rollout import Rollout
 from service.errors import Malformed, NotFound, NothingLive, require_model
 from service.inference.engine import Engine, Loaded
-from service.inference.pipeline import Lane
+from service.inference.pipeline import Lane, Pipeline, Stopwatch
 from service.media_types import JSON
 from service.web.auth import Access
 
@@ -41,13 +41,20 @@ class Offered:
     """The models and versions available under /v2."""
 
     def __init__(
-        self, specs: Mapping[str, ModelSpec], engine: Engine, rollout: Rollout, shared: Path | None = None
+        self,
+        specs: Mapping[str, ModelSpec],
+        engine: Engine,
+        rollout: Rollout,
+        pipeline: Pipeline,
+        shared: Path | None = None,
     ) -> None:
         """`shared` is a folder in which the web processes of one service share the models that are unloaded."""
         self.specs = Specs(specs, specs.faults if isinstance(specs, Specs) else {})
         self.closed = Closed(self.specs, shared)
         self._engine = engine
         self._rollout = rollout
+        self._pipeline = pipeline
+        self._unloaded = pipeline.networks.unloaded
 
     def known(self, request: Request) -> str:
         """Return the model's name in a request. Raises NotFound."""
@@ -70,19 +77,27 @@ class Offered:
             raise NotFound(f"{name} has no version {version[:40]!r}")
         return await self._rollout.pinned(name, int(version))
 
-    async def lane(self, request: Request) -> Lane:
+    async def lane(self, request: Request, watch: Stopwatch) -> Lane:
         """Return the lane of the version named in a request, or of the live one. Raises as `pinned` does.
 
-        The live version is taken now if samples or values depend on its artifacts; see `PredictRoute`.
+        The live version is taken now if samples or values depend on its artifacts, or it is unloaded: see
+        `PredictRoute`.
         """
         name, pinned = self.known(request), await self.pinned(request)
-        if pinned is None and not self.specs[name].is_plain:
-            pinned = self.live(name)
+        if pinned is None and (name in self._unloaded or not self.specs[name].is_plain):
+            pinned = await self._pipeline.live(name, watch)
         return Lane(name, pinned)
 
-    def live(self, name: str) -> Loaded:
-        """Return the live version of a model in this process. Raises NothingLive or StillLoading."""
-        return self._engine.live(name)
+    def require_live(self, name: str) -> None:
+        """Raise NothingLive or StillLoading unless the live version of a model is loaded, or loaded on demand."""
+        if name not in self._unloaded:
+            self._engine.live(name)
+
+    def version(self, name: str) -> str:
+        """Return the version of a model that answers; empty if there is none."""
+        loaded = self._engine.loaded(name)
+        number = self._rollout.live.get(name) if name in self._unloaded else loaded and loaded.version
+        return str(number or "")
 
     def index(self) -> list[dict[str, str]]:
         """Return one row per model: its live version, or the reason why it has none."""
@@ -91,14 +106,16 @@ class Offered:
         return [*(self._row(name) for name in self.specs), *unusable]
 
     def _row(self, name: str) -> dict[str, str]:
-        loaded = self._engine.loaded(name)
-        if loaded is None:
+        version = self.version(name)
+        if not version:
             absent = "being loaded" if name in self._engine.loading else "no live version"
             reason = self._rollout.faults.get(name, absent)
             return {"name": name, "state": "UNAVAILABLE", "reason": reason}
         closed = name in self.closed
         state, reason = ("UNAVAILABLE", "unloaded") if closed else ("READY", "")
-        return {"name": name, "version": str(loaded.version), "state": state, "reason": reason}
+        if name in self._unloaded and not closed:
+            reason = "loaded on demand"
+        return {"name": name, "version": version, "state": state, "reason": reason}
 
 
 def routes(offered: Offered, bodies: RequestBodies, rollout: Rollout) -> list[Route]:
