@@ -87,11 +87,9 @@ def create_app(
     backend = choice.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
     engine = Engine(specs, backend, settings.max_batch)
     threads, recipes, registry, jobs = Threads(), Recipes(read), Registry(store), Jobs(store)
-    networks = WorkingSet(engine, settings.max_loaded)
-    decoder = Decoder(settings.max_pixels, threads, settings.max_body_bytes)
-    pipeline = _pipeline(settings, engine, networks, metrics, decoder)
+    pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads, settings.max_body_bytes))
     presence = _presence(settings, store, Followers(shared), list(specs), address, metrics, pipeline.admission)
-    rollout = Rollout(specs, store, shipped, engine, metrics, presence, load_wait_s=load_wait_s, networks=networks)
+    rollout = Rollout(specs, store, shipped, engine, metrics, presence, pipeline.networks, load_wait_s=load_wait_s)
     specs = engine.served()
     bodies = RequestBodies(settings.max_body_bytes, settings.max_checkpoint_bytes, pipeline.decoder, threads)
     feed, running = Feed(jobs, settings.max_event_streams), Running()
@@ -116,7 +114,7 @@ def create_app(
     app.router.routes.extend(preview.router(specs, bodies, pipeline.live).routes)
     explainer = Explainer(settings.request_timeout_s, start_child)
     app.router.routes.extend(explain.router(specs, bodies, rollout, pipeline.live, registry, explainer, metrics).routes)
-    app.router.routes.extend(model_routes.router(specs, engine, networks, rollout, recipes, where).routes)
+    app.router.routes.extend(model_routes.router(specs, engine, pipeline.networks, rollout, recipes, where).routes)
     _add_versions(app, specs, registry, rollout, Importer(store, settings.data, recipes, start_child), bodies)
     _add_jobs(app, settings, specs, store, jobs, feed, recipes, bodies, keys)
     app.router.routes.extend(ops_routes.router(specs, rollout, metrics, store).routes)
@@ -165,9 +163,9 @@ def _presence(
     )
 
 
-def _pipeline(settings: Settings, engine: Engine, networks: WorkingSet, metrics: Metrics, decoder: Decoder) -> Pipeline:
+def _pipeline(settings: Settings, engine: Engine, metrics: Metrics, decoder: Decoder) -> Pipeline:
     """Wire the stages of a prediction."""
-    take = networks_of(engine, metrics)
+    take, networks = networks_of(engine, metrics), WorkingSet(engine, settings.max_loaded)
     wait_s = settings.max_wait_ms / 1000
     batcher = Batcher(take, max_batch=settings.max_batch, max_wait_s=wait_s, hold=held_by(networks))
     admission = Admission(batcher, settings.queue_limit, time.monotonic)

@@ -46,10 +46,8 @@ class Rollout:
 
     Each model is loaded and warmed up by itself, off the request path, so a slow or broken one holds up no other. A
     version that cannot be loaded leaves the old one answering, and is tried again. While the database is away, loaded
-    versions go on answering.
-
-    If the number of loaded networks is limited, a start loads the first models by name, and the others are unloaded: an
-    unloaded model follows promotions without being loaded, and is loaded on demand.
+    versions go on answering. If the number of loaded networks is limited, a start loads the first models by name, and
+    the others are unloaded: they follow promotions without being loaded, and are loaded on demand.
     """
 
     def __init__(
@@ -60,9 +58,9 @@ class Rollout:
         engine: Engine,
         metrics: Metrics,
         presence: Presence,
+        networks: WorkingSet | None = None,
         follow_s: float = _FOLLOW_S,
         load_wait_s: float | None = None,
-        networks: WorkingSet | None = None,
     ) -> None:
         """Entering waits for the models to be loaded, at most `load_wait_s` seconds, or until each is or has failed."""
         self._specs = specs
@@ -341,13 +339,12 @@ class Rollout:
 
     async def _announced(self, model: str) -> Version:
         """Return the live version, once this process is known to load it: promotions from then on wait for it."""
-        announced = None
-        while (number := await asyncio.to_thread(self._registry.live_version, model)) != announced:
-            if number is None:
-                raise self._engine.absence(model)
+        announced = _NONE
+        while (number := await asyncio.to_thread(self._registry.live_version, model) or _NONE) != announced:
             await self._presence.announce(model, number)
             announced = number
-        assert number is not None
+        if number == _NONE:
+            raise self._engine.absence(model)
         self.live[model] = number
         return await asyncio.to_thread(self._registry.version, model, number)
 
@@ -359,9 +356,11 @@ class Rollout:
         self._retry_at[model, number] = time.monotonic() + _RETRY_S
         self._metrics.load_failures.labels(model).inc()
         if self.faults.get(model) != reason:
-            fields = {"model": model, "reason": reason} | ({"version": number} if number else {})
-            event = "version not loaded" if number else "shipped checkpoint not registered"
-            log.error(event, extra=fields, exc_info=None if is_broken else err)
+            fields, trace = {"model": model, "reason": reason}, None if is_broken else err
+            if number == _NONE:
+                log.error("shipped checkpoint not registered", extra=fields, exc_info=trace)
+            else:
+                log.error("version not loaded", extra={**fields, "version": number}, exc_info=trace)
         self.faults[model] = reason
         if model in self._networks.unloaded:
             self._networks.unloaded.discard(model)

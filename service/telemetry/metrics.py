@@ -143,7 +143,7 @@ class Metrics:
 
     def unloaded(self, model: str) -> None:
         """Count a network that was unloaded to save memory."""
-        self._unloads.labels(model).inc()
+        self._unloads.inc()
         self._loaded_version.remove(model)
         for name in _BACKENDS:
             self._backend.remove(model, name)
@@ -221,7 +221,6 @@ def _loads(registry: CollectorRegistry) -> tuple[Counter, Counter, Histogram]:
     unloads = Counter(
         "torchloop_unloads",
         "Networks unloaded because others were used more recently (TORCHLOOP_MAX_LOADED)",
-        ["model"],
         registry=registry,
     )
     cold_starts = Histogram(
