@@ -220,7 +220,7 @@ class Rollout:
         """
         async with self._turns[model]:
             if (first := await asyncio.to_thread(self._rolled_back, model, key)) is not None:
-                is_live = (await asyncio.to_thread(self._registry.live)).get(model) == first[0]
+                is_live = await asyncio.to_thread(self._registry.live_version, model) == first[0]
                 return Change(*first, await self._everywhere(model, first[0]) if is_live else [])
             target = await asyncio.to_thread(self._registry.rollback_target, model)
             loaded = await self._verified(model, target)
@@ -231,8 +231,6 @@ class Rollout:
         return Change(*done, await self._everywhere(model, target) if is_new else [])
 
     def _rolled_back(self, model: str, key: str | None) -> tuple[int, int] | None:
-        if key is None:
-            return None
         with self._store.read() as connection:
             return self._registry.rolled_back(connection, model, key)
 
