@@ -19,7 +19,7 @@ from sqlalchemy import update
 from models.catalog import specs
 from models.checkpoints import artifact_files, onnx_file
 from models.checkpoints.onnx_file import Exported
-from models.checkpoints.record import Record
+from models.checkpoints.record import Record, record_path
 from service.command import main
 from service.errors import Conflict, NotFound
 from service.jobs.queue import Job
@@ -112,6 +112,17 @@ def test_weights_and_artifacts_that_another_version_shares_stay(filled: Filled) 
     assert done.versions == [(MODEL, 1), (MODEL, 3)]
     assert len(done.files) == 2
     assert filled.weights() == {*files, filled.registry.path(filled.registry.version(MODEL, 2)).name}
+
+
+def test_the_record_that_a_job_wrote_beside_weights_stays_and_goes_with_them(filled: Filled) -> None:
+    filled.add(b"1")
+    filled.add(b"2")
+    first, second = (record_path(filled.registry.path(filled.registry.version(MODEL, number))) for number in (1, 2))
+    aged(first), aged(second)
+    assert Checker(filled.store, NOW).check().faults == []
+    assert f"checkpoints/regressor/{first.name}" in {file.path for file in pruned(filled, keep=1).files}
+    assert (first.name in filled.weights(), second.name in filled.weights()) == (False, True)
+    assert pruned(filled, keep=1, orphans=True).files == []
 
 
 def test_exports_of_pruned_versions_and_of_other_code_go(filled: Filled) -> None:

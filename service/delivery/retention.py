@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, select, update
 
 from models.checkpoints import artifact_files
-from models.checkpoints.record import Record
+from models.checkpoints.record import Record, record_path
 from models.errors import CheckpointError
 from service.delivery.registry import Registry, Version
 from service.store.tables import promotions, versions
@@ -51,8 +51,11 @@ def mark_pruned(connection: Connection, gone: Iterable[Version], now: float) -> 
 
 
 def files_of(registry: Registry, version: Version) -> list[Path]:
-    """Return the paths of a version's weights and large artifacts. Raises CheckpointError for a forged record."""
-    return [registry.path(version), *artifacts_of(registry, version)]
+    """Return the paths of a version's weights, of the record that its job wrote beside them, and of its large
+    artifacts. Raises CheckpointError for a forged record.
+    """
+    weights = registry.path(version)
+    return [weights, record_path(weights), *artifacts_of(registry, version)]
 
 
 def artifacts_of(registry: Registry, version: Version) -> dict[Path, str]:

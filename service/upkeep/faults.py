@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from models.checkpoints import onnx_file
+from models.checkpoints.record import record_path
 from models.checkpoints.storage import DAY_S
 from models.errors import CheckpointError
 from service.delivery import retention
@@ -43,7 +44,8 @@ class Checker:
             self._digests(needed, model)
             if understood:
                 busy = model in training or self._storage.receiving()
-                paths = [path for path in found.get(model, []) if path not in needed]
+                known = needed.keys() | {record_path(path) for path in needed}
+                paths = [path for path in found.get(model, []) if path not in known]
                 self._orphans(paths, pruned, busy=busy)
             self._exports(model)
         DatasetChecker(self._store, self._checked).check()
@@ -79,7 +81,7 @@ class Checker:
                 understood = False
                 continue
             if row.pruned_at is not None:
-                pruned |= files.keys()
+                pruned |= {*files, record_path(self._registry.path(row))}
                 continue
             self._checked.versions += 1
             for file, sha256 in files.items():
