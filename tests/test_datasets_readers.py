@@ -55,6 +55,7 @@ def test_tables_in_every_format_are_the_same_version(tmp_path: Path) -> None:
         "gz": gzip.compress(text.encode()),
         "bom": b"\xef\xbb\xbf" + text.encode(),
         "semicolons": text.replace(",", ";").encode(),
+        "excel": b"sep=;\r\n" + text.replace(",", ";").encode(),
         "tabs": text.replace(",", "\t").encode(),
         "array": npy(np.concatenate([x, y[:, None]], axis=1)),
         "structured": npy(np.array([*zip(range(30), y, strict=True)], [("x", "f8"), ("y", "i8")])),
@@ -68,8 +69,9 @@ def test_tables_in_every_format_are_the_same_version(tmp_path: Path) -> None:
     assert counts(tmp_path, tmp_path / "b.npz")[1:] == expected[1:]
     inner = write_zip(tmp_path / "c.zip", {"folder/a.csv": plain.read_bytes(), ".DS_Store": b"x"})
     assert counts(tmp_path, inner) == expected
-    nested = write_jsonl(tmp_path / "d.jsonl", [{"input": [row[0]], "label": row[1]} for row in rows[1:]])
-    assert counts(tmp_path, nested) == expected
+    for name in ("input", "features"):
+        nested = write_jsonl(tmp_path / "d.jsonl", [{name: [row[0]], "label": row[1]} for row in rows[1:]])
+        assert counts(tmp_path, nested) == expected
 
 
 def test_pictures_in_zip_tar_and_folder_are_the_same_version(tmp_path: Path) -> None:
@@ -118,6 +120,27 @@ def test_a_table_of_labels_may_name_splits_and_groups_and_misses_are_refused(tmp
         "No label": ("c.png", "the table of labels does not name this file"),
         "Missing file": ("gone.png", "the table of labels names a file that is not there"),
     }
+
+
+def test_texts_beside_pictures_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    expected = counts(tmp_path, write_zip(tmp_path / "a.zip", CONTENTS), **MNIST)
+    files = {"README": b"x", "set/classes.txt": b"x", **{f"set/{name}": content for name, content in CONTENTS.items()}}
+    beside = write_zip(tmp_path / "b.zip", {**files, "set/1/labels.csv": b"x"})
+    assert counts(tmp_path, beside, **MNIST) == expected
+    assert made(tmp_path, beside, **MNIST).summary.warnings[:2] == (
+        "files that are no pictures were left out: README, set/classes.txt, set/1/labels.csv",
+        "if set/1/labels.csv has the labels, call it metadata.csv or metadata.jsonl, with file_name and label",
+    )
+
+
+def test_a_table_of_labels_may_have_semicolons_and_needs_file_names(tmp_path: Path) -> None:
+    pictures = {name.replace("/", "-"): content for name, content in CONTENTS.items()}
+    rows = "".join(f"{name};{name[0]}\n" for name in pictures).encode()
+    table = {"metadata.csv": b"\xef\xbb\xbffile_name;label\n" + rows, "notes.txt": b"x"}
+    assert counts(tmp_path, write_zip(tmp_path / "a.zip", {**table, **pictures}), **MNIST)[1] == 12
+    table = {"metadata.csv": b"filename;label\n" + rows}
+    with pytest.raises(DatasetError, match=r"row 1 of metadata.csv has no file_name, .* it has filename, label"):
+        made(tmp_path, write_zip(tmp_path / "b.zip", {**table, **pictures}), **MNIST)
 
 
 def test_a_broken_picture_is_a_refused_row_with_its_name(tmp_path: Path) -> None:
@@ -174,15 +197,42 @@ def test_rows_that_cannot_be_read_are_refused_and_the_next_ones_are_not(tmp_path
     rows = {reason.title: [row.row for row in reason.first] for reason in done.summary.by_reason}
     assert rows == {"Malformed JSON": [2], "Wrong row": [3], "Wrong value": [4]}
     assert sum(done.summary.examples.values()) == 2
+    (tmp_path / "d.jsonl").write_bytes(b'{"x": 2\n{"x": 1, "y": 3}\n')
+    done = made(tmp_path, tmp_path / "d.jsonl", allow_rejected=1.0)
+    assert [(reason.title, reason.rows) for reason in done.summary.by_reason] == [("Malformed JSON", 1)]
+
+
+@pytest.mark.parametrize(("value", "number"), [("2,5", "2.5"), ("-1.234,50", "-1234.50"), ("1,234.5", None)])
+def test_a_decimal_comma_has_a_warning(tmp_path: Path, value: str, number: str | None) -> None:
+    (tmp_path / "a.csv").write_text(f"x;y\n1;3\n{value};4\n")
+    warnings = made(tmp_path, tmp_path / "a.csv", allow_rejected=1.0).summary.warnings
+    expected = f"values such as {value} seem to have a decimal comma: write numbers with a point, such as {number}"
+    assert (expected in warnings) == (number is not None)
+    assert any("decimal comma" in warning for warning in warnings) == (number is not None)
+
+
+def test_inputs_that_may_be_missing_and_have_no_column_are_named(tmp_path: Path) -> None:
+    table: dict[str, Any] = {"spec": TABLE, "model": "table", "target": "value"}
+    done = made(tmp_path, write_csv(tmp_path / "a.csv", [("age", "sex", "y"), (30, "male", 1)]), **table)
+    assert "inputs of the model without a column, missing in every row: fare" in done.summary.warnings
+
+
+def test_arrays_of_unequal_lengths_are_refused_with_their_shapes(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", x=np.zeros((3, 1)), y=np.zeros(2))
+    with pytest.raises(DatasetError, match=r"targets, splits and groups have the shapes \[3, 1\], \[2\]"):
+        made(tmp_path, tmp_path / "a.npz")
 
 
 REFUSED = {
     "empty": (b"", "the file is empty"),
     "no header": (b"1,2\n3,4\n", "the first row of a CSV file must be the names of its columns"),
     "no label": (b"x,z\n1,2\n", "name the column of the answers label or target"),
-    "wide": (b"a,b,y\n1,2,3\n", "the model takes 1 numbers a sample, but the file has 2 columns besides label"),
+    "wide": (b"a,b,y\n1,2,3\n", "the model takes 1 numbers a sample, but the file has 2 columns besides label (y)"),
+    "latin": ("L\u00e4nge,y\n1,2\n".encode("cp1252"), "save the file as CSV UTF-8"),
     "twice": (b"x,x,y\n1,2,3\n", "two columns have the name 'x'"),
-    "json list": (b'[{"x": 1}]', "JSON Lines"),
+    "json list": (b'[{"x": 1}]', "one JSON list: write JSON Lines, each object in a line of its own"),
+    "json": (b'{"x": 1,\n"y": 2}\n', "each line must be a JSON object; the first one is not: the line is not valid"),
+    "xls": (b"\xd0\xcf\x11\xe0" + bytes(99), "an Excel workbook: save the sheet as CSV UTF-8"),
     "binary": (b"\x00\x01\x02\x03" * 9, "the file is none of CSV"),
     "utf-16": ("x,y\n1,2\n".encode("utf-16"), "the file is UTF-16: save it as CSV UTF-8"),
     "half": (idx(np.zeros((2, 28, 28))), "an IDX file has pictures or labels: send both"),
@@ -222,6 +272,9 @@ def test_pictures_for_a_model_without_them_and_without_labels_are_refused(tmp_pa
         made(tmp_path, write_zip(tmp_path / "b.zip", {"a.png": png(digit(1))}), **MNIST)
     with pytest.raises(DatasetError, match=r"the archive has 2 files \(a.txt, b.txt\), but no pictures"):
         made(tmp_path, write_zip(tmp_path / "c.zip", {"a.txt": b"x", "b.txt": b"y"}), **MNIST)
+    book = write_zip(tmp_path / "book.xlsx", {"[Content_Types].xml": b"x", "xl/workbook.xml": b"x"})
+    with pytest.raises(DatasetError, match="an Excel workbook: save the sheet as CSV UTF-8"):
+        made(tmp_path, book, **MNIST)
     with pytest.raises(DatasetError, match="has no file of the other kind"):
         made(tmp_path, write_zip(tmp_path / "d.zip", {"train-images-idx3-ubyte": idx(np.zeros((1, 28, 28)))}), **MNIST)
 

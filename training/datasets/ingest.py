@@ -207,6 +207,7 @@ def _numbered(
         reference=reference,
     )
     write_version(draft, made, found.index)
+    reasons = report.reasons()
     summary = DatasetSummary(
         format=source.format,
         schema=schema,
@@ -217,8 +218,12 @@ def _numbered(
         duplicates=found.duplicates,
         conflicting_labels=len(found.conflicts),
         added=len(found.index) - found.inherited,
-        by_reason=report.reasons(),
-        warnings=(*request.warnings, *warnings_of(examples, by_label, source.ignored, found.conflicts)),
+        by_reason=reasons,
+        warnings=(
+            *request.warnings,
+            *source.warnings,
+            *warnings_of(examples, by_label, source.ignored, found.conflicts, reasons),
+        ),
         reference=reference,
     )
     return made, summary, found.index

@@ -1,5 +1,6 @@
 """Report of an ingest: each refused row in a file, and counts by reason."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +12,7 @@ from training.datasets.judge import Refused
 
 _FEW = 1_000  # validation rows
 _FIRST = 20  # rows of a reason in the summary
+_DECIMAL_COMMA = re.compile(r"[-+]?(\d+|\d{1,3}(\.\d{3})+),\d+")
 
 
 class ReportWriter:
@@ -69,9 +71,10 @@ def warnings_of(
     by_label: Mapping[str, Mapping[str, int]],
     ignored: Sequence[str],
     conflicts: Sequence[int],
+    reasons: Sequence[RefusalReason],
 ) -> Iterator[str]:
     """Yield warnings about a version."""
-    if examples["validation"] < _FEW:
+    if 0 < examples["validation"] < _FEW:
         yield (
             f"{examples['validation']:,} validation rows: with fewer than {_FEW:,}, the better of two versions is "
             "often mistaken for the worse"
@@ -93,3 +96,7 @@ def warnings_of(
         )
     if ignored:
         yield f"columns that are no input of the model were not used: {', '.join(ignored[:20])}"
+    values = (row.value or "" for reason in reasons for row in reason.first)
+    if comma := next((value for value in values if _DECIMAL_COMMA.fullmatch(value.strip())), None):
+        number = comma.strip().replace(".", "").replace(",", ".")
+        yield f"values such as {comma} seem to have a decimal comma: write numbers with a point, such as {number}"

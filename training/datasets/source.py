@@ -42,6 +42,7 @@ class Source:
     progress  how much is read, of how much: bytes or rows
     ignored   columns that are not inputs of the model
     columns   names of the numbers of an entry in a table, for reports
+    warnings  about the file as a whole
     """
 
     format: str
@@ -49,6 +50,7 @@ class Source:
     progress: Callable[[], tuple[int, int]]
     ignored: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -43,7 +43,7 @@ def mapped_npy(path: Path) -> Array:
         try:
             shape, fortran, dtype = npy_header(file)
         except InvalidInput as err:
-            raise DatasetError(err.title, f"{shown(path.name)}: {err.detail}") from err
+            raise DatasetError(err.title, err.detail) from err
         begin = file.tell()
     if math.prod(shape) * dtype.itemsize != size - begin or not dtype.itemsize or min(shape, default=0) < 0:
         promised = math.prod(shape) * dtype.itemsize
@@ -159,10 +159,13 @@ def open_parts(form: str, parts: Sequence[Part], wanted: Wanted) -> Source:
         if part.targets is None:
             raise DatasetError("No targets", "the arrays have no targets: save them as y, one for each sample")
         given = [*part.values.values(), part.targets, part.splits, part.groups]
-        counts = {len(array) if array.ndim else -1 for array in given if array is not None}
-        if len(counts) != 1 or -1 in counts:
+        shapes = [list(array.shape) for array in given if array is not None]
+        if len({tuple(shape[:1]) for shape in shapes}) != 1 or not shapes[0]:
+            listed = ", ".join(map(str, shapes))
             raise DatasetError(
-                "Unequal counts", f"the first axis of each array is the samples; they have {sorted(counts)} of them"
+                "Unequal counts",
+                "the first axis of each array is the samples, as many in all of them; the arrays of samples, targets, "
+                f"splits and groups have the shapes {listed}",
             )
     done = [0]
 

@@ -1,6 +1,6 @@
 """Columns of tables with a meaning: label, split and group. The others are the values of a sample."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -80,6 +80,13 @@ def require_inputs(names: Sequence[str], spec: ModelSpec) -> tuple[str, ...]:
     return tuple(name for name in names if name not in spec.inputs)
 
 
+def absent_inputs(names: Sequence[str], spec: ModelSpec) -> Iterator[str]:
+    """Yield a warning if inputs that may be missing have no column."""
+    absent = [name for name in spec.inputs if name not in names]
+    if absent:
+        yield f"inputs of the model without a column, missing in every row: {', '.join(absent[:20])}"
+
+
 def row_of(number: int, record: Mapping[str, Any], columns: Meaning, spec: ModelSpec) -> Row:
     """Make a row of a record with values of any type."""
     values = {name: value for name, value in record.items() if columns.is_value(name)}
@@ -91,7 +98,7 @@ def row_of(number: int, record: Mapping[str, Any], columns: Meaning, spec: Model
     if spec.inputs:
         return Row(number, _named_sample(values, spec), **given)
     sample = next(iter(values.values()), None)
-    if len(values) == 1 and next(iter(values)).strip().lower() in SAMPLES and not isinstance(sample, str | int | float):
+    if len(values) == 1 and sample is not None and not isinstance(sample, str | int | float):
         return Row(number, _file(sample), **given)
     if len(spec.tensor.shape) == 1 and values:
         return Row(number, list(values.values()), **given)

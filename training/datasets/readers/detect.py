@@ -41,6 +41,7 @@ _STARTS = {
     NPY_MAGIC: "npy",
     b"PAR1": "parquet",
 }
+_OLD_OFFICE = b"\xd0\xcf\x11\xe0"  # .xls
 _KNOWN = "CSV, JSON Lines (an object in each line), .npy, .npz, Parquet, and zip or tar of pictures"
 FORMATS = ("auto", *_OPEN, *_ARCHIVES)
 
@@ -79,10 +80,20 @@ def _form_of_text(head: bytes) -> str:
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if start.startswith(b"{"):
         return "jsonl"
+    if start.startswith(b"["):
+        raise DatasetError(
+            "Unknown format", "the file is one JSON list: write JSON Lines, each object in a line of its own"
+        )
+    if head.startswith(_OLD_OFFICE):
+        raise _workbook()
     is_utf16 = head.startswith((b"\xff\xfe", b"\xfe\xff"))
-    if start.startswith(b"[") or (any(byte < 9 for byte in head) and not is_utf16):
+    if any(byte < 9 for byte in head) and not is_utf16:
         raise DatasetError("Unknown format", f"the file is none of {_KNOWN}")
     return "csv"
+
+
+def _workbook() -> DatasetError:
+    return DatasetError("Workbook", "the file is an Excel workbook: save the sheet as CSV UTF-8")
 
 
 def _unpacked_head(path: Path) -> bytes:
@@ -97,6 +108,8 @@ def _open_archive(form: str, archive: Archive, wanted: Wanted) -> Source:
     members = archive.members
     if not members:
         raise DatasetError("Empty archive", "there are no files in it, apart from hidden ones")
+    if any(member.name == "xl/workbook.xml" for member in members):
+        raise _workbook()
     if pairs := _idx_pairs(members):
         return _open_idx(archive, pairs, wanted)
     if all(member.name.endswith(".npy") for member in members):

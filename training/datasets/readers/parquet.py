@@ -7,7 +7,7 @@ from typing import Any
 
 from models.errors import in_one_line
 from training.datasets.errors import DatasetError
-from training.datasets.readers.columns import meaning, require_inputs, row_of
+from training.datasets.readers.columns import absent_inputs, meaning, require_inputs, row_of
 from training.datasets.readers.files import require_unpacked
 from training.datasets.readers.parquet_pages import rows_at_once
 from training.datasets.source import Row, Source, Wanted, weight
@@ -28,6 +28,7 @@ def open_parquet(path: Path, wanted: Wanted) -> Source:
     columns, spec = meaning(names, wanted), wanted.spec
     values = [name for name in names if columns.is_value(name)]
     ignored = require_inputs(values, spec) if spec.inputs else ()
+    warnings = tuple(absent_inputs(values, spec))
     done = [0]
 
     def rows() -> Iterator[Row]:
@@ -39,7 +40,13 @@ def open_parquet(path: Path, wanted: Wanted) -> Source:
             require_unpacked(unpacked, path.stat().st_size)
             yield row_of(done[0], record, columns, spec)
 
-    return Source(format="parquet", rows=rows, progress=lambda: (done[0], max(total, done[0])), ignored=ignored)
+    return Source(
+        format="parquet",
+        rows=rows,
+        progress=lambda: (done[0], max(total, done[0])),
+        ignored=ignored,
+        warnings=warnings,
+    )
 
 
 def _records(path: Path, file: Any, names: Sequence[str]) -> Iterator[dict[str, Any]]:

@@ -14,6 +14,7 @@ from models.errors import InvalidInput, shown
 from models.spec import ModelSpec
 from training.datasets.errors import DatasetError
 from training.datasets.readers.archives import Archive, Member
+from training.datasets.readers.tables import delimiter_of
 from training.datasets.source import Row, Source, Wanted
 
 SPLIT_FOLDERS = {
@@ -26,6 +27,9 @@ SPLIT_FOLDERS = {
 }
 METADATA = {"metadata.csv", "metadata.jsonl"}
 _PICTURES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif"}
+_TABLES = {".csv", ".tsv", ".json", ".jsonl"}
+_TEXTS = {".txt", ".md", ".rst", ".xml", ".yaml", ".yml", ".toml", ".html", ".pdf", ".py", ".ipynb", ".log", *_TABLES}
+_NOTES = {"readme", "license", "licence", "copying", "notice", "authors", "changelog"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +55,16 @@ def open_pictures(form: str, archive: Archive, wanted: Wanted) -> Source:
     if not (spec.picture if not spec.inputs else picture_input(spec)):
         raise DatasetError("No pictures wanted", "the model takes no pictures: send CSV or JSON Lines")
     tables = [member for member in archive.members if member.parts[-1] in METADATA]
-    places = _from_tables(archive, tables, wanted) if tables else _from_folders(archive.members)
+    listed = _from_tables(archive, tables, wanted) if tables else {}
+    texts = [member.name for member in archive.members if _is_text(member) and member.name not in listed]
+    skipped = {*texts, *(table.name for table in tables)}
+    places = listed if tables else _from_folders([one for one in archive.members if one.name not in skipped])
     done = [0]
 
     def rows() -> Iterator[Row]:
         number = 0
         for member, content in archive.contents():
-            if member in tables:
+            if member.name in skipped:
                 continue
             number += 1
             done[0] = number
@@ -74,8 +81,25 @@ def open_pictures(form: str, archive: Archive, wanted: Wanted) -> Source:
             fault = InvalidInput("Missing file", "the table of labels names a file that is not there")
             yield Row(number, place=name, fault=fault)
 
-    total = len(archive.members) - len(tables)
-    return Source(format=form, rows=rows, progress=lambda: (done[0], total))
+    total = len(archive.members) - len(skipped)
+    warnings = tuple(_warnings(texts, tables=bool(tables)))
+    return Source(format=form, rows=rows, progress=lambda: (done[0], total), warnings=warnings)
+
+
+def _is_text(member: Member) -> bool:
+    """Return whether a file is no picture by its name, but a text that often lies beside pictures."""
+    name = PurePosixPath(member.parts[-1].lower())
+    return member.parts[-1] not in METADATA and (name.suffix in _TEXTS or name.name in _NOTES)
+
+
+def _warnings(texts: Sequence[str], *, tables: bool) -> Iterator[str]:
+    """Name the files that were left out, and the name that makes a table of labels of one of them."""
+    if texts:
+        more = f" and {len(texts) - 5:,} more" if len(texts) > 5 else ""
+        yield f"files that are no pictures were left out: {', '.join(map(shown, texts[:5]))}{more}"
+    table = next((name for name in texts if PurePosixPath(name).suffix.lower() in _TABLES), None)
+    if table and not tables:
+        yield f"if {shown(table)} has the labels, call it metadata.csv or metadata.jsonl, with file_name and label"
 
 
 _UNLISTED = Place(fault=InvalidInput("No label", "the table of labels does not name this file"))
@@ -128,9 +152,13 @@ def _from_tables(archive: Archive, tables: Sequence[Member], wanted: Wanted) -> 
     for table in tables:
         folder = table.parts[:-1]
         top = folder[0].lower() if folder else ""
-        for record in _records(paths[table.name].read_bytes(), table.name):
+        for number, record in enumerate(_records(paths[table.name].read_bytes(), table.name), 1):
             if not isinstance(record.get("file_name"), str):
-                raise DatasetError("No file names", f"{shown(table.name)} has a row without file_name")
+                columns = ", ".join(shown(str(name)) for name in record if name)
+                raise DatasetError(
+                    "No file names",
+                    f"row {number} of {shown(table.name)} has no file_name, the path of its picture; it has {columns}",
+                )
             name = PurePosixPath(*folder, record["file_name"]).as_posix()
             label = next((record[key] for key in _label_keys(wanted) if record.get(key) is not None), None)
             split = record.get(wanted.options.split_column or "split") or SPLIT_FOLDERS.get(top)
@@ -150,6 +178,7 @@ def _records(content: bytes, name: str) -> Iterator[Mapping[str, Any]]:
                 if line.strip():
                     yield orjson.loads(line)
         else:
-            yield from csv.DictReader(io.StringIO(content.decode("utf-8-sig")))
+            text = content.decode("utf-8-sig")
+            yield from csv.DictReader(io.StringIO(text), delimiter=delimiter_of(text.partition("\n")[0]))
     except (ValueError, csv.Error) as err:
         raise DatasetError("Unreadable table", f"{shown(name)} cannot be read as a table of labels in UTF-8") from err

@@ -1,7 +1,9 @@
 """CSV and JSON Lines, plain or gzip."""
 
 import csv
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +14,15 @@ from models.errors import InvalidInput, shown
 from models.signature import Number
 from models.spec import ModelSpec
 from training.datasets.errors import DatasetError
-from training.datasets.readers.columns import Meaning, meaning, require_inputs, row_of
+from training.datasets.readers.columns import Meaning, absent_inputs, meaning, require_inputs, row_of
 from training.datasets.readers.files import Unpacked, lines, unpacked
 from training.datasets.source import Row, Source, Wanted
 
 _DELIMITERS = ",;\t|"
+_HEAD = 20  # lines in which the first JSON object is looked for; the lines before it are refused rows
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BOM = b"\xef\xbb\xbf"
+_SEP = re.compile(rb"sep=([,;\t|])")  # first line that Excel writes and reads
 
 
 class Progress:
@@ -36,35 +40,52 @@ class Progress:
 def open_csv(path: Path, wanted: Wanted) -> Source:
     """Open a CSV file: the first row names the columns. Raises DatasetError."""
     with unpacked(path) as file:
-        header = next(lines(file), b"")
+        found = lines(file)
+        header = next(found, b"")
+        named = _SEP.fullmatch(header.removeprefix(_BOM).strip())
+        header = next(found, b"") if named else header
     if header.startswith(_UTF16):
         raise DatasetError("Not UTF-8", "the file is UTF-16: save it as CSV UTF-8")
-    delimiter = max(_DELIMITERS, key=lambda sign: header.count(sign.encode()))
+    delimiter = named[1].decode() if named else delimiter_of(header.decode(errors="replace"))
     names = _header(header, delimiter)
     columns, spec = meaning(names, wanted), wanted.spec
     features = [name for name in names if columns.is_value(name)]
     ignored: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
     if spec.inputs:
         ignored = require_inputs(features, spec)
+        warnings = tuple(absent_inputs(features, spec))
     else:
-        _require_width(features, spec)
+        _require_width(features, columns.label, spec)
     progress = Progress(path.stat().st_size)
 
     def rows() -> Iterator[Row]:
         with unpacked(path) as file:
             progress.file = file
-            for number, cells in enumerate(_cells(lines(file), delimiter)):
+            found = lines(file)
+            if named:
+                next(found)
+            for number, cells in enumerate(_cells(found, delimiter)):
                 if number:
                     yield _csv_row(number, cells, names, columns, spec)
 
-    return Source(format="csv", rows=rows, progress=progress, ignored=ignored, columns=tuple(features))
+    return Source(
+        format="csv", rows=rows, progress=progress, ignored=ignored, columns=tuple(features), warnings=warnings
+    )
+
+
+def delimiter_of(header: str) -> str:
+    """Return the sign that separates the cells of a line: the most frequent one."""
+    return max(_DELIMITERS, key=header.count)
 
 
 def _header(line: bytes, delimiter: str) -> list[str]:
     try:
         names = next(csv.reader([line.removeprefix(_BOM).decode()], delimiter=delimiter), [])
     except (UnicodeDecodeError, csv.Error) as err:
-        raise DatasetError("No CSV file", "the first line is no list of column names in UTF-8") from err
+        raise DatasetError(
+            "No CSV file", "the first line is no list of column names in UTF-8: save the file as CSV UTF-8"
+        ) from err
     names = [name.strip() for name in names]
     if not names or all(_is_number(name) for name in names):
         raise DatasetError("No header", "the first row of a CSV file must be the names of its columns")
@@ -73,7 +94,7 @@ def _header(line: bytes, delimiter: str) -> list[str]:
     return names
 
 
-def _require_width(features: Sequence[str], spec: ModelSpec) -> None:
+def _require_width(features: Sequence[str], label: str, spec: ModelSpec) -> None:
     size = 1
     for length in spec.tensor.shape:
         size *= length
@@ -81,8 +102,9 @@ def _require_width(features: Sequence[str], spec: ModelSpec) -> None:
         listed = ", ".join(shown(name) for name in features[:20]) or "none"
         raise DatasetError(
             "Wrong columns",
-            f"the model takes {size} numbers a sample, but the file has {len(features)} columns besides label, split "
-            f"and group: {listed}",
+            f"the model takes {size} numbers a sample, but the file has {len(features)} columns besides label "
+            f"({shown(label)}), split and group: {listed}; leave out those that are no inputs, add those that lack, "
+            "or name the label with label_column (--label-column)",
         )
 
 
@@ -158,10 +180,11 @@ def _is_number(cell: str) -> bool:
 def open_jsonl(path: Path, wanted: Wanted) -> Source:
     """Open a file with a JSON object in each line. Raises DatasetError."""
     with unpacked(path) as file:
-        first = next((line for line in lines(file) if line.strip()), b"")
-    record = _record(first.removeprefix(_BOM))
-    if isinstance(record, InvalidInput):
-        raise DatasetError("No JSON Lines", f"each line must be a JSON object; the first one is not: {record.detail}")
+        head = [_record(line.removeprefix(_BOM)) for line in islice(filter(bytes.strip, lines(file)), _HEAD)]
+    record = next((record for record in head if not isinstance(record, InvalidInput)), None)
+    if record is None:
+        fault = head[0].detail if head and isinstance(head[0], InvalidInput) else "there is none"
+        raise DatasetError("No JSON Lines", f"each line must be a JSON object; the first one is not: {fault}")
     columns = meaning(list(record), wanted, whole=False)
     progress = Progress(path.stat().st_size)
 
