@@ -210,6 +210,13 @@ def test_a_recipe_without_a_target_learns_no_files(client: TestClient) -> None:
     assert "bare has no recipe" in detail(client.post("/models/bare/datasets/field/versions", content=FILE), 422)
 
 
+def test_a_form_and_an_empty_body_are_no_file(client: TestClient) -> None:
+    path, words = "/models/line/datasets/field/versions", "send the file itself as the body: curl --data-binary @FILE"
+    assert detail(client.post(path, files={"file": FILE}), 415) == f"forms are not read: {words}"
+    assert detail(client.post(path, content=b""), 422) == f"the body is empty: {words}"
+    assert client.get("/jobs").json()["jobs"] == []
+
+
 def test_a_bad_name_of_a_dataset_is_refused(client: TestClient) -> None:
     def refused(name: str) -> None:
         assert "name" in detail(client.post(f"/models/line/datasets/{name}/versions", content=FILE), 422)

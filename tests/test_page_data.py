@@ -41,7 +41,11 @@ def test_a_file_is_uploaded_its_report_read_and_a_model_trained_on_it(page: Page
     page.get_by_label("Name", exact=True).fill("other")
     upload.click()
     expect(page.get_by_role("alert").filter(has_text="Choose a file first")).to_be_visible()
+    chosen = tmp_path / "earlier.csv"
+    chosen.write_text("x,y,label\n")
     page.get_by_label("Name", exact=True).fill("")
+    page.locator("#data-file").set_input_files(chosen)
+    expect(page.get_by_label("Name", exact=True)).to_have_value("earlier")
     page.locator("#data-file").set_input_files(points(tmp_path))
     expect(page.get_by_label("Name", exact=True)).to_have_value("my-points")
     upload.click()

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from models.checkpoints.storage import Storage
-from models.errors import CheckpointError
+from models.errors import CheckpointError, InvalidInput
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.dataset_schemas import FORMAT, Column, DatasetInfo, DatasetList, DatasetName, ReportInfo, Share
@@ -19,9 +19,10 @@ from service.api.schemas import IdempotencyKey, JobInfo, WholeNumber
 from service.data.datasets import BuiltIn, Datasets, DatasetVersion
 from service.data.reports import page_of
 from service.data.uploads import Uploads
-from service.errors import NotFound, require_model
+from service.errors import NotFound, UnsupportedMediaType, require_model
 from service.execution.recipes import ReadRecipes, complete_config, require_target, usable
 from service.jobs.ingests import Ingests, parameters, report_of
+from service.media_types import MULTIPART, plain
 from service.web.auth import Access, Keyring
 
 ACCESS: Mapping[str, Access] = {
@@ -31,6 +32,7 @@ ACCESS: Mapping[str, Access] = {
     "POST /models/{model}/datasets/{name}/versions": Access("train", 400, 403, 404, 413, 415, 422, 429, 503),
     "DELETE /models/{model}/datasets/{name}/versions/{version}": Access("train", 403, 404, 409, 422, 503),
 }
+_BODY = "send the file itself as the body: curl --data-binary @FILE"
 _WAY_OUT = "compress it, split it and let the dataset grow by its parts, or raise TORCHLOOP_MAX_DATASET_BYTES"
 PAGE = 200  # refused rows
 
@@ -115,11 +117,13 @@ def _small_files(
         are better sent in parts, which can be resumed: POST /models/{model}/datasets/{name}/uploads.
         """
         config = ingest_config(model, specs, await recipes())
+        _require_no_form(request)
         options = {"label_column": label_column, "split_column": split_column, "group_column": group_column}
         body = bodies.streamed(request.scope, request.receive, uploads.max_bytes, _WAY_OUT)
         with uploads.whole() as file:
             async with aclosing(body) as pieces:
-                await file.write(pieces)
+                if not await file.write(pieces):
+                    raise InvalidInput("Empty file", f"the body is empty: {_BODY}")
             job = await asyncio.to_thread(
                 ingests.add_file,
                 uploads,
@@ -137,6 +141,12 @@ def _small_files(
         return queued(job, request, response)
 
     return routes
+
+
+def _require_no_form(request: Request) -> None:
+    """Raise UnsupportedMediaType for a form, whose boundaries would be read as rows of the file."""
+    if plain(request.headers.get("content-type")) == MULTIPART:
+        raise UnsupportedMediaType(f"forms are not read: {_BODY}")
 
 
 def _reading(specs: Mapping[str, ModelSpec], datasets: Datasets, storage: Storage, recipes: ReadRecipes) -> APIRouter:

@@ -29,6 +29,7 @@ export function addForm(model, queued) {
   const uploads = resumableUploads(model, () => content && !sending && resume(uploads.of(content)));
   let content = null;
   let sending = null;
+  let suggested = null; // name of the dataset by that of the file, until it is changed
   let resumed = null; // unfinished upload of the chosen file
 
   function choose(given) {
@@ -36,7 +37,7 @@ export function addForm(model, queued) {
     content = given;
     trouble.textContent = "";
     chosen.textContent = `${given.name}, ${bytes(given.size)}`;
-    name.value ||= nameOf(given.name);
+    if (!name.value || name.value === suggested) name.value = suggested = nameOf(given.name);
     resume(uploads.of(given));
   }
 
