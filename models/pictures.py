@@ -1,6 +1,7 @@
 """Open pictures of supported formats and limited size."""
 
 import io
+from collections.abc import Callable
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -30,7 +31,7 @@ def open_picture(content: bytes, max_pixels: int) -> Image.Image:
     kind, stripped = _stripped(content, max_pixels)
     if not stripped.files:
         raise ends_too_early()
-    pictures = (_opened(file, kind, max_pixels) for file in stripped.files)
+    pictures = (_opened(file, kind, max_pixels, stripped.unchecked) for file in stripped.files)
     picture = next(pictures) if stripped.whole else completed(pictures)
     if stripped.orientation != 1:
         exif = Image.Exif()
@@ -64,10 +65,10 @@ def _stripped(content: bytes, max_pixels: int) -> tuple[str, Stripped]:
             return kind, _STRIP[kind](content)
 
 
-def _opened(content: bytes, kind: str, max_pixels: int) -> Image.Image:
-    """Open a file of the format with Pillow. Raises InvalidInput."""
+def _opened(content: bytes, kind: str, max_pixels: int, check: Callable[[], object] | None) -> Image.Image:
+    """Open a file of the format with Pillow. A PNG file is checked if it is decoded. Raises InvalidInput."""
     try:
-        picture = Image.open(io.BytesIO(content), formats=[kind])
+        picture = png.CheckedPng(content, check) if check else Image.open(io.BytesIO(content), formats=[kind])
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         raise InvalidInput("Picture too large", f"send a picture of at most {max_pixels} pixels in all") from err
     except UnidentifiedImageError as err:

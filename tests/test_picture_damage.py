@@ -94,7 +94,7 @@ def test_a_png_whose_deflate_stream_lacks_rows_says_so(rows: int, colour: int) -
     content = png_of_rows(rows, colour=colour)
     assert read_plain_png(content) is None
     with pytest.raises(InvalidInput, match=f"Damaged picture.*only {rows} of its 84 rows"):
-        open_picture(content, MAX_PIXELS)
+        open_picture(content, MAX_PIXELS).load()
     with pytest.raises(InvalidInput, match="some of its rows"):
         open_picture(png_of_rows(rows, colour=colour, interlaced=1), MAX_PIXELS)
     assert pixels_of(png_of_rows(84, colour=colour)).min() == 200

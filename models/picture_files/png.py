@@ -3,9 +3,14 @@
 Source: PNG Specification, third edition, sections 5 (structure), 8 (interlacing), 10 (compression), 11 (chunks).
 """
 
+import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+from PIL import _imaging
+from PIL.PngImagePlugin import PngImageFile
 
 from models.picture_files.orientation import orientation
 from models.picture_files.stripped import MOST_MISSING, Stripped, damaged_picture, ends_too_early
@@ -21,6 +26,8 @@ _PIECE = 1 << 16  # bytes that are inflated at once
 _MOST_TEXT = 1 << 17  # bytes of an EXIF block in hexadecimal form
 _HEX_EXIF = b"Raw profile type exif"  # keyword that ImageMagick uses
 _XMP = b"XML:com.adobe.xmp"
+_SMALL = 1 << 16  # pixels: to inflate them takes no longer than to find out whether that is necessary
+_UNUSED = bytes(4)  # checksum of the pixel data: Pillow reads over it, and it takes long for a photo
 _UP = 2  # filter of a row: its bytes are differences from the row above
 
 
@@ -32,8 +39,8 @@ class _Chunks:
         self.header_intact = True
         self.whole = False
         self.exif = self.xmp = b""
-        data: list[bytes] = []
-        position = len(MAGIC)
+        self.pieces: list[memoryview] = []  # of the pixel data
+        view, position = memoryview(content), len(MAGIC)
         for _ in range(_MOST_CHUNKS):
             if position + _HEAD.size > len(content):
                 break
@@ -43,13 +50,17 @@ class _Chunks:
                 self.whole = kind == b"IEND"
                 break
             if kind == b"IDAT":
-                data.append(content[position + _HEAD.size : end])
+                self.pieces.append(view[position + _HEAD.size : end])
             elif kind in _KNOWN:
                 self._take(kind, content[position + _HEAD.size : end], content[end : end + 4])
             position = end + 4
         else:
             raise damaged_picture("the picture has too many chunks")
-        self.data = b"".join(data)
+
+    @property
+    def data(self) -> bytes:
+        """The whole deflate stream: a copy."""
+        return b"".join(self.pieces)
 
     def _take(self, kind: bytes, body: bytes, checksum: bytes) -> None:
         if kind == b"IHDR" and not self.header:
@@ -71,10 +82,11 @@ _KNOWN = {b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"tEXt", b"zTXt", b"iTXt"}
 
 
 def strip(content: bytes, max_pixels: int) -> Stripped:
-    """Keep header, palette, transparency and pixel data, with valid checksums.
+    """Keep header, palette, transparency and pixel data.
 
-    A file of at most `max_pixels` pixels is inflated once to check that all rows are there. If the file is truncated
-    and lacks few rows at its end, they become copies of the last row.
+    A file of at most `max_pixels` pixels must have all its rows. `unchecked` of the result inflates them; a file that
+    is small, truncated, interlaced or has a damaged header is inflated at once. If it is truncated and lacks few rows
+    at its end, they become copies of the last row.
 
     Raises InvalidInput if rows are missing or the pixel data is damaged.
     """
@@ -83,18 +95,57 @@ def strip(content: bytes, max_pixels: int) -> Stripped:
     if len(chunks.header) != _IHDR.size:
         return Stripped((), turned)
     width, height, depth, colour, *_, interlaced = _IHDR.unpack(chunks.header)
-    data = chunks.data
-    if 0 < width * height <= max_pixels and colour in _CHANNELS and data:
+    data: Sequence[bytes | memoryview] = chunks.pieces
+    unchecked = None
+    if 0 < width * height <= max_pixels and colour in _CHANNELS and any(data):
         rows = _Rows(width, height, depth * _CHANNELS[colour], bool(interlaced))
-        data = rows.checked(data, whole=chunks.whole, exact=not chunks.header_intact)
-    elif not data:
+        if chunks.whole and chunks.header_intact and not interlaced and width * height > _SMALL:
+            unchecked = partial(_check, content, rows)
+        else:
+            data = [rows.checked(chunks.data, whole=chunks.whole, exact=not chunks.header_intact)]
+    elif not any(data):
         return Stripped((), turned)
     kept = [MAGIC, _chunk(b"IHDR", chunks.header)]
     if colour == 3:
         kept.append(_chunk(b"PLTE", chunks.palette[: len(chunks.palette) // 3 * 3][: 3 * 256]))
     if len(chunks.transparency) >= _TRANSPARENCY.get(colour, len(chunks.transparency) + 1):
         kept.append(_chunk(b"tRNS", chunks.transparency[:256]))
-    return Stripped((b"".join([*kept, _chunk(b"IDAT", data), _chunk(b"IEND", b"")]),), turned)
+    pixels = [sum(map(len, data)).to_bytes(4), b"IDAT", *data, _UNUSED]
+    return Stripped((b"".join([*kept, *pixels, _chunk(b"IEND", b"")]),), turned, unchecked)
+
+
+def _check(content: bytes, rows: "_Rows") -> None:
+    """Raise InvalidInput if the file lacks rows."""
+    rows.checked(_Chunks(content).data, whole=True, exact=False)
+
+
+class CheckedPng(PngImageFile):
+    """A PNG file that raises InvalidInput if it is decoded and lacks rows.
+
+    Pillow does not report a deflate stream that ends early. It leaves the rows that are missing at 0: if the last row
+    is not, no row is missing, and the stream need not be inflated a second time.
+    """
+
+    def __init__(self, content: bytes, check: Callable[[], object]) -> None:
+        super().__init__(io.BytesIO(content))
+        self._check: Callable[[], object] | None = check
+
+    def load(self) -> "_imaging.PixelAccess | None":
+        """Decode the pixels. Raises InvalidInput if some are missing or damaged."""
+        check, self._check = self._check, None
+        try:
+            access = super().load()
+        except (OSError, SyntaxError):
+            if check is not None:
+                check()  # tells how many rows are there
+            raise
+        if check is not None and not self._has_last_row():
+            check()
+        return access
+
+    def _has_last_row(self) -> bool:
+        last = self.crop((0, self.height - 1, self.width, self.height))
+        return last.getbbox(alpha_only=False) is not None
 
 
 class _Rows:

@@ -1,5 +1,6 @@
 """The result of reading a picture file's structure, and the errors of damaged files."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from models.errors import InvalidInput
@@ -16,6 +17,7 @@ class Stripped(NamedTuple):
 
     files: tuple[bytes, ...]
     orientation: int = 1  # EXIF, 1..8; 1: as stored
+    unchecked: Callable[[], object] | None = None  # raises InvalidInput if pixels are missing; None: none are
 
     @property
     def whole(self) -> bool:
