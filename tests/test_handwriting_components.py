@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from models.handwriting.components import _labelled, writing
+from models.handwriting.components import labelled, writing
 from models.spec import Array
 
 
@@ -62,7 +62,7 @@ def test_marks_that_touch_have_one_label_and_others_have_another() -> None:
         "#.#......",
         "###.#....",
     ]
-    labels = _labelled(np.array([[mark == "#" for mark in row] for row in drawn]))
+    labels = labelled(np.array([[mark == "#" for mark in row] for row in drawn]))
     assert ((labels > 0) == np.array([[mark == "#" for mark in row] for row in drawn])).all()
     assert len(np.unique(labels)) == 1 + 4
     assert labels[0, 0] == labels[0, 3] == labels[1, 1]

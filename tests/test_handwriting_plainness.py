@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from models.errors import InvalidInput
 from models.handwriting import normalise, plainness
 from models.handwriting.normalise import read_digit, to_field
-from models.handwriting.plainness import looks_plain, strangeness
+from models.handwriting.plainness import Looks, looks, strangeness
 from models.mnist import drawn_seven
 from training import data
 from training.plainness import __main__ as command
@@ -58,11 +58,11 @@ def test_marks_that_are_no_plain_digit_are_refused_with_the_way_out(maker: Calla
 
 def test_a_plain_digit_is_read() -> None:
     for size in (40, 90, 240, 700):
-        assert looks_plain(read_digit(page(size)))
+        assert looks(read_digit(page(size))).at_all
 
 
 def test_only_pictures_that_are_normalised_and_not_ruled_are_checked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(normalise, "looks_plain", lambda _: False)
+    monkeypatch.setattr(normalise, "looks", lambda _: Looks(at_all=False, surely=False))
     read_digit(Image.fromarray(drawn_seven()))
     with pytest.raises(InvalidInput, match=REFUSED):
         read_digit(page())
@@ -94,12 +94,12 @@ def test_the_shipped_numbers_are_small_and_finite() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_seven_with_other_marks_is_refused(family: str) -> None:
     fields = command.fields(FAMILIES[family], SEVENS, 60, [1])
-    assert sum(not looks_plain(field) for field in fields) >= (15 if family == "line" else 30)
+    assert sum(not looks(field).at_all for field in fields) >= (15 if family == "line" else 30)
 
 
 def test_a_plain_seven_is_not_refused() -> None:
-    assert all(looks_plain(field) for field in command.fields(plain, SEVENS, 100, [1]))
-    assert sum(looks_plain(field) for field in command.fields(ruled, SEVENS, 100, [1])) >= 97
+    assert all(looks(field).at_all for field in command.fields(plain, SEVENS, 100, [1]))
+    assert sum(looks(field).at_all for field in command.fields(ruled, SEVENS, 100, [1])) >= 97
 
 
 def few_digits(_: Path) -> Dataset:
@@ -139,5 +139,5 @@ def test_at_most_one_plain_digit_in_five_hundred_is_refused(mnist_folder: Path) 
     for digit in digits:
         size = (160, 160)
         ink = np.asarray(Image.fromarray(digit).resize(size, Image.Resampling.BICUBIC)).astype(np.float32) / 255
-        refused += not looks_plain(to_field(ink))
+        refused += not looks(to_field(ink)).at_all
     assert refused <= len(digits) / 500

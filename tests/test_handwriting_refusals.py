@@ -1,5 +1,6 @@
 """Plain digits that look a little like two, or like struck-through ones, are read; those that are so are refused."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,7 +10,8 @@ from PIL import Image, ImageDraw
 
 from models.errors import InvalidInput
 from models.handwriting.circles import is_in_touching_circle
-from models.handwriting.counts import digits_in
+from models.handwriting.components import parts_of
+from models.handwriting.counts import SeveralDigits, require_one_digit
 from models.handwriting.normalise import read_digit
 from models.handwriting.strikes import is_struck_through
 from models.spec import Array
@@ -23,6 +25,15 @@ def arc(x: float, y: float, radii: tuple[float, float], start: float, end: float
     """An arc around (x, y), clockwise from the right, in degrees."""
     turns = np.radians(np.linspace(start, end, 30))
     return [(x + radii[0] * float(np.cos(turn)), y + radii[1] * float(np.sin(turn))) for turn in turns]
+
+
+def digits_in(marks: Array) -> int:
+    """Count the digits that a refusal names; 1 if there is none."""
+    try:
+        require_one_digit(parts_of(marks))
+    except SeveralDigits as err:
+        return int(err.detail.split()[3])
+    return 1
 
 
 def page(strokes: Sequence[Stroke], pen: float) -> Image.Image:
@@ -93,6 +104,19 @@ def test_digits_are_counted(strokes: Sequence[Stroke], count: int) -> None:
         read_digit(page(strokes, 4))
 
 
+def test_the_boxes_of_several_digits_are_places_in_the_picture_that_was_sent() -> None:
+    page = Image.new("RGB", (1600, 1200), (90, 140, 220))
+    ImageDraw.Draw(page).rectangle((400, 200, 1400, 1000), fill=(255, 255, 255))
+    for box in ((1000, 500, 1040, 800), (600, 480, 640, 780)):
+        ImageDraw.Draw(page).rectangle(box, fill=(0, 0, 0))
+    with pytest.raises(SeveralDigits) as refused:
+        read_digit(page)
+    text = "this looks like 2 digits: send one of the boxes (left, top, right, bottom) "
+    assert refused.value.detail.startswith(text)
+    places = [int(place) for place in re.findall(r"\d+", refused.value.detail.removeprefix(text))]
+    assert places == pytest.approx([600, 480, 640, 780, 1000, 500, 1040, 800], abs=12)
+
+
 @pytest.mark.parametrize(("size", "pen"), [(1, 3), (1, 5), (0.85, 4), (0.2, 4)])
 @pytest.mark.parametrize("stretched", [1, 0.85])
 def test_a_circle_that_touches_the_digit_is_refused(size: float, pen: int, stretched: float) -> None:
@@ -125,7 +149,6 @@ def test_small_marks_are_in_no_circle() -> None:
 
 
 def test_no_marks_are_one_digit_without_a_line() -> None:
-    assert digits_in(np.zeros((50, 50), bool)) == 1
     assert not is_struck_through(np.zeros((50, 50), bool))
 
 

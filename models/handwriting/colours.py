@@ -14,23 +14,18 @@ _OPAQUE = 253  # of 255: more than 0.99
 
 
 def colours_of(picture: Image.Image) -> Array:
-    """Decode a picture: float32 (channels, height, width) in 0..255, one channel if it is grey, else three.
+    """Decode a picture: uint8 (channels, height, width), one channel if it is grey, else three.
 
     Transparency is blended with paper, white for dark ink and black for light ink. Raises InvalidInput if all is
     transparent, and what Pillow raises for damaged pictures.
     """
-    *bands, last = (np.asarray(band) for band in _shrunk(picture).split())
-    if len(bands) < 3:
-        return _distinct([*bands, last])
-    colours = _distinct(bands)
-    if last.min() >= _OPAQUE:
-        return colours
-    if last.max() == 0:
-        raise no_ink()
-    alpha = last / np.float32(255)
-    paper = 255 if _has_dark_ink(colours.mean(axis=0), alpha) else 0
-    blended: Array = colours * alpha + paper * (1 - alpha)
-    return blended
+    *bands, last = _shrunk(picture).split()
+    opacity = last if len(bands) == 3 else None  # of RGBA
+    bands = bands if opacity else [*bands, last]
+    planes = [np.asarray(band) for band in bands]
+    if all(np.array_equal(planes[0], plane) for plane in planes[1:]):
+        bands, planes = bands[:1], planes[:1]
+    return np.stack(_on_paper(bands, planes, opacity) if opacity else planes)
 
 
 def no_ink() -> InvalidInput:
@@ -38,10 +33,15 @@ def no_ink() -> InvalidInput:
     return InvalidInput("No ink found", "the picture shows no digit: it is blank, or the ink has too little contrast")
 
 
-def _distinct(bands: list[Array]) -> Array:
-    """Stack bands, uint8 (height, width), as float32; equal ones become one."""
-    grey = all(np.array_equal(bands[0], band) for band in bands[1:])
-    return np.stack(bands[:1] if grey else bands).astype(np.float32)
+def _on_paper(bands: list[Image.Image], planes: list[Array], opacity: Image.Image) -> list[Array]:
+    """Blend bands, which are also given as arrays, with paper. Raises InvalidInput if all is transparent."""
+    alpha = np.asarray(opacity)
+    if alpha.max() == 0:
+        raise no_ink()
+    if alpha.min() >= _OPAQUE:
+        return planes
+    paper = Image.new("L", opacity.size, 255 if _has_dark_ink(planes, alpha) else 0)
+    return [np.asarray(Image.composite(band, paper, opacity)) for band in bands]
 
 
 def _shrunk(picture: Image.Image) -> Image.Image:
@@ -56,10 +56,12 @@ def _shrunk(picture: Image.Image) -> Image.Image:
     factor = max(picture.size) // (2 * _WORKING_SIZE)
     if factor > 1 and picture.mode != "P":
         picture = picture.reduce(factor)
-    if transparent or picture.mode != "L":
-        picture = picture.convert("RGBA" if transparent else "RGB")
+    if picture.mode != (mode := "RGBA" if transparent else "L" if picture.mode == "L" else "RGB"):
+        picture = picture.convert(mode)
     picture.thumbnail((_WORKING_SIZE, _WORKING_SIZE), Image.Resampling.BOX)
-    picture.getexif()[ExifTags.Base.Orientation] = orientation or 1
+    if orientation in {None, 1}:
+        return picture
+    picture.getexif()[ExifTags.Base.Orientation] = orientation
     return ImageOps.exif_transpose(picture)
 
 
@@ -72,12 +74,17 @@ def _eight_bits(picture: Image.Image) -> Image.Image:
     return Image.fromarray(((deep - low) * (255.0 / ((high - low) or 1.0))).clip(0, 255).astype(np.uint8))
 
 
-def _has_dark_ink(grey: Array, alpha: Array) -> bool:
-    """Whether ink on transparent paper is dark, from the pixels' grey and opacity, (height, width).
+def _has_dark_ink(planes: list[Array], opacity: Array) -> bool:
+    """Whether ink on transparent paper is dark, from its colours and opacity, uint8 (height, width).
 
     If the paper was made transparent afterwards, the pixels around the strokes still have a shade of its colour: ink is
     darker than this halo or lighter.
     """
+    darkest, lightest = int(min(plane.min() for plane in planes)), int(max(plane.max() for plane in planes))
+    if lightest - darkest <= FAINTEST and not darkest < 128 <= lightest:
+        return lightest < 128  # one colour
+    grey = np.asarray(np.mean(planes, axis=0, dtype=np.float32))
+    alpha = opacity / np.float32(255)
     opaque = alpha > 0.5
     inner = opaque.copy()
     for axis in (0, 1):

@@ -1,10 +1,13 @@
 """Keep the connected components that are handwriting; drop the background around the page, frames and specks."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from models.spec import Array
+
+Box = tuple[slice, slice]  # rows, columns
 
 _MARGIN = 0.06  # of a side: a frame this close to the picture's edge counts as running along it
 _ALONG = 0.8  # of a side: a component that covers more of it runs along it
@@ -45,13 +48,13 @@ def writing(marks: Array, outliers: Array | None = None) -> Array:
     a side, or run along a side, and components at the edge whose outliers do so. Then specks are dropped: small
     components far from the largest one. If all components look like background, they are all taken for writing.
     """
-    halved = _halved(marks)
-    labels = _labelled(halved)
+    half = halved(marks)
+    labels = labelled(half)
     components = _components(labels)
-    if outliers is not None and any(side.any() for side in (halved[0], halved[-1], halved[:, 0], halved[:, -1])):
-        _extend_around(components, labels, _labelled(_halved(outliers)))
+    if outliers is not None and any(side.any() for side in (half[0], half[-1], half[:, 0], half[:, -1])):
+        _extend_around(components, labels, labelled(halved(outliers)))
     inside = {label: component for label, component in components.items() if not component.around}
-    if not any(component.longer_side >= _LEAST * max(halved.shape) for component in inside.values()):
+    if not any(component.longer_side >= _LEAST * max(half.shape) for component in inside.values()):
         inside = components
     if len(inside) == len(components) < 2:
         return marks
@@ -65,7 +68,22 @@ def writing(marks: Array, outliers: Array | None = None) -> Array:
     return marks & whole
 
 
-def box_of(marks: Array, margin: int = 0) -> tuple[slice, slice]:
+class Parts(NamedTuple):
+    """The connected components of marks."""
+
+    labels: Array  # int32 (height, width), numbered from 1, 0 for no mark
+    boxes: list[Box]  # of each component, rows and columns
+
+
+def parts_of(marks: Array) -> Parts:
+    """Find the connected components of marks, bool (height, width)."""
+    from scipy import ndimage  # noqa: PLC0415 - see labelled
+
+    labels = labelled(marks)
+    return Parts(labels, ndimage.find_objects(labels))
+
+
+def box_of(marks: Array, margin: int = 0) -> Box:
     """Return rows and columns of the bounding box of marks, bool (height, width), and a margin around it."""
     spans = []
     for side, reached in zip(marks.shape, (marks.any(axis=1), marks.any(axis=0)), strict=True):
@@ -81,7 +99,7 @@ def is_one_digit(digit: Array) -> bool:
     Of the 60,000 training digits 1 has more than 6 parts, none has more than 0.41 of its field marked, and each has a
     pixel of 254 or 255.
     """
-    from scipy import ndimage  # noqa: PLC0415 - see _labelled
+    from scipy import ndimage  # noqa: PLC0415 - see labelled
 
     marks = digit > _MARKED
     parts = ndimage.label(marks, np.ones((3, 3), bool))[1]
@@ -98,7 +116,7 @@ def _extend_around(components: dict[int, _Component], labels: Array, wider: Arra
             components[label].around = True
 
 
-def _halved(marks: Array) -> Array:
+def halved(marks: Array) -> Array:
     """Halve both sides: a pixel is marked if one of its two by two is. This bridges the smallest gaps."""
     height, width = marks.shape
     even = np.pad(marks, [(0, height % 2), (0, width % 2)])
@@ -107,7 +125,7 @@ def _halved(marks: Array) -> Array:
     return halved
 
 
-def _labelled(marks: Array) -> Array:
+def labelled(marks: Array) -> Array:
     """Label connected components, 8-connected: int32 (height, width), numbered from 1, 0 for no mark."""
     from scipy import ndimage  # noqa: PLC0415 - 0.2 s and 30 MB, only for processes that read photos
 
@@ -117,7 +135,7 @@ def _labelled(marks: Array) -> Array:
 
 def _components(labels: Array) -> dict[int, _Component]:
     """Measure the component of each label."""
-    from scipy import ndimage  # noqa: PLC0415 - see _labelled
+    from scipy import ndimage  # noqa: PLC0415 - see labelled
 
     counts = np.bincount(labels.reshape(-1)).tolist()
     around = _around(labels).tolist()
@@ -134,6 +152,8 @@ def _around(labels: Array) -> Array:
     around[labels[[0, 0, -1, -1], [0, -1, 0, -1]]] = True
     for side in (labels, labels[::-1], labels.T, labels.T[::-1]):
         margin = side[: max(1, round(_MARGIN * len(side)))]
+        if not margin.any():
+            continue
         width = margin.shape[1]
         reached = np.zeros((number, width), bool)
         reached[margin, np.arange(width)] = True

@@ -1,25 +1,54 @@
 """Count the digits in marks."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
-Mask = NDArray[np.bool_]
-Box = tuple[slice, slice]  # rows, columns
+from models.errors import InvalidInput
+from models.handwriting.components import Box, Parts
 
 # Of the largest component's height, height of another digit, gap between the two, least width of two above each other:
 # the parts of a broken 0, 3, 4 or 5 are shorter, or closer to each other; those of a broken 1 are narrower.
 _LEAST_HEIGHT, _LEAST_GAP, _LEAST_WIDTH = 0.65, 0.06, 0.35
 _LEAST_INK = 0.15  # of the largest component's: a smaller one is a part of a digit
 _UPRIGHT = 0.68  # height to width of a digit above another one: the parts of a broken 3 or 5 are flatter
+_LEAST_ROWS = 4  # pixels: flatter marks show no digits
+_MOST_NAMED = 9  # boxes in a message
 _MOST_WIDE = 2.0  # width to height: of 10,000 training digits, 1 is wider; of 1.5, 70 are
 
 
-def digits_in(marks: Mask) -> int:
-    """Count the digits in marks, bool (height, width): 1 if they look like parts of one digit."""
-    from scipy import ndimage  # noqa: PLC0415 - 0.2 s and 30 MB, only for processes that read photos
+class SeveralDigits(InvalidInput):
+    """Error: there are several digits. `boxes` are their places in the picture, none if they touch."""
 
-    labels, _ = ndimage.label(marks, np.ones((3, 3), bool))
-    boxes = ndimage.find_objects(labels)
+    def __init__(self, count: int, boxes: Sequence[Box]) -> None:
+        places = [f"({x.start}, {y.start}, {x.stop}, {y.stop})" for y, x in boxes[:_MOST_NAMED]]
+        where = f" of the boxes (left, top, right, bottom) {', '.join(places)}" if places else ""
+        super().__init__("Several digits", f"this looks like {count} digits: send one{where}")
+        self._count = count
+        self._boxes = boxes
+
+    def moved(self, corner: tuple[int, int], scale: float = 1.0) -> "SeveralDigits":
+        """Return the error for a picture of which this one is a part, with its corner (y, x), shrunk by `scale`."""
+
+        def moved(part: slice, step: int) -> slice:
+            return slice(round((part.start + step) * scale), round((part.stop + step) * scale))
+
+        return SeveralDigits(self._count, [(moved(y, corner[0]), moved(x, corner[1])) for y, x in self._boxes])
+
+
+def require_one_digit(parts: Parts) -> None:
+    """Raise SeveralDigits if the components do not look like parts of one digit."""
+    labels, boxes = parts
+    if len(boxes) > 1 and len(groups := _groups(labels, boxes)) > 1:
+        raise SeveralDigits(len(groups), sorted(groups, key=lambda box: box[1].start))
+    height, width = (max(box[axis].stop for box in boxes) - min(box[axis].start for box in boxes) for axis in (0, 1))
+    if width > _MOST_WIDE * height and height > _LEAST_ROWS:
+        raise SeveralDigits(2, [])
+
+
+def _groups(labels: NDArray[np.int32], boxes: Sequence[Box]) -> list[Box]:
+    """Return the boxes of the components that are digits of their own."""
     ink = np.bincount(labels.reshape(-1))[1:]
     heights = np.array([y.stop - y.start for y, _ in boxes])
     large = [
@@ -31,10 +60,7 @@ def digits_in(marks: Mask) -> int:
     for box in large:
         if all(_apart(box, other, int(heights.max())) for other in groups):
             groups.append(box)
-    if len(groups) > 1:
-        return len(groups)
-    rows, columns = (np.flatnonzero(marks.any(axis=axis)) for axis in (1, 0))
-    return 2 if len(rows) and np.ptp(columns) + 1 > _MOST_WIDE * (np.ptp(rows) + 1) and len(rows) > 4 else 1
+    return groups
 
 
 def _apart(one: Box, other: Box, height: int) -> bool:

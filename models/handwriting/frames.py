@@ -4,15 +4,17 @@ A rectangle is a square pasted on a page of another colour, the area of a plot, 
 drawn as a box, or a frame around the picture.
 """
 
-from types import ModuleType
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from models.handwriting.components import box_of
+from models.handwriting.components import Box, box_of, parts_of
 from models.handwriting.levels import percentile
-from models.handwriting.paper import farthest
+from models.handwriting.paper import distances
 from models.spec import Array
+
+Corner = tuple[int, int]  # y, x
 
 _LEAST_SIDE = 0.1  # of the picture's side: a smaller rectangle holds no writing
 _LEAST_PIXELS = 8  # of a side of the inside
@@ -25,24 +27,58 @@ _CONTRAST = 24  # grey levels between two colours; less is noise
 _DEPTH = 3  # rectangles inside each other
 
 
-def inside_frame(colours: Array) -> Array:
-    """Return the part of a picture, float32 (channels, height, width), inside its innermost rectangle with writing."""
+def inside_frame(colours: Array) -> tuple[Array, Corner]:
+    """Return the part of a picture, uint8 (channels, height, width), inside its innermost rectangle with writing; and
+    the part's upper left corner.
+    """
+    top = left = 0
     for _ in range(_DEPTH):
         inside = next((cut for paper in _papers(colours) for cut in _insides(colours, paper)), None)
         if inside is None:
             break
-        colours = inside
-    return colours
+        top, left = top + inside[0].start, left + inside[1].start
+        colours = colours[:, *inside]
+    return colours, (top, left)
 
 
 def _papers(colours: Array) -> list[Array]:
-    """Colours that the picture's outermost pixels have: the median of each side, without those that are alike."""
+    """Colours of the picture's outermost pixels, uint8 (channels, 1, 1): the median of each side, those alike once."""
     found: list[Array] = []
     for side in (colours[:, 0], colours[:, -1], colours[:, :, 0], colours[:, :, -1]):
-        median = np.median(side, axis=1)
-        if all(np.abs(median - other).max() > _CONTRAST for other in found):
+        median = np.median(side, axis=1).astype(np.uint8)[:, None, None]
+        if all(distances(median, other).max() > _CONTRAST for other in found):
             found.append(median)
     return found
+
+
+def may_hold_frame(distance: Array) -> bool:
+    """Whether a component of the marks, by their distance from the paper, uint8 (height, width), runs along all four
+    sides of its box and is large enough for a frame.
+    """
+    marks = distance > _least_mark(distance)
+    return bool(marks.any()) and any(True for _ in _rectangles(marks))
+
+
+def _rectangles(marks: Array) -> Iterator[tuple[Box, Array]]:
+    """Yield the box and the shape of each component of marks, bool (height, width), that runs along the four sides of
+    its box and is large enough for a frame. The background of the picture is left out.
+    """
+    height, width = marks.shape
+    rows, columns = around = box_of(marks)
+    labels, boxes = parts_of(marks[around])
+    for label, (y, x) in enumerate(boxes, start=1):
+        sides = y.stop - y.start, x.stop - x.start
+        if sides[0] < _LEAST_SIDE * height or sides[1] < _LEAST_SIDE * width or sides == (height, width):
+            continue
+        shape = labels[y, x] == label
+        if has_four_edges(shape):
+            top, left = rows.start + y.start, columns.start + x.start
+            yield (slice(top, top + sides[0]), slice(left, left + sides[1])), shape
+
+
+def _least_mark(distance: Array) -> float:
+    """Return the distance from the paper, of uint8 distances, beyond which a pixel is marked."""
+    return max(_CONTRAST, 0.3 * percentile(distance, 0.99))
 
 
 class _Edges(NamedTuple):
@@ -54,38 +90,24 @@ class _Edges(NamedTuple):
     right: int
 
 
-def _insides(colours: Array, paper: Array) -> list[Array]:
-    """Return the insides of the rectangles that differ from the paper around them and hold writing."""
-    from scipy import ndimage  # noqa: PLC0415 - 0.2 s and 30 MB, only for processes that read photos
-
-    distance = farthest(colours - paper[:, None, None])
-    marks = distance > max(_CONTRAST, 0.3 * percentile(distance.clip(0, 255).astype(np.uint8), 0.99))
+def _insides(colours: Array, paper: Array) -> Iterator[Box]:
+    """Yield the insides of the rectangles that differ from the paper around them and hold writing."""
+    distance = distances(colours, paper)
+    marks = distance > _least_mark(distance)
     if not marks.any():
-        return []
-    height, width = marks.shape
-    rows, columns = around = box_of(marks)
-    labels, _ = ndimage.label(marks[around], np.ones((3, 3), bool))
-    found = []
-    for label, (y, x) in enumerate(ndimage.find_objects(labels), start=1):
-        sides = y.stop - y.start, x.stop - x.start
-        if sides[0] < _LEAST_SIDE * height or sides[1] < _LEAST_SIDE * width:
-            continue
-        if sides == (height, width):  # the background of the picture
-            continue
-        edges = _inner_edges(labels[y, x] == label)
+        return
+    for (rows, columns), shape in _rectangles(marks):
+        edges = _inner_edges(shape)
         if edges is None:
             continue
-        top, left = rows.start + y.start, columns.start + x.start
-        inside = colours[:, top + edges.top : top + edges.bottom, left + edges.left : left + edges.right]
-        if _holds_writing(inside, ndimage):
-            found.append(inside)
-    return found
+        top, left = rows.start, columns.start
+        inside = slice(top + edges.top, top + edges.bottom), slice(left + edges.left, left + edges.right)
+        if _holds_writing(colours[:, *inside]):
+            yield inside
 
 
 def _inner_edges(shape: Array) -> _Edges | None:
-    """Return the edges of the inside of a component, bool (height, width), if it is a rectangle; else None."""
-    if not has_four_edges(shape):
-        return None
+    """Return the edges of the inside of a component, bool (height, width), if they are far enough apart; else None."""
     height, width = shape.shape
     sides = (shape, shape[::-1], shape.T, shape.T[::-1])
     start, end = _RING
@@ -117,13 +139,13 @@ def _depth(covered: Array, most: float, *, solid: bool) -> int:
     return first + (int(inside[0]) if len(inside) else len(line)) + 1
 
 
-def _holds_writing(inside: Array, ndimage: ModuleType) -> bool:
+def _holds_writing(inside: Array) -> bool:
     """Whether there are large marks inside. Marks that touch two sides are part of the rectangle, as in a square 8."""
     edge = np.concatenate([inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1]], axis=1)
-    distance = farthest(inside - np.median(edge, axis=1)[:, None, None])
+    distance = distances(inside, np.median(edge, axis=1).astype(np.uint8)[:, None, None])
     marks = distance > max(_CONTRAST, 0.3 * float(distance.max()))
-    labels, count = ndimage.label(marks, np.ones((3, 3), bool))
-    touched = np.zeros(count + 1, np.int64)
+    labels, boxes = parts_of(marks)
+    touched = np.zeros(len(boxes) + 1, np.int64)
     for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         touched[np.unique(side)] += 1
     touched[0] = 4

@@ -5,6 +5,7 @@
 
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +15,23 @@ from models.spec import Array
 Numbers = NDArray[np.float32]
 
 NUMBERS = Path(__file__).with_suffix(".npz")
-SIDE, STRIDE = 28, 2  # pixels of the field; both convolutions halve it
-KERNELS, FILTERS, HIDDEN = (5, 3), (16, 32), 64
+SIDE = 28  # pixels of the field
+KERNELS, STRIDES, FILTERS, HIDDEN = (5, 3), (2, 2), (16, 32), 64
 SIDES = (12, 5)  # pixels, after each convolution
 
 
-def looks_plain(field: Array) -> bool:
-    """Whether a field in the form of MNIST, uint8 (28, 28), looks like one digit without other marks."""
+class Looks(NamedTuple):
+    """Whether marks look like one digit without other marks."""
+
+    at_all: bool
+    surely: bool
+
+
+def looks(field: Array) -> Looks:
+    """Judge a field in the form of MNIST, uint8 (28, 28)."""
     numbers = _numbers()
-    return strangeness(field, numbers) <= float(numbers["threshold"])
+    score = strangeness(field, numbers)
+    return Looks(score <= float(numbers["threshold"]), score <= float(numbers["sure"]))
 
 
 def strangeness(field: Array, numbers: dict[str, Numbers]) -> float:
@@ -32,7 +41,7 @@ def strangeness(field: Array, numbers: dict[str, Numbers]) -> float:
         products = planes[patches] @ numbers[f"filters{layer}"] + numbers[f"offsets{layer}"]
         planes = np.maximum(products, 0).reshape(-1)  # (height * width * filters)
         assert planes.size == SIDES[layer] ** 2 * filters
-    hidden = np.maximum(planes @ numbers["hidden"] + numbers["hidden_offsets"], 0)  # (64)
+    hidden = np.maximum(planes @ numbers["hidden"] + numbers["hidden_offsets"], 0)  # (HIDDEN)
     return float(hidden @ numbers["out"] + numbers["out_offset"])
 
 
@@ -42,14 +51,14 @@ def _numbers() -> dict[str, Numbers]:
         return {name: stored[name].astype(np.float32) for name in stored.files}
 
 
-def _patches(side: int, channels: int, kernel: int) -> NDArray[np.int64]:
+def _patches(side: int, channels: int, kernel: int, stride: int) -> NDArray[np.int64]:
     """Return the places of the pixels below each position of a filter: int64 (positions, kernel * kernel * channels).
 
     They count through (side, side, channels).
     """
     places = np.arange(side * side * channels).reshape(side, side, channels)
-    windows = np.lib.stride_tricks.sliding_window_view(places, (kernel, kernel), axis=(0, 1))[::STRIDE, ::STRIDE]
+    windows = np.lib.stride_tricks.sliding_window_view(places, (kernel, kernel), axis=(0, 1))[::stride, ::stride]
     return np.ascontiguousarray(windows.transpose(0, 1, 3, 4, 2)).reshape(-1, kernel * kernel * channels)
 
 
-_PATCHES = (_patches(SIDE, 1, KERNELS[0]), _patches(SIDES[0], FILTERS[0], KERNELS[1]))
+_PATCHES = tuple(map(_patches, (SIDE, *SIDES), (1, *FILTERS), KERNELS, STRIDES))

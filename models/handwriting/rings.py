@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from models.handwriting.components import Parts
+
 Mask = NDArray[np.bool_]
 
 _LEAST_CONTENT = 0.25  # of the ring's longer side: smaller marks inside it are no digit
@@ -10,15 +12,13 @@ _DIRECTIONS, _CLOSED = 36, 0.85  # of the directions from the inside, the share 
 _LEAST_SIDE = 0.3  # of the marks' longer side: a smaller component is no ring
 
 
-def inside_ring(marks: Mask) -> Mask:
+def inside_ring(marks: Mask, parts: Parts) -> Mask:
     """Return the marks, bool (height, width), inside a ring that holds marks as large as a digit; else all marks.
 
     A ring is a component around others, closed or nearly so.
     """
-    from scipy import ndimage  # noqa: PLC0415 - 0.2 s and 30 MB, only for processes that read photos
-
-    labels, count = ndimage.label(marks, np.ones((3, 3), bool))
-    boxes = ndimage.find_objects(labels)
+    labels, boxes = parts
+    count = len(boxes)
     sides = [max(y.stop - y.start, x.stop - x.start) for y, x in boxes]
     for ring in sorted(range(1, count + 1), key=lambda label: -sides[label - 1]):
         if sides[ring - 1] < _LEAST_SIDE * max(sides):

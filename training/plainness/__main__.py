@@ -1,6 +1,6 @@
 """python -m training.plainness: train the check for plain digits, models/handwriting/plainness.npz.
 
-The first 27,000 training digits of MNIST fit its network, the next 3,000 set its threshold. The report is about the
+The first 27,000 training digits of MNIST fit its network, the next 3,000 set its thresholds. The report is about the
 next 25,000, which nothing is fitted to or chosen by; the test split is not used.
 """
 
@@ -28,7 +28,7 @@ _FITTED, _CHOSEN, _REPORTED = slice(27_000), slice(27_000, 30_000), slice(30_000
 _EACH, _PLAIN, _RULED = 8_000, 48_000, 16_000  # pictures of each family, of plain digits, and on ruled paper
 _SHOWN = 500  # of each family in the report
 _EPOCHS = 8
-_REFUSED = 0.001  # of the plain digits that set the threshold
+_REFUSED, _UNSURE = 0.001, 0.06  # of the plain digits that set the thresholds
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,12 +57,13 @@ def trained(digits: Array) -> Mapping[str, Array]:
     others = [fields(maker, fitted, _EACH, _key(f"train{name}")) for name, maker in FAMILIES.items()]
     plain_ones = [fields(plain, fitted, _PLAIN, [7, 5]), fields(ruled, fitted, _RULED, _key("trainruled"))]
     network = fit(np.concatenate(plain_ones), np.concatenate(others), epochs=_EPOCHS, seed=0)
-    return with_threshold(numbers_of(network), fields(plain, digits[_CHOSEN], _PLAIN // 2, [7, 4]))
+    return with_thresholds(numbers_of(network), fields(plain, digits[_CHOSEN], _PLAIN // 2, [7, 4]))
 
 
-def with_threshold(numbers: Mapping[str, Array], plain_ones: Array) -> Mapping[str, Array]:
-    """Add the score that all but _REFUSED of plain digits, uint8 (N, 28, 28), stay below."""
-    return {**numbers, "threshold": np.asarray(np.quantile(scores(plain_ones, numbers), 1 - _REFUSED), np.float16)}
+def with_thresholds(numbers: Mapping[str, Array], plain_ones: Array) -> Mapping[str, Array]:
+    """Add the scores that all but _REFUSED and all but _UNSURE of plain digits, uint8 (N, 28, 28), stay below."""
+    found = np.quantile(scores(plain_ones, numbers), [1 - _REFUSED, 1 - _UNSURE])
+    return {**numbers, "threshold": np.asarray(found[0], np.float16), "sure": np.asarray(found[1], np.float16)}
 
 
 def refused(digits: Array, numbers: Mapping[str, Array], *, each: int) -> Mapping[str, float]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.handwriting.plainness import FILTERS, HIDDEN, KERNELS, SIDES, STRIDE
+from models.handwriting.plainness import FILTERS, HIDDEN, KERNELS, SIDES, STRIDES
 from models.spec import Array
 
 _BATCH, _RATE, _DECAY = 256, 4e-3, 0.02
@@ -36,29 +36,22 @@ def numbers_of(network: nn.Sequential) -> Mapping[str, Array]:
     """Return the network's parameters, float16, with the channels last, as `strangeness` multiplies them."""
     named: dict[str, Tensor] = dict(network.state_dict())
     values = {name: value.numpy() for name, value in named.items()}
-    hidden = values["5.weight"].reshape(HIDDEN, FILTERS[1], SIDES[1], SIDES[1])
-    numbers = {
-        "filters0": values["0.weight"].transpose(2, 3, 1, 0).reshape(-1, FILTERS[0]),
-        "offsets0": values["0.bias"],
-        "filters1": values["2.weight"].transpose(2, 3, 1, 0).reshape(-1, FILTERS[1]),
-        "offsets1": values["2.bias"],
-        "hidden": hidden.transpose(2, 3, 1, 0).reshape(-1, HIDDEN),
-        "hidden_offsets": values["5.bias"],
-        "out": values["7.weight"][0],
-        "out_offset": values["7.bias"][0],
-    }
+    dense = 2 * len(FILTERS) + 1
+    hidden = values[f"{dense}.weight"].reshape(HIDDEN, FILTERS[-1], SIDES[-1], SIDES[-1])
+    numbers = {"hidden_offsets": values[f"{dense}.bias"]}
+    numbers |= {"out": values[f"{dense + 2}.weight"][0], "out_offset": values[f"{dense + 2}.bias"][0]}
+    numbers["hidden"] = hidden.transpose(2, 3, 1, 0).reshape(-1, HIDDEN)
+    for layer, filters in enumerate(FILTERS):
+        weight = values[f"{2 * layer}.weight"]  # (filters, channels, kernel, kernel)
+        numbers[f"filters{layer}"] = weight.transpose(2, 3, 1, 0).reshape(-1, filters)
+        numbers[f"offsets{layer}"] = values[f"{2 * layer}.bias"]
     return {name: np.asarray(value, np.float16) for name, value in numbers.items()}
 
 
 def untrained() -> nn.Sequential:
     """Build the network with random parameters: float32 (N, 1, 28, 28) in 0..1 -> logits (N, 1)."""
-    return nn.Sequential(
-        nn.Conv2d(1, FILTERS[0], KERNELS[0], stride=STRIDE),
-        nn.ReLU(),
-        nn.Conv2d(*FILTERS, KERNELS[1], stride=STRIDE),
-        nn.ReLU(),
-        nn.Flatten(),
-        nn.Linear(FILTERS[1] * SIDES[1] ** 2, HIDDEN),
-        nn.ReLU(),
-        nn.Linear(HIDDEN, 1),
-    )
+    layers: list[nn.Module] = []
+    for channels, filters, kernel, stride in zip((1, *FILTERS), FILTERS, KERNELS, STRIDES, strict=False):
+        layers += [nn.Conv2d(channels, filters, kernel, stride=stride), nn.ReLU()]
+    dense = nn.Linear(FILTERS[-1] * SIDES[-1] ** 2, HIDDEN)
+    return nn.Sequential(*layers, nn.Flatten(), dense, nn.ReLU(), nn.Linear(HIDDEN, 1))
