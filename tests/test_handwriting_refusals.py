@@ -135,6 +135,16 @@ def test_a_frame_that_touches_the_digit_is_refused(size: int) -> None:
         read_digit(page([around, *four], 4).resize((size, size)))
 
 
+def test_a_bar_from_edge_to_edge_is_no_one() -> None:
+    bar = Image.new("L", (280, 320), 255)
+    ImageDraw.Draw(bar).rectangle((120, 0, 152, 320), fill=0)
+    with pytest.raises(InvalidInput, match="a frame touches the digit"):
+        read_digit(bar)
+    short = Image.new("L", (280, 320), 255)
+    ImageDraw.Draw(short).rectangle((130, 60, 150, 260), fill=0)
+    read_digit(short)
+
+
 @pytest.mark.parametrize("pen", [3, 6, 9])
 def test_a_zero_is_in_no_circle(pen: int) -> None:
     around, slash = arc(50, 50, (26, 28), 0, 360), [(42, 60), (58, 40)]

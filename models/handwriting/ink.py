@@ -34,6 +34,7 @@ class Ink(NamedTuple):
     marks: Array  # bool (height, width): the digit and what touches it, in their bounding box
     ringed: bool  # there was a ring around the digit
     ruled: bool  # the paper is ruled
+    at_edge: bool  # the digit reaches the edge of the picture, as in one that is cut to the ink, or a pattern
 
     def require_unmarked(self) -> None:
         """Raise InvalidInput if a circle or a frame touches the digit inside it, or a line goes through it.
@@ -76,8 +77,9 @@ def ink_in(colours: Array) -> Ink:
         if inside is not None:
             marks[box] = inside
     inner, box = box_of(marks), box_of(marks, margin=_SOFT)
+    at_edge = any(part.start == 0 or part.stop == side for part, side in zip(inner, marks.shape, strict=True))
     ink = ((distance[box] - np.float32(threshold / 2)) / np.float32(max(strength - threshold / 2, 1))).clip(0, 1)
-    return Ink(np.where(_near(marks[box]), ink, np.float32(0)), marks[inner], ringed, ruled)
+    return Ink(np.where(_near(marks[box]), ink, np.float32(0)), marks[inner], ringed, ruled, at_edge)
 
 
 def _distances(colours: Array) -> tuple[Array, Array, Corner]:

@@ -59,7 +59,7 @@ def _read(colours: Array) -> Array:
         ink.require_unmarked()  # has a better reason
         raise
     plain = looks(field)
-    if ink.ruled or not plain.surely:
+    if ink.ruled or ink.at_edge or not plain.surely:
         ink.require_unmarked()
     if not ink.ruled and not plain.at_all:
         raise no_digit()
