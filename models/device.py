@@ -2,16 +2,38 @@
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 # Files in /dev of accelerators that PyTorch can use: NVIDIA's, the same under WSL, AMD's, and Intel's graphics.
 _LINUX_SIGNS = ("nvidia[0-9]*", "dxg", "kfd", "dri/renderD*")
+_ALL = "cuda:all"
+
+
+def each(name: str, count: Callable[[], int] | None = None) -> Sequence[str]:
+    """Resolve the setting to the devices over which a service spreads its web processes.
+
+    `cuda:all` means every CUDA device that PyTorch finds (`count`), in order; any other name is one, see resolve.
+    Raises ValueError if there is none.
+    """
+    if name != _ALL:
+        return [resolve(name)]
+    found = (count or _cuda_devices)()
+    if found < 1:
+        raise ValueError(f"device {_ALL!r} is not available here, PyTorch finds no CUDA device: use auto or cpu")
+    return [f"cuda:{number}" for number in range(found)]
+
+
+def _cuda_devices() -> int:
+    import torch  # noqa: PLC0415 - takes seconds
+
+    return torch.cuda.device_count()
 
 
 def resolve(name: str) -> str:
     """Resolve `auto`, `cpu`, `cuda`, `cuda:1` or `mps`; `auto` picks the first available accelerator, else the CPU.
 
+    `cuda:all` is `cuda` for a process that computes on one device: a training run, or an application without a parent.
     Imports torch, which takes seconds, only if the result may be something other than the CPU.
     Raises ValueError, with the alternatives, if the name is unknown or the device is not available.
     """
@@ -22,9 +44,9 @@ def resolve(name: str) -> str:
     if name == "auto":
         return str(torch.accelerator.current_accelerator(check_available=True) or "cpu")
     try:
-        device = torch.device(name)
+        device = torch.device("cuda" if name == _ALL else name)
     except RuntimeError as err:
-        raise ValueError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N or mps") from err
+        raise ValueError(f"unknown device {name!r}: use auto, cpu, cuda, cuda:N, cuda:all or mps") from err
     try:
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as err:

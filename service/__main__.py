@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from tempfile import TemporaryDirectory
 
 from models import device, project
@@ -36,6 +36,7 @@ from service.web.server import listen
 
 _WORKER = ["service.worker", "--embedded"]
 _WORKER_STOP_S = 10.0
+_REPLACING = ("host", "port")  # options that replace settings
 _LAST_RESORT_S = 20.0  # after the deadline of the requests in progress
 
 
@@ -46,7 +47,8 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service")
         os.environ.update(_from_options(options))  # the other processes read it, too
         settings = from_environment(os.environ)
         locate(settings.database_url, settings.store)
-        device.resolve(settings.device)
+        devices = device.each(settings.device)
+        settings = _of_all(settings, devices)
         project.of(os.environ).enter()
     except (SettingsError, ProjectError, ValueError) as err:
         return refuse(str(err), 2)
@@ -55,11 +57,14 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service")
     stop = Stop()
     stop.at_signals()
     stop.exit_after(settings.request_timeout_s + _LAST_RESORT_S)
+    if options.embedded:
+        stop.at_end_of_input()
     log_service_variables(os.environ)
     if refusal := _refusal(settings):
         return refuse(refusal, 2)
     try:  # first of all: if the port is in use, nothing is started
-        bound = _bound(settings)
+        several = options.embedded or settings.web_processes > 1
+        bound = _bound(settings, several=several)
     except (OSError, UnicodeError) as err:
         return refuse(_not_listening(settings, err), 1)
     worker = Kept(_WORKER, stop.set, environ=of_any_folder(for_worker(os.environ)))
@@ -76,9 +81,10 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service")
         with bound:
             if settings.worker == "embedded":
                 worker.start()
-            if settings.web_processes == 1:
-                return 0 if serve(settings, bound, stop, leave) else BROKEN
-            return _several_processes(settings, bound.getsockname()[1], stop)
+            if several:
+                return _several_processes(settings, devices, bound.getsockname()[1], stop)
+            own = settings.model_copy(update={"device": devices[0]})
+            return 0 if serve(own, bound, stop, leave) else BROKEN
     finally:
         stop_worker()
         ignore_signals()
@@ -102,12 +108,22 @@ def _refusal(settings: Settings) -> str:
     return ""
 
 
-def _bound(settings: Settings) -> socket.socket:
-    """Return a socket bound to the port, shared if there are several web processes.
+def _of_all(settings: Settings, devices: Sequence[str]) -> Settings:
+    """Return the settings with the web processes of all devices. Raises SettingsError if these are too many."""
+    return from_environment({**os.environ, f"{PREFIX}WEB_PROCESSES": str(settings.web_processes * len(devices))})
+
+
+def environments(environ: Mapping[str, str], devices: Sequence[str], processes: int) -> list[dict[str, str]]:
+    """Return the environment of each of so many web processes: they get the devices in turn."""
+    common = {**of_any_folder(environ), f"{PREFIX}WEB_PROCESSES": str(processes)}
+    return [{**common, f"{PREFIX}DEVICE": devices[number % len(devices)]} for number in range(processes)]
+
+
+def _bound(settings: Settings, *, several: bool) -> socket.socket:
+    """Return a socket bound to the port, shared if the web processes are children.
 
     Raises OSError if another service uses the port or the host is unknown, UnicodeError if it cannot be a name.
     """
-    several = settings.web_processes > 1
     if several:  # a shared port can be bound although another service shares it, too
         listen(settings.host, settings.port, shared=False).close()
     return listen(settings.host, settings.port, shared=several)
@@ -121,8 +137,8 @@ def _not_listening(settings: Settings, err: OSError | UnicodeError) -> str:
     return f"cannot listen on {settings.host}, port {settings.port} ({err.strerror}): set {PREFIX}{cause}"
 
 
-def _several_processes(settings: Settings, port: int, stop: Stop) -> int:
-    """Run web processes that share a port, each started again when it ends or hangs."""
+def _several_processes(settings: Settings, devices: Sequence[str], port: int, stop: Stop) -> int:
+    """Run web processes that share a port, each started again, on its device, when it ends or hangs."""
     broken: list[bool] = []
 
     def give_up() -> None:
@@ -131,8 +147,8 @@ def _several_processes(settings: Settings, port: int, stop: Stop) -> int:
 
     with TemporaryDirectory() as folder:
         words = ["service.serve", str(port), folder]
-        environ = of_any_folder(os.environ)
-        processes = [Kept(words, give_up, SILENT_S, environ=environ) for _ in range(settings.web_processes)]
+        given = environments(os.environ, devices, settings.web_processes)
+        processes = [Kept(words, give_up, SILENT_S, environ=environ) for environ in given]
         for process in processes:
             process.start()
         stop.wait()
@@ -151,7 +167,8 @@ def _shown(default: object) -> str:
 
 def _from_options(options: argparse.Namespace) -> dict[str, str]:
     """Return the settings that options make, as environment variables."""
-    return {f"{PREFIX}{name.upper()}": value for name, value in vars(options).items() if value is not None}
+    given = {name: getattr(options, name) for name in _REPLACING}
+    return {f"{PREFIX}{name.upper()}": value for name, value in given.items() if value is not None}
 
 
 def _parser(prog: str) -> argparse.ArgumentParser:
@@ -167,8 +184,10 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    for name in ("host", "port"):
+    for name in _REPLACING:
         parser.add_argument(f"--{name}", help=f"as {PREFIX}{name.upper()}, which it replaces")
+    text = "end when standard input does, and keep even a single web process from outside of it, as under a cluster"
+    parser.add_argument("--embedded", action="store_true", help=text)
     project.add_option(parser)
     return parser
 

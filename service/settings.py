@@ -192,12 +192,14 @@ class Settings(BaseModel):
         "",
         description="HOST:PORT at which other machines reach this one, for load balancers; by default where it listens",
     )
-    web_processes: int = Field(1, ge=1, le=256, description="web processes that share the port")
+    web_processes: int = Field(
+        1, ge=1, le=256, description="web processes that share the port; with DEVICE=cuda:all, of each device"
+    )
     worker: Literal["embedded", "external"] = Field(
         "embedded",
         description="embedded: train in a subprocess of the service; external: in python -m service.worker",
     )
-    device: str = Field("auto", description="auto | cpu | cuda | cuda:N | mps")
+    device: str = Field("auto", description="auto | cpu | cuda | cuda:N | cuda:all: web processes on each | mps")
     backend: Literal["auto", "eager", "onnxruntime", "compile"] = Field(
         "auto",
         description="auto: ONNX Runtime on a CPU if it agrees with PyTorch, else eager | eager | onnxruntime | "

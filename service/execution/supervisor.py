@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 log = logging.getLogger(__name__)
 _BEAT_S = 1.0
@@ -48,7 +48,7 @@ class Kept:
     """`python -m MODULE` as a child, watched by a thread.
 
     The child's input is a pipe that ends with this process, however that ends: no child is ever left behind. One that
-    ends as BROKEN is not started again; `on_broken` is then called.
+    ends with a status of `broken` is not started again; `on_broken` is then called.
 
     With `silent_s` the child gets the descriptor of a pipe as its last argument, and has to write to it (see `beat`).
     If it writes nothing for that long, or for `start_s` at its start, it is killed and started again.
@@ -63,6 +63,7 @@ class Kept:
         now: Callable[[], float] = time.monotonic,
         restart_s: float = 1.0,
         environ: Mapping[str, str] | None = None,
+        broken: Collection[int] = (BROKEN,),
     ) -> None:
         """`environ` is the child's environment; by default that of this process."""
         self._words = words
@@ -72,6 +73,7 @@ class Kept:
         self._now = now
         self._restart_s = restart_s
         self._environ = environ
+        self._broken = broken
         self._stopping = threading.Event()
         self._process: subprocess.Popen[bytes] | None = None
         self._thread = threading.Thread(target=self._keep, name=f"keeps {words[0]}", daemon=True)
@@ -106,7 +108,7 @@ class Kept:
         while not self._stopping.is_set():
             status = self._run()
             self._close_input()
-            if status == BROKEN:
+            if status in self._broken:
                 self._on_broken()
                 return
             if not self._stopping.is_set():
