@@ -88,6 +88,19 @@ def test_the_profiles_of_compose_run_commands_that_there_are() -> None:
         assert "RAY_AUTH_TOKEN" in services[name]["environment"]
 
 
+def test_ray_has_the_settings_of_the_page_in_compose_and_on_kubernetes() -> None:
+    page = (ROOT / "docs" / "several-machines.md").read_text()
+    wanted = dict(re.findall(r"(RAY_health_check_\w+|RAY_gcs_rpc_server_\w+)=(\d+)", page))
+    assert len(wanted) == 5
+    for name in ("ray-head", "ray-node", "dispatcher"):
+        assert wanted.items() <= COMPOSE["services"][name]["environment"].items()
+    manifests = (ROOT / "deploy" / "kubernetes" / "ray" / "cluster.yaml").read_text()
+    [cluster] = [one for one in yaml.safe_load_all(manifests) if one["kind"] == "RayCluster"]
+    for group in (cluster["spec"]["headGroupSpec"], *cluster["spec"]["workerGroupSpecs"]):
+        given = {one["name"]: one["value"] for one in group["template"]["spec"]["containers"][0]["env"]}
+        assert wanted.items() <= given.items()
+
+
 def test_the_settings_of_compose_and_dockerfile_are_settings() -> None:
     image = dict(re.findall(r"(TORCHLOOP_\w+)=(\S+)", DOCKERFILE))
     given = {
