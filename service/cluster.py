@@ -1,7 +1,7 @@
-"""torchloop cluster: have training jobs run on the nodes of a Ray cluster.
+"""torchloop cluster: have training jobs, and web processes, run on the nodes of a Ray cluster.
 
 This process is the supervisor of the dispatcher, its child, and loads no Ray: Ray ends a process that has lost the head
-of the cluster for a minute, and its calls block until then. The attempts go on without both.
+of the cluster for a minute, and its calls block until then. What is placed goes on without both.
 """
 
 if __name__ == "__main__":  # the imports below take time
@@ -44,7 +44,8 @@ _UNPROTECTED = (
 _DESCRIPTION = """\
 Dispatch training jobs to the nodes of a Ray cluster: each waiting job gets a process of its own on a node
 with the CPUs and GPUs that it asks for. It may run on any machine of the cluster, and on several at the
-same time; the jobs go on without it. See docs/several-machines.md.
+same time; the jobs go on without it. With --web, each node that offers CPUs also runs the service: its web
+processes listen where the settings in the environment of the node say. See docs/several-machines.md.
 """
 
 
@@ -70,6 +71,8 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.c
 
     command = ["service.dispatch", "--address", options.address, "--lease-s", str(options.lease_s)]
     command += ["--cpus", str(options.cpus), "--gpus", str(options.gpus)]
+    if options.web:
+        command += ["--web", "--web-cpus", str(options.web_cpus), "--web-gpus", str(options.web_gpus)]
     environ = {"RAY_USAGE_STATS_ENABLED": "0", **of_any_folder(for_worker(os.environ))}
     dispatcher = Kept(command, give_up, _SILENT_S, environ=environ)
     dispatcher.start()
@@ -101,6 +104,12 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--gpus", type=_number, default=0.0, help="GPUs, or the part of one, likewise [0]")
     text = f"a job whose attempt is silent for this long is placed again [{LEASE_S:g}]"
     parser.add_argument("--lease-s", type=_number, default=LEASE_S, help=text)
+    text = "run the service on each node that offers CPUs, and start it again if it ends"
+    parser.add_argument("--web", action="store_true", help=text)
+    text = "CPUs that Ray sets aside for it on each node [0: none, predictions share them with jobs]"
+    parser.add_argument("--web-cpus", type=_number, default=0.0, help=text)
+    text = "GPUs likewise, at most those of the node; without, it computes on the CPU [0]"
+    parser.add_argument("--web-gpus", type=_gpus, default=0.0, help=text)
     project.add_option(parser)
     return parser
 
@@ -112,6 +121,13 @@ def _number(word: str) -> float:
         number = -1
     if not 0 <= number <= 4096:
         raise argparse.ArgumentTypeError(f"{word} is not a number from 0 to 4096")
+    return number
+
+
+def _gpus(word: str) -> float:
+    number = _number(word)
+    if number > 1 and not number.is_integer():
+        raise argparse.ArgumentTypeError(f"{word} is more than one GPU, and no whole number of them")
     return number
 
 

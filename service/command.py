@@ -20,7 +20,7 @@ VERBS = {
         "serve": "start the service",
         "worker": "start a training worker of its own, on any machine that sees the database and the store",
         "haproxy": "configure HAProxy in front of several machines, or the servers of a running one",
-        "cluster": "have training jobs run on the nodes of a Ray cluster",
+        "cluster": "have training jobs, and web processes, run on the nodes of a Ray cluster",
     },
     "Training without a service": {
         "train": "fit a model and write its checkpoint",

@@ -1,4 +1,4 @@
-"""Composition root of the dispatcher, the child of `torchloop cluster`: connects to Ray, then places waiting jobs."""
+"""Composition root of the dispatcher, the child of `torchloop cluster`: connects to Ray, places what is missing."""
 
 if __name__ == "__main__":  # the imports below take time
     from models.signals import exit_at_signals
@@ -12,8 +12,9 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from service import attempt
+from service import attempt, group
 from service.errors import StoreUnavailable
+from service.execution.groups import Groups, Share
 from service.execution.ray import NoCluster, Open, RayCluster
 from service.execution.stop import Stop
 from service.execution.supervisor import BROKEN
@@ -35,6 +36,9 @@ def main(words: Sequence[str] | None = None) -> int:
     for name in ("--cpus", "--gpus", "--lease-s"):
         parser.add_argument(name, type=float, required=True)
     parser.add_argument("--address", required=True)
+    for name in ("--web-cpus", "--web-gpus"):
+        parser.add_argument(name, type=float, default=0.0)
+    parser.add_argument("--web", action="store_true")
     parser.add_argument("heartbeat", type=int)
     options = parser.parse_args(words)
     os.set_inheritable(options.heartbeat, False)
@@ -57,7 +61,8 @@ def main(words: Sequence[str] | None = None) -> int:
     store = Store.of(settings)
     default = Resources(cpus=options.cpus, gpus=options.gpus)
     dispatcher = Dispatcher(store, cluster, lease_s=options.lease_s, default=default)
-    _run(store, dispatcher, stop, beat)
+    groups = Groups(cluster, Share(options.web_cpus, options.web_gpus)) if options.web else None
+    _run(store, dispatcher, groups, stop, beat)
     store.close()
     cluster.close()
     return 0
@@ -68,26 +73,31 @@ def _connected(address: str, stop: Stop, beat: Callable[[], None]) -> RayCluster
     while True:
         beat()
         try:
-            return RayCluster(address, attempt.run)
+            return RayCluster(address, attempt.run, group.run)
         except NoCluster as err:
             log.warning("no Ray cluster, tried again", extra={"address": address, "reason": str(err)})
         if stop.wait(_AGAIN_S):
             sys.exit(0)
 
 
-def _run(store: Store, dispatcher: Dispatcher, stop: Stop, beat: Callable[[], None]) -> None:
-    """Look for waiting jobs until the stop is requested; while the database is away, try again."""
+def _run(store: Store, dispatcher: Dispatcher, groups: Groups | None, stop: Stop, beat: Callable[[], None]) -> None:
+    """Look for waiting jobs, and nodes without web processes, until the stop is requested.
+
+    Without the database, only the nodes are looked at.
+    """
     migrated = False
     log.info("dispatcher started")
     while not stop.is_set():
         beat()
+        if groups is not None:
+            groups.look()
         with contextlib.suppress(StoreUnavailable):  # the store logs it
             if not migrated:
                 store.migrate()
                 migrated = True
             dispatcher.look()
         stop.wait(_LOOK_S)
-    log.info("dispatcher stopped; the attempts go on")
+    log.info("dispatcher stopped; what it has placed goes on")
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ def test_the_settings_are_checked_before_the_start(tmp_path: Path) -> None:
     [
         (["--cpus", "many"], 2, "torchloop: argument --cpus: many is not a number from 0 to 4096"),
         (["--gpus", "-1"], 2, "--gpus"),
+        (["--web-gpus", "1.5"], 2, "argument --web-gpus: 1.5 is more than one GPU, and no whole number of them"),
         (["--port", "1"], 2, "unrecognized arguments: --port 1"),
         (["--help"], 0, "usage: torchloop cluster"),
         ([], 2, "torchloop: RAY_AUTH_MODE is not token: "),

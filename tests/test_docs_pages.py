@@ -32,6 +32,10 @@ NOT_RUN = {
         "several-machines.md",
         "export RAY_AUTH_MODE=token ...",
     ): "takes several machines; see tests/test_cluster_ray.py",
+    (
+        "several-machines.md",
+        "export TORCHLOOP_HOST=0.0.0.0 ...",
+    ): "takes several machines; see tests/test_cluster_web.py",
     ("operating.md", "export POSTGRES_PASSWORD=$(openssl rand -hex 24)"): "takes Docker",
     ("operating.md", "pg_dump --format=custom ..."): "takes a PostgreSQL server",
     ("several-machines.md", 'pip install "torchloop[s3]"'): "takes an object store",

@@ -22,7 +22,8 @@ NOT_OF_A_WORKER = {
     *("service.inference", "service.web", "service.api"),
 }
 ROOTS = {
-    "__main__", "app", "attempt", "check", "cluster", "command", "dataset", "dispatch", "register", "serve", "worker",
+    "__main__", "app", "attempt", "check", "cluster", "command", "dataset", "dispatch", "group", "register", "serve",
+    "worker",
 }  # fmt: skip
 LAYERS = {
     "api": {"jobs", "delivery", "data", "inference", "web", "execution", "store", "telemetry"},
@@ -106,6 +107,7 @@ def test_there_are_no_circles() -> None:
         ("service.worker", NOT_OF_A_WORKER),
         ("service.attempt", NOT_OF_A_WORKER),
         ("service.cluster", NOT_OF_A_WORKER),
+        ("service.group", NOT_OF_A_WORKER),
         ("service.upkeep.prune", NOT_OF_A_WORKER),
         ("service.upkeep.fsck", NOT_OF_A_WORKER),
         ("service.inference.batcher", {"torch._dynamo", "fastapi", "training"}),

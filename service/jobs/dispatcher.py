@@ -8,9 +8,9 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 
 from service.execution.attempts import Attempt, Cluster, job_and_number, name_of, node_of, worker_of
+from service.execution.pauses import Pauses
 from service.jobs.leases import Lease
 from service.jobs.queue import FINAL, Job, Jobs
 from service.jobs.resources import Resources
@@ -21,15 +21,6 @@ _LOOKED_AT = 200  # waiting jobs, the first ones
 _PENDING = 4  # attempts of the same resources that wait for a node: the order of the queue holds for the others
 _OVER_S = 15.0  # after which an attempt that counts no more is ended by force, if it has not ended by itself
 _SUSPECT_S = 60.0  # for which a node that let a lease expire is avoided
-_LONGEST_PAUSE_S = 60.0  # between two placements of an attempt that ends before it claims its job
-
-
-@dataclass(slots=True)
-class _Tries:
-    """How often an attempt was placed, and when again at the earliest."""
-
-    count: int = 0
-    not_before_s: float = 0.0
 
 
 class Dispatcher:
@@ -53,7 +44,7 @@ class Dispatcher:
         self._now = now
         self._monotonic = monotonic
         self._over: dict[str, float] = {}  # name of an attempt that counts no more -> since when
-        self._tries: dict[str, _Tries] = {}
+        self._pauses = Pauses()  # between placements of an attempt that ends before it claims its job
         self._suspects: dict[str, float] = {}  # id of a node -> until when
 
     def look(self) -> None:
@@ -74,25 +65,22 @@ class Dispatcher:
 
     def _place(self, waiting: Collection[Job], placed: Collection[str], at: float) -> None:
         attempts = [self._attempt(job) for job in waiting]
-        self._tries = {a.name: self._tries[a.name] for a in attempts if a.name in self._tries}
+        self._pauses.keep({attempt.name for attempt in attempts})
         pending: Counter[tuple[float, float]] = Counter()
         for attempt in attempts:
             kind = attempt.cpus, attempt.gpus
-            tries = self._tries.get(attempt.name, _Tries())
             if attempt.name in placed:
                 pending[kind] += 1
-            elif pending[kind] < _PENDING and at >= tries.not_before_s:
+            elif pending[kind] < _PENDING and self._pauses.over(attempt.name, at):
                 pending[kind] += 1
-                self._place_one(attempt, tries, at)
+                self._place_one(attempt, at)
 
-    def _place_one(self, attempt: Attempt, tries: _Tries, at: float) -> None:
+    def _place_one(self, attempt: Attempt, at: float) -> None:
         fields = {"job": attempt.job, "attempt": attempt.number}
-        if tries.count:
+        if self._pauses.tried(attempt.name, at):
             log.warning("attempt ended before it claimed its job, it is placed again", extra=fields)
         if self._cluster.place(attempt, self._suspects.keys()):
             log.info("attempt placed", extra={**fields, "cpus": attempt.cpus, "gpus": attempt.gpus})
-        pause_s = min(2.0**tries.count, _LONGEST_PAUSE_S)
-        self._tries[attempt.name] = _Tries(tries.count + 1, at + pause_s)
 
     def _attempt(self, job: Job) -> Attempt:
         resources = self._default.asked(job.resources)
