@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.fakes import ROOT, started_before
@@ -14,12 +15,13 @@ from tests.fakes import ROOT, started_before
 pytestmark = pytest.mark.slow
 
 
-def _started(folder: Path, **settings: str) -> "subprocess.Popen[str]":
+def _started(folder: Path, *options: str, **settings: str) -> "subprocess.Popen[str]":
     environ = {name: value for name, value in os.environ.items() if not name.startswith("TORCHLOOP_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "service"],
+        [sys.executable, "-m", "service", *options],
         cwd=ROOT,
         env={**environ, "TORCHLOOP_STORE": str(folder), "TORCHLOOP_PORT": "0", **settings},
+        stdin=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
@@ -39,6 +41,19 @@ def test_several_web_processes_name_the_address_once(tmp_path: Path) -> None:
     [url, documentation] = re.findall(r"http://[\d.:]+", seen)
     assert url == documentation
     assert f"running on {url} (open it in a browser; API documentation: {url}/docs; stop with Ctrl-C)" in seen
+
+
+def test_an_embedded_service_keeps_its_web_process_and_ends_with_its_input(tmp_path: Path) -> None:
+    with _started(started_before(tmp_path), "--embedded", TORCHLOOP_WORKER="external") as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        next(line for line in process.stderr if "running on" in line)
+        kept = [child.cmdline()[1:3] for child in psutil.Process(process.pid).children()]
+        process.stdin.close()
+        seen = process.stderr.read()
+    assert kept == [["-m", "service.serve"]]
+    assert process.returncode == 0
+    assert "started again" not in seen
 
 
 def test_a_port_that_is_taken_stops_the_start_before_the_worker(tmp_path: Path) -> None:
