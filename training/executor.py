@@ -25,6 +25,7 @@ from models.messages import FailureKind
 from models.spec import ModelSpec
 from training.adoption import adopt
 from training.datasets.errors import DatasetError
+from training.datasets.memory import limited
 from training.datasets.orders import ingested
 from training.datasets.splits import present
 from training.datasets.version import read_index
@@ -217,7 +218,8 @@ class Executor:
             storage.fetch(order.source, order.source.name)
             if order.parent is not None:
                 storage.fetch_dataset(order.model, order.parent.name)
-            made = ingested(order, spec, recipe, tell)
+            with limited():
+                made = ingested(order, spec, recipe, tell)
             storage.publish_dataset(order.model, made.sha256)
             storage.publish_thumbnails(storage.dataset(order.model, made.sha256))
         except DatasetError:
