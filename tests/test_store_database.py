@@ -251,3 +251,12 @@ def test_a_transaction_that_need_not_be_durable_does_not_wait_for_the_disk(store
     with store.write() as connection:
         if connection.dialect.name == "postgresql":
             assert connection.scalar(text("SHOW synchronous_commit")) == "on"
+
+
+def test_tables_of_a_later_release_are_refused_in_words_and_stay(store: Store) -> None:
+    with store.write() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreUnavailable, match=r"revision 9999.*restore a backup"):
+        store.migrate()
+    with store.read() as connection:
+        assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999"

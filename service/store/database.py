@@ -158,14 +158,23 @@ class Store:
             raise StoreUnavailable(str(err)) from err
 
     def migrate(self) -> None:
-        """Migrate the tables to the current schema. The first process does it; the others wait."""
+        """Migrate the tables to the current schema. The first process does it; the others wait.
+
+        Raises StoreUnavailable, also if they are of a later release.
+        """
         try:
             for folder in {self._database_folder, self.folder}:
                 folder.mkdir(parents=True, exist_ok=True)
         except OSError as err:
             raise StoreUnavailable(f"the store folder cannot be made ({err.strerror}): check TORCHLOOP_STORE") from err
         with self.write(patient=True) as connection:
-            if _revision(connection) != newest_revision():
+            found = _revision(connection)
+            if found is not None and found > newest_revision():
+                raise StoreUnavailable(
+                    f"the tables are of a later release (revision {found}, this one knows {newest_revision()}): start "
+                    "that release, or restore a backup that was made before it"
+                )
+            if found != newest_revision():
                 _upgrade(connection)
 
     def require_schema(self) -> None:
