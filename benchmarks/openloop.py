@@ -9,8 +9,10 @@ import math
 import resource
 import select
 import socket
+import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import NamedTuple
 
 _CONNECTIONS = 2048  # most concurrent requests
@@ -57,15 +59,23 @@ class Client:
         """Run an open loop: `rate` requests per second."""
         return self._run(rate, connections, seconds, round(rate * seconds))
 
-    def _run(self, rate: float, connections: int, seconds: float, at_most: float) -> list[Answer]:
+    def open_loop_until(self, stop: threading.Event, rate: float, connections: int = _CONNECTIONS) -> list[Answer]:
+        """Run an open loop until `stop` is set."""
+        return self._run(rate, connections, math.inf, math.inf, stop)
+
+    def _run(
+        self, rate: float, connections: int, seconds: float, at_most: float, stop: threading.Event | None = None
+    ) -> list[Answer]:
         gc.collect()
         gc.disable()  # scanning all answers would delay the client
         try:
-            return self._answers(rate, connections, seconds, at_most)
+            return self._answers(rate, connections, seconds, at_most, stop)
         finally:
             gc.enable()
 
-    def _answers(self, rate: float, connections: int, seconds: float, at_most: float) -> list[Answer]:
+    def _answers(
+        self, rate: float, connections: int, seconds: float, at_most: float, stop: threading.Event | None
+    ) -> list[Answer]:
         self._connect(connections)
         answers: list[Answer] = []
         busy: dict[int, tuple[float, bytes]] = {}  # by file descriptor: due time, response so far
@@ -79,6 +89,8 @@ class Client:
             wait = min(sent / rate - now, _LOOK_S) if free and sent < at_most else _LOOK_S
             for number, _ in self._poll.poll(max(0.0, wait)):
                 free += self._received(number, busy, answers, start)
+            if stop is not None and stop.is_set():
+                seconds = min(seconds, now)
             if now > seconds + _GIVEN_UP_S:
                 answers += [Answer(due, now - due, LOST) for due, _ in busy.values()]
                 for number in busy:
@@ -92,16 +104,20 @@ class Client:
             self._drop(number)
         self._idle = deque(self._all.values())
         while len(self._idle) < connections:
-            connection = socket.create_connection(self._where)
-            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._poll.register(connection, select.EPOLLIN)
-            self._all[connection.fileno()] = connection
-            self._idle.append(connection)
+            self._open()
             if len(self._idle) % _AT_ONCE == 0:
                 time.sleep(_ACCEPTED_S)
 
+    def _open(self) -> None:
+        """Open an idle connection."""
+        connection = socket.create_connection(self._where)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._poll.register(connection, select.EPOLLIN)
+        self._all[connection.fileno()] = connection
+        self._idle.append(connection)
+
     def _received(self, number: int, busy: dict[int, tuple[float, bytes]], answers: list[Answer], start: float) -> int:
-        """Read from one connection. Returns 1 if it is idle again, else 0."""
+        """Read from one connection, and replace it if it broke. Returns how many more are idle than before."""
         connection = self._all[number]
         try:
             piece = connection.recv(65_536)
@@ -116,11 +132,18 @@ class Client:
             del busy[number]
             took_s = time.perf_counter() - start - due
             answers.append(Answer(due, took_s, int(received[9:12]) if piece else LOST))
-        if not piece:
-            self._drop(number)
-            return 0
-        self._idle.append(connection)
-        return 1
+            change = 1
+        else:
+            self._idle.remove(connection)  # the server has closed it
+            change = 0
+        if piece:
+            self._idle.append(connection)
+            return change
+        self._drop(number)
+        with suppress(OSError):
+            self._open()
+            return change
+        return change - 1
 
     def _drop(self, number: int) -> None:
         self._poll.unregister(number)

@@ -3,6 +3,7 @@
 import socketserver
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
@@ -73,6 +74,22 @@ def test_a_connection_that_breaks_is_lost_and_replaced_for_the_next_run(client: 
     first = client.closed_loop(1, 60, at_most=3)
     assert [answer.status for answer in first] == [200, 200, LOST]
     assert [answer.status for answer in client.closed_loop(1, 60, at_most=1)] == [200]
+
+
+def test_a_connection_that_breaks_is_replaced_within_the_run_also_if_it_was_idle(client: Client) -> None:
+    answers = client.open_loop(rate=100, seconds=0.3, connections=2)
+    assert len(answers) == 30
+    assert {answer.status for answer in answers} <= {200, LOST}
+
+
+def test_an_open_loop_ends_when_it_is_told_to() -> None:
+    stop = threading.Event()
+    with client_of(Patient) as client, ThreadPoolExecutor() as pool:
+        running = pool.submit(client.open_loop_until, stop, 200, 8)
+        assert not running.done()
+        stop.set()
+        answers = running.result()
+    assert {answer.status for answer in answers} <= {200}
 
 
 def test_the_overload_table_shows_counts_and_aims() -> None:
