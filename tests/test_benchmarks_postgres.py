@@ -1,13 +1,15 @@
 """The PostgreSQL server of the tests is found, also on machines without the package that carries one."""
 
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import psycopg
 import pytest
 
-from benchmarks.postgres import Installed, NoPostgres, Postgres, programs, unprivileged
+from benchmarks.postgres import Installed, NoPostgres, Postgres, Standby, installed, programs, unprivileged
 
 
 def _programs(folder: Path, *names: str) -> Path:
@@ -73,3 +75,36 @@ def test_the_server_of_the_system_serves_stops_and_serves_again() -> None:
                 assert connection.execute("SELECT current_database()").fetchone() == ("one",)
         finally:
             postgres.stop()
+
+
+@pytest.mark.slow
+def test_a_copy_takes_the_place_of_a_server_that_refused_writes_and_stopped() -> None:
+    try:
+        binaries = installed()
+    except NoPostgres as err:
+        pytest.skip(str(err))
+    with TemporaryDirectory() as folder, TemporaryDirectory() as copy, ExitStack() as stack:
+        server = Installed(Path(folder), binaries)
+        primary = stack.enter_context(_stopped_at_the_end(server, Postgres(Path(folder), server)))
+        url = primary.create_database("one").replace("+psycopg", "")
+        standby = Standby(Path(copy), binaries, Path(folder))
+        stack.callback(standby.stop)
+        either = f"{url},{copy}&target_session_attrs=read-write"
+        with psycopg.connect(either, autocommit=True) as connection:
+            connection.execute("CREATE TABLE before (x int)")
+        primary.refuse_writes()
+        with pytest.raises(psycopg.OperationalError):
+            psycopg.connect(either)
+        primary.stop()
+        standby.promote()
+        with psycopg.connect(either, autocommit=True) as connection:
+            connection.execute("INSERT INTO before VALUES (1)")
+
+
+@contextmanager
+def _stopped_at_the_end(server: Installed, postgres: Postgres) -> Iterator[Postgres]:
+    try:
+        yield postgres
+    finally:
+        with suppress(NoPostgres):  # it has been stopped
+            server.stop()
