@@ -13,9 +13,9 @@ from uuid import uuid4
 import pytest
 from hypothesis import settings
 
+from benchmarks.objects import S3Server
 from benchmarks.postgres import NoPostgres, Postgres
 from service.store.database import Store
-from tests.objects import S3Server
 from tests.templates import migrated
 
 if TYPE_CHECKING:  # only the tests of the page need it

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.objects import S3Server
 from models.checkpoints.objects import Found, Objects, ObjectsRefused
 from models.errors import ObjectsUnavailable
-from tests.objects import S3Server
 
 
 @pytest.fixture(params=["s3", "file"])

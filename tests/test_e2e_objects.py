@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.objects import S3Server
 from models.checkpoints.record import Record
 from service.delivery.registry import Registry
 from service.jobs.queue import FINAL, Jobs
 from service.store.database import Store
 from tests import paced
 from tests.fakes import ROOT, started_before
-from tests.objects import S3Server
 from tests.waiting import until
 from tests.workers import LEASE_S, worker
 

@@ -15,6 +15,7 @@ import torch
 from starlette.testclient import TestClient
 from torch import nn
 
+from benchmarks.objects import S3Server
 from models.checkpoints.objects import Objects
 from models.checkpoints.record import Record
 from service.delivery.registry import Registry
@@ -24,7 +25,6 @@ from service.settings import SettingsError
 from service.store.database import Store
 from tests.dataset_service import recipes
 from tests.fakes import LINE, InProcess, Line, save_line
-from tests.objects import S3Server
 from tests.serving import no_recipes, serving
 from tests.waiting import until
 from training import metrics

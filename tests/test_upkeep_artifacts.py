@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.objects import S3Server
 from models.catalog import specs
 from models.checkpoints.copies import Copies
 from models.checkpoints.objects import Objects
@@ -16,7 +17,6 @@ from service.store.database import Store
 from service.upkeep.faults import Checker
 from service.upkeep.pruner import Pruner
 from service.upkeep.rules import Rules
-from tests.objects import S3Server
 from tests.upkeep import MODEL, Filled, aged
 
 LARGE = {"table": np.zeros(3 * 2**18)}  # 6 MiB: a file

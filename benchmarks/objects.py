@@ -1,14 +1,27 @@
-"""An S3 server for the tests: moto's, on a free loopback port, in threads of this process."""
+"""An S3 server for tests and benchmarks: moto's, on a free loopback port, in threads of this process.
 
+`python -m benchmarks.objects` runs one in a process of its own. It prints {"environment", "url"} as a line of JSON, the
+variables of its clients and the URL of an empty bucket. Then it obeys `stop` and `start`, each a line of its input, and
+answers each by such a line. It ends at the end of its input.
+"""
+
+import json
 import logging
+import subprocess
+import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 
+ROOT = Path(__file__).parents[1]
+INSTALLED = all(find_spec(name) is not None for name in ("moto", "werkzeug", "obstore"))
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "tests",
     "AWS_SECRET_ACCESS_KEY": "secret",
@@ -74,3 +87,50 @@ class S3Server:
         if not self.honours_conditions:
             environ.pop("HTTP_IF_NONE_MATCH", None)
         return self._app(environ, start)
+
+
+class S3Process:
+    """A server in a process of its own."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        state = self._answer()
+        self.environment: Mapping[str, str] = state["environment"]
+        self.url: str = state["url"]
+
+    def do(self, word: str) -> None:
+        """Give the order `stop` or `start`, and wait until it has been obeyed."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+        self._answer()
+
+    def _answer(self) -> Any:
+        assert self._process.stdout is not None
+        return json.loads(self._process.stdout.readline())
+
+
+@contextmanager
+def s3_process() -> Iterator[S3Process]:
+    """Start a server in a process of its own; its objects are lost at the end."""
+    command = [sys.executable, "-m", "benchmarks.objects"]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as process:
+        yield S3Process(process)
+
+
+def run() -> None:
+    """Run a server for S3Process."""
+    server = S3Server()
+    state = json.dumps({"environment": server.environment, "url": server.create_bucket()})
+    sys.stdout.write(f"{state}\n")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        {"stop": server.stop, "start": server.start}[line.strip()]()
+        sys.stdout.write(f"{state}\n")
+        sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    run()
