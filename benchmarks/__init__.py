@@ -11,8 +11,12 @@ from pathlib import Path
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Folder of datasets, number of repetitions of each measurement, and duration of one under load, in s."""
+    """Folder of datasets, number of repetitions of each measurement, and duration of one under load, in s.
+
+    `whole`: as long and as many as the aims say, even if that takes most of an hour.
+    """
 
     data: Path = Path("data")
     rounds: int = 5
     seconds: int = 4
+    whole: bool = False

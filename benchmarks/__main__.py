@@ -25,7 +25,7 @@ def main(words: Sequence[str] | None = None) -> None:
             parser.error(f"--{name} must be at least 1")
     if given.write:
         given.write.parent.mkdir(parents=True, exist_ok=True)
-    options = Options(data=given.data, rounds=given.rounds, seconds=given.seconds)
+    options = Options(data=given.data, rounds=given.rounds, seconds=given.seconds, whole=given.whole)
     tables = {}
     for name in given.names or names:
         tables[name] = import_module(f"benchmarks.{name}").main(options)
@@ -58,6 +58,8 @@ def _parser(names: Sequence[str]) -> argparse.ArgumentParser:
     parser.add_argument("--rounds", type=int, default=defaults.rounds, help=words)
     words = "duration of one measurement under load, in seconds (default %(default)s)"
     parser.add_argument("--seconds", type=int, default=defaults.seconds, help=words)
+    words = "of cluster: outages of 5 and of 1 minutes and 50 jobs, not shorter and fewer ones"
+    parser.add_argument("--whole", action="store_true", help=words)
     data = Path(os.environ.get("TORCHLOOP_DATA") or defaults.data)
     parser.add_argument("--data", type=Path, default=data, help="folder of datasets (default TORCHLOOP_DATA or data)")
     parser.add_argument("--write", type=Path, metavar="FILE", help="also write the tables to this Markdown file")

@@ -58,6 +58,14 @@ def main(options: Options) -> str:
     return "\n\n".join(parts)
 
 
+def beating(seconds: float, count: int = _JOBS[-1]) -> Seen:
+    """Return the times of heartbeats of so many jobs, on a PostgreSQL server of its own. Raises NoPostgres."""
+    with TemporaryDirectory() as folder, TemporaryDirectory() as data, _postgres(Path(data)) as url:
+        opened = _opener(Path(folder), url)
+        opened().migrate()
+        return ask(_beats(opened, count), seconds, every_s=_BEAT_S)
+
+
 def _opener(folder: Path, url: str) -> Open:
     return lambda: Store(folder, url)
 

@@ -1,8 +1,10 @@
 """Format tables as plain text, and the Markdown page with the machine and package versions."""
 
+import math
 import os
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,6 +14,25 @@ import psutil
 from benchmarks import load, servers
 
 _PACKAGES = ("torch", "onnxruntime", "numpy", "pillow", "uvicorn", "uvloop", "httptools", "fastapi", "starlette")
+
+
+@dataclass(frozen=True)
+class Aim:
+    """Measured values, and the greatest that is good enough, if there is an aim; with `at_least`, the smallest one."""
+
+    what: str
+    values: Sequence[float]
+    aim: float = math.inf
+    at_least: bool = False
+
+    def cells(self) -> list[str]:
+        """Return the cells of a row: what, least and greatest value, aim, yes or no."""
+        least, greatest = min(self.values), max(self.values)
+        met = least >= self.aim if self.at_least else greatest <= self.aim
+        found = f"{least:.3g}" if least == greatest else f"{least:.3g} to {greatest:.3g}"
+        if self.aim == math.inf:
+            return [self.what, found]
+        return [self.what, found, f"at {'least' if self.at_least else 'most'} {self.aim:g}", "yes" if met else "no"]
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

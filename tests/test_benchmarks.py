@@ -18,7 +18,7 @@ def test_an_unknown_benchmark_is_refused_with_those_there_are(capsys: pytest.Cap
     with pytest.raises(SystemExit) as ended:
         command.main(["epoch", "teatime"])
     assert ended.value.code == 2
-    assert "no benchmark teatime; there are cancel, database, epoch" in capsys.readouterr().err
+    assert "no benchmark teatime; there are cancel, cluster, database, epoch" in capsys.readouterr().err
 
 
 def test_every_benchmark_that_is_offered_takes_the_options() -> None:

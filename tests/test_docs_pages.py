@@ -54,6 +54,7 @@ NOT_RUN = {
     ("install.md", "$ python3 -m venv .venv ..."): "downloads PyTorch; tests/test_command.py installs the built wheel",
     ("adding-a-model.md", "$ docker run -v ..."): "takes Docker",
     ("benchmarks.md", "python -m benchmarks ..."): "takes a quiet machine and a quarter of an hour",
+    ("benchmarks.md", "make bench ARGS=cluster"): "takes HAProxy, Ray and minutes",
 }
 
 
