@@ -1,6 +1,7 @@
 """Messages between the torch subprocess and the processes that give it orders, and their JSON codec.
 
-An order is answered by any number of `Progressed` and then by one result of its type, or by `Failed`.
+An order is answered by any number of `Progressed`, and by `Listening` if several nodes train, and then by one result of
+its type, or by `Failed`.
 """
 
 import json
@@ -11,34 +12,13 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar, cast
 
-from pydantic import Field, PlainSerializer, PlainValidator, TypeAdapter
+from pydantic import Field, TypeAdapter
 
-from models.artifacts import packed, unpacked
 from models.checkpoints.location import DatasetFile, StoreLocation
 from models.checkpoints.record import Record
-from models.samples import Batch, Columns
+from models.groups import Group, Listening
+from models.packed_batches import PackedBatch
 from models.spec import Method
-
-
-def _packed_batch(batch: Batch) -> Any:
-    if not isinstance(batch, Columns):
-        return packed(batch)
-    columns = batch.arrays.items()
-    return {name: [packed(row) for row in one] if isinstance(one, list) else packed(one) for name, one in columns}
-
-
-def _unpacked_batch(value: Any) -> Batch:
-    if isinstance(value, Columns):
-        return value
-    if not isinstance(value, Mapping):
-        return unpacked(value)
-    columns = value.items()
-    return Columns(
-        {name: [unpacked(row) for row in one] if isinstance(one, list) else unpacked(one) for name, one in columns}
-    )
-
-
-PackedBatch = Annotated[Batch, PlainValidator(_unpacked_batch), PlainSerializer(_packed_batch, when_used="json")]
 
 
 class FailureKind(Enum):
@@ -220,8 +200,15 @@ class Ingested:
     type: Literal["ingested"] = "ingested"
 
 
-Result = Fitted | Evaluated | Adopted | ExportDone | Explained | Ingested
-Message = Annotated[Progressed | Failed | Result, Field(discriminator="type")]
+@dataclass(frozen=True, kw_only=True)
+class Assisted:
+    """Result of `Assist`."""
+
+    type: Literal["assisted"] = "assisted"
+
+
+Result = Fitted | Evaluated | Adopted | ExportDone | Explained | Ingested | Assisted
+Message = Annotated[Progressed | Listening | Failed | Result, Field(discriminator="type")]
 R = TypeVar("R", bound=Result)
 
 
@@ -242,7 +229,7 @@ class Order(Generic[R]):
 class Fit(Order[Fitted]):
     """Train a network, evaluate it, and save its weights. `history` is the progress of earlier attempts at `job`.
 
-    Without `dataset`, the recipe loads the data that the config names.
+    Without `dataset`, the recipe loads the data that the config names. With a `group`, this is its rank 0.
     """
 
     answer = Fitted
@@ -256,7 +243,19 @@ class Fit(Order[Fitted]):
     tensorboard: bool
     history: tuple[Progress, ...] = ()
     dataset: DatasetFile | None = None
+    group: Group | None = None
     type: Literal["fit"] = "fit"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assist(Order[Assisted]):
+    """Take part in a fit as another rank of its group, and write nothing. The paths of `fit` are those of this node."""
+
+    answer = Assisted
+    fit: Fit
+    group: Group
+    rank: int
+    type: Literal["assist"] = "assist"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -362,7 +361,7 @@ class Ingest(Order[Ingested]):
     type: Literal["ingest"] = "ingest"
 
 
-AnyOrder = Annotated[Fit | Evaluate | Adopt | Export | Explain | Ingest, Field(discriminator="type")]
+AnyOrder = Annotated[Fit | Assist | Evaluate | Adopt | Export | Explain | Ingest, Field(discriminator="type")]
 
 
 def encode_order(order: Order[Any]) -> bytes:

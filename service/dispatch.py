@@ -73,7 +73,7 @@ def _connected(address: str, stop: Stop, beat: Callable[[], None]) -> RayCluster
     while True:
         beat()
         try:
-            return RayCluster(address, attempt.run, group.run)
+            return RayCluster(address, attempt.run, attempt.assist, group.run)
         except NoCluster as err:
             log.warning("no Ray cluster, tried again", extra={"address": address, "reason": str(err)})
         if stop.wait(_AGAIN_S):

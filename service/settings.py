@@ -53,15 +53,16 @@ class MaxResources(BaseModel):
 
     cpus: float = Field(0, ge=0, le=4096)
     gpus: float = Field(0, ge=0, le=1)
+    nodes: int = Field(1, ge=1, le=64)
 
 
 def _parse_resources(value: object) -> object:
-    """Parse `cpus=8,gpus=1` into fields."""
+    """Parse `cpus=8,gpus=1,nodes=4` into fields."""
     if not isinstance(value, str):
         return value
     pairs = [part.partition("=") for part in _parse_list(value)]
     if not all(name in MaxResources.model_fields and number for name, _, number in pairs):
-        raise ValueError('write it as "cpus=8,gpus=1"')
+        raise ValueError('write it as "cpus=8,gpus=1,nodes=4"')
     return {name: number for name, _, number in pairs}
 
 
@@ -220,7 +221,7 @@ class Settings(BaseModel):
         1000, ge=1, le=1_000_000, description="training jobs that each API key may have in the queue; more get 429"
     )
     max_resources: Annotated[MaxResources, BeforeValidator(_parse_resources)] | None = Field(
-        None, description="the most that a job may ask for by `resources`, as cpus=8,gpus=1; unset: nothing"
+        None, description="the most that a job may ask for by `resources`, as cpus=8,gpus=1,nodes=4; unset: nothing"
     )
     max_event_streams: int = Field(
         512, ge=1, le=1_000_000, description="open event streams of a web process; more get 429"

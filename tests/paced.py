@@ -33,7 +33,7 @@ class Paced:
 
     def __init__(self, report, gate):
         self.report, self.gate = report, Path(__file__).parents[1] / f"gate-{gate}"
-        self.saved, self.save = report.saved, report.save
+        self.saved, self.save, self.watch, self.group = report.saved, report.save, report.watch, report.group
 
     def __call__(self, progress):
         self.report(progress)

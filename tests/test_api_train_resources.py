@@ -22,7 +22,10 @@ REFUSED: list[tuple[Any, str]] = [
     ({"cpus": 0}, "greater than or equal to 0.1"),
     ({"cpus": "2"}, "valid number"),
     ({"cpus": True}, "valid number"),
-    ({"memory": 2}, "memory is not a field; the fields are cpus, gpus"),
+    ({"nodes": 3}, "nodes is 3, and a job may ask for at most 2 here"),
+    ({"nodes": 0}, "greater than or equal to 1"),
+    ({"nodes": 1.5}, "valid integer"),
+    ({"memory": 2}, "memory is not a field; the fields are cpus, gpus, nodes"),
     ([], "resources"),
 ]
 
@@ -31,7 +34,7 @@ REFUSED: list[tuple[Any, str]] = [
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = tmp_path_factory.mktemp("app")
     save_line(folder / "shipped")
-    with serving(folder / "shipped", {"line": LINE}, store=folder, max_resources="cpus=4,gpus=0.5") as client:
+    with serving(folder / "shipped", {"line": LINE}, store=folder, max_resources="cpus=4,gpus=0.5,nodes=2") as client:
         yield client
 
 
@@ -41,7 +44,13 @@ def train(app: TestClient, resources: Any) -> Any:
 
 @pytest.mark.parametrize(
     ("asked", "kept"),
-    [(None, None), ({}, None), ({"gpus": 0.5}, {"gpus": 0.5}), ({"cpus": 4, "gpus": None}, {"cpus": 4})],
+    [
+        (None, None),
+        ({}, None),
+        ({"gpus": 0.5}, {"gpus": 0.5}),
+        ({"cpus": 4, "gpus": None}, {"cpus": 4}),
+        ({"nodes": 2}, {"nodes": 2}),
+    ],
 )
 def test_a_job_asks_for_resources_within_the_bounds(app: TestClient, asked: Any, kept: Any) -> None:
     answer = train(app, asked)
@@ -59,7 +68,7 @@ def test_a_wish_that_cannot_be_granted_says_so(app: TestClient, asked: Any, word
 def test_without_the_setting_a_job_asks_for_nothing(tmp_path: Path) -> None:
     save_line(tmp_path / "shipped")
     with serving(tmp_path / "shipped", {"line": LINE}) as client:
-        assert train(client, {"gpus": 0}).status_code == 202
+        assert train(client, {"gpus": 0, "nodes": 1}).status_code == 202
         answer = train(client, {"cpus": 0.5})
         assert answer.status_code == 422
         assert "cpus is 0.5, and a job may ask for at most 0 here" in answer.json()["detail"]
@@ -78,9 +87,9 @@ def test_the_command_asks_for_resources(
     app: TestClient, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(commands, "Client", lambda *_, **__: Client("http://localhost", transport=over(app)))
-    assert commands.main(["submit", "line", "--cpus", "2", "--gpus", "0.5", "--json"]) == 0
+    assert commands.main(["submit", "line", "--cpus", "2", "--gpus", "0.5", "--nodes", "2", "--json"]) == 0
     job = json.loads(capsys.readouterr().out)
-    assert job["resources"] == {"cpus": 2, "gpus": 0.5}
+    assert job["resources"] == {"cpus": 2, "gpus": 0.5, "nodes": 2}
 
 
 def test_output_of_a_job_is_an_event_and_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

@@ -6,6 +6,7 @@ measures how soon a job is taken up again, and kills nodes at random.
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -60,9 +61,7 @@ class Trial:
 
     def process(self, job: Job) -> psutil.Process:
         """The process of the attempt at work."""
-        raylet = psutil.Process(self.nodes.nodes[_node(job)])
-        fits = [child for child in raylet.children(recursive=True) if "training.process" in child.cmdline()]
-        parent = fits[0].parent()
+        parent = _fits(self.nodes.nodes[_node(job)])[0].parent()
         assert parent is not None
         return parent
 
@@ -71,6 +70,30 @@ def _node(job: Job) -> str:
     node = node_of(job.worker)
     assert node is not None, "taken by a worker that has no GPU"
     return node
+
+
+def is_trained_on_two_nodes_and_outlives_one(trial: Trial) -> None:
+    job = trial.enqueue({"gpus": 0.5, "nodes": 2})
+    own = _node(trial.in_the_middle(job, 1))
+    (other,) = [node for node, raylet in trial.nodes.nodes.items() if node != own and _fits(raylet)]
+    trial.nodes.do(f"kill {other}")
+    again = trial.in_the_middle(job, 2)
+    assert again.error == {"title": "Attempt 1 ended early", "detail": "another node of this job was lost"}
+    assert min(trial.steps(job, 2)) > min(trial.steps(job, 1)), "it has begun anew"
+    trial.jobs.cancel(job.id, now=time.time())
+    assert trial.ended(job).state == "cancelled"
+    until(lambda: not any(map(_fits, trial.nodes.nodes.values())))
+    trial.nodes.do("add")
+
+
+def _fits(raylet: int) -> list[psutil.Process]:
+    """The torch subprocesses of a node."""
+    found = []
+    for child in psutil.Process(raylet).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if "training.process" in child.cmdline():
+                found.append(child)
+    return found
 
 
 def goes_on_without_its_dispatcher(trial: Trial, job: Job, parent: psutil.Process) -> None:
@@ -117,6 +140,7 @@ def test_a_job_outlives_its_dispatcher_and_its_nodes_beside_another_worker(postg
     with ray_nodes(3, settings) as nodes, worker(store, url, project=project):
         trial = Trial(store, nodes)
         with dispatcher(nodes) as first:
+            is_trained_on_two_nodes_and_outlives_one(trial)
             job, cancelled = trial.enqueue(ON_A_NODE), trial.enqueue(ON_A_NODE)
             trial.in_the_middle(cancelled, 1)
             trial.jobs.cancel(cancelled.id, now=time.time())

@@ -97,10 +97,20 @@ def test_each_waiting_job_is_placed_once_with_its_resources(trial: Trial) -> Non
     assert trial.look(5) == [f"{plain.id}-1", f"{asking.id}-1"]
     first, second = trial.cluster.attempts.values()
     assert (first.cpus, first.gpus, first.lease_s) == (1, 0, 6)
-    assert (second.cpus, second.gpus) == (4, 0.5)
+    assert (second.cpus, second.gpus, second.nodes) == (4, 0.5, 1)
     job = trial.claim(first.name)
     assert (job.state, job.attempt, job.worker) == ("running", 1, f"cluster/{NODE}/{plain.id}-1")
     assert trial.take(first.name) is None, "claimed a second time"
+
+
+def test_a_job_of_several_nodes_is_placed_and_left_alone_by_workers_beside_the_cluster(trial: Trial) -> None:
+    wide = trial.enqueue(resources={"nodes": 2, "cpus": 3})
+    capacity = Resources(cpus=64, gpus=8)
+    assert trial.jobs.claim("host-1", now=0, monotonic_s=0, lease_s=6, capacity=capacity) is None
+    (name,) = trial.look()
+    attempt = trial.cluster.attempts[name]
+    assert (attempt.job, attempt.nodes, attempt.cpus) == (wide.id, 2, 3)
+    assert trial.claim(name).attempt == 1
 
 
 def test_two_dispatchers_place_a_job_once_and_a_later_one_goes_on(trial: Trial) -> None:

@@ -21,6 +21,7 @@ from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
 from models.device import resolve
 from models.errors import CheckpointError, ObjectsUnavailable
+from models.groups import Listening
 from models.messages import FailureKind
 from models.spec import ModelSpec
 from training.adoption import adopt
@@ -29,13 +30,14 @@ from training.datasets.memory import limited
 from training.datasets.orders import ingested
 from training.datasets.splits import present
 from training.datasets.version import read_index
+from training.fitting.group import Group, PeerLost, hosted, joined
 from training.fitting.resume import ResumePoints
 from training.outcomes import Judge, judge_of, paired, paired_apart
 from training.recipe import Dataset, Hyperparameters, Outcomes, Progress, Recipe, TrainingError, recipe_faults, recipes
 from training.report.live_plot import EVERY_S, LivePlot
 from training.report.tensorboard import EventFile
 from training.rows import prepared
-from training.run import held_out, loaded, run
+from training.run import held_out, loaded, run, trained
 
 _EXPLAINED = 4  # networks
 Tell = Callable[[messages.Message], None]
@@ -68,9 +70,11 @@ class Executor:
         self._explained: dict[tuple[str, str], nn.Module] = {}
 
     def do(self, order: messages.AnyOrder) -> None:
-        """Execute one order. The last message is its result or the reason of its failure."""
+        """Execute one order. The last message is its result or the reason of its failure. Raises PeerLost."""
         try:
             self._tell(self._result(order))
+        except PeerLost:
+            raise
         except BadHyperparameters as err:
             self._fail(FailureKind.HYPERPARAMETERS, "Invalid hyperparameters", str(err))
         except TrainingError as err:
@@ -92,8 +96,8 @@ class Executor:
 
     def _result(self, order: messages.AnyOrder) -> messages.Result:
         match order:
-            case messages.Fit():
-                return self._fit(order)
+            case messages.Fit() | messages.Assist():
+                return self._train(order)
             case messages.Evaluate():
                 return self._evaluate(order)
             case messages.Adopt():
@@ -132,7 +136,13 @@ class Executor:
             faults = (f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in err.errors())
             raise BadHyperparameters("; ".join(faults)) from err
 
-    def _fit(self, order: messages.Fit) -> messages.Fitted:
+    def _train(self, order: messages.Fit | messages.Assist) -> messages.Fitted | messages.Assisted:
+        if isinstance(order, messages.Assist):
+            return self._assist(order)
+        with self._hosted(order) as group:
+            return self._fit(order, group)
+
+    def _fit(self, order: messages.Fit, group: Group | None) -> messages.Fitted:
         recipe, config = self._configured(order)
         storage = Storage.at(order.store)
         curves = LivePlot(order, recipe, storage.plot(order.job), self._plot_every_s, storage.hasty)
@@ -155,6 +165,7 @@ class Executor:
                 command=f"job {order.job}",
                 device=resolve(order.device),
                 dataset=order.dataset,
+                group=group,
             )
             _publish(storage, outcome.path, outcome.record)
             if event_file:
@@ -171,6 +182,33 @@ class Executor:
             metric=recipe.metric,
             higher_is_better=recipe.higher_is_better,
         )
+
+    def _hosted(self, order: messages.Fit) -> contextlib.AbstractContextManager[Group | None]:
+        """Wait for the other processes of a fit; None: there are none."""
+        if order.group is None:
+            return contextlib.nullcontext()
+
+        def listening(port: int) -> None:
+            self._tell(Listening(port=port))
+
+        return hosted(order.group.address, order.group.size, resolve(order.device), listening)
+
+    def _assist(self, order: messages.Assist) -> messages.Assisted:
+        fit = order.fit
+        recipe, config = self._configured(fit)
+        device = resolve(fit.device)
+        with joined(order.group.address, order.group.port, order.rank, order.group.size, device) as group:
+            trained(
+                fit.model,
+                recipe,
+                config,
+                data=fit.data,
+                report=lambda _: None,
+                device=device,
+                dataset=fit.dataset,
+                group=group,
+            )
+        return messages.Assisted()
 
     def _evaluate(self, order: messages.Evaluate) -> messages.Evaluated:
         recipe, config = self._configured(order)
@@ -288,7 +326,7 @@ def _publish_report(storage: Storage, order: messages.Ingest) -> None:
 def _in_words(order: messages.AnyOrder) -> tuple[str, str, str]:
     """Return the title of an unexpected error, the action that raised it, and the log that has its trace."""
     match order:
-        case messages.Fit():
+        case messages.Fit() | messages.Assist():
             return "Recipe failed", "the recipe", "the worker's log"
         case messages.Evaluate():
             return "Evaluation failed", "the evaluation of the checkpoint", "the log"

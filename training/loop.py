@@ -8,6 +8,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from inspect import signature
 from itertools import chain, count
 from statistics import fmean
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from training.fitting.batches import Augment, Batch, batches
 from training.fitting.early_stopping import EarlyStopping, Watching
+from training.fitting.group import Group, group_of
 from training.fitting.lr_finder import found_lr
 from training.fitting.optimizers import lr_factor, make_optimizer
 from training.fitting.resume import Resumable, State
@@ -26,6 +28,7 @@ from training.rows import call
 
 log = logging.getLogger(__name__)
 Loss = Callable[[Any, Tensor], Tensor]  # outputs, targets -> the mean over the batch
+_SEEDS_APART = 1_000_003  # random seeds of two processes
 _MOST_STEPS = 50  # between two reports, so that a run can be cancelled quickly
 
 
@@ -87,6 +90,8 @@ def fit(
 
     `report` is called with the mean loss since the last report and the metrics from `measure`: every
     `samples_per_report` samples, at least every 50 steps, and after the last step. Its exceptions end the run.
+    If `report` is Grouped, the run has several processes with `config.batch_size` samples each in a batch: each takes
+    its part of the batches, all take the same steps, and rank 0 reports and saves. Raises PeerLost.
     If `report` is Resumable, the run starts from its saved state, if any, and saves its state after each epoch.
     With `config.patience` it ends early, with the weights of the best epoch, if `report` knows which metric to watch.
     Raises TrainingError if the loss is no longer finite.
@@ -99,12 +104,10 @@ def fit(
         stopping=EarlyStopping(config.patience, report.watch if isinstance(report, Watching) else None),
         lr=config.lr,
     )
-    steps = steps_of(len(train), config)
-    steps_per_report = min(_MOST_STEPS, math.ceil(samples_per_report / config.batch_size))
-    if isinstance(report, Resumable) and (saved := report.saved()) is not None:
-        fitting.go_on_from(saved)
-    elif config.lr_finder:
-        fitting.lr = _found_lr(fitting, train, config, loss, mixed=mixed)
+    group = group_of(report)
+    steps = steps_of(len(train), config, report)
+    steps_per_report = min(_MOST_STEPS, math.ceil(samples_per_report / (config.batch_size * _size(group))))
+    _begin(fitting, train, config, loss, report, mixed=mixed)
     while fitting.epoch < config.epochs and not fitting.stopping.is_over:
         fitting.epoch += 1
         for batch in batches(
@@ -114,16 +117,55 @@ def fit(
             generator=fitting.generator,
             augment=augment,
             num_workers=num_workers,
+            group=group,
         ):
             lr = fitting.lr * lr_factor(config.schedule, fitting.step / steps)
-            _step(fitting, batch, loss, lr=lr, mixed=mixed)
+            _step(fitting, batch, loss, lr=lr, mixed=mixed, group=group)
             if fitting.step % steps_per_report == 0 or fitting.step == steps:
-                report(_progress(fitting, config.epochs, steps, measure(network)))
+                if _decides(group):
+                    report(_progress(fitting, config.epochs, steps, measure(network)))
                 fitting.losses.clear()
-        fitting.stopping.see(network, measure)
+        _end_epoch(fitting, report, measure)
+    fitting.stopping.restore(network)
+    if group is not None:
+        group.copy(network)
+
+
+def _size(group: Group | None) -> int:
+    return 1 if group is None else group.size
+
+
+def _decides(group: Group | None) -> bool:
+    return group is None or group.rank == 0
+
+
+def _begin(fitting: Fitting, train: Split, config: Hyperparameters, loss: Loss, report: Report, *, mixed: bool) -> None:
+    """Restore the saved state, if there is one; otherwise choose the learning rate."""
+    group = group_of(report)
+    saved = report.saved() if isinstance(report, Resumable) else None
+    if group is not None:
+        group.used = True
+        saved = group.shared(saved)
+    if saved is not None:
+        fitting.go_on_from(saved)
+    elif config.lr_finder:
+        find = partial(_found_lr, fitting, train, config, loss, mixed=mixed)
+        fitting.lr = find() if group is None else group.agreed(find)
+    if group is not None:
+        group.copy(fitting.network)
+        if group.rank:  # other dropout than at rank 0
+            torch.default_generator.manual_seed(config.seed + _SEEDS_APART * group.rank + fitting.step)
+
+
+def _end_epoch(fitting: Fitting, report: Report, measure: Callable[[nn.Module], Mapping[str, float]]) -> None:
+    """Decide about early stopping, and save a resume point."""
+    group = group_of(report)
+    if _decides(group):
+        fitting.stopping.see(fitting.network, measure)
         if isinstance(report, Resumable):
             report.save(fitting.state)
-    fitting.stopping.restore(network)
+    if group is not None:
+        fitting.stopping.follow(over=bool(group.agreed(lambda: fitting.stopping.is_over)))
 
 
 def _found_lr(fitting: Fitting, train: Split, config: Hyperparameters, loss: Loss, *, mixed: bool) -> float:
@@ -158,32 +200,47 @@ def weighted(loss: Loss, targets: Tensor) -> Loss:
     return weighted_loss
 
 
-def steps_of(samples: int, config: Hyperparameters) -> int:
-    """Number of batches that `fit` trains on."""
-    return config.epochs * math.ceil(samples / config.batch_size)
+def steps_of(samples: int, config: Hyperparameters, report: Report | None = None) -> int:
+    """Number of batches that `fit` trains on, with that report."""
+    return config.epochs * math.ceil(samples / (config.batch_size * _size(group_of(report))))
 
 
-def _step(fitting: Fitting, batch: Batch, loss: Loss, *, lr: float, mixed: bool) -> None:
+def _step(fitting: Fitting, batch: Batch, loss: Loss, *, lr: float, mixed: bool, group: Group | None) -> None:
     """Take one optimizer step, and record the loss of the batch before the step."""
-    for group in fitting.optimizer.param_groups:
-        group["lr"] = lr
-    error = _optimized(fitting.network, fitting.optimizer, batch, loss, mixed=mixed)
+    for weights in fitting.optimizer.param_groups:
+        weights["lr"] = lr
+    error = _optimized(fitting.network, fitting.optimizer, batch, loss, mixed=mixed, group=group)
     fitting.step += 1
     fitting.losses.append(error)
     if not math.isfinite(fitting.losses[-1]):
         raise _diverged(fitting, "loss", lr)
 
 
-def _optimized(network: nn.Module, optimizer: torch.optim.Optimizer, batch: Batch, loss: Loss, *, mixed: bool) -> float:
-    """Take one optimizer step. Returns the loss of the batch before it."""
+def _optimized(
+    network: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    batch: Batch,
+    loss: Loss,
+    *,
+    mixed: bool,
+    group: Group | None = None,
+) -> float:
+    """Take one optimizer step. Returns the loss of the batch before it. Raises PeerLost."""
     samples, targets = batch
+    if group is not None and not len(targets):
+        optimizer.zero_grad()
+        mean = group.average(network, 0.0, 0)
+        optimizer.step()
+        return mean
     with torch.autocast(samples.device.type, torch.bfloat16, enabled=mixed):
         outputs = call(network, samples)
     error = loss(_in_float32(outputs), targets)
     optimizer.zero_grad()
     torch.autograd.backward(error)
+    if group is not None:
+        mean = group.average(network, error.item(), len(targets))
     optimizer.step()
-    return error.item()
+    return error.item() if group is None else mean
 
 
 def _in_float32(outputs: Any) -> Any:

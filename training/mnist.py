@@ -101,7 +101,8 @@ def _learn_from_teacher(network: nn.Module, dataset: Dataset, config: Config, re
     augment = _augmentation(config)
     lessons = config.model_copy(update={"epochs": config.teacher_epochs, **_TAUGHT})
     copies = config.copies if augment else 0
-    steps = [steps_of(len(dataset.train), lessons), steps_of(len(dataset.train) * (copies + 1), config)]
+    samples = len(dataset.train)
+    steps = [steps_of(samples, lessons, report), steps_of(samples * (copies + 1), config, report)]
     first = Stage(report=report, name="teacher", epochs=(0, config.epochs), steps=(0, steps[1]))
     second = Stage(report=report, name="pupil", before=first, epochs=(lessons.epochs, 0), steps=(steps[0], 0))
     larger = distillation.new_teacher(config.seed).to(dataset.train.samples.device)

@@ -28,9 +28,11 @@ import torch
 
 from models import garbage
 from models.catalog import specs
+from models.groups import PEER_LOST
 from models.messages import AnyOrder, Message, decode_order, encode_message
 from models.signals import Interruption
 from training.executor import Executor
+from training.fitting.group import PeerLost
 
 _NICENESS = 10  # serving goes first
 _WAKE_S = 0.2  # a signal just before a blocking call is handled only after that call
@@ -58,6 +60,10 @@ def main() -> int:
                 executor = Executor(tell, specs())
                 for order in _orders():
                     executor.do(order)
+        except PeerLost as err:
+            sys.stderr.write(f"another node of this job is lost: {err}\n")
+            sys.stderr.flush()
+            os._exit(PEER_LOST)
         except KeyboardInterrupt:  # all is cleaned up by now; the interpreter's own shutdown would take a second
             os._exit(_TERMINATED)
     return 0

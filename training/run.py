@@ -18,6 +18,7 @@ from torch import nn
 
 from models.catalog import specs
 from models.checkpoints import artifact_files
+from models.checkpoints.artifact_files import Content
 from models.checkpoints.files import sync_folder
 from models.checkpoints.layout import content_name
 from models.checkpoints.location import DatasetFile
@@ -28,6 +29,7 @@ from training.data import limited
 from training.datasets.opened import opened
 from training.datasets.orders import cannot_learn_files
 from training.fitting.early_stopping import Watch, Watched
+from training.fitting.group import Group
 from training.fitting.randomness import own_random_numbers
 from training.outcomes import evaluated
 from training.recipe import Dataset, Hyperparameters, Outcomes, Recipe, Report, Split, TrainingError, unknown_metric
@@ -54,6 +56,18 @@ class Outcome:
     outcomes: Outcomes | None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trained:
+    """A trained network, and all that it was made of: see `Outcome`, and `made_artifacts`."""
+
+    network: nn.Module
+    rows: Dataset
+    dataset: Dataset
+    arguments: dict[str, Any]
+    packed: Mapping[str, Any]
+    files: Mapping[str, Content]
+
+
 def run(
     name: str,
     recipe: Recipe[C],
@@ -66,6 +80,7 @@ def run(
     command: str,
     device: str = "cpu",
     dataset: DatasetFile | None = None,
+    group: Group | None = None,
 ) -> Outcome:
     """Train, save, reload the file, evaluate it on the held-out splits, then rename it and write its record.
 
@@ -74,9 +89,44 @@ def run(
 
     The checkpoint is `folder`/`file`; without `file` it is named after its digest and replaces no other. A checkpoint
     with a record is always complete and evaluated; the temporary file is removed even if the run fails.
-    Raises TrainingError and whatever `report` raises.
+    With a group, this is its rank 0. Raises TrainingError, PeerLost and whatever `report` raises.
     """
     _require_writable(folder, file)
+    made = trained(name, recipe, config, data=data, report=report, device=device, dataset=dataset, group=group)
+    with _draft(folder) as draft:
+        sha256 = save_weights(made.network.state_dict(), draft)
+        bare = Record(model=name, sha256=sha256, arguments=made.arguments, artifacts=made.packed)
+        saved = _reloaded(bare, draft)
+        metrics, outcomes = held_out(recipe, saved, made.dataset)
+        record = replace(
+            bare,
+            config=config.model_dump(mode="json"),
+            metrics=metrics,
+            dataset=made.rows.name,
+            dataset_sha256=made.rows.sha256,
+            torch=torch.__version__,
+            command=command,
+            reference=measure(name, specs()[name], made.dataset.train.samples),
+        )
+        path = folder / (file or content_name(record.sha256))
+        artifact_files.write(made.files, folder)
+        save_record(record, draft)
+        _rename(draft, path)
+    return Outcome(path=path, record=record, network=saved, dataset=made.dataset, rows=made.rows, outcomes=outcomes)
+
+
+def trained(
+    name: str,
+    recipe: Recipe[C],
+    config: C,
+    *,
+    data: Path,
+    report: Report,
+    device: str,
+    dataset: DatasetFile | None,
+    group: Group | None,
+) -> Trained:
+    """Train, as any rank of a group if there is one. Raises as `run` does."""
     rows = loaded(name, recipe, config, data, dataset)
     packed, artifacts, files = made_artifacts(recipe, config, rows)
     ready = prepared(specs()[name], rows, artifacts)
@@ -84,29 +134,21 @@ def run(
     with own_random_numbers(config.seed):
         network = _new(name, arguments)
         _require_metric(name, recipe, network, ready)
+        if group is not None:
+            group.require_same(
+                {
+                    "software": torch.__version__,
+                    "hyperparameters": config.model_dump_json(),
+                    "data": (rows.name, rows.sha256, len(rows.train), len(rows.validation)),
+                    "artifacts": packed,
+                    "network": (arguments, [(key, value.shape) for key, value in network.state_dict().items()]),
+                }
+            )
         network = network.to(device)
-        watch = Watch(recipe.metric, recipe.higher_is_better)
-        recipe.fit(network, ready.to(device), config, Watched(report, watch))
-    with _draft(folder) as draft:
-        sha256 = save_weights(network.state_dict(), draft)
-        bare = Record(model=name, sha256=sha256, arguments=arguments, artifacts=packed)
-        saved = _reloaded(bare, draft)
-        metrics, outcomes = held_out(recipe, saved, ready)
-        record = replace(
-            bare,
-            config=config.model_dump(mode="json"),
-            metrics=metrics,
-            dataset=rows.name,
-            dataset_sha256=rows.sha256,
-            torch=torch.__version__,
-            command=command,
-            reference=measure(name, specs()[name], ready.train.samples),
-        )
-        path = folder / (file or content_name(record.sha256))
-        artifact_files.write(files, folder)
-        save_record(record, draft)
-        _rename(draft, path)
-    return Outcome(path=path, record=record, network=saved, dataset=ready, rows=rows, outcomes=outcomes)
+        watched = Watched(report, Watch(recipe.metric, recipe.higher_is_better), group)
+        recipe.fit(network, ready.to(device), config, watched)
+        watched.require_shared()
+    return Trained(network=network, rows=rows, dataset=ready, arguments=arguments, packed=packed, files=files)
 
 
 def loaded(name: str, recipe: Recipe[C], config: C, data: Path, file: DatasetFile | None) -> Dataset:

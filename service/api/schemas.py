@@ -297,6 +297,14 @@ class ResourcesRequest(StrictBody):
         allow_inf_nan=False,
         description="1, or the part of a GPU that other jobs share, as 0.25; null: as `torchloop cluster` says",
     )
+    nodes: int | None = Field(
+        None,
+        strict=True,
+        ge=1,
+        le=64,
+        description="machines of the cluster that train the network together, each with these CPUs and GPUs and with "
+        "batches of its own; null: 1",
+    )
 
 
 class TrainRequest(StrictBody):
@@ -319,7 +327,7 @@ class TrainRequest(StrictBody):
         description="also write TensorBoard event files, into STORE/jobs/ID/tensorboard",
     )
     resources: ResourcesRequest | None = Field(
-        None, description="CPUs and GPUs that the job needs, at most TORCHLOOP_MAX_RESOURCES"
+        None, description="CPUs, GPUs and nodes that the job needs, at most TORCHLOOP_MAX_RESOURCES"
     )
 
 
@@ -338,7 +346,7 @@ class JobInfo(BaseModel):
     dataset_sha256: str | None
     promote: Promote
     tensorboard: bool
-    resources: dict[str, float] | None = Field(description="what the job asks for: cpus, gpus")
+    resources: dict[str, float] | None = Field(description="what the job asks for: cpus, gpus, nodes")
     attempt: int
     progress: dict[str, Any] | None = Field(description="the last point reported: epoch, step, loss, metrics")
     version: int | None = Field(description="the version that the job registered")

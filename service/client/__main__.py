@@ -214,7 +214,7 @@ def _policy(options: argparse.Namespace) -> answers.Promote:
 
 def _resources(options: argparse.Namespace) -> dict[str, float] | None:
     """Return what the job asks for, if anything."""
-    given = {"cpus": options.cpus, "gpus": options.gpus}
+    given = {"cpus": options.cpus, "gpus": options.gpus, "nodes": options.nodes}
     return {name: number for name, number in given.items() if number is not None} or None
 
 
@@ -320,6 +320,7 @@ def _add_train_options(train: argparse.ArgumentParser) -> None:
     train.add_argument("--margin", type=float, help=text)
     train.add_argument("--cpus", type=float, help="CPUs that the job needs, on a cluster")
     train.add_argument("--gpus", type=float, help="GPUs that it needs: 1, or a part of a shared one, as 0.25")
+    train.add_argument("--nodes", type=int, help="nodes of a cluster that train it together, each with as much")
     train.add_argument("--tensorboard", action="store_true", help="keep TensorBoard event files as well")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
+from service.execution.group import Peers
 from service.execution.stop import Stopping
 
 _CLUSTER = "cluster"
@@ -11,7 +12,10 @@ _CLUSTER = "cluster"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """Attempt `number` at a job. `beats` is the count of heartbeats by which a running job was found silent."""
+    """Attempt `number` at a job, with `cpus` and `gpus` on each of its nodes.
+
+    `beats` is the count of heartbeats by which a running job was found silent.
+    """
 
     job: str
     number: int
@@ -19,6 +23,7 @@ class Attempt:
     cpus: float
     gpus: float
     lease_s: float
+    nodes: int = 1
 
     @property
     def name(self) -> str:
@@ -26,7 +31,10 @@ class Attempt:
         return name_of(self.job, self.number)
 
 
-Run = Callable[[Attempt, str, Stopping], None]  # makes an attempt on the node with that id
+Run = Callable[[Attempt, str, Stopping, Peers | None], None]  # makes an attempt on the node with that id
+# Takes part in an encoded Fit as that rank, with or without a GPU. Returns the last message of the torch subprocess,
+# encoded; empty if there is none.
+Assist = Callable[[bytes, int, bool], bytes]
 
 
 def name_of(job: str, number: int) -> str:
@@ -58,7 +66,7 @@ class Cluster(Protocol):
         """Return the names of the attempts that run or wait for resources."""
 
     def place(self, attempt: Attempt, avoid: Collection[str]) -> bool:
-        """Have an attempt made as soon as a node has the resources, on one of `avoid` (ids) only if no other has them.
+        """Have an attempt made as soon as its nodes have the resources, on one of `avoid` (ids) only if no others do.
 
         Returns False if it is placed already.
         """

@@ -62,6 +62,7 @@ class Child:
         self._listener.start()
         self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), daemon=True)
         self._reader.start()
+        self.pid = self._process.pid
         self.exit: int | None = None
 
     def send(self, order: Order[Any]) -> None:

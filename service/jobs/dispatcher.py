@@ -66,9 +66,9 @@ class Dispatcher:
     def _place(self, waiting: Collection[Job], placed: Collection[str], at: float) -> None:
         attempts = [self._attempt(job) for job in waiting]
         self._pauses.keep({attempt.name for attempt in attempts})
-        pending: Counter[tuple[float, float]] = Counter()
+        pending: Counter[tuple[float, float, int]] = Counter()
         for attempt in attempts:
-            kind = attempt.cpus, attempt.gpus
+            kind = attempt.cpus, attempt.gpus, attempt.nodes
             if attempt.name in placed:
                 pending[kind] += 1
             elif pending[kind] < _PENDING and self._pauses.over(attempt.name, at):
@@ -80,7 +80,9 @@ class Dispatcher:
         if self._pauses.tried(attempt.name, at):
             log.warning("attempt ended before it claimed its job, it is placed again", extra=fields)
         if self._cluster.place(attempt, self._suspects.keys()):
-            log.info("attempt placed", extra={**fields, "cpus": attempt.cpus, "gpus": attempt.gpus})
+            log.info(
+                "attempt placed", extra={**fields, "cpus": attempt.cpus, "gpus": attempt.gpus, "nodes": attempt.nodes}
+            )
 
     def _attempt(self, job: Job) -> Attempt:
         resources = self._default.asked(job.resources)
@@ -90,6 +92,7 @@ class Dispatcher:
             beats=job.beats,
             cpus=resources.cpus,
             gpus=resources.gpus,
+            nodes=int(resources.nodes),
             lease_s=self._lease_s,
         )
 

@@ -1,4 +1,4 @@
-"""CPUs and GPUs that a job asks for, and those that a worker has."""
+"""CPUs, GPUs and nodes that a job asks for, and those that a worker has."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -11,10 +11,11 @@ from service.store.tables import jobs
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What one attempt at a job gets, or what one worker has. A GPU may be shared: 0.5 is half of one."""
+    """What one attempt at a job gets on each of its nodes, or what one worker has. A GPU may be shared: 0.5 is half."""
 
     cpus: float = 1
     gpus: float = 0
+    nodes: int = 1
 
     def asked(self, wish: Mapping[str, Any] | None) -> Self:
         """Return these resources with those that a job asks for in their place."""

@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from models.checkpoints.location import DatasetFile
 from models.checkpoints.record import Record
+from models.groups import PEER_LOST
 from models.messages import (
     CheckpointFile,
     Evaluate,
@@ -362,6 +363,8 @@ class Worker:
 
 
 def _exit_in_words(status: int | None) -> str:
+    if status == PEER_LOST:
+        return "another node of this job was lost"
     if status is not None and status < 0:
         name = signal.Signals(-status).name
         hint = "; SIGKILL often means that memory ran out" if name == "SIGKILL" else ""

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from training.fitting.group import Group
 from training.fitting.resume import Resumable, State
 from training.recipe import Progress, Report, TrainingError
 
@@ -35,10 +36,20 @@ class Watched:
 
     report: Report
     watch: Watch | None
+    group: Group | None = None
 
     def __call__(self, progress: Progress) -> None:
-        """Pass the progress on."""
+        """Pass the progress on. Raises TrainingError if the fit does not share its batches with the group."""
+        self.require_shared()
         self.report(progress)
+
+    def require_shared(self) -> None:
+        """Raise TrainingError if there is a group, and no fit has shared its batches with it."""
+        if self.group is not None and not self.group.used:
+            raise TrainingError(
+                "this recipe cannot be trained on several nodes: its fit has a training loop of its own, or does not "
+                "pass on the report that it gets to training.loop.fit; ask for one node"
+            )
 
     def saved(self) -> State | None:
         """See Resumable."""
@@ -62,11 +73,16 @@ class EarlyStopping:
         self._best = -math.inf
         self._waited = 0
         self._weights: dict[str, torch.Tensor] | None = None
+        self._over = False
 
     @property
     def is_over(self) -> bool:
         """Whether `patience` epochs have brought no improvement."""
-        return bool(self._patience) and self._waited >= self._patience
+        return self._over or (bool(self._patience) and self._waited >= self._patience)
+
+    def follow(self, *, over: bool) -> None:
+        """Follow the decision of another process."""
+        self._over = over
 
     def see(self, network: nn.Module, measure: Callable[[nn.Module], Mapping[str, float]]) -> None:
         """Measure the network after an epoch. Raises TrainingError if the metric is not measured."""

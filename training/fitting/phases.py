@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from training.fitting.early_stopping import Watch, Watching
+from training.fitting.group import Group, group_of
 from training.fitting.resume import Resumable, State
 from training.recipe import Progress, Report
 
@@ -38,6 +39,11 @@ class Stage:
     def watch(self) -> Watch | None:
         """The metric that decides which of two epochs is better."""
         return self.report.watch if isinstance(self.report, Watching) else None
+
+    @property
+    def group(self) -> Group | None:
+        """The processes of the run."""
+        return group_of(self.report)
 
     def saved(self) -> State | None:
         """State of this fit from an earlier attempt, or None."""
