@@ -36,6 +36,7 @@ NOT_RUN = {
         "several-machines.md",
         "export TORCHLOOP_HOST=0.0.0.0 ...",
     ): "takes several machines; see tests/test_cluster_web.py",
+    ("several-machines.md", "torchloop submit mnist --nodes 2 ..."): "takes a cluster; see tests/test_cluster_ray.py",
     ("operating.md", "export POSTGRES_PASSWORD=$(openssl rand -hex 24)"): "takes Docker",
     ("operating.md", "pg_dump --format=custom ..."): "takes a PostgreSQL server",
     ("several-machines.md", 'pip install "torchloop[s3]"'): "takes an object store",
