@@ -38,7 +38,7 @@ class LocalPeers:
             results = [one for one in child.messages(timeout_s / 3) if isinstance(one, Assisted | Failed)]
             if rank not in self._over and (results or child.exit is not None):
                 self._over.add(rank)
-                found.append(encode_message(results[-1]) if results else None)
+                found.append(encode_message(results[-1]) if results else b"")
         return found
 
     def stop(self) -> None:

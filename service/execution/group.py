@@ -24,7 +24,8 @@ class Peers(Protocol):
         """Have each take part in an encoded Fit, whose group has the port."""
 
     def ended(self, timeout_s: float) -> Sequence[bytes | None]:
-        """Return the encoded last messages of those that have ended since the last call; None for one that is lost.
+        """Return the encoded last messages of those that have ended since the last call: empty if there was none; None
+        for one that is lost with its node.
 
         Waits so long for the first of those that are at work.
         """
@@ -37,7 +38,7 @@ class GroupChild(Child):
         super().__init__()
         self._peers = peers
         self._fit: Fit | None = None  # at work
-        self._lost_at = inf
+        self._broken_at = inf
 
     def send(self, order: Order[Any]) -> None:
         """See Child."""
@@ -63,11 +64,12 @@ class GroupChild(Child):
     def _of_peers(self) -> list[Failed]:
         """Return the failure of a peer, if there is one."""
         wait_s = _LAST_WORDS_S if self.exit == PEER_LOST else 0.0
-        ended = [decode_message(line) if line else None for line in self._peers.ended(wait_s)]
-        failed = [message for message in ended if isinstance(message, Failed)]
-        if None in ended:
-            self._lost_at = min(self._lost_at, time.monotonic())
-        if not failed and self.exit is None and time.monotonic() - self._lost_at > _LAST_WORDS_S:
+        ended = self._peers.ended(wait_s)
+        failed = [message for message in map(decode_message, filter(None, ended)) if isinstance(message, Failed)]
+        if b"" in ended:
+            self._broken_at = min(self._broken_at, time.monotonic())
+        lost = None in ended or time.monotonic() - self._broken_at > _LAST_WORDS_S
+        if lost and not failed and self.exit is None:
             self.stop()  # it waits for a frozen node
             self.exit = PEER_LOST
         return failed[:1]

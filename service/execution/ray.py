@@ -138,7 +138,7 @@ class _RayPeers:
 
 def _result(one: Any) -> bytes | None:
     try:
-        return bytes(ray.get(one)) or None
+        return bytes(ray.get(one))
     except RayError as err:
         log.warning("peer lost", extra={"reason": str(err).strip().splitlines()[0]})
         return None
