@@ -12,7 +12,7 @@ from threading import TIMEOUT_MAX
 from models import project
 from models.messages import Assist, Fit, decode_order, encode_message
 from service.execution.attempts import Attempt, worker_of
-from service.execution.group import GroupChild, Peers
+from service.execution.peers import GroupChild, Peers
 from service.execution.process import Child
 from service.execution.stop import Stopping
 from service.jobs.worker import Worker

@@ -1,4 +1,4 @@
-"""A group of processes, as one of them sees it. Several processes: test_execution_group.py."""
+"""A group of processes, as one of them sees it. Several processes: test_execution_peers.py."""
 
 from typing import Any
 

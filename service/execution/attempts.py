@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from service.execution.group import Peers
+from service.execution.peers import Peers
 from service.execution.stop import Stopping
 
 _CLUSTER = "cluster"

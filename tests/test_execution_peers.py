@@ -14,7 +14,7 @@ from models.catalog import specs
 from models.checkpoints.location import StoreLocation
 from models.groups import PEER_LOST
 from models.messages import Failed, FailureKind, Fit, Fitted, Message, Progressed
-from service.execution.group import GroupChild
+from service.execution.peers import GroupChild
 from service.execution.process import Child, Printed
 from tests.peers import LocalPeers
 from training.executor import Executor
