@@ -90,8 +90,9 @@ def _measured(opened: Open, seconds: float) -> str:
     first.migrate()
     _two_versions(first)
     rows = [
+        ["looks for a job, none waits, 4 workers", *ask(_claims(opened), seconds).cells()],
         ["jobs queued, 4 callers", *ask([_queue(opened()) for _ in range(_CALLERS)], seconds).cells()],
-        ["jobs claimed, 4 workers", *ask([_claim(opened(), f"w{i}") for i in range(_CALLERS)], seconds).cells()],
+        ["jobs claimed, 4 workers", *ask(_claims(opened), seconds).cells()],
         *(
             [f"heartbeats of {count} jobs", *ask(_beats(opened, count), seconds, every_s=_BEAT_S).cells()]
             for count in _JOBS
@@ -113,6 +114,10 @@ def _two_versions(store: Store) -> None:
 def _queue(store: Store) -> Ask:
     jobs = Jobs(store)
     return lambda: jobs.enqueue(_MODEL, {"epochs": 1}, "never", most=1_000_000, now=time.time())
+
+
+def _claims(opened: Open) -> list[Ask]:
+    return [_claim(opened(), f"w{i}") for i in range(_CALLERS)]
 
 
 def _claim(store: Store, worker: str) -> Ask:
