@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from starlette.testclient import TestClient
 
+from service.data.reports import page_of
+from service.errors import Invalid
 from service.store.database import Store
 from tests.dataset_service import BUILT_IN, FILE, REFUSED, SUMMARY, VERSIONS, add, detail, made, serving_lines, work
 
@@ -84,3 +86,10 @@ def test_erasing_keeps_files_that_another_version_needs(client: TestClient, stor
     assert client.delete(f"{VERSIONS}/1", params={"erase": "true"}).status_code == 204
     assert client.get("/models/line/datasets/other/versions/1/report").json()["refused"] == REFUSED
     assert len(list((tmp_path / "store/datasets/line/originals").iterdir())) == 1
+
+
+@pytest.mark.parametrize("begin", [1, 3, 10**17 - 1])
+def test_a_cursor_that_no_page_has_is_refused(tmp_path: Path, begin: int) -> None:
+    (tmp_path / "report.jsonl").write_bytes(b"1\n")
+    with pytest.raises(Invalid, match="send the cursor of the page before"):
+        page_of(tmp_path / "report.jsonl", begin, 9)

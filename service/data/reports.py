@@ -15,8 +15,10 @@ def page_of(path: Path, begin: int, limit: int) -> tuple[list[dict[str, Any]], i
     """
     try:
         with path.open("rb") as file:
-            file.seek(max(0, begin - 1))
-            if begin and file.read(1) != b"\n":
+            is_inside = begin <= path.stat().st_size  # a position beyond what the file system can have is an OSError
+            if is_inside:
+                file.seek(max(0, begin - 1))
+            if not is_inside or (begin and file.read(1) != b"\n"):
                 raise Invalid("cursor: send the cursor of the page before, or none for the first page")
             rows = [orjson.loads(line) for line, _ in zip(file, range(limit), strict=False)]
             file.seek(begin)
