@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from models.checkpoints.storage import Storage
 from service.data.uploads import EXPIRY_S, MOST_OPEN, Upload, Uploads
-from service.errors import Conflict, Invalid, LimitReached, NotFound, TooLarge
+from service.errors import Conflict, Invalid, LimitReached, NotFound, StoreUnavailable, TooLarge
 from service.jobs.ingests import Ingests
 from service.jobs.queue import Jobs
 from service.store.database import Store
@@ -112,6 +112,27 @@ def test_a_part_beyond_the_announced_size_is_refused(client: TestClient) -> None
     put(client, upload, 0, CONTENT[:100])
     words = detail(put(client, upload, 100, CONTENT), 413)
     assert f"the upload was begun with {len(CONTENT)} bytes, of which 100 have arrived" in words
+
+
+def test_an_upload_survives_a_transaction_that_fails_at_its_end(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload = begin(client)
+    put(client, upload, 0, CONTENT)
+    hand_over = Uploads.hand_over
+
+    def failing(self: Uploads, *values: Any) -> None:
+        hand_over(self, *values)
+        raise StoreUnavailable("the database is away")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Uploads, "hand_over", failing)
+        assert client.post(f"{upload}/finish").status_code == 503
+    assert client.get(upload).json()["received"] == len(CONTENT)
+    assert client.post(f"{upload}/finish").status_code == 202
+    assert not list((tmp_path / "store/uploads").iterdir())
+    originals = list((tmp_path / "store/datasets/line/originals").iterdir())
+    assert [path.read_bytes() for path in originals] == [CONTENT]
 
 
 def test_an_incomplete_upload_is_not_finished(client: TestClient) -> None:

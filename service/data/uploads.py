@@ -181,7 +181,7 @@ class Uploads:
         return found
 
     def hand_over(self, connection: Connection, upload: Upload, job_id: str, sha256: str) -> None:
-        """Mark an upload as finished, and move its file to the originals of its model. Raises NotFound."""
+        """Mark an upload as finished, and keep its file among the originals of its model. Raises NotFound."""
         known = (uploads.c.id == upload.id) & uploads.c.job.is_(None)
         if connection.execute(update(uploads).where(known).values(job=job_id)).rowcount != 1:
             raise _unknown(upload.id)
@@ -191,26 +191,40 @@ class Uploads:
         """Give the object store, if there is one, a file before the transaction of its job, which should be short."""
         if self._storage.copies is not None:
             with self._store.files():
-                self._storage.publish(self._moved(path, model, sha256))
+                self._storage.publish(self._placed(path, model, sha256))
 
     def keep_original(self, path: Path, model: str, sha256: str) -> None:
-        """Move a file to the originals of a model, in the transaction of its job. Raises NotFound if it was removed.
+        """Keep a file among the originals of a model, in the transaction of its job. Raises NotFound if it was removed.
 
         A file that was offered to an object store is there already; again, if an equal one was removed since then.
         """
         if self._storage.copies is None:
-            self._moved(path, model, sha256)
+            self._placed(path, model, sha256)
         elif not self._storage.exists(self._storage.original(model, sha256)):
             self._storage.publish(self._storage.original(model, sha256))
 
-    def _moved(self, path: Path, model: str, sha256: str) -> Path:
+    def _placed(self, path: Path, model: str, sha256: str) -> Path:
+        """Give a file a place among the originals.
+
+        It keeps its old place, too, if the file system has hard links: the transaction may still fail.
+        """
         target = self._storage.original(model, sha256)
+        linked = target.with_name(f".{sha256}-{path.name}")
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            path.replace(target)
+            linked.unlink(missing_ok=True)
+            with suppress(OSError):  # of a file system without hard links
+                os.link(path, linked)
+            (linked if linked.exists() else path).replace(target)
+            linked.unlink(missing_ok=True)  # still there if it is the same file as the target
         except FileNotFoundError as err:
             raise NotFound("the uploaded file was removed in the meantime: send it again") from err
         return target
+
+    def forget_parts(self, upload: Upload) -> None:
+        """Remove the received bytes of an upload that was handed over: the originals have them."""
+        with suppress(OSError):  # else they are removed with the expired uploads
+            self._storage.incoming(upload.id).unlink(missing_ok=True)
 
     def remove(self, upload_id: str) -> None:
         """Remove an unfinished upload and its received bytes. Raises NotFound, Conflict."""
