@@ -185,7 +185,7 @@ def test_named_inputs_of_every_kind_are_read(tmp_path: Path) -> None:
 
 
 def test_rows_that_cannot_be_read_are_refused_and_the_next_ones_are_not(tmp_path: Path) -> None:
-    content = b'x,y\n1,3\n2\n"broken,5\n4,9\n'
+    content = b'x,y\n1,3\n2\n4,9\n"broken,5\n'
     (tmp_path / "a.csv").write_bytes(content)
     done = made(tmp_path, tmp_path / "a.csv", allow_rejected=1.0)
     assert [reason.title for reason in done.summary.by_reason] == ["Wrong number of cells"]

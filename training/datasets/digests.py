@@ -51,7 +51,7 @@ def of_pixels(pixels: Array) -> bytes:
 
 def is_picture(array: Array) -> bool:
     """Return whether an array has the form of pixels."""
-    return array.dtype == np.uint8 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3))
+    return array.dtype == np.uint8 and array.size > 0 and (array.ndim == 2 or (array.ndim == 3 and array.shape[2] == 3))
 
 
 def of_numbers(array: Array) -> bytes:

@@ -84,7 +84,7 @@ def ingest(request: Request, tell: Tell) -> Ingested:
         if summary.rejected > request.allow_rejected * summary.rows:
             raise _too_many(request, summary)
         if not sum(summary.examples.values()):
-            raise DatasetError("No rows", "the file has no rows")
+            raise _no_rows(summary)
         target = storage.dataset(request.model, manifest.sha256)
         shutil.rmtree(draft / "scratch", ignore_errors=True)
         if (target / FILE).exists():  # the same rows were sent before, maybe when nothing drew them
@@ -251,15 +251,26 @@ def _keep_report(draft: Path, storage: Storage, request: Request) -> None:
     moved(draft / "refused", storage.refused_rows(request.model, request.job))
 
 
+def _no_rows(summary: DatasetSummary) -> DatasetError:
+    if not summary.rejected:
+        return DatasetError("No rows", "the file has no rows")
+    detail = f"all {summary.rows:,} rows were refused. {_most_often(summary)}. Correct them"
+    return DatasetError("No good rows", detail, summary=summary)
+
+
 def _too_many(request: Request, summary: DatasetSummary) -> DatasetError:
-    most = summary.by_reason[0]
     return DatasetError(
         "Too many rows refused",
         f"{summary.rejected:,} of {summary.rows:,} rows were refused, at most {request.allow_rejected:.2%} may be. "
-        f"Most often: {most.title} ({most.rows:,} rows), for example row {most.first[0].row}: {most.first[0].detail}. "
-        "Correct them, or allow a greater share with allow_rejected",
+        f"{_most_often(summary)}. Correct them, or allow a greater share with allow_rejected",
         summary=summary,
     )
+
+
+def _most_often(summary: DatasetSummary) -> str:
+    most = summary.by_reason[0]
+    first = most.first[0]
+    return f"Most often: {most.title} ({most.rows:,} rows), for example row {first.row}: {first.detail}"
 
 
 def _kept(request: Request, storage: Storage) -> str:

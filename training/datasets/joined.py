@@ -15,6 +15,7 @@ from training.datasets.version import Index
 
 MOST_ROWS = 20_000_000  # of a file
 _MOST_LABELS = 10_000
+_MOST_NAMES = 1_000_000  # characters of all labels: each list of versions has them
 
 
 @dataclass(slots=True)
@@ -29,6 +30,7 @@ class KeptRows:
     labels: "array[int]" = field(default_factory=lambda: array("q"))
     values: "array[float]" = field(default_factory=lambda: array("d"))
     names: dict[str, int] = field(default_factory=dict)
+    characters: int = 0  # of the names
     width: int = 0
 
     def add(self, good: Good, *, in_training: bool) -> None:
@@ -39,10 +41,14 @@ class KeptRows:
         self.own.append(splits.UNSET if good.split is None else splits.SPLITS.index(good.split))
         self.known.append(in_training)
         if isinstance(good.target, str):
+            if good.target not in self.names:
+                self.characters += len(good.target)
             self.labels.append(self.names.setdefault(good.target, len(self.names)))
-            if len(self.names) > _MOST_LABELS:
+            if len(self.names) > _MOST_LABELS or self.characters > _MOST_NAMES:
                 raise DatasetError(
-                    "Too many labels", f"there are more than {_MOST_LABELS:,} different labels: is it the right column?"
+                    "Too many labels",
+                    f"there are more than {_MOST_LABELS:,} different labels, or {_MOST_NAMES:,} characters of them: "
+                    "is it the right column?",
                 )
         else:
             self.width = self.width or len(good.target)

@@ -15,7 +15,7 @@ from models.pictures import open_picture
 from models.signature import is_missing
 from models.spec import Array, ModelSpec
 from training.datasets import digests
-from training.datasets.labels import Target, label_of, values_of
+from training.datasets.labels import Target, group_of, label_of, values_of
 from training.datasets.source import Row
 
 MAX_PIXELS = 25_000_000
@@ -105,10 +105,9 @@ class Judge:
             return self._refused(row, err.alone())
         try:
             target = label_of(row.target, self._labels) if self._target == "label" else values_of(row.target)
-            split = _split(row.split)
+            split, group = _split(row.split), group_of(row.group)
         except InvalidInput as err:
             return Refused(row, err.alone(), None, _shown(row.target) or _shown(row.place))
-        group = None if row.group is None or row.group == "" else str(row.group)
         return Good(row, sample, digest, target, split, group)
 
     def _entry(self, values: Any) -> tuple[Array, bytes]:

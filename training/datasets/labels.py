@@ -23,16 +23,27 @@ def label_of(raw: object, known: Sequence[str] | None) -> str:
         raise InvalidInput("Wrong label", "the label has more than 1,000 characters")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
         raise InvalidInput("Wrong label", "the label is not valid UTF-8")
+    if "\0" in text:  # it is data of a broken file, and ends a name in C
+        raise InvalidInput("Wrong label", "the label has the character NUL")
     if known is not None and text not in known:
         listed = ", ".join(known[:_LISTED]) + (f" and {len(known) - _LISTED} more" if len(known) > _LISTED else "")
         raise InvalidInput("Unknown label", f"{shown(text)!r} is none of the model's labels: {listed}")
     return text
 
 
+def group_of(raw: object) -> str | None:
+    """Return the group of a row as text: 3, 3.0 and "3" are the same; None if it has none. Raises InvalidInput."""
+    if isinstance(raw, list | dict | np.ndarray):
+        raise InvalidInput("Wrong group", "the group is a list; it must be one text or number")
+    return _text(raw if isinstance(raw, bool | int | float) or raw is None else str(raw)) or None
+
+
 def values_of(raw: object) -> tuple[float, ...]:
     """Return the value of a row as numbers, one or several. Raises InvalidInput."""
     if raw is None or (isinstance(raw, str) and not raw.strip()):
         raise InvalidInput("Missing value", "the row has no value to be learnt")
+    if isinstance(raw, np.ndarray) and raw.size > _MOST_VALUES:  # before each becomes an object
+        raise InvalidInput("Wrong value", f"the row has more than {_MOST_VALUES:,} values to be learnt")
     several = isinstance(raw, list | tuple | np.ndarray)
     numbers = np.ravel(np.asarray(raw, dtype=object)).tolist() if several else [raw]
     if not 1 <= len(numbers) <= _MOST_VALUES:

@@ -12,6 +12,7 @@ from models.messages import DatasetOptions
 from models.spec import ModelSpec
 
 _PART = 512
+_CONTAINER = 64  # bytes of an empty list
 _PART_BYTES = 2**24
 
 
@@ -63,13 +64,13 @@ class Wanted:
 
 
 def weight(values: Any) -> int:
-    """Return about how many bytes the texts, pictures and arrays of a sample take."""
+    """Return about how many bytes of memory the texts, pictures, arrays and lists of a sample take."""
     if isinstance(values, bytes | str):
         return len(values)
     if isinstance(values, dict):
-        return sum(map(weight, values.values()))
+        return _CONTAINER + sum(map(weight, values.values()))
     if isinstance(values, list):
-        return sum(map(weight, values))
+        return _CONTAINER + sum(map(weight, values))
     return values.nbytes if isinstance(values, np.ndarray) else 8
 
 
@@ -79,7 +80,7 @@ def in_parts(rows: Iterator[Row]) -> Iterator[list[Row]]:
     size = 0
     for row in rows:
         part.append(row)
-        size += weight(row.values)
+        size += weight(row.values) + weight(row.target) + weight(row.split) + weight(row.group)
         if len(part) == _PART or size > _PART_BYTES:
             yield part
             part, size = [], 0

@@ -15,7 +15,7 @@ _HELD_OUT = 0.1  # share of validation, and of test
 
 def draw(digest: bytes, group: str | None) -> int:
     """Return a number in [0, 2^64) that is always the same for this content, or for this group."""
-    drawn_by = _SALT + (digest if group is None else b"group\0" + group.encode("utf-8", "surrogateescape"))
+    drawn_by = _SALT + (digest if group is None else b"group\0" + group.encode("utf-8", "surrogatepass"))
     return int.from_bytes(hashlib.sha256(drawn_by).digest()[:8], "big")
 
 

@@ -21,6 +21,8 @@ MOST_MEMBER = 2**28  # bytes of a file that is read whole: a picture
 _MOST_MEMBERS = 2_000_000
 _MOST_DIRECTORY = 2**28  # bytes of a zip's central directory, which zipfile reads whole
 _MOST_NAME = 1_000  # characters
+_MOST_NAMES = 2**27  # characters of all names
+_MOST_XZ = 2**27  # bytes of the dictionary that an xz file declares
 _MOST_HEADERS = 2**20  # bytes between two members of a tar: its headers
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 _ENCRYPTED = 1
@@ -67,11 +69,12 @@ def _safe(name: str) -> str:
     """Return the name of a member. Raises DatasetError for a name that leads out of the archive."""
     parts = name.replace("\\", "/").split("/")
     hostile = name.startswith(("/", "\\")) or ".." in parts or "\0" in name or (len(name) > 1 and name[1] == ":")
-    if hostile or len(name) > _MOST_NAME:
+    found = "/".join(part for part in parts if part not in {"", "."})
+    if hostile or not found or len(name) > _MOST_NAME:
         raise DatasetError(
             "Hostile name", f"the archive has a file {shown(name)!r}: names are relative, without .., and not too long"
         )
-    return "/".join(part for part in parts if part not in {"", "."})
+    return found
 
 
 class Zip:
@@ -90,7 +93,10 @@ class Zip:
                 infos = archive.infolist()
         except (*_DAMAGED, NotImplementedError, ValueError, OSError) as err:
             raise DatasetError("Damaged file", "the zip file is damaged or cut short: pack it again") from err
+        _require_count(len(infos))
         for info in infos:
+            if not info.filename.strip("./\\") and info.is_dir():  # the root
+                continue
             name = _safe(info.filename)
             if stat.S_ISLNK(info.external_attr >> 16):
                 raise DatasetError("Link", f"{shown(name)!r} is a link: pack the files themselves")
@@ -104,7 +110,6 @@ class Zip:
             require_unpacked(total, self.size)
             self.members.append(Member(name, info.file_size))
             self._infos.append(info)
-        _require_count(len(self.members))
 
     def contents(self) -> Iterator[tuple[Member, bytes | None]]:
         """See Archive."""
@@ -156,9 +161,11 @@ class Tar:
         self.size = path.stat().st_size
         self._path = path
         self.members = []
+        characters = 0
         for info, _ in self._walk():
             self.members.append(Member(_safe(info.name), info.size))
-            _require_count(len(self.members))
+            characters += len(info.name)
+            _require_count(len(self.members), characters)
 
     def contents(self) -> Iterator[tuple[Member, bytes | None]]:
         """See Archive."""
@@ -182,6 +189,8 @@ class Tar:
                     if info is None:
                         return
                     archive.members = []  # it would keep all of them
+                    if info.isdir() and not info.name.strip("./"):  # the root
+                        continue
                     name = _safe(info.name)
                     if info.isdir():
                         continue
@@ -228,8 +237,42 @@ def _unpacked_tar(raw: IO[bytes]) -> Iterator[IO[bytes]]:
     if head.startswith(b"\x1f\x8b"):
         opened = gzip.GzipFile(fileobj=raw)
     elif head.startswith(b"\xfd7zXZ\0"):
-        opened = lzma.LZMAFile(raw)  # noqa: SIM115 - `raw` is closed by its opener
+        opened = _Xz(raw)
     yield opened
+
+
+class _Xz:
+    """An xz stream, unpacked with a limit on the dictionary that its header declares: 4 GB of memory otherwise."""
+
+    def __init__(self, raw: IO[bytes]) -> None:
+        self._raw = raw
+        self._decoder = _xz_decoder()
+
+    def read(self, size: int) -> bytes:
+        """Read at most `size` bytes. Raises DatasetError for a giant dictionary, LZMAError and EOFError for damage."""
+        while True:
+            content = self._raw.read(65_536) if self._decoder.needs_input else b""
+            if self._decoder.eof:
+                content = self._decoder.unused_data.lstrip(b"\0") or self._raw.read(65_536).lstrip(b"\0")
+                if not content:
+                    return b""
+                self._decoder = _xz_decoder()
+            elif not content and self._decoder.needs_input:
+                raise EOFError("the xz file is cut short")
+            try:
+                found = self._decoder.decompress(content, size)
+            except lzma.LZMAError as err:
+                if "limit" in str(err):
+                    raise DatasetError(
+                        "Unpacks to too much", f"its xz dictionary has more than {_MOST_XZ:,} bytes: pack it with xz -6"
+                    ) from err
+                raise
+            if found:
+                return found
+
+
+def _xz_decoder() -> lzma.LZMADecompressor:
+    return lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_MOST_XZ + 2**20)
 
 
 class Folder:
@@ -267,9 +310,13 @@ class Folder:
                     _copy(file, names[member.name], member)
 
 
-def _require_count(count: int) -> None:
+def _require_count(count: int, characters: int = 0) -> None:
     if count > _MOST_MEMBERS:
         raise DatasetError("Too many files", f"the archive has more than {_MOST_MEMBERS:,} files: send it in parts")
+    if characters > _MOST_NAMES:
+        raise DatasetError(
+            "Too many files", f"the names in the archive have more than {_MOST_NAMES:,} characters: send it in parts"
+        )
 
 
 def _skip(file: IO[bytes]) -> None:

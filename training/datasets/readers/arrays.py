@@ -19,6 +19,7 @@ from training.datasets.readers.files import extract, unpacked
 from training.datasets.source import Row, Source, Wanted
 
 NPY_MAGIC = b"\x93NUMPY"
+_MOST_SAMPLE = 2**27  # bytes
 _KEPT = 2**26  # bytes of mapped pages that are kept resident
 _IDX_TYPES = {8: ">u1", 9: ">i1", 11: ">i2", 12: ">i4", 13: ">f4", 14: ">f8"}
 _PARTS = {"": None, "train": "train", "val": "validation", "valid": "validation", "validation": "validation",
@@ -45,37 +46,52 @@ def mapped_npy(path: Path) -> Array:
         except InvalidInput as err:
             raise DatasetError(err.title, err.detail) from err
         begin = file.tell()
-    if math.prod(shape) * dtype.itemsize != size - begin or not dtype.itemsize or min(shape, default=0) < 0:
+    if min(shape, default=0) < 0:
+        raise DatasetError("Wrong shape", f"the header of {shown(path.name)} has a negative axis")
+    if math.prod(shape) * dtype.itemsize != size - begin or not dtype.itemsize:
         promised = math.prod(shape) * dtype.itemsize
         raise DatasetError(
             "Wrong length",
             f"the header of {shown(path.name)} promises {promised:,} bytes of data, it has {size - begin:,}",
         )
-    if not math.prod(shape):
-        return np.empty(shape, dtype)
+    return _mapped(path, dtype, shape, begin, fortran=fortran)
+
+
+def _mapped(
+    path: Path, dtype: np.dtype[Any], shape: tuple[int, ...], begin: int = 0, *, fortran: bool = False
+) -> Array:
+    """Map an array; one without numbers may still have axes that no array of NumPy can have. Raises DatasetError."""
     order: Any = "F" if fortran else "C"
-    return np.memmap(path, dtype, mode="r", offset=begin, shape=shape, order=order)
+    try:
+        if not math.prod(shape):
+            return np.empty(shape, dtype)
+        return np.memmap(path, dtype, mode="r", offset=begin, shape=shape, order=order)
+    except ValueError as err:
+        raise DatasetError("Wrong shape", "the header of an array has too many axes, or too long ones") from err
 
 
-def mapped_idx(path: Path, scratch: Path) -> Array:
-    """Map an IDX file, unpacked first if it is gzip. Raises DatasetError."""
+def mapped_idx(path: Path, name: str, packed: int) -> Array:
+    """Map an IDX file, unpacked first if it is gzip. `packed` is the size of the archive it came in.
+
+    Raises DatasetError.
+    """
     with unpacked(path) as file:
         head = file.read(4)
         if len(head) < 4 or head[:2] != b"\0\0" or head[2] not in _IDX_TYPES or not 1 <= head[3] <= 4:
-            raise DatasetError("No IDX file", f"{shown(path.name)} does not begin as an IDX file does")
+            raise DatasetError("No IDX file", f"{shown(name)} does not begin as an IDX file does")
         dtype = np.dtype(_IDX_TYPES[head[2]])
         counts = file.read(4 * head[3])
         if len(counts) < 4 * head[3]:
-            raise DatasetError("Wrong length", f"{shown(path.name)} is cut short within its header")
+            raise DatasetError("Wrong length", f"{shown(name)} is cut short within its header")
         shape = struct.unpack(f">{head[3]}I", counts)
-        target = scratch / f"{path.name}.values"
-        extract(file, target, file.size)
+        target = path.with_name(f"{path.name}.values")
+        extract(file, target, packed)
     promised, there = math.prod(shape) * dtype.itemsize, target.stat().st_size
     if promised != there:
         raise DatasetError(
-            "Wrong length", f"the header of {shown(path.name)} promises {promised:,} bytes of data, it has {there:,}"
+            "Wrong length", f"the header of {shown(name)} promises {promised:,} bytes of data, it has {there:,}"
         )
-    return np.memmap(target, dtype, mode="r", shape=shape) if promised else np.empty(shape, dtype)
+    return _mapped(target, dtype, shape)
 
 
 def open_npy(path: Path, wanted: Wanted) -> Source:
@@ -174,7 +190,10 @@ def open_parts(form: str, parts: Sequence[Part], wanted: Wanted) -> Source:
             arrays = list(part.values.values())
             often = max(1, _KEPT // max(1, sum(array[:1].nbytes for array in arrays)))  # rows
             for place in range(len(arrays[0])):
-                yield _row(done[0], part, place, wanted.spec)
+                try:
+                    yield _row(done[0], part, place, wanted.spec)
+                except (SystemError, ValueError):  # NumPy's, for characters above U+10FFFF
+                    yield Row(done[0], fault=InvalidInput("Wrong text", "the row has a text that is not Unicode"))
                 done[0] += 1
                 if place % often == often - 1:
                     _forget(arrays)
@@ -195,6 +214,8 @@ def _forget(arrays: Sequence[Array]) -> None:
 
 def _row(number: int, part: Part, place: int, spec: ModelSpec) -> Row:
     assert part.targets is not None
+    if sum(array[:1].nbytes for array in part.values.values()) > _MOST_SAMPLE:
+        return Row(number, fault=InvalidInput("Too large", f"the sample has more than {_MOST_SAMPLE:,} bytes"))
     values: Any = {name: _plain(array[place]) for name, array in part.values.items()}
     if not spec.inputs:
         values = np.asarray(part.values["x"][place])

@@ -150,9 +150,11 @@ def _open_idx(archive: Archive, pairs: Mapping[str, Mapping[str, Member]], wante
             raise DatasetError(
                 "Half of a pair", f"{shown(next(iter(pair.values())).name)} has no file of the other kind"
             )
-        paths = {member.name: wanted.scratch / f"{name}-{what}" for what, member in pair.items()}
+        paths = {member.name: wanted.scratch / f"{len(parts)}-{what}" for what, member in pair.items()}
         archive.extract(paths)
-        pictures, labels = (mapped_idx(paths[pair[what].name], wanted.scratch) for what in ("image", "label"))
+        pictures, labels = (
+            mapped_idx(paths[pair[what].name], pair[what].name, archive.size) for what in ("image", "label")
+        )
         key = next(iter(wanted.spec.inputs)) if len(wanted.spec.inputs) == 1 else "x"
         split = "test" if name in _TEST and len(pairs) > 1 else "train" if name == "train" and len(pairs) > 1 else None
         parts.append(Part({key: pictures}, labels, split=split))

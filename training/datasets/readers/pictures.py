@@ -25,6 +25,7 @@ SPLIT_FOLDERS = {
     "validation": "validation",
     "test": "test",
 }
+_MOST_TABLES = 2**28  # bytes
 METADATA = {"metadata.csv", "metadata.jsonl"}
 _PICTURES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif"}
 _TABLES = {".csv", ".tsv", ".json", ".jsonl"}
@@ -145,8 +146,8 @@ def _common(members: Sequence[Member]) -> int:
 def _from_tables(archive: Archive, tables: Sequence[Member], wanted: Wanted) -> Mapping[str, Place]:
     """Read metadata.csv and metadata.jsonl: file_name, relative to the table, label, split and group."""
     paths = {table.name: wanted.scratch / f"metadata-{place}" for place, table in enumerate(tables)}
-    if any(table.size > 2**28 for table in tables):
-        raise DatasetError("Too large", "the table of labels is too large")
+    if sum(table.size for table in tables) > _MOST_TABLES:
+        raise DatasetError("Too large", f"the tables of labels have more than {_MOST_TABLES:,} bytes")
     archive.extract(paths)
     found: dict[str, Place] = {}
     for table in tables:
@@ -176,7 +177,10 @@ def _records(content: bytes, name: str) -> Iterator[Mapping[str, Any]]:
         if name.endswith(".jsonl"):
             for line in content.splitlines():
                 if line.strip():
-                    yield orjson.loads(line)
+                    record = orjson.loads(line)
+                    if not isinstance(record, dict):
+                        raise ValueError("no object")
+                    yield record
         else:
             text = content.decode("utf-8-sig")
             yield from csv.DictReader(io.StringIO(text), delimiter=delimiter_of(text.partition("\n")[0]))

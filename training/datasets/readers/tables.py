@@ -2,6 +2,7 @@
 
 import csv
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -89,7 +90,7 @@ def _header(line: bytes, delimiter: str) -> list[str]:
     names = [name.strip() for name in names]
     if not names or all(_is_number(name) for name in names):
         raise DatasetError("No header", "the first row of a CSV file must be the names of its columns")
-    if repeated := next((name for name in names if names.count(name) > 1), None):
+    if repeated := next((name for name, count in Counter(names).items() if count > 1), None):
         raise DatasetError("Repeated column", f"two columns have the name {shown(repeated)!r}")
     return names
 
@@ -110,22 +111,48 @@ def _require_width(features: Sequence[str], label: str, spec: ModelSpec) -> None
 
 def _cells(found: Iterator[bytes], delimiter: str) -> Iterator[list[str] | InvalidInput]:
     """Yield the cells of each row, or why they cannot be read. Empty rows are left out."""
-    reader = csv.reader(_decoded(found), delimiter=delimiter)
+    texts = _Texts(found)
+    reader = csv.reader(texts, delimiter=delimiter)
     while True:
+        begin = texts.line
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as err:
+            if texts.line - begin > 1:
+                raise _open_quote(begin + 1) from err
             yield InvalidInput("Broken row", f"the row cannot be read: {err}")
             continue
+        if texts.has_ended and texts.line - begin > 1:  # else the reader would not have asked for more
+            raise _open_quote(begin + 1)
         if cells:
             yield cells
 
 
-def _decoded(found: Iterator[bytes]) -> Iterator[str]:
-    for position, line in enumerate(found):
-        yield (line if position else line.removeprefix(_BOM)).decode(errors="surrogateescape").replace("\0", "")
+def _open_quote(line: int) -> DatasetError:
+    return DatasetError(
+        "Open quote",
+        f"a quote in the row that begins in line {line:,} is not closed there: the lines after it would be lost",
+    )
+
+
+class _Texts(Iterator[str]):
+    """Lines as texts, counted."""
+
+    def __init__(self, found: Iterator[bytes]) -> None:
+        self._found = found
+        self.line = 0
+        self.has_ended = False
+
+    def __next__(self) -> str:
+        try:
+            line = next(self._found)
+        except StopIteration:
+            self.has_ended = True
+            raise
+        self.line += 1
+        return (line if self.line > 1 else line.removeprefix(_BOM)).decode(errors="surrogateescape")
 
 
 def _csv_row(
