@@ -103,7 +103,7 @@ def test_an_idx_file_of_no_pictures_with_giant_axes_is_refused(tmp_path: Path) -
 @pytest.mark.parametrize("name", ["y", "split", "group"])
 def test_texts_that_are_no_unicode_are_refused_rows_or_kept(tmp_path: Path, name: str) -> None:
     digits, codes = np.stack([digit(number) for number in range(3)]), np.full(3, 0x7FFFFFFF, np.uint32)
-    arrays = {"x": digits, "y": np.arange(3), name: codes.view("<U1")}
+    arrays: dict[str, Any] = {"x": digits, "y": np.arange(3), name: codes.view("<U1")}
     np.savez(tmp_path / "a.npz", **arrays)
     with pytest.raises(DatasetError, match="the row has a text that is not Unicode"):
         made(tmp_path, tmp_path / "a.npz", **MNIST)

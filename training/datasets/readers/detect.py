@@ -144,7 +144,7 @@ def _idx_pairs(members: list[Member]) -> dict[str, dict[str, Member]]:
 
 
 def _open_idx(archive: Archive, pairs: Mapping[str, Mapping[str, Member]], wanted: Wanted) -> Source:
-    parts = []
+    parts: list[Part] = []
     for name, pair in sorted(pairs.items(), key=lambda item: (item[0] in _TEST, item[0])):
         if len(pair) < 2:
             raise DatasetError(
