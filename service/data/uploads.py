@@ -221,11 +221,6 @@ class Uploads:
             raise NotFound("the uploaded file was removed in the meantime: send it again") from err
         return target
 
-    def forget_parts(self, upload: Upload) -> None:
-        """Remove the received bytes of an upload that was handed over: the originals have them."""
-        with suppress(OSError):  # else they are removed with the expired uploads
-            self._storage.incoming(upload.id).unlink(missing_ok=True)
-
     def remove(self, upload_id: str) -> None:
         """Remove an unfinished upload and its received bytes. Raises NotFound, Conflict."""
         with self._store.write() as connection:
@@ -249,7 +244,9 @@ class Uploads:
         return len(expired)
 
     def forget_parts(self, upload: Upload) -> None:
-        """Remove the parts of a finished upload from the object store, if there is one; later, if it is away."""
+        """Remove the received bytes of a finished upload, also in the object store; later, if it is away."""
+        with suppress(OSError):  # else they are removed with the expired uploads
+            self._storage.incoming(upload.id).unlink(missing_ok=True)
         if self._parts(upload.id):
             with suppress(StoreUnavailable):
                 self._forget(upload.id)
