@@ -13,7 +13,7 @@ from models.coding import picture_file
 from models.errors import InvalidInput
 from models.picture_files.plain import read_plain_png
 from models.pictures import open_picture
-from models.signature import Picture, Tensor, is_missing
+from models.signature import Number, Picture, is_missing
 from models.spec import Array, ModelSpec
 
 _MODES = {"1": "L", "P": "RGBA", "PA": "RGBA", "LA": "RGBA", "CMYK": "RGB", "YCbCr": "RGB", "RGBa": "RGBA"}
@@ -55,21 +55,31 @@ def is_picture(array: Array) -> bool:
 
 
 def of_numbers(array: Array) -> bytes:
-    """Return the digest of numbers: their shape and their values as float64; 0 and -0 are the same."""
+    """Return the digest of decoded numbers: their shape and their values as float64; 0 and -0 are the same.
+
+    Numbers of a file are decoded to the model's dtype first: 0.1 is another float64 than it is a float32.
+    """
     numbers = np.ascontiguousarray(array, dtype="<f8") + 0.0
     return hashlib.sha256(b"numbers %s\0" % str(array.shape).encode() + numbers.tobytes()).digest()
 
 
-def of_named(values: Mapping[str, Any], spec: ModelSpec, max_pixels: int) -> bytes:
-    """Return the digest of a sample by names, as the file has it: missing values do not count."""
+def of_named(values: Mapping[str, Any], coded: Mapping[str, Any], spec: ModelSpec, max_pixels: int) -> bytes:
+    """Return the digest of a sample by names. Missing values do not count.
+
+    values  as the file has them: pictures count by their pixels, whatever the model makes of these
+    coded   the checked values, by which the other inputs count. A Number counts as float32, as the network gets it,
+            unless the spec's `encode` gets all its digits
+    """
     parts = {
-        name: _part(value, spec, name, max_pixels) for name, value in sorted(values.items()) if not is_missing(value)
+        name: _part(value, coded[name], spec, name, max_pixels)
+        for name, value in sorted(values.items())
+        if not is_missing(value)
     }
     return hashlib.sha256(b"named\0" + orjson.dumps(parts)).digest()
 
 
-def _part(value: Any, spec: ModelSpec, name: str, max_pixels: int) -> Any:
-    kind = spec.inputs.get(name)
+def _part(value: Any, coded: Any, spec: ModelSpec, name: str, max_pixels: int) -> Any:
+    kind = spec.inputs[name]
     if isinstance(kind, Picture) and isinstance(value, str | bytes):
         return of_picture(picture_file(value), max_pixels).hex()
     if isinstance(kind, Picture) and isinstance(value, Image.Image):
@@ -78,13 +88,13 @@ def _part(value: Any, spec: ModelSpec, name: str, max_pixels: int) -> Any:
         return of_picture(file.getvalue(), max_pixels).hex()
     if isinstance(kind, Picture) and isinstance(value, np.ndarray) and is_picture(value):
         return of_pixels(value).hex()
-    if isinstance(kind, Tensor) or isinstance(value, np.ndarray | list):
-        return of_numbers(np.asarray(value)).hex()
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    return value
+    if isinstance(coded, np.ndarray):
+        return of_numbers(coded).hex()
+    if isinstance(kind, Number) and spec.encode is None:
+        coded = float(kind.array(coded))
+    if isinstance(coded, float) and coded.is_integer() and abs(coded) < 2**53:
+        return int(coded)
+    return coded
 
 
 def _picture(mode: str, size: tuple[int, int], pixels: bytes, turned: bytes) -> bytes:

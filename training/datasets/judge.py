@@ -123,7 +123,7 @@ class Judge:
         entry = from_value(values, spec.tensor)
         if spec.picture is not None and digests.is_picture(entry):
             return entry, digests.of_pixels(entry)
-        return entry, digests.of_numbers(np.asarray(values))
+        return entry, digests.of_numbers(entry)
 
     def _of_array(self, array: Array) -> tuple[Array, bytes]:
         """Decode an array as a .npy body is; pixels of another size as a picture."""
@@ -133,11 +133,12 @@ class Judge:
             if array.shape != spec.tensor.shape:
                 return from_picture(Image.fromarray(np.ascontiguousarray(array)), spec), digest
         else:
-            digest = digests.of_numbers(array) if array.dtype.kind in "fiub" else b""
+            digest = None
         entries = from_array(array[None], spec.tensor)
         if entries.errors:
             raise entries.errors[0]
-        return np.ascontiguousarray(entries.good[0]), digest
+        entry = np.ascontiguousarray(entries.good[0])
+        return entry, digest or digests.of_numbers(entry)
 
     def _named(self, values: Any) -> tuple[dict[str, Any], bytes]:
         """Return the values of a sample, checked; null if they are missing."""
@@ -149,7 +150,7 @@ class Judge:
         if self._encodes:
             self._coder.encoded(coded)
         sample = {name: None if is_missing(values.get(name)) else coded[name] for name in spec.inputs}
-        return sample, digests.of_named(values, spec, MAX_PIXELS)
+        return sample, digests.of_named(values, coded, spec, MAX_PIXELS)
 
     def _refused(self, row: Row, error: InvalidInput) -> Refused:
         """Name the column at fault and its value, if one is."""
