@@ -342,6 +342,7 @@ class Ingest(Order[Ingested]):
 
     format          "auto", or a name in `training.datasets.readers`
     parent          folder of the version that grows
+    kin             folders of the other versions of the name, the first one first: their contents keep their splits
     allow_rejected  greatest share of refused rows, 0 to 1
     config          complete default config of the recipe, whose built-in training split is no held-out data
     """
@@ -356,6 +357,7 @@ class Ingest(Order[Ingested]):
     format: str = "auto"
     options: DatasetOptions = DatasetOptions()
     parent: Path | None = None
+    kin: tuple[Path, ...] = ()
     allow_rejected: float = 0.0
     config: Mapping[str, Any] | None = None
     type: Literal["ingest"] = "ingest"

@@ -282,6 +282,28 @@ def test_a_version_in_use_is_not_deleted(client: TestClient, store: Store) -> No
     assert client.delete(f"{VERSIONS}/1").status_code == 204
 
 
+def test_an_ingest_is_given_the_files_of_all_versions_of_its_name(client: TestClient, store: Store) -> None:
+    for sha256 in "abb":  # the third is the second again
+        add(client, store, sha256 * 64)
+    assert client.delete(f"{VERSIONS}/1").status_code == 204
+    client.post("/models/line/datasets/other/versions", content=b"other")
+    work(store, lambda order: made(order, "c" * 64))
+    kin: list[list[str]] = []
+
+    def answered(order: Any) -> Any:
+        kin.append([folder.name[0] for folder in order.kin])
+        refused = client.delete(f"{VERSIONS}/{len(kin)}", params={"erase": "true"})
+        assert f"job {order.job} uses field@{len(kin)}" in detail(refused, 409)
+        return made(order, "de"[len(kin) - 1] * 64)
+
+    client.post(VERSIONS, content=b"new")
+    assert work(store, answered).dataset == "field@3"
+    assert client.delete(f"{VERSIONS}/1", params={"erase": "true"}).status_code == 204
+    client.post(VERSIONS, content=b"newer", params={"parent": "field@2"})
+    assert work(store, answered).dataset == "field@4"
+    assert kin == [["a", "b"], ["d"]]
+
+
 def test_unknown_datasets_and_uploads_are_404(client: TestClient) -> None:
     paths = [
         "/models/line/datasets/field/versions/1",

@@ -83,6 +83,7 @@ ORDERS: list[AnyOrder] = [
         format="csv",
         options=DatasetOptions(label_column="answer"),
         parent=HERE,
+        kin=(HERE, HERE),
         allow_rejected=0.01,
         config={"epochs": 3},
     ),

@@ -254,8 +254,8 @@ class Executor:
         storage = Storage.at(order.store)
         try:
             storage.fetch(order.source, order.source.name)
-            if order.parent is not None:
-                storage.fetch_dataset(order.model, order.parent.name)
+            for version in (*order.kin, *([order.parent] if order.parent else [])):
+                storage.fetch_dataset(order.model, version.name)
             with limited():
                 made = ingested(order, spec, recipe, tell)
             storage.publish_dataset(order.model, made.sha256)

@@ -335,13 +335,17 @@ def _is_built_in(connection: Connection, model: str, name: str) -> bool:
 
 
 def _require_unused(connection: Connection, version: DatasetVersion, *, erase: bool) -> None:
-    """Raise Conflict if a job that has not ended uses the version, or another version has grown from it."""
+    """Raise Conflict if a job that has not ended uses the version, or another version has grown from it.
+
+    A running ingest of the same name uses the files: their contents keep their splits.
+    """
     model, label = version.model, version.label
-    at_work = select(jobs.c.id, jobs.c.kind, jobs.c.dataset, jobs.c.ingest).where(
+    at_work = select(jobs.c.id, jobs.c.kind, jobs.c.state, jobs.c.dataset, jobs.c.ingest).where(
         jobs.c.model == model, jobs.c.state.in_(AT_WORK), jobs.c.dataset.is_not(None)
     )
     for job in connection.execute(at_work):
-        if job.dataset == label or (job.kind == "ingest" and job.ingest["parent"] == label):
+        reads = erase and job.kind == "ingest" and job.state == "running" and job.dataset == version.name
+        if reads or job.dataset == label or (job.kind == "ingest" and job.ingest["parent"] == label):
             raise Conflict(f"job {job.id} uses {label}: wait for its end, or cancel it with POST /jobs/{job.id}/cancel")
     needs = datasets.c.erased.is_(False) if erase else datasets.c.deleted_at.is_(None)
     query = select(datasets).where(datasets.c.model == model, datasets.c.parent == label, needs)

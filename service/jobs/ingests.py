@@ -10,6 +10,7 @@ from uuid import uuid4
 from sqlalchemy import Connection
 
 from models.messages import DatasetOptions, DatasetSummary, Ingest, Ingested
+from service.data import retention
 from service.data.datasets import Datasets
 from service.data.uploads import Upload, Uploads
 from service.errors import Conflict, NotFound, ObjectsAway
@@ -143,7 +144,10 @@ class Ingests:
     def order(self, job: Job, data: Path) -> Ingest:
         """Return the order of an ingest job. `data` is the folder of the recipe's data."""
         assert job.ingest is not None
-        parent = job.ingest["parent_sha256"]
+        parent, name = job.ingest["parent_sha256"], (job.dataset or "").partition("@")[0]
+        with self._store.read() as connection:
+            kept = retention.kept(connection, job.model)
+        kin = dict.fromkeys(one.sha256 for one in kept if one.name == name and one.sha256 != parent)
         return Ingest(
             model=job.model,
             store=self._storage.location(patient=True),
@@ -154,6 +158,7 @@ class Ingests:
             format=job.ingest["format"],
             options=DatasetOptions(**job.ingest["options"]),
             parent=None if parent is None else self._storage.dataset(job.model, parent).resolve(),
+            kin=tuple(self._storage.dataset(job.model, sha256).resolve() for sha256 in kin),
             allow_rejected=job.ingest["allow_rejected"],
             config=job.config,
         )

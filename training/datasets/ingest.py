@@ -19,7 +19,7 @@ from models.reference import widened
 from models.signature import Tensor
 from models.spec import ModelSpec
 from training.datasets.errors import DatasetError
-from training.datasets.joined import MOST_ROWS, Joined, KeptRows, all_labels, joined, no_rows, too_many_rows
+from training.datasets.joined import MOST_ROWS, Joined, KeptRows, all_labels, joined, no_rows, read_kin, too_many_rows
 from training.datasets.judge import Good, Judge, Refused, sample_digest
 from training.datasets.labels import Target
 from training.datasets.readers.detect import open_source
@@ -51,6 +51,7 @@ class Request:
     source          a file or a folder
     labels          the model's labels, if they are fixed
     parent          folder of the version that grows
+    kin             folders of the other versions of the name, the first one first: their contents keep their splits
     allow_rejected  greatest share of refused rows
     keeps_file      whether the store gets the file, so that newer code can decode it again
     known           digests of the samples of the built-in training split (see `known_digests`)
@@ -66,6 +67,7 @@ class Request:
     format: str = "auto"
     options: DatasetOptions = field(default_factory=DatasetOptions)
     parent: Path | None = None
+    kin: Sequence[Path] = ()
     allow_rejected: float = 0.0
     known: frozenset[bytes] = frozenset()
     warnings: tuple[str, ...] = ()
@@ -111,6 +113,8 @@ def _draft(storage: Storage, request: Request) -> Iterator[Path]:
 
 def _made(request: Request, storage: Storage, draft: Path, tell: Tell) -> tuple[Manifest, DatasetSummary]:
     parent = _parent(request)
+    for folder in request.kin:
+        read_kin(folder)  # before the file is read, which may take long
     wanted = Wanted(spec=request.spec, options=request.options, scratch=draft / "scratch")
     source = open_source(request.source, request.format, wanted)
     original = Original(
@@ -188,7 +192,7 @@ def _numbered(
     """Join the rows with the parent's, assign splits, and write manifest and index. Returns the index, too."""
     manifest, old = parent or (None, no_rows())
     labels = all_labels(request.labels, manifest.labels if manifest else (), rows) if request.target == "label" else []
-    found = joined(manifest, old, rows, labels)
+    found = joined(manifest, old, rows, labels, request.kin)
     schema = schema_of(request.spec)
     examples, by_label = counts(found.index, labels)
     segment = draft / "cache" / cache_key(request.model, request.spec) / original.key
@@ -222,7 +226,7 @@ def _numbered(
         warnings=(
             *request.warnings,
             *source.warnings,
-            *warnings_of(examples, by_label, source.ignored, found.conflicts, reasons),
+            *warnings_of(examples, by_label, source.ignored, found, reasons),
         ),
         reference=reference,
     )

@@ -1,8 +1,10 @@
 """Join the good rows of a file with those of the parent: labels, duplicates, splits."""
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
 
 import numpy as np
 
@@ -11,7 +13,7 @@ from models.spec import Array
 from training.datasets import splits
 from training.datasets.errors import DatasetError
 from training.datasets.judge import Good
-from training.datasets.version import Index
+from training.datasets.version import Index, read_index
 
 MOST_ROWS = 20_000_000  # of a file
 _MOST_LABELS = 10_000
@@ -24,6 +26,7 @@ class KeptRows:
 
     digests: bytearray = field(default_factory=bytearray)
     draws: "array[int]" = field(default_factory=lambda: array("Q"))
+    groups: "array[int]" = field(default_factory=lambda: array("Q"))
     numbers: "array[int]" = field(default_factory=lambda: array("q"))
     own: bytearray = field(default_factory=bytearray)
     known: bytearray = field(default_factory=bytearray)
@@ -37,6 +40,7 @@ class KeptRows:
         """Keep a row. Raises DatasetError for too many labels, and values of different lengths."""
         self.digests += good.digest
         self.draws.append(splits.draw(good.digest, good.group))
+        self.groups.append(0 if good.group is None else self.draws[-1])
         self.numbers.append(good.row.number)
         self.own.append(splits.UNSET if good.split is None else splits.SPLITS.index(good.split))
         self.known.append(in_training)
@@ -71,12 +75,17 @@ class KeptRows:
 class Joined:
     """The rows of a version: first the parent's, then the new ones. `conflicts` are rows of content that was there
     before with another target; like duplicates they are left out.
+
+    overruled      count of rows that name another split than that which an earlier version gave their content or group
+    contradictory  count of rows that name another split than an earlier row of the file with the same content
     """
 
     index: Index
     inherited: int
     duplicates: int
     conflicts: Sequence[int]
+    overruled: int
+    contradictory: int
 
 
 def too_many_rows() -> DatasetError:
@@ -107,9 +116,28 @@ def no_rows() -> Index:
     )
 
 
-def joined(parent: Manifest | None, old: Index, rows: KeptRows, labels: Sequence[str]) -> Joined:
-    """Append new rows to those of the parent. Raises DatasetError if their targets do not go together."""
+def read_kin(folder: Path) -> Index:
+    """Map the index of an earlier version of the same name. Raises DatasetError."""
+    try:
+        return read_index(folder)
+    except DatasetError as err:
+        raise DatasetError(
+            "Missing dataset",
+            f"an earlier version of this name, with the SHA-256 {folder.name[:12]}..., decides the splits of its rows, "
+            "and its files are missing or damaged: restore them, or delete that version with erase=true",
+        ) from err
+
+
+def joined(
+    parent: Manifest | None, old: Index, rows: KeptRows, labels: Sequence[str], kin: Sequence[Path] = ()
+) -> Joined:
+    """Append new rows to those of the parent. `kin` are folders of other versions, whose contents keep their splits.
+
+    Raises DatasetError if the targets of old and new rows do not go together.
+    """
     digests = np.frombuffer(rows.digests, np.uint8).reshape(-1, 32)
+    groups = np.frombuffer(rows.groups, np.uint64)
+    bound = _bound(digests, groups, old, kin)
     if len(old):
         digests = np.concatenate([old.digests, digests])
     targets = _targets(parent, old, rows, labels)
@@ -117,11 +145,13 @@ def joined(parent: Manifest | None, old: Index, rows: KeptRows, labels: Sequence
     other = targets != targets[firsts]
     differ = (other if other.ndim == 1 else other.any(axis=1))[len(old) :]
     new = (firsts == np.arange(len(firsts)))[len(old) :]
+    own = np.frombuffer(rows.own, np.uint8)
     found = splits.assigned(
-        np.frombuffer(rows.own, np.uint8)[new],
+        own[new],
         np.frombuffer(rows.draws, np.uint64)[new],
         np.frombuffer(rows.known, np.uint8)[new].astype(bool),
         np.isin(np.arange(len(splits.SPLITS)), old.splits),
+        bound[new],
     )
     numbers = np.frombuffer(rows.numbers, np.int64)
     kept = np.concatenate([np.ones(len(old), bool), new])
@@ -132,13 +162,56 @@ def joined(parent: Manifest | None, old: Index, rows: KeptRows, labels: Sequence
         targets=targets[kept],
         sources=np.concatenate([old.sources, np.full(len(found), place, np.uint16)]),
         numbers=np.concatenate([old.numbers, numbers[new]]),
+        groups=_groups(old, groups[new]),
     )
+    given = index.splits[(np.cumsum(kept) - 1)[firsts[len(old) :]]]  # to each row of the file
+    named_first = own[np.maximum(firsts[len(old) :] - len(old), 0)]
+    is_free, names = bound == splits.UNSET, own != splits.UNSET
+    differs = own != np.where(named_first == splits.UNSET, given, named_first)
     return Joined(
         index=index,
         inherited=len(old),
         duplicates=int((~new & ~differ).sum()),
         conflicts=numbers[~new & differ].tolist(),
+        overruled=int((names & ~is_free & (own != given)).sum()),
+        contradictory=int((names & is_free & ~new & differs).sum()),
     )
+
+
+def _bound(digests: Array, groups: Array, old: Index, kin: Sequence[Path]) -> Array:
+    """Return the splits that rows have by earlier versions, or UNSET: uint8 (N,).
+
+    That of the content comes first, then that of the group. A group that is new goes with the first of its contents
+    that an earlier version has.
+    """
+
+    if not len(old) and not kin:
+        return np.full(len(digests), splits.UNSET, np.uint8)
+
+    def earlier() -> Iterator[Index]:  # one at a time: each holds several files open
+        yield old
+        yield from map(read_kin, kin)
+
+    found = splits.known(_keys(digests), ((_keys(one.digests), one.splits) for one in earlier()))
+    grouped = groups != 0
+    if grouped.any():
+        both = grouped & (found != splits.UNSET)
+        of_groups = ((one.groups, one.splits) for one in earlier() if one.groups is not None)
+        by_group = splits.known(groups[grouped], chain(of_groups, [(groups[both], found[both])]))
+        found[grouped] = np.where(found[grouped] == splits.UNSET, by_group, found[grouped])
+    return found
+
+
+def _keys(digests: Array) -> Array:
+    """Return digests, uint8 (N, 32), as values that can be sorted, (N,)."""
+    return digests.view("S32").reshape(-1)
+
+
+def _groups(old: Index, new: Array) -> Array | None:
+    """Return the groups of the parent's rows and of the new ones; None if no row has a group."""
+    if old.groups is None and not new.any():
+        return None
+    return np.concatenate([np.zeros(len(old), np.uint64) if old.groups is None else old.groups, new])
 
 
 def _targets(parent: Manifest | None, old: Index, rows: KeptRows, labels: Sequence[str]) -> Array:

@@ -8,6 +8,7 @@ from pathlib import Path
 import orjson
 
 from models.messages import RefusalReason, RefusedRow
+from training.datasets.joined import Joined
 from training.datasets.judge import Refused
 
 _FEW = 1_000  # validation rows
@@ -70,7 +71,7 @@ def warnings_of(
     examples: Mapping[str, int],
     by_label: Mapping[str, Mapping[str, int]],
     ignored: Sequence[str],
-    conflicts: Sequence[int],
+    found: Joined,
     reasons: Sequence[RefusalReason],
 ) -> Iterator[str]:
     """Yield warnings about a version."""
@@ -83,20 +84,35 @@ def warnings_of(
         if not count:
             yield f"the {split} split is empty: the version cannot be trained on yet"
             continue
-        absent = [label for label, found in by_label.items() if not found[split]]
+        absent = [label for label, rows in by_label.items() if not rows[split]]
         if absent:
             more = f" and {len(absent) - 12} more" if len(absent) > 12 else ""
             yield f"the {split} split has no row of {', '.join(absent[:12])}{more}"
-    if len([label for label, found in by_label.items() if sum(found.values())]) == 1:
+    if len([label for label, rows in by_label.items() if sum(rows.values())]) == 1:
         yield "all rows have the same label: there is nothing to learn"
-    if conflicts:
-        yield (
-            f"{len(conflicts):,} rows have the content of an earlier row and another target, first row {conflicts[0]}: "
-            "the earlier one counts"
-        )
+    yield from _of_contents(found)
     if ignored:
         yield f"columns that are no input of the model were not used: {', '.join(ignored[:20])}"
     values = (row.value or "" for reason in reasons for row in reason.first)
     if comma := next((value for value in values if _DECIMAL_COMMA.fullmatch(value.strip())), None):
         number = comma.strip().replace(".", "").replace(",", ".")
         yield f"values such as {comma} seem to have a decimal comma: write numbers with a point, such as {number}"
+
+
+def _of_contents(found: Joined) -> Iterator[str]:
+    """Yield warnings about rows whose content contradicts that of earlier ones."""
+    if conflicts := found.conflicts:
+        yield (
+            f"{len(conflicts):,} rows have the content of an earlier row and another target, first row {conflicts[0]}: "
+            "the earlier one counts"
+        )
+    if found.overruled:
+        yield (
+            f"{found.overruled:,} rows name another split than that which an earlier version gave their content or "
+            "group: they keep that one"
+        )
+    if found.contradictory:
+        yield (
+            f"{found.contradictory:,} rows name another split than an earlier row of the same content: the earlier one "
+            "counts"
+        )

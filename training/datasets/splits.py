@@ -1,6 +1,7 @@
 """Splits for good: drawn by the digest of the content, or of a group, with a fixed salt."""
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -11,6 +12,7 @@ TRAIN, VALIDATION, TEST = range(3)
 UNSET = 255  # a row that names no split
 _SALT = b"torchloop split 1\0"  # never to be changed: all splits follow from it
 _HELD_OUT = 0.1  # share of validation, and of test
+_PART = 262_144  # rows of an earlier version that are looked up at once
 
 
 def draw(digest: bytes, group: str | None) -> int:
@@ -28,21 +30,45 @@ def drawn(numbers: Array) -> Array:
     return found
 
 
-def assigned(own: Array, numbers: Array, in_training: Array, present: Array) -> Array:
+def assigned(own: Array, numbers: Array, in_training: Array, present: Array, bound: Array) -> Array:
     """Return the splits of new rows, uint8 (N,).
 
-    own          the split that the file names, or UNSET: it wins
+    own          the split that the file names, or UNSET: it wins over `numbers`
     numbers      of `draw`, for the others
     in_training  bool (N,): rows of the built-in training split are for training
     present      bool (3,): the splits that the parent has. One that is in neither is drawn from the file's own
                  training rows, so that there are unseen examples.
+    bound        the split that an earlier version gave the content or the group, or UNSET: it wins over `own`
     """
     by_draw = drawn(numbers)
-    found = np.where(own == UNSET, by_draw, own).astype(np.uint8)
+    is_free = bound == UNSET
+    found = np.where(is_free, np.where(own == UNSET, by_draw, own), bound).astype(np.uint8)
     for split in (VALIDATION, TEST):
         if not present[split] and not (found == split).any():
-            found[(own == TRAIN) & (by_draw == split)] = split
+            found[is_free & (own == TRAIN) & (by_draw == split)] = split
     found[in_training] = TRAIN
+    return found
+
+
+def known(keys: Array, earlier: Iterable[tuple[Array, Array]]) -> Array:
+    """Return the split of each key (N,) in the first of the earlier versions that has it, or UNSET: uint8 (N,).
+
+    `earlier` are the keys (M,) and splits uint8 (M,) of versions, which may be mapped from files: they are read in
+    parts. If a version has a key twice, the first one counts.
+    """
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    by_place = np.full(len(keys), UNSET, np.uint8)  # at the first of the equal keys in `ordered`
+    for old_keys, splits in earlier:
+        for begin in range(0, len(old_keys) if len(keys) else 0, _PART):
+            part = old_keys[begin : begin + _PART]
+            places = np.minimum(np.searchsorted(ordered, part), len(keys) - 1)
+            is_ours = (ordered[places] == part) & (by_place[places] == UNSET)
+            by_place[places[is_ours][::-1]] = splits[begin : begin + _PART][is_ours][::-1]  # the first wins
+    is_new = np.ones(len(keys), bool)
+    is_new[1:] = ordered[1:] != ordered[:-1]
+    found = np.empty(len(keys), np.uint8)
+    found[order] = by_place[is_new][np.cumsum(is_new) - 1]
     return found
 
 

@@ -6,6 +6,7 @@ splits.npy         uint8 (N,), positions in SPLITS
 targets.npy        int64 (N,), positions in the labels; or float64 (N, k), values
 sources.npy        uint16 (N,), positions in the list of originals
 numbers.npy        int64 (N,), the row of the original
+groups.npy         uint64 (N,), `splits.draw` of the row's group, 0 without one; only if a row has a group
 thumbnails/        of a few examples (see `thumbnails`)
 cache/KEY/SOURCE/  decoded samples of an original (see `segments`); KEY follows from the code that decodes
 
@@ -30,17 +31,19 @@ from training.datasets.errors import DatasetError
 from training.datasets.splits import SPLITS
 
 _ARRAYS = ("digests", "splits", "targets", "sources", "numbers")
+_GROUPS = "groups"
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """The arrays of a version, N rows each."""
+    """The arrays of a version, N rows each. `groups` is None if no row has a group."""
 
     digests: Array
     splits: Array
     targets: Array
     sources: Array
     numbers: Array
+    groups: Array | None = None
 
     def __len__(self) -> int:
         return len(self.digests)
@@ -57,38 +60,38 @@ def read_manifest(folder: Path) -> Manifest:
 def read_index(folder: Path) -> Index:
     """Map the index of a version. Raises DatasetError."""
     try:
-        return Index(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in _ARRAYS))
+        names = (*_ARRAYS, _GROUPS) if (folder / f"{_GROUPS}.npy").exists() else _ARRAYS
+        return Index(*(np.load(folder / f"{name}.npy", mmap_mode="r") for name in names))
     except (OSError, ValueError) as err:
         raise DatasetError("Missing dataset", "the files of the dataset version are missing or damaged") from err
 
 
 def write_version(folder: Path, made: Manifest, index: Index) -> None:
     """Write manifest and index into a draft's folder."""
-    paths = [folder / f"{name}.npy" for name in _ARRAYS]
-    for name, path in zip(_ARRAYS, paths, strict=True):
+    names = _ARRAYS if index.groups is None else (*_ARRAYS, _GROUPS)
+    paths = [folder / f"{name}.npy" for name in names]
+    for name, path in zip(names, paths, strict=True):
         np.save(path, getattr(index, name))
     manifest.write(folder, replace(made, files={path.name: manifest.file_digest(path) for path in paths}))
 
 
 def version_digest(index: Index, labels: Sequence[str], schema: Mapping[str, Any]) -> str:
-    """Return the digest of the rows, in any order, with their targets and splits, of the labels and of the schema."""
+    """Return the digest of the rows, in any order, with their targets, splits and groups, of the labels and of the
+    schema.
+    """
     targets = np.ascontiguousarray(index.targets)
     order = np.lexsort(np.ascontiguousarray(index.digests).view("<u8").T)
     found = hashlib.sha256(json.dumps([list(labels), schema], sort_keys=True).encode())
     for begin in range(0, len(order), 65_536):
         part = order[begin : begin + 65_536]
-        flat = np.concatenate(
-            [
-                index.digests[part],
-                index.splits[part][:, None],
-                targets[part]
-                .astype("<i8" if targets.dtype.kind == "i" else "<f8")
-                .reshape(len(part), -1)
-                .view(np.uint8),
-            ],
-            axis=1,
-        )
-        found.update(flat.tobytes())
+        columns = [
+            index.digests[part],
+            index.splits[part][:, None],
+            targets[part].astype("<i8" if targets.dtype.kind == "i" else "<f8").reshape(len(part), -1).view(np.uint8),
+        ]
+        if index.groups is not None:
+            columns.append(index.groups[part].astype("<u8")[:, None].view(np.uint8))
+        found.update(np.concatenate(columns, axis=1).tobytes())
     return found.hexdigest()
 
 
