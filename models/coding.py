@@ -46,7 +46,7 @@ class Coder:
         """Return the checked values of one sample, a mapping of values by name; a single text is taken as well.
 
         Pictures are PIL images, bytes of a file, base64 of them, or arrays as the input's `read` returns them.
-        Raises InvalidInput that names the input, its value and what is allowed.
+        Raises InvalidInput that names the input, its value and the allowed ones.
         """
         if self._text is not None and isinstance(sample, str):
             sample = {self._text: sample}
@@ -141,7 +141,7 @@ def value_of_text(text: str, kind: Input) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        return text  # the input names what is allowed
+        return text  # the input names the allowed values
 
 
 def picture_file(value: str | bytes) -> bytes:

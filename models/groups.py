@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-PEER_LOST = 75  # exit status of a torch subprocess whose peers are gone: the attempt is to be repeated
+PEER_LOST = 75  # exit status of a torch subprocess that lost its peers: the attempt is to be repeated
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """torchloop cluster: have training jobs, and web processes, run on the nodes of a Ray cluster.
 
 This process is the supervisor of the dispatcher, its child, and loads no Ray: Ray ends a process that has lost the head
-of the cluster for a minute, and its calls block until then. What is placed goes on without both.
+of the cluster for a minute, and its calls block until then. Placed processes go on without both.
 """
 
 if __name__ == "__main__":  # the imports below take time

@@ -1,4 +1,4 @@
-"""Composition root of the dispatcher, the child of `torchloop cluster`: connects to Ray, places what is missing."""
+"""Composition root of the dispatcher, the child of `torchloop cluster`: connects to Ray, places missing processes."""
 
 if __name__ == "__main__":  # the imports below take time
     from models.signals import exit_at_signals

@@ -1,7 +1,7 @@
 """Composition root of the web processes on a node of a cluster: the supervisor of `python -m service`, its child.
 
 Settings come from the environment of the node. The web processes answer without the cluster: while its head is away,
-and, until they have answered what is in progress, after the end of this process.
+and, until they have answered the requests in progress, after the end of this process.
 """
 
 import logging
@@ -37,7 +37,7 @@ def run(share: Share, node: str, stop: Stop) -> None:
 
 
 def environment(environ: Mapping[str, str], share: Share) -> dict[str, str]:
-    """Return the environment of the service: that of the node, without what is the cluster's.
+    """Return the environment of the service: that of the node, without the variables of the cluster.
 
     Jobs are the cluster's, so no worker is embedded unless the node asks for one. Without GPUs of its own, the service
     computes on the CPU, whatever the node says.

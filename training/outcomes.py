@@ -91,7 +91,7 @@ def _standard(recipe: Recipe[Any]) -> _Standard | None:
 def paired_apart(
     candidate: Outcomes, live: Outcomes, is_old: Tensor | None, *, higher_is_better: bool
 ) -> tuple[Pairs | None, Pairs | None]:
-    """Compare two versions on old and on new examples, told apart by bool (N,). None for a part without examples."""
+    """Compare two versions on old and on new examples, split by bool (N,). None for a part without examples."""
     if is_old is None or len(is_old) != len(candidate.scores):
         return None, None
 

@@ -32,7 +32,7 @@ _SHA256 = 64
 
 @dataclass(frozen=True, slots=True)
 class _Copy:
-    """What may be removed as one: a file, or the folder of a dataset version."""
+    """A copy that is removed as one: a file, or the folder of a dataset version."""
 
     path: Path
     bytes: int
@@ -52,7 +52,7 @@ class Copies:
 
     @property
     def hasty(self) -> "Copies":
-        """The same copies for what may be left undone: ObjectsUnavailable is raised at once."""
+        """The same copies for optional work: ObjectsUnavailable is raised at once."""
         return Copies(self.root, self.objects.hasty, self._most_bytes)
 
     def name(self, path: Path) -> str:
@@ -219,7 +219,7 @@ class Copies:
             total -= copy.bytes
 
     def _copies(self) -> Iterator[_Copy]:
-        """Yield what may be removed; of a dataset version, only the whole folder."""
+        """Yield removable copies; of a dataset version, only the whole folder."""
         for top in FOLDERS:
             for path in (self.root / top).rglob("*"):
                 with suppress(FileNotFoundError):

@@ -56,7 +56,7 @@ class Objects:
         patient: bool = False,
     ) -> None:
         """`store` is one of obstore. `watch` is entered around each access. `patient`: wait, instead of raising."""
-        import obstore  # noqa: PLC0415 - for those who have an object store
+        import obstore  # noqa: PLC0415 - only if there is an object store
 
         self._obstore: Any = obstore
         self._errors: Any = obstore.exceptions
@@ -97,7 +97,7 @@ class Objects:
 
     @property
     def hasty(self) -> "Objects":
-        """The same objects for what may be left undone: ObjectsUnavailable is raised at once."""
+        """The same objects for optional work: ObjectsUnavailable is raised at once."""
         return Objects(self._store, watch=self._watch) if self._patient else self
 
     def put(self, key: str, content: bytes | Path) -> bool:

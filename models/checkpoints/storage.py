@@ -76,7 +76,7 @@ class Storage(Layout):
 
     @property
     def hasty(self) -> "Storage":
-        """The same files, for what may be left undone while the object store is away."""
+        """The same files, for optional work that is skipped while the object store is away."""
         if self.copies is None:
             return self
         return Storage(self.root, self.copies.hasty, self._location)

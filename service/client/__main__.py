@@ -213,7 +213,7 @@ def _policy(options: argparse.Namespace) -> answers.Promote:
 
 
 def _resources(options: argparse.Namespace) -> dict[str, float] | None:
-    """Return what the job asks for, if anything."""
+    """Return the resources that the job needs, if any."""
     given = {"cpus": options.cpus, "gpus": options.gpus, "nodes": options.nodes}
     return {name: number for name, number in given.items() if number is not None} or None
 

@@ -123,7 +123,7 @@ def submit(
     """Queue a training job, on a dataset version such as "field@4", or the newest one of a bare name.
 
     `promote` may have bounds: {"if_better": {"alpha": 0.05}}.
-    `resources`: what the job needs, {"cpus": 4, "gpus": 0.5, "nodes": 2}.
+    `resources`: those that the job needs, {"cpus": 4, "gpus": 0.5, "nodes": 2}.
 
     It has an Idempotency-Key, generated unless given, so that a retry starts no second job.
     """

@@ -85,7 +85,7 @@ class StoredPart:
     async def write(self, pieces: AsyncIterator[bytes]) -> int:
         """Put pieces as they arrive. Returns the size of the file. Raises Conflict.
 
-        If they end early, what has arrived is put as a shorter part, after which the client continues.
+        If they end early, the bytes so far are put as a shorter part, after which the client continues.
         """
         await asyncio.to_thread(self._check)
         try:

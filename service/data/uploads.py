@@ -267,7 +267,7 @@ class Uploads:
                     raise _unknown(upload.id) from err
 
     def _forget(self, upload_id: str) -> None:
-        """Remove what has arrived of an upload."""
+        """Remove the parts of an upload that have arrived."""
         if parts := self._parts(upload_id):
             parts.remove()
         self._storage.incoming(upload_id).unlink(missing_ok=True)

@@ -42,7 +42,7 @@ def register_shipped(
 
 def _register(store: Store, registry: Registry, name: str, path: Path, record: Record) -> bool:
     """Register a copy of the file as version 1. Returns False if another process was first."""
-    # what takes long is not done while others wait for the end of the transaction
+    # slow work is not done while others wait for the end of the transaction
     given = None if store.storage.copies is None else _keep(store, name, path, record)
     with store.write() as connection:
         if registry.count(connection, name):

@@ -1,4 +1,4 @@
-"""What the web processes of one service have loaded and have to do, kept separately from the metrics."""
+"""Versions that the web processes of one service have loaded, kept separately from the metrics."""
 
 import logging
 import os

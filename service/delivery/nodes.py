@@ -1,4 +1,4 @@
-"""The table of nodes: the services that answer requests now, on this machine and on others, and what they have loaded.
+"""Table of nodes: the services that answer requests now, on all machines, and their loaded versions.
 
 A node is one service: the web processes of a machine that share a port. It is live while its row is written every
 second. Only the clock of the database counts, so that the clocks of the machines may differ.
@@ -27,7 +27,7 @@ _INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql
 
 
 class Row(NamedTuple):
-    """What a node writes of itself.
+    """The row that a node writes.
 
     `loaded` is None for a model whose version is not the same in all processes; models that are loaded on demand are
     missing.

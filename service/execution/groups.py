@@ -20,7 +20,7 @@ class Share(NamedTuple):
 
 
 class Sites(Protocol):
-    """The nodes of a cluster, which keep what is placed on them without this process. Repeats nothing."""
+    """The nodes of a cluster, which keep the processes that are placed on them. Repeats nothing."""
 
     def placed(self) -> Collection[str]:
         """Return the names of what runs or waits for resources."""
@@ -38,7 +38,7 @@ def name_of(node: str) -> str:
 
 
 class Groups:
-    """Compares the nodes with what is placed, at each `look`.
+    """Compares the nodes with the placed groups, at each `look`.
 
     Keeps nothing that another dispatcher could not read from the cluster: several may run, a name is placed once.
     """

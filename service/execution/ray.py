@@ -223,7 +223,7 @@ class RayCluster:
             return
 
     def close(self) -> None:
-        """Disconnect. What is placed goes on."""
+        """Disconnect. Placed processes go on."""
         ray.shutdown()
 
 

@@ -65,7 +65,7 @@ class WorkingSet:
     def _ended(self, model: str, loading: "asyncio.Future[Loaded]") -> None:
         del self._loads[model]
         if not loading.cancelled():
-            loading.exception()  # all who waited for it may be gone
+            loading.exception()  # the requests that waited for it may have ended
 
     async def close(self) -> None:
         """Cancel the loads in progress."""

@@ -24,7 +24,7 @@ _SUSPECT_S = 60.0  # for which a node that let a lease expire is avoided
 
 
 class Dispatcher:
-    """Compares the waiting jobs with what is placed, at each `look`."""
+    """Compares the waiting jobs with the placed attempts, at each `look`."""
 
     def __init__(
         self,

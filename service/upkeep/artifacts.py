@@ -30,7 +30,7 @@ Step = tuple[str, Callable[[], bool]]  # a file's name, and the function that co
 
 @dataclass(slots=True)
 class Copied:
-    """How many files were copied and how many were there already, and what is wrong with others."""
+    """How many files were copied and how many were there already, and the faults of others."""
 
     copied: int = 0
     present: int = 0
@@ -74,7 +74,7 @@ def copied(steps: Iterable[Step]) -> Copied:
 
 
 def steps(source: str, target: str) -> Iterator[Step]:
-    """Yield what is to be copied. Raises ObjectsRefused, also if both are folders or there is nothing to copy."""
+    """Yield the files to copy. Raises ObjectsRefused, also if both are folders or there is nothing to copy."""
     match "://" in source, "://" in target:
         case False, False:
             raise ObjectsRefused("both are folders: copy them with cp -a")

@@ -1,6 +1,6 @@
 """Files of datasets that nothing needs: versions without a row, originals of no version, samples decoded by other code.
 
-A version that a row names stays, also a deleted one, until it is erased. What a queued or running job may need stays.
+A version that a row names stays, also a deleted one, until it is erased. So do files that an unfinished job may need.
 """
 
 from collections.abc import Iterator, Mapping

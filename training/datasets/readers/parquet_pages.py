@@ -138,7 +138,7 @@ def _header(file: BinaryIO, place: int) -> tuple[dict[int, Any], int]:
 
 
 def _page(header: dict[int, Any], place: int) -> _Page | None:
-    """Return what a header says; None for pages that are skipped."""
+    """Return the fields of a header; None for pages that are skipped."""
     kind = header.get(1)
     if kind not in _FIELDS:
         return None

@@ -88,7 +88,7 @@ def open_pictures(form: str, archive: Archive, wanted: Wanted) -> Source:
 
 
 def _is_text(member: Member) -> bool:
-    """Return whether a file is no picture by its name, but a text that often lies beside pictures."""
+    """Return whether a file is no picture by its name, but a text, as archives of pictures often have."""
     name = PurePosixPath(member.parts[-1].lower())
     return member.parts[-1] not in METADATA and (name.suffix in _TEXTS or name.name in _NOTES)
 

@@ -1,4 +1,4 @@
-"""Services that run now: what they have loaded, and when they were last seen."""
+"""Services that run now: their loaded versions, and when they were last seen."""
 
 import sqlalchemy as sa
 from alembic import op
