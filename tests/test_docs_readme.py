@@ -23,7 +23,7 @@ def test_the_commands_of_the_readme_do_what_it_says(tmp_path: Path) -> None:
     (loop,) = [output for output in outputs if "event: progress" in output]
     assert '"state":"succeeded"' in loop
     assert '"decision":"promoted"' in loop
-    assert loop.endswith('{"model":"classifier","live":1,"previous":2}')
+    assert loop.endswith('{"model":"classifier","live":1,"previous":2,"waiting_for":[]}')
     assert (copy / "fit.png").read_bytes().startswith(b"\x89PNG")
 
 

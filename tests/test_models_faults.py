@@ -50,8 +50,8 @@ def test_a_model_whose_file_cannot_be_used_is_listed_with_its_fault_and_the_othe
         assert (good["name"], good["fault"]) == ("line", None)
         assert broken == client.get("/models/broken").json()
         assert (broken["name"], broken["fault"], broken["media_types"]) == ("broken", FAULT, [])
-        assert (broken["loading"], broken["shortened"]) == (False, False)
-        rest = broken.keys() - {"name", "fault", "device", "media_types", "summary", "loading", "shortened"}
+        assert (broken["loading"], broken["unloaded"], broken["shortened"]) == (False, False, False)
+        rest = broken.keys() - {"name", "fault", "device", "media_types", "summary", "loading", "unloaded", "shortened"}
         assert {broken[field] for field in rest} == {None}
         assert broken.keys() == good.keys()
         assert client.get("/health/ready").status_code == 200

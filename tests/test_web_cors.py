@@ -15,7 +15,7 @@ from tests.serving import serving
 
 APP = "https://app.example.com"
 BODY = {"inputs": [[3]]}
-NAMES = {"model": "line", "version": 1, "job_id": "0" * 32, "name": "x", "upload": "u"}
+NAMES = {"model": "line", "version": 1, "job_id": "0" * 32, "name": "x", "upload": "u", "digest": "0" * 64, "row": 1}
 ROUTES = sorted({rule.split()[1].format(**NAMES) for rule in RULES if "{path" not in rule})
 
 
