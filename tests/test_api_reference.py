@@ -14,6 +14,7 @@ from models.reference import feature_ranges
 from service.delivery.registry import Registry
 from service.store.database import Store
 from tests.fakes import LINE, Line, save_line
+from tests.line_versions import promote
 from tests.problems import is_problem
 from tests.serving import no_recipes, npy, serving
 
@@ -60,10 +61,6 @@ def is_refused(client: TestClient, value: float, **params: int) -> bool:
     )
     assert len(statuses) == 1
     return statuses == {422}
-
-
-def promote(client: TestClient, version: int) -> Any:
-    return client.post("/models/line/promote", json={"version": version})
 
 
 def test_the_live_version_decides(client: TestClient) -> None:

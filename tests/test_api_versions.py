@@ -18,6 +18,7 @@ from service.store.database import Store
 from service.upkeep.pruner import Pruner
 from service.upkeep.rules import Rules
 from tests.fakes import LINE, Line, save_line
+from tests.line_versions import promote, state, upload
 from tests.serving import no_recipes, serving
 
 
@@ -36,22 +37,6 @@ def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     save_line(folder)
     with serving(folder, {"line": LINE}, no_recipes, data=folder) as client:
         yield client
-
-
-def state(slope: float, offset: float = 1.0) -> bytes:
-    file = io.BytesIO()
-    torch.save(Line(slope=slope, offset=offset).state_dict(), file)
-    return file.getvalue()
-
-
-def upload(client: TestClient, slope: float) -> int:
-    response = client.post("/models/line/versions", content=state(slope))
-    assert response.status_code == 201, response.text
-    return int(response.json()["version"])
-
-
-def promote(client: TestClient, version: int) -> Any:
-    return client.post("/models/line/promote", json={"version": version})
 
 
 def answer(client: TestClient, **params: Any) -> Any:

@@ -24,7 +24,8 @@ from service.jobs.worker import Worker
 from service.settings import SettingsError
 from service.store.database import Store
 from tests.dataset_service import recipes
-from tests.fakes import LINE, InProcess, Line, save_line
+from tests.fakes import LINE, InProcess, save_line
+from tests.line_versions import promote, state, upload
 from tests.serving import no_recipes, serving
 from tests.waiting import until
 from training import metrics
@@ -100,22 +101,6 @@ def machines(tmp_path: Path) -> Iterator[Callable[[str, str], Machine]]:
 @pytest.fixture
 def shipped(tmp_path: Path) -> Path:
     return tmp_path / "shipped"
-
-
-def state(slope: float) -> bytes:
-    file = io.BytesIO()
-    torch.save(Line(slope=slope).state_dict(), file)
-    return file.getvalue()
-
-
-def upload(client: TestClient, slope: float) -> int:
-    response = client.post("/models/line/versions", content=state(slope))
-    assert response.status_code == 201, response.text
-    return int(response.json()["version"])
-
-
-def promote(client: TestClient, version: int) -> Any:
-    return client.post("/models/line/promote", json={"version": version})
 
 
 def answer(client: TestClient, **params: Any) -> Any:
