@@ -75,9 +75,3 @@ def parsed(content: bytes) -> Manifest:
 def write(folder: Path, manifest: Manifest) -> None:
     """Write the manifest of a version."""
     (folder / FILE).write_text(json.dumps(asdict(manifest), indent=1, sort_keys=True))
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

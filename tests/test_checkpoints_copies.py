@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from obstore.store import MemoryStore
 
-from models.checkpoints.copies import Copies, digest
+from models.checkpoints.copies import Copies
+from models.checkpoints.files import file_digest
 from models.checkpoints.objects import Objects
 from models.errors import BrokenObject, CheckpointError, ObjectsUnavailable
 
@@ -49,17 +50,17 @@ def test_what_one_machine_publishes_another_fetches(machines: Machines) -> None:
     a, b = machines.machine("a"), machines.machine("b")
     path = written(a, "checkpoints/m/1.pt")
     a.publish(path)
-    assert [found.key for found in machines.objects.below("")] == [f"checkpoints/m/1.pt/{digest(path)}"]
-    there = b.fetch(b.root / "checkpoints/m/1.pt", digest(path))
+    assert [found.key for found in machines.objects.below("")] == [f"checkpoints/m/1.pt/{file_digest(path)}"]
+    there = b.fetch(b.root / "checkpoints/m/1.pt", file_digest(path))
     assert there.read_bytes() == b"content"
     machines.objects.delete([found.key for found in machines.objects.below("")])
-    assert b.fetch(there, digest(path)) == there  # not read again
+    assert b.fetch(there, file_digest(path)) == there  # not read again
 
 
 def test_a_damaged_copy_is_fetched_anew_and_a_damaged_object_is_named(machines: Machines) -> None:
     a, b = machines.machine("a"), machines.machine("b")
     path = written(a, "checkpoints/m/1.pt")
-    sha256, key = digest(path), f"checkpoints/m/1.pt/{digest(path)}"
+    sha256, key = file_digest(path), f"checkpoints/m/1.pt/{file_digest(path)}"
     a.publish(path)
     path.chmod(0o644)
     path.write_bytes(b"damaged")
@@ -82,7 +83,7 @@ def test_the_copies_used_longest_ago_go_and_those_in_use_and_unpublished_ones_st
     for path in paths[:2]:
         a.publish(path)
         unused(path)
-    a.fetch(paths[0], digest(paths[0]))  # is used now
+    a.fetch(paths[0], file_digest(paths[0]))  # is used now
     a.publish(paths[2])
     assert [path.exists() for path in (*paths, kept)] == [True, False, True, True]
     machines.machine("a", most_bytes=0).make_room()
@@ -138,7 +139,7 @@ def test_a_copy_that_cannot_be_written_is_an_error_of_the_disk(machines: Machine
     a.publish(path)
     (b.root / "checkpoints").write_text("in the way")
     with pytest.raises(CheckpointError, match=r"1\.pt cannot be copied from the object store: the store folder cannot"):
-        b.fetch(b.root / "checkpoints/m/1.pt", digest(path))
+        b.fetch(b.root / "checkpoints/m/1.pt", file_digest(path))
 
 
 def test_published_files_cannot_be_written_and_others_can(machines: Machines) -> None:

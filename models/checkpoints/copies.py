@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from models.checkpoints.files import unwritable, writing
+from models.checkpoints.files import file_digest, unwritable, writing
 from models.checkpoints.objects import Objects
 from models.errors import BrokenObject, CheckpointError, ObjectsUnavailable
 
@@ -67,7 +67,7 @@ class Copies:
 
     def give(self, path: Path) -> bool:
         """Put a file that never changes, and leave it as it is. Returns False if it was there. Raises OSError."""
-        return self.objects.put(f"{self.name(path)}/{digest(path)}", path)
+        return self.objects.put(f"{self.name(path)}/{file_digest(path)}", path)
 
     def replace(self, path: Path) -> None:
         """Put the present state of a file, in place of earlier ones. Raises OSError."""
@@ -126,7 +126,7 @@ class Copies:
             return False
         name, files = (
             self.name(folder),
-            {path.name: digest(path) for path in sorted(filter(_is_part, folder.iterdir()))},
+            {path.name: file_digest(path) for path in sorted(filter(_is_part, folder.iterdir()))},
         )
         for file, sha256 in files.items():
             self.objects.put(f"{name}/{file}/{sha256}", folder / file)
@@ -272,12 +272,6 @@ class Copies:
             raise BrokenObject(f"{key} in the object store is damaged: restore it") from err
 
 
-def digest(path: Path) -> str:
-    """Return the SHA-256 of a file. Raises OSError."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def sha256_of(key: str) -> str | None:
     """Return the SHA-256 that an object is named by; None if it is named otherwise, as the parts of uploads."""
     last = key.rpartition("/")[2].rpartition("-")[2]
@@ -301,7 +295,7 @@ def _is_copy(path: Path) -> bool:
 def _used(path: Path, sha256: str) -> bool:
     """Return whether a file has this digest, and note that it was used."""
     try:
-        if digest(path) != sha256:
+        if file_digest(path) != sha256:
             return False
         _touch(path)
     except OSError:
@@ -313,7 +307,7 @@ def _used_folder(folder: Path) -> bool:
     """Return whether the files of a folder are whole, and note that they were used. A folder made here is."""
     try:
         files = json.loads((folder / PARTS).read_bytes()) if (folder / PARTS).exists() else {}
-        if any(digest(folder / file) != sha256 for file, sha256 in files.items()):
+        if any(file_digest(folder / file) != sha256 for file, sha256 in files.items()):
             return False
         _touch(folder / _LAST)
     except (OSError, ValueError):

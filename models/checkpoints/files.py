@@ -80,6 +80,12 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hexadecimal. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def sources_digest(*packages: str) -> str:
     """Return the digest of the source files of these packages, with those of the project folder, as a cache key.
 

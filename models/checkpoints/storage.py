@@ -10,8 +10,8 @@ from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import IO
 
 from models.checkpoints import artifact_files
-from models.checkpoints.copies import Copies, digest
-from models.checkpoints.files import age_s, remove, size, write_whole
+from models.checkpoints.copies import Copies
+from models.checkpoints.files import age_s, file_digest, remove, size, write_whole
 from models.checkpoints.layout import CACHE, DRAFT, ERASED, ORIGINALS, REPORTS, Layout
 from models.checkpoints.location import StoreLocation
 from models.checkpoints.objects import Objects
@@ -48,6 +48,11 @@ def _visible(folder: Path) -> list[Path]:
 def _files(folder: Path) -> list[Path]:
     """Return the files in a folder and in those below."""
     return sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
+
+
+def _files_of(path: Path, record: Record) -> list[Path]:
+    """Return the weights of a version at `path`, and the files of its artifacts."""
+    return [path, *(path.parent / name for name in artifact_files.names(record))]
 
 
 class Storage(Layout):
@@ -110,14 +115,14 @@ class Storage(Layout):
 
     def publish_checkpoint(self, path: Path, record: Record) -> None:
         """Give the object store weights and the files of their artifacts. Raises as `publish`."""
-        for file in (path, *(path.parent / name for name in artifact_files.names(record))):
+        for file in _files_of(path, record):
             self.publish(file)
 
     def publish_missing(self, path: Path, record: Record) -> None:
         """Give the object store again what another process has removed since `publish_checkpoint`, in a transaction
         after which it is needed. Raises as `publish`.
         """
-        for file in (path, *(path.parent / name for name in artifact_files.names(record))):
+        for file in _files_of(path, record):
             if self.copies is not None and not self.exists(file):
                 self.copies.publish(file)
 
@@ -168,7 +173,7 @@ class Storage(Layout):
         `sha256` is empty. Raises OSError.
         """
         if self.copies is None:
-            return digest(path)
+            return file_digest(path)
         name = self.copies.name(path)
         keys = [f"{name}/{sha256}"] if sha256 else [found.key for found in self.copies.objects.below(name)]
         return self.copies.content_digest(keys[-1] if keys else name)

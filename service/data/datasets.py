@@ -228,10 +228,10 @@ class Datasets:
     def drop_source(self, connection: Connection, model: str, sha256: str) -> None:
         """Remove an uploaded file that no version was made of, and no job waits for; if that fails, it stays."""
         with suppress(ObjectsAway):
-            self._drop_source(connection, model, sha256)
+            self._drop_sources(connection, model, {sha256})
 
-    def _drop_source(self, connection: Connection, model: str, sha256: str) -> None:
-        if sha256 not in self.needed_originals(connection, model)[0]:
+    def _drop_sources(self, connection: Connection, model: str, sources: set[str]) -> None:
+        for sha256 in sources - self.needed_originals(connection, model)[0]:
             with suppress(OSError):  # of a read-only store: the row is true all the same
                 self._storage.remove(self._storage.original(model, sha256))
 
@@ -268,8 +268,7 @@ class Datasets:
         )
         folder = self._store.folder / erased.folder
         named = {erased.source, *(self._originals(folder) or ())}
-        for sha256 in named:  # an equal version may have been made of another file
-            self._drop_source(connection, erased.model, sha256)
+        self._drop_sources(connection, erased.model, named)  # an equal version may have been made of another file
         if connection.scalar(same):
             return []
         if self._storage.copies is not None:

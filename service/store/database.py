@@ -168,13 +168,13 @@ class Store:
         except OSError as err:
             raise StoreUnavailable(f"the store folder cannot be made ({err.strerror}): check TORCHLOOP_STORE") from err
         with self.write(patient=True) as connection:
-            found = _revision(connection)
-            if found is not None and found > newest_revision():
+            found, newest = _revision(connection), newest_revision()
+            if found is not None and found > newest:
                 raise StoreUnavailable(
-                    f"the tables are of a later release (revision {found}, this one knows {newest_revision()}): start "
-                    "that release, or restore a backup that was made before it"
+                    f"the tables are of a later release (revision {found}, this one knows {newest}): start that "
+                    "release, or restore a backup that was made before it"
                 )
-            if found != newest_revision():
+            if found != newest:
                 _upgrade(connection)
 
     def require_schema(self) -> None:

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from models.checkpoints.code import cache_key
+from models.checkpoints.files import file_digest
 from models.checkpoints.storage import Storage
-from models.dataset_manifest import FILE, Manifest, Original, file_digest
+from models.dataset_manifest import FILE, Manifest, Original
 from models.messages import DatasetOptions, DatasetSummary, Ingested
 from models.reference import widened
 from models.signature import Tensor
@@ -281,8 +282,7 @@ def _kept(request: Request, storage: Storage) -> str:
     """Keep the file in the store under its digest, and return the digest; a folder is not kept."""
     if request.source.is_dir():
         return ""
-    with request.source.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    sha256 = file_digest(request.source)
     target = storage.original(request.model, sha256)
     if target.exists() or not request.keeps_file:
         return sha256

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from models import dataset_manifest as manifest
+from models.checkpoints.files import file_digest
 from models.dataset_manifest import Manifest
 from models.spec import Array
 from training.datasets.errors import DatasetError
@@ -72,7 +73,7 @@ def write_version(folder: Path, made: Manifest, index: Index) -> None:
     paths = [folder / f"{name}.npy" for name in names]
     for name, path in zip(names, paths, strict=True):
         np.save(path, getattr(index, name))
-    manifest.write(folder, replace(made, files={path.name: manifest.file_digest(path) for path in paths}))
+    manifest.write(folder, replace(made, files={path.name: file_digest(path) for path in paths}))
 
 
 def version_digest(index: Index, labels: Sequence[str], schema: Mapping[str, Any]) -> str:
