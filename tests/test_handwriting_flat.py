@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from models.handwriting.flat import distance_from_flat_paper
+from models.handwriting.components import box_of
+from models.handwriting.flat import flat_view
+from models.handwriting.frames import CONTRAST
 from models.mnist import drawn_seven
 from models.spec import Array
 
@@ -25,19 +27,45 @@ def planes(picture: Image.Image) -> Array:
     return np.asarray(picture).transpose(2, 0, 1).copy()
 
 
-@pytest.mark.parametrize(
-    ("paper", "pen"),
-    [((255, 255, 255), (0, 0, 0)), ((0, 0, 0), (255, 255, 255)), ((240, 220, 180), (30, 40, 160))],
-    ids=["black on white", "white on black", "blue on cream"],
-)
-def test_the_distance_from_flat_paper_is_that_of_the_channel_that_differs_most(paper: Colour, pen: Colour) -> None:
+PAPERS = {
+    "black on white": ((255, 255, 255), (0, 0, 0)),
+    "white on black": ((0, 0, 0), (255, 255, 255)),
+    "blue on cream": ((240, 220, 180), (30, 40, 160)),
+}
+
+
+@pytest.mark.parametrize("kind", PAPERS)
+def test_the_distance_from_flat_paper_is_that_of_the_channel_that_differs_most(kind: str) -> None:
+    paper, pen = PAPERS[kind]
     colours = planes(page(paper, pen))
-    found = distance_from_flat_paper(colours)
-    assert found is not None
-    assert np.array_equal(found, np.abs(colours.astype(int) - np.array(paper)[:, None, None]).max(axis=0))
-    grey = distance_from_flat_paper(colours[:1])
-    assert grey is not None
-    assert np.array_equal(grey, np.abs(colours[0].astype(int) - paper[0]))
+    differ = np.abs(colours.astype(int) - np.array(paper)[:, None, None]).max(axis=0)
+    for view, expected in (
+        (flat_view(colours), differ),
+        (flat_view(colours[:1]), np.abs(colours[0].astype(int) - paper[0])),
+    ):
+        assert view is not None
+        assert view.flat
+        box = box_of(expected > CONTRAST, margin=4)
+        assert view.corner == (box[0].start, box[1].start)
+        assert np.array_equal(view.near, np.asarray(Image.fromarray(expected.astype(np.uint8)[box]).reduce(view.scale)))
+        assert view.sides == (240 / view.scale, 280 / view.scale)
+
+
+@pytest.mark.parametrize(("side", "scale"), [(100, 1), (180, 2), (260, 4)])
+def test_large_marks_are_reduced_and_small_ones_are_not(side: int, scale: int) -> None:
+    picture = Image.new("L", (320, 320), 255)
+    ImageDraw.Draw(picture).ellipse([160 - side // 2, 160 - side // 2, 160 + side // 2, 160 + side // 2], width=6)
+    view = flat_view(np.asarray(picture)[None])
+    assert view is not None
+    assert view.scale == scale
+    assert max(view.near.shape) < 128
+    assert view.near.max() > 200
+
+
+def test_a_page_without_marks_is_looked_at_as_a_whole() -> None:
+    view = flat_view(np.full((1, 100, 120), 200, np.uint8))
+    assert view is not None
+    assert view.near.shape == (100, 120)
 
 
 def lit(picture: Image.Image) -> Image.Image:
@@ -61,4 +89,4 @@ UNSURE: dict[str, Callable[[], Image.Image]] = {
 
 @pytest.mark.parametrize("kind", UNSURE)
 def test_other_pictures_are_left_to_the_long_way(kind: str) -> None:
-    assert distance_from_flat_paper(planes(UNSURE[kind]())) is None
+    assert flat_view(planes(UNSURE[kind]())) is None

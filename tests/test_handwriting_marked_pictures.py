@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from models.checkpoints import state_dict
 from models.errors import InvalidInput
 from models.handwriting import noise
 from models.handwriting.normalise import read_digit
-from models.handwriting.ready import as_it_is
+from models.handwriting.ready import FIELD, are_clear, as_it_is
 from models.mnist import SPEC, drawn_seven
+from models.reference import Reference
 from models.spec import Array
 from service.execution.threads import Threads
 from service.inference.decoding import Decoder
@@ -65,6 +67,7 @@ def label(network: nn.Module, field: Array) -> tuple[int, float]:
     return int(probabilities.argmax()), float(probabilities.max())
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if "digits" not in kind])
 def test_a_marked_seven_is_read_or_refused(kind: str, network: nn.Module) -> None:
     found = [read(KINDS[kind], SEVEN, seed) for seed in range(30)]
@@ -89,6 +92,7 @@ def test_a_line_through_a_digit_is_named() -> None:
     assert sum(isinstance(err, InvalidInput) and "a line goes through the digit" in err.detail for err in found) >= 20
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", SMALL_NOISE)
 def test_noise_in_the_form_of_the_training_data_is_refused(kind: str, network: nn.Module) -> None:
     decoder, sure, pixels = Decoder(10**6, Threads()), 0, []
@@ -118,8 +122,37 @@ def test_a_drawn_digit_is_no_noise_however_bright(digit: int, brightness: float)
     assert as_it_is(field) is field
 
 
-def test_measures_are_those_of_the_definition() -> None:
-    marks = np.random.default_rng(0).random((50, 28, 28)) < np.linspace(0, 1, 50)[:, None, None]
+def changed(rng: np.random.Generator) -> Array:
+    """Draw a digit and change it, so that about half of the results are clear."""
+    field = np.rint(DRAWN[rng.integers(len(DRAWN))] * rng.uniform(0.2, 1)).astype(np.uint8)
+    field = np.roll(field, rng.integers(-9, 10, 2), (0, 1))
+    scattered = rng.random(field.shape) < rng.choice([0, 0.02, 0.1, 0.3])
+    field = np.where(scattered, rng.integers(0, 256, field.shape), field).astype(np.uint8)
+    if rng.random() < 0.7:
+        field[:: FIELD - 1] = field[:, :: FIELD - 1] = rng.choice([0, 0, 30])
+    return field
+
+
+def test_a_clear_digit_is_within_the_bounds_of_every_statistic() -> None:
+    rng = np.random.default_rng(0)
+    fields = [changed(rng)[None] for _ in range(4000)]
+    assert isinstance(SPEC.check, Reference)
+    statistics = replace(SPEC.check, clear=None)
+    clear = [field for field in fields if are_clear(field)]
+    assert len(clear) > 500
+    assert len([field for field in fields if statistics(field)]) > 1000
+    assert not [field for field in clear if statistics(field)]
+
+
+def test_entries_are_clear_together_or_not_at_all() -> None:
+    digit = np.rint(DRAWN[3]).astype(np.uint8)
+    assert are_clear(np.stack([digit, digit]))
+    assert not are_clear(np.stack([digit, 255 - digit]))
+
+
+@pytest.mark.parametrize(("height", "width"), [(28, 28), (5, 3), (9, 40)])
+def test_measures_are_those_of_the_definition(height: int, width: int) -> None:
+    marks = np.random.default_rng(0).random((50, height, width)) < np.linspace(0, 1, 50)[:, None, None]
     framed = np.pad(marks, [(0, 0), (1, 1), (1, 1)])
     edges = (framed[:, 1:] != framed[:, :-1]).sum((1, 2)) + (framed[:, :, 1:] != framed[:, :, :-1]).sum((1, 2))
     inked = marks.sum((1, 2))
@@ -127,6 +160,9 @@ def test_measures_are_those_of_the_definition() -> None:
     assert found[0].tolist() == inked.tolist()
     assert found[1].tolist() == edges.tolist()
     assert found[2].tolist() == (edges / np.maximum(inked, 1)).tolist()
+
+
+def test_parts_are_counted_less_their_holes() -> None:
     ring = np.zeros((1, 28, 28), bool)
     ring[0, 5:15, 5:15] = True
     ring[0, 8:12, 8:12] = False

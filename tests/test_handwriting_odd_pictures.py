@@ -41,6 +41,7 @@ def answers(maker: Maker, network: nn.Module, digits: Iterable[Array]) -> list[t
     return found
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", DIGITS)
 def test_a_seven_is_read_in_every_odd_picture(kind: str, network: nn.Module) -> None:
     found = answers(KINDS[kind], network, [drawn_seven()] * 6)

@@ -91,6 +91,7 @@ def test_the_shipped_numbers_are_small_and_finite() -> None:
     assert strangeness(drawn_seven(), exact) < float(exact["threshold"])
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_seven_with_other_marks_is_refused(family: str) -> None:
     fields = command.fields(FAMILIES[family], SEVENS, 60, [1])
@@ -109,6 +110,7 @@ def few_digits(_: Path) -> Dataset:
     return Dataset(name="mnist", train=split, validation=split, test=split)
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_same_numbers_each_time(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,6 +39,7 @@ def metadata_floods() -> dict[str, Callable[[], bytes]]:
     }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", metadata_floods())
 def test_a_flood_of_metadata_takes_little_memory_and_is_read_or_refused(kind: str) -> None:
     content = metadata_floods()[kind]()
@@ -153,6 +154,7 @@ def test_a_progressive_jpeg_without_its_last_scan_is_the_whole_picture_less_shar
     assert difference.mean() < 16
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", [*KINDS, "GIF"])
 def test_a_picture_cut_anywhere_is_read_or_damaged(kind: str) -> None:
     content = (KINDS | {"GIF": encoded("GIF")})[kind]

@@ -52,6 +52,7 @@ SEGMENTS = {
 }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", SEGMENTS)
 def test_mutated_segments_leave_the_pixels_of_a_jpeg_as_they_are(kind: str) -> None:
     content, random = encoded("JPEG"), default_rng(1)
@@ -101,6 +102,7 @@ CHUNKS = {
 }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("valid", [True, False], ids=["right checksum", "wrong checksum"])
 @pytest.mark.parametrize("kind", CHUNKS)
 def test_mutated_chunks_leave_the_pixels_of_a_png_as_they_are(kind: str, valid: bool) -> None:

@@ -64,7 +64,7 @@ OTHERS: dict[str, Callable[[], bytes]] = {
     "bytes after the end": lambda: png() + b"more",
     "another format": lambda: b"GIF89a" + bytes(100),
     "nothing": lambda: b"",
-    "large": lambda: png(Image.new("L", (257, 256))),
+    "large": lambda: png(Image.new("L", (321, 320))),
 }
 
 

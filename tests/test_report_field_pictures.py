@@ -28,6 +28,7 @@ def network() -> nn.Module:
     return state_dict.load("mnist", specs()["mnist"], PRETRAINED / "mnist.pt")[0]
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_drawn_seven_is_read_in_every_kind_of_picture(kind: str, network: nn.Module) -> None:
     random = np.random.default_rng(3)

@@ -10,6 +10,8 @@ from models.spec import Array
 _WORKING_SIZE = 320  # pixels, longer side: keeps the ink legible and the computation cheap
 _HOT = 8  # pixels at each end of the range that may be faults of the sensor
 _LEAST_INNER = 0.05  # of the opaque pixels: fewer pixels inside the strokes do not show which colour the ink has
+_STEP = 4  # pixels: strokes are wider
+_SAME_HUE, _FEW = 16, 0.001  # grey levels between channels; of the pixels
 _OPAQUE = 253  # of 255: more than 0.99
 
 
@@ -19,13 +21,32 @@ def colours_of(picture: Image.Image) -> Array:
     Transparency is blended with paper, white for dark ink and black for light ink. Raises InvalidInput if all is
     transparent, and what Pillow raises for damaged pictures.
     """
-    *bands, last = _shrunk(picture).split()
+    if picture.mode == "L" and not picture.info and max(picture.size) <= _WORKING_SIZE:
+        return np.asarray(picture)[None]  # the same, without Pillow's checks
+    shrunk = _shrunk(picture)
+    *bands, last = shrunk.split()
     opacity = last if len(bands) == 3 else None  # of RGBA
     bands = bands if opacity else [*bands, last]
     planes = [np.asarray(band) for band in bands]
     if all(np.array_equal(planes[0], plane) for plane in planes[1:]):
         bands, planes = bands[:1], planes[:1]
+    elif opacity is None and _have_one_hue(planes):
+        return np.asarray(shrunk.convert("L"))[None]
     return np.stack(_on_paper(bands, planes, opacity) if opacity else planes)
+
+
+def _have_one_hue(planes: list[Array]) -> bool:
+    """Whether a picture is grey but for a tint of its light or paper, so that one channel shows all.
+
+    A sample of the pixels is compared: strokes are wider than its step.
+    """
+    sample = [plane[::_STEP, ::_STEP].astype(np.float32) for plane in planes]
+    means = [float(plane.mean()) for plane in sample]
+    if min(means) < 1:
+        return False
+    first, *others = (plane * np.float32(means[0] / mean) for plane, mean in zip(sample, means, strict=True))
+    apart = [np.count_nonzero(np.abs(first - other) > _SAME_HUE) for other in others]
+    return bool(max(apart) <= _FEW * first.size)
 
 
 def no_ink() -> InvalidInput:
@@ -47,7 +68,8 @@ def _on_paper(bands: list[Image.Image], planes: list[Array], opacity: Image.Imag
 def _shrunk(picture: Image.Image) -> Image.Image:
     """Rotate by EXIF, shrink to _WORKING_SIZE, convert to L, RGB or RGBA. Large JPEGs are decoded at reduced size."""
     orientation = picture.getexif().get(ExifTags.Base.Orientation)
-    picture.draft("RGB", (_WORKING_SIZE, _WORKING_SIZE))
+    width, height = (max(1, side * _WORKING_SIZE // max(picture.size)) for side in picture.size)
+    picture.draft("RGB", (width, height))
     transparent = "A" in picture.getbands() or "transparency" in picture.info
     if picture.mode.startswith(("I", "F")):
         picture = _eight_bits(picture)

@@ -1,5 +1,6 @@
 """Keep the connected components that are handwriting; drop the background around the page, frames and specks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ _LEAST = 0.04  # of the picture's longer side: smaller components are not writin
 _FAR = 0.15  # of the writing's longer side: a speck further away than this is dropped
 _MARKED, _LEAST_LEVEL = 100, 128  # grey levels of a marked pixel, and of the strongest one at least
 _MOST_PARTS, _MOST_MARKED = 6, 368  # connected parts; pixels, 0.47 of 28 x 28
+_SHADE = 0.75  # of the strength of the strongest large component: a weaker one is the corner of a shadow
 _SPECK = 0.15  # of the largest component's pixels: a component with fewer may be a speck
 
 
@@ -50,11 +52,27 @@ def writing(marks: Array, outliers: Array | None = None) -> Array:
     """
     half = halved(marks)
     labels = labelled(half)
-    components = _components(labels)
+    components = _components(labels, _around(labels))
     if outliers is not None and any(side.any() for side in (half[0], half[-1], half[:, 0], half[:, -1])):
         _extend_around(components, labels, labelled(halved(outliers)))
+    return _selected(marks, labels, components, _LEAST * max(half.shape))
+
+
+def without_specks(marks: Array, sides: tuple[float, float]) -> Array:
+    """Select the marks that are writing, bool (height, width), of a part of a picture of these sides that has no
+    background.
+    """
+    labels = labelled(halved(marks))
+    components = _components(labels, np.zeros(int(labels.max()) + 1, bool))
+    return _selected(marks, labels, components, _LEAST * max(sides) / 2)
+
+
+def _selected(marks: Array, labels: Array, components: dict[int, _Component], least: float) -> Array:
+    """Drop the components of background, then specks; components smaller than `least` are no writing if there are
+    larger ones. The labels are those of the halved marks.
+    """
     inside = {label: component for label, component in components.items() if not component.around}
-    if not any(component.longer_side >= _LEAST * max(half.shape) for component in inside.values()):
+    if not any(component.longer_side >= least for component in inside.values()):
         inside = components
     if len(inside) == len(components) < 2:
         return marks
@@ -66,6 +84,22 @@ def writing(marks: Array, outliers: Array | None = None) -> Array:
     wanted: Array = kept[labels]
     whole = wanted.repeat(2, axis=0).repeat(2, axis=1)[: marks.shape[0], : marks.shape[1]]
     return marks & whole
+
+
+def without_shades(marks: Array, distance: Array) -> Array:
+    """Drop the components of marks, bool (height, width), that differ much less from the paper than a large one does,
+    such as the corner of a shadow.
+    """
+    labels = labelled(marks)
+    counts = np.bincount(labels.reshape(-1))
+    if len(counts) < 3:
+        return marks
+    strengths = np.bincount(labels.reshape(-1), weights=distance.reshape(-1)) / np.maximum(counts, 1)
+    large = counts >= _SPECK * counts[1:].max()
+    large[0] = False
+    kept: Array = strengths >= _SHADE * strengths[large].max()
+    kept[0] = False
+    return kept[labels]
 
 
 class Parts(NamedTuple):
@@ -86,11 +120,24 @@ def parts_of(marks: Array) -> Parts:
 def box_of(marks: Array, margin: int = 0) -> Box:
     """Return rows and columns of the bounding box of marks, bool (height, width), and a margin around it."""
     spans = []
-    for side, reached in zip(marks.shape, (marks.any(axis=1), marks.any(axis=0)), strict=True):
+    for reached in (marks.any(axis=1), marks.any(axis=0)):
         places = np.flatnonzero(reached)
-        first, last = (places[0], places[-1] + 1) if len(places) else (0, 0)
-        spans.append(slice(max(int(first) - margin, 0), min(int(last) + margin, side)))
-    return spans[0], spans[1]
+        spans.append(slice(int(places[0]), int(places[-1]) + 1) if len(places) else slice(0, 0))
+    return widened((spans[0], spans[1]), margin, marks.shape)
+
+
+def widened(box: Box, margin: int, shape: tuple[int, ...]) -> Box:
+    """Return a box with a margin around it, within a picture of that shape (height, width)."""
+    y, x = (
+        slice(max(part.start - margin, 0), min(part.stop + margin, side)) for part, side in zip(box, shape, strict=True)
+    )
+    return y, x
+
+
+def box_around(boxes: Sequence[Box]) -> Box:
+    """Return the bounding box of boxes, at least one."""
+    y, x = (slice(min(box[axis].start for box in boxes), max(box[axis].stop for box in boxes)) for axis in (0, 1))
+    return y, x
 
 
 def is_one_digit(digit: Array) -> bool:
@@ -133,14 +180,13 @@ def labelled(marks: Array) -> Array:
     return labels
 
 
-def _components(labels: Array) -> dict[int, _Component]:
-    """Measure the component of each label."""
+def _components(labels: Array, around: Array) -> dict[int, _Component]:
+    """Measure the component of each label; `around`, bool by label, marks the background."""
     from scipy import ndimage  # noqa: PLC0415 - see labelled
 
     counts = np.bincount(labels.reshape(-1)).tolist()
-    around = _around(labels).tolist()
     return {
-        label: _Component(counts[label], y.start, y.stop - 1, x.start, x.stop - 1, around[label])
+        label: _Component(counts[label], y.start, y.stop - 1, x.start, x.stop - 1, bool(around[label]))
         for label, (y, x) in enumerate(ndimage.find_objects(labels), start=1)
     }
 

@@ -1,12 +1,13 @@
 """Count the digits in marks."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from models.errors import InvalidInput
-from models.handwriting.components import Box, Parts
+from models.handwriting.components import Box, Parts, box_around
 
 # Of the largest component's height, height of another digit, gap between the two, least width of two above each other:
 # the parts of a broken 0, 3, 4 or 5 are shorter, or closer to each other; those of a broken 1 are narrower.
@@ -41,10 +42,55 @@ def require_one_digit(parts: Parts) -> None:
     """Raise SeveralDigits if the components do not look like parts of one digit."""
     labels, boxes = parts
     if len(boxes) > 1 and len(groups := _groups(labels, boxes)) > 1:
-        raise SeveralDigits(len(groups), sorted(groups, key=lambda box: box[1].start))
-    height, width = (max(box[axis].stop for box in boxes) - min(box[axis].start for box in boxes) for axis in (0, 1))
+        raise SeveralDigits(len(groups), [groups[place] for place in reading_order(groups)])
+    height, width = (part.stop - part.start for part in box_around(boxes))
     if width > _MOST_WIDE * height and height > _LEAST_ROWS:
         raise SeveralDigits(2, [])
+
+
+class Digit(NamedTuple):
+    """The components of one digit."""
+
+    box: Box
+    labels: list[int]
+
+
+def digits_of(parts: Parts) -> list[Digit]:
+    """Divide components into digits, in reading order. Small components belong to the digit that is nearest."""
+    labels, boxes = parts
+    groups = _groups(labels, boxes) if len(boxes) > 1 else boxes
+    members: list[list[int]] = [[] for _ in groups]
+    for label, box in enumerate(boxes, start=1):
+        gaps = [_gap(box, group) for group in groups]
+        members[gaps.index(min(gaps))].append(label)
+    found = [(box_around([boxes[label - 1] for label in group]), group) for group in members if group]
+    return [Digit(*found[place]) for place in reading_order([box for box, _ in found])]
+
+
+def reading_order(boxes: Sequence[Box]) -> list[int]:
+    """Return the positions of boxes by rows from above, each from the left.
+
+    Boxes are in one row if the middle of one is as high as another.
+    """
+    middles = [(y.start + y.stop) / 2 for y, _ in boxes]
+    rows: list[list[int]] = []
+    for place in sorted(range(len(boxes)), key=middles.__getitem__):
+        row = next((row for row in rows if any(_is_beside(middles[place], boxes[other]) for other in row)), None)
+        if row is None:
+            rows.append([place])
+        else:
+            row.append(place)
+    return [place for row in rows for place in sorted(row, key=lambda place: boxes[place][1].start)]
+
+
+def _is_beside(middle: float, box: Box) -> bool:
+    return bool(box[0].start <= middle < box[0].stop)
+
+
+def _gap(one: Box, other: Box) -> float:
+    """Return the distance of two boxes, in pixels; below 0 if they overlap."""
+    down, right = (max(a.start, b.start) - min(a.stop, b.stop) for a, b in zip(one, other, strict=True))
+    return float(np.hypot(down, right)) if min(down, right) > 0 else max(down, right)
 
 
 def _groups(labels: NDArray[np.int32], boxes: Sequence[Box]) -> list[Box]:

@@ -9,21 +9,20 @@ from typing import NamedTuple
 
 import numpy as np
 
-from models.handwriting.components import Box, box_of, parts_of
+from models.handwriting.components import Box, Parts, box_around, box_of, parts_of
 from models.handwriting.levels import percentile
 from models.handwriting.paper import distances
+from models.handwriting.view import Corner
 from models.spec import Array
 
-Corner = tuple[int, int]  # y, x
-
-_LEAST_SIDE = 0.1  # of the picture's side: a smaller rectangle holds no writing
+LEAST_SIDE = 0.1  # of the picture's side: a smaller rectangle holds no writing
 _LEAST_PIXELS = 8  # of a side of the inside
 _BAND = 0.04  # of the rectangle's longer side: its edge may be this uneven, by its turn, by ticks, by soft corners
 _EDGE = 0.9  # of a side: the edge of a rectangle covers more of it
 _RING, _SOLID = (0.15, 0.25), 0.5  # of the rectangle: more of this ring has its colour if it is filled, less if drawn
 _LINE = 0.3  # of a side: a row or column with more marks in it belongs to a drawn rectangle's edge
 _WRITING = 0.2  # of the inside's longer side: marks inside are as large
-_CONTRAST = 24  # grey levels between two colours; less is noise
+CONTRAST = 24  # grey levels between two colours; less is noise
 _DEPTH = 3  # rectangles inside each other
 
 
@@ -45,18 +44,22 @@ def _papers(colours: Array) -> list[Array]:
     """Colours of the picture's outermost pixels, uint8 (channels, 1, 1): the median of each side, those alike once."""
     found: list[Array] = []
     for side in (colours[:, 0], colours[:, -1], colours[:, :, 0], colours[:, :, -1]):
-        median = np.median(side, axis=1).astype(np.uint8)[:, None, None]
-        if all(distances(median, other).max() > _CONTRAST for other in found):
+        median = np.sort(side, axis=1)[:, side.shape[1] // 2, None, None]
+        if all(distances(median, other).max() > CONTRAST for other in found):
             found.append(median)
     return found
 
 
-def may_hold_frame(distance: Array) -> bool:
-    """Whether a component of the marks, by their distance from the paper, uint8 (height, width), runs along all four
-    sides of its box and is large enough for a frame.
+def may_hold_frame(parts: Parts, sides: tuple[float, float]) -> bool:
+    """Whether a component of marks runs along all four sides of its box and is large enough for a frame in a picture of
+    these sides.
     """
-    marks = distance > _least_mark(distance)
-    return bool(marks.any()) and any(True for _ in _rectangles(marks))
+    return any(
+        y.stop - y.start >= LEAST_SIDE * sides[0]
+        and x.stop - x.start >= LEAST_SIDE * sides[1]
+        and has_four_edges(parts.labels[y, x] == label)
+        for label, (y, x) in enumerate(parts.boxes, start=1)
+    )
 
 
 def _rectangles(marks: Array) -> Iterator[tuple[Box, Array]]:
@@ -68,7 +71,7 @@ def _rectangles(marks: Array) -> Iterator[tuple[Box, Array]]:
     labels, boxes = parts_of(marks[around])
     for label, (y, x) in enumerate(boxes, start=1):
         sides = y.stop - y.start, x.stop - x.start
-        if sides[0] < _LEAST_SIDE * height or sides[1] < _LEAST_SIDE * width or sides == (height, width):
+        if sides[0] < LEAST_SIDE * height or sides[1] < LEAST_SIDE * width or sides == (height, width):
             continue
         shape = labels[y, x] == label
         if has_four_edges(shape):
@@ -78,7 +81,7 @@ def _rectangles(marks: Array) -> Iterator[tuple[Box, Array]]:
 
 def _least_mark(distance: Array) -> float:
     """Return the distance from the paper, of uint8 distances, beyond which a pixel is marked."""
-    return max(_CONTRAST, 0.3 * percentile(distance, 0.99))
+    return max(CONTRAST, 0.3 * percentile(distance, 0.99))
 
 
 class _Edges(NamedTuple):
@@ -143,11 +146,10 @@ def _holds_writing(inside: Array) -> bool:
     """Whether there are large marks inside. Marks that touch two sides are part of the rectangle, as in a square 8."""
     edge = np.concatenate([inside[:, 0], inside[:, -1], inside[:, :, 0], inside[:, :, -1]], axis=1)
     distance = distances(inside, np.median(edge, axis=1).astype(np.uint8)[:, None, None])
-    marks = distance > max(_CONTRAST, 0.3 * float(distance.max()))
+    marks = distance > max(CONTRAST, 0.3 * float(distance.max()))
     labels, boxes = parts_of(marks)
     touched = np.zeros(len(boxes) + 1, np.int64)
     for side in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
         touched[np.unique(side)] += 1
-    touched[0] = 4
-    rows, columns = (np.flatnonzero((touched < 2)[labels].any(axis=axis)) for axis in (1, 0))
-    return len(rows) > 0 and max(np.ptp(rows), np.ptp(columns)) + 1 >= _WRITING * max(marks.shape)
+    kept = [box for label, box in enumerate(boxes, start=1) if touched[label] < 2]
+    return bool(kept) and max(part.stop - part.start for part in box_around(kept)) >= _WRITING * max(marks.shape)

@@ -8,16 +8,17 @@ from models.errors import InvalidInput
 from models.handwriting import paper
 from models.handwriting.circles import is_in_touching_circle
 from models.handwriting.colours import no_ink
-from models.handwriting.components import box_of, parts_of, writing
+from models.handwriting.components import Box, box_of, parts_of, widened, without_shades, without_specks, writing
 from models.handwriting.counts import SeveralDigits, require_one_digit
-from models.handwriting.flat import distance_from_flat_paper
-from models.handwriting.frames import Corner, has_four_edges, inside_frame
+from models.handwriting.flat import flat_view
+from models.handwriting.frames import has_four_edges, inside_frame
 from models.handwriting.levels import otsu, smoothed
 from models.handwriting.lines import without_lines
 from models.handwriting.noise import noisy
-from models.handwriting.ready import FAINTEST, FIELD
+from models.handwriting.ready import FAINTEST
 from models.handwriting.rings import inside_ring
 from models.handwriting.strikes import is_struck_through
+from models.handwriting.view import View
 from models.spec import Array
 
 _LEAST_CONTRAST = float(FAINTEST)  # grey levels between paper and ink: less than this is noise
@@ -50,81 +51,122 @@ class Ink(NamedTuple):
             raise InvalidInput("No ink found", "a line goes through the digit: send the digit without it")
 
 
+class Writing(NamedTuple):
+    """The marks of a picture that are writing, and the levels that tell ink from paper."""
+
+    view: View
+    marks: Array  # bool (height, width), as the view
+    threshold: float
+    strength: float  # of the ink
+    ruled: bool
+
+    def ink(self, marks: Array, *, ringed: bool) -> Ink:
+        """Return the ink of some of the marks."""
+        inner = box_of(marks)
+        box = widened(inner, _SOFT, marks.shape)
+        at_edge = not self.view.flat and any(
+            part.start == 0 or part.stop == side for part, side in zip(inner, marks.shape, strict=True)
+        )
+        floor = self.threshold / 2
+        ink = ((self.view.near[box] - np.float32(floor)) / np.float32(max(self.strength - floor, 1))).clip(0, 1)
+        return Ink(np.where(_near(marks[box]), ink, np.float32(0)), marks[inner], ringed, self.ruled, at_edge)
+
+    def place(self, box: Box) -> Box:
+        """Return the place in the picture, in its pixels, of a box of the view."""
+        scale = self.view.scale
+        y, x = (
+            slice(first + part.start * scale, first + part.stop * scale)
+            for part, first in zip(box, self.view.corner, strict=True)
+        )
+        return y, x
+
+
 def ink_in(colours: Array) -> Ink:
     """Find the digit in a picture, uint8 (channels, height, width). Raises InvalidInput if there is not one."""
-    distance, far, corner = _distances(colours)
-    smooth = smoothed(distance) if min(distance.shape) > 2 * FIELD else distance
+    found = writing_in(colours)
+    marks, ringed = found.marks, False
+    if found.view.is_large:
+        box = box_of(marks)
+        inside = _one_digit(found, box)
+        ringed = inside is not None
+        if inside is not None:
+            marks = np.zeros_like(marks)
+            marks[box] = inside
+    return found.ink(marks, ringed=ringed)
+
+
+def writing_in(colours: Array) -> Writing:
+    """Find the writing in a picture, uint8 (channels, height, width). Raises InvalidInput if there is none."""
+    view = flat_view(colours) or _view(colours)
+    smooth = smoothed(view.near) if view.is_large and view.scale == 1 else view.near
     threshold, strength = otsu(smooth)
     if strength < _LEAST_CONTRAST:
         raise no_ink()
-    if _is_noise(distance, strength):
+    if _is_noise(view, strength):
         raise noisy()
     marks: Array = smooth > threshold
-    ruled = ringed = False
-    if min(marks.shape) > 2 * FIELD:
-        plain = without_lines(marks)
-        ruled = bool(np.count_nonzero(plain) < np.count_nonzero(marks))
+    ruled = False
+    if view.is_large:
+        plain = without_lines(marks, view.sides)
+        ruled = plain is not marks and bool(np.count_nonzero(plain) < np.count_nonzero(marks))
         if ruled:
             threshold, strength = otsu(smooth[plain | ~marks])
             marks = plain & (smooth > threshold)
-        marks = writing(marks, far > threshold)
-        box = box_of(marks)
-        try:
-            inside = _one_digit(marks[box])
-        except SeveralDigits as err:
-            raise err.moved((corner[0] + box[0].start, corner[1] + box[1].start)) from None
-        ringed = inside is not None
-        if inside is not None:
-            marks[box] = inside
-    inner, box = box_of(marks), box_of(marks, margin=_SOFT)
-    at_edge = any(part.start == 0 or part.stop == side for part, side in zip(inner, marks.shape, strict=True))
-    ink = ((distance[box] - np.float32(threshold / 2)) / np.float32(max(strength - threshold / 2, 1))).clip(0, 1)
-    return Ink(np.where(_near(marks[box]), ink, np.float32(0)), marks[inner], ringed, ruled, at_edge)
+        if not view.flat:
+            marks = writing(marks, view.far > threshold)
+            if view.shaded:
+                marks = without_shades(marks, view.near)
+        elif not view.joined:
+            marks = without_specks(marks, view.sides)
+        if not marks.any():
+            raise no_ink()
+    return Writing(view, marks, threshold, strength, ruled)
 
 
-def _distances(colours: Array) -> tuple[Array, Array, Corner]:
-    """Distance of each pixel from the paper around it, and from that of the whole picture: uint8 (height, width) both.
-
-    The picture, uint8 (channels, height, width), is cut to the inside of a frame, whose upper left corner is returned.
-    """
-    flat = distance_from_flat_paper(colours)
-    if flat is not None:
-        return flat, flat, (0, 0)
+def _view(colours: Array) -> View:
+    """Return the distances from the paper inside the frame of a picture, uint8 (channels, height, width)."""
     colours, corner = inside_frame(colours)
+    if paper.has_two_levels(colours):
+        return View.whole(paper.distances(colours, paper.of_a_cut(colours)), corner=corner)
     fitted, surface = paper.smooth(colours)
     far = paper.distances(colours, fitted)
     if min(far.shape) < paper.FITTED_SIZE or paper.fills_the_picture(colours, fitted, far):
-        return far, far, corner
-    return np.minimum(far, paper.distances(colours, paper.local(colours, surface))), far, corner
+        return View.whole(far, corner=corner)
+    near, shaded = paper.local(colours, surface)
+    return View.whole(np.minimum(far, near), far, corner)._replace(shaded=shaded)
 
 
-def _one_digit(marks: Array) -> Array | None:
-    """Return the marks of the digit, bool (height, width), if there is a ring around it; None if there is none.
-
-    Raises InvalidInput if there are several digits, or no marks.
+def _one_digit(found: Writing, box: Box) -> Array | None:
+    """Return the marks of the digit, bool (height, width) of the box, if there is a ring around it; None if there is
+    none. Raises SeveralDigits.
     """
-    if not marks.any():
-        raise no_ink()
+    marks = found.marks[box]
     parts = parts_of(marks)
-    require_one_digit(parts)
-    inside = inside_ring(marks, parts)
-    if inside is marks:
-        return None
-    require_one_digit(parts_of(inside))
+    try:
+        require_one_digit(parts)
+        inside = inside_ring(marks, parts)
+        if inside is marks:
+            return None
+        require_one_digit(parts_of(inside))
+    except SeveralDigits as err:
+        place = found.place(box)
+        raise err.moved((0, 0), found.view.scale).moved((place[0].start, place[1].start)) from None
     return inside
 
 
-def _is_noise(distance: Array, strength: float) -> bool:
+def _is_noise(view: View, strength: float) -> bool:
     """Whether many pixels differ much from their neighbours, or fewer do and most differ from the paper."""
+    distance = view.near
+    share = distance.size / (view.sides[0] * view.sides[1])  # beyond the view there are no steps
     if min(distance.shape) < 2:
         return False  # no neighbours
     steps = 0.0
     for one, other in ((distance[1:], distance[:-1]), (distance[:, 1:], distance[:, :-1])):
         step = np.maximum(one, other) - np.minimum(one, other) > strength / 2
-        steps += np.count_nonzero(step) / step.size
+        steps += share * np.count_nonzero(step) / step.size
     if steps <= _UNEVEN_STEPS:
         return False
-    return steps > _MOST_STEPS or float(np.median(distance)) > _MOST_NOISE * strength
+    return steps > _MOST_STEPS or (share > 0.5 and float(np.median(distance)) > _MOST_NOISE * strength)
 
 
 def _near(mask: Array) -> Array:

@@ -13,10 +13,13 @@ def otsu(levels: Array) -> tuple[float, float]:
     below = counts.cumsum()
     sums = (counts * np.arange(256)).cumsum()
     above = below[-1] - below
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = np.nan_to_num(below * above * (sums / below - (sums[-1] - sums) / above) ** 2)
-    threshold = int(between.argmax())
-    return float(threshold), float((sums[-1] - sums[threshold]) / max(above[threshold], 1))
+    darkest, lightest = int(below.searchsorted(0, "right")), int(below.searchsorted(below[-1]))
+    if darkest == lightest:
+        return 0.0, float(darkest)
+    low, high, sum_low = below[darkest:lightest], above[darkest:lightest], sums[darkest:lightest]
+    between = low * high * np.square(sum_low / low - (sums[-1] - sum_low) / high)
+    threshold = darkest + int(between.argmax())
+    return float(threshold), float((sums[-1] - sums[threshold]) / above[threshold])
 
 
 def percentile(levels: Array, share: float) -> int:

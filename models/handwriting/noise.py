@@ -1,5 +1,7 @@
 """Tell noise from handwriting: strokes have few edges and few parts, scattered pixels have many."""
 
+from functools import lru_cache
+
 import numpy as np
 
 from models.errors import InvalidInput
@@ -9,35 +11,48 @@ from models.spec import Array
 # for each pixel of ink, and 10 parts, at most. Random pixels have more of one of them.
 MOST_EDGES, MOST_EDGES_PER_PIXEL, MOST_PARTS = 220, 2.75, 12
 
+_LEAST = (np.arange(256) * 2 // 5).astype(np.uint8)  # 0.4 of the brightest, by its level
+
 
 def ink(entries: Array) -> Array:
     """Mark the pixels above 0.4 of the brightest of each entry: uint8 (N, height, width) -> bool, the same shape."""
     flat = entries.reshape(len(entries), -1)
-    least = (flat.max(axis=1) * np.uint16(2) // 5).astype(np.uint8)  # uint8 is compared twice as fast
-    marks: Array = flat > least[:, None]
+    marks: Array = flat > _LEAST.take(flat.max(axis=1, keepdims=True))  # uint8 is compared twice as fast
     return marks.reshape(entries.shape)
 
 
 def measures(marks: Array) -> Array:
-    """Measure ink, bool (N, height, width), at most 32 wide: float64 (4, N).
+    """Measure ink, bool (N, height, width): float64 (4, N).
 
     The pixels of ink; the edges between ink and paper, and those for each pixel of ink; and the Euler number of
     4-connected ink, which is the number of its parts less that of its holes.
     """
     count, height, width = marks.shape
-    rows = np.zeros((count, height, 32), bool)
-    rows[:, :, :width] = marks
-    bits = np.packbits(rows.reshape(count, -1), axis=1, bitorder="little").view("<u4")  # (N, height), a bit a pixel
-    across = bits & bits >> 1
-    inked, pairs = _count(bits), _count(across) + _count(bits[:, 1:] & bits[:, :-1])
+    packed, inner = np.packbits(marks.reshape(count, -1), axis=1).tobytes(), _inner(height, width)
+    size = -(-height * width // 8)
+    starts = range(0, count * size, size)
+    found = [_measured(int.from_bytes(packed[at : at + size]), width, inner) for at in starts]
+    return np.array(found, np.float64).reshape(count, 4).T
+
+
+def _measured(bits: int, width: int, inner: int) -> tuple[int, int, float, int]:
+    """Measure ink, a bit a pixel from the greatest bit on: Python counts bits faster than NumPy.
+
+    `inner`: the pixels with a neighbour on their left.
+    """
+    across = bits & bits >> 1 & inner
+    inked, pairs = bits.bit_count(), across.bit_count() + (bits & bits >> width).bit_count()
     edges = 4 * inked - 2 * pairs
-    parts = inked - pairs + _count(across[:, 1:] & across[:, :-1])
-    return np.stack([inked, edges, edges / np.maximum(inked, 1), parts])
+    parts = inked - pairs + (across & across >> width).bit_count()
+    return inked, edges, edges / max(inked, 1), parts
 
 
-def _count(bits: Array) -> Array:
-    total: Array = np.bitwise_count(bits).sum(axis=1, dtype=np.int64)
-    return total
+@lru_cache(16)
+def _inner(height: int, width: int) -> int:
+    """Mark the pixels with a neighbour on their left, a bit a pixel."""
+    marks = np.ones((height, width), bool)
+    marks[:, 0] = False
+    return int.from_bytes(np.packbits(marks.reshape(-1)).tobytes())
 
 
 def is_noise(marks: Array) -> bool:

@@ -4,6 +4,9 @@ The MNIST files were made by scaling the ink into a box of 20x20, keeping its pr
 mass to the centre of a field of 28x28 (LeCun, Cortes, Burges: the MNIST database of handwritten digits).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from PIL import Image
 
@@ -11,7 +14,7 @@ from models.errors import InvalidInput
 from models.handwriting.colours import colours_of, no_ink
 from models.handwriting.components import is_one_digit
 from models.handwriting.counts import SeveralDigits
-from models.handwriting.ink import ink_in
+from models.handwriting.ink import Ink, ink_in
 from models.handwriting.plainness import looks
 from models.handwriting.ready import FAINTEST, FIELD, as_it_is
 from models.picture_files.stripped import damaged_picture
@@ -26,33 +29,39 @@ def read_digit(picture: Image.Image) -> Array:
 
     A 28x28 grey picture with light ink on black is returned unchanged.
     """
-    try:
+    longer_side = max(picture.size)
+    with decoding():
         if picture.size == (FIELD, FIELD) and picture.mode == "L":  # larger ones are not decoded at full size
             field = as_it_is(np.asarray(picture))
             if field is not None:
                 return field
-        longer_side = max(picture.size)
         colours = colours_of(picture)
-    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as err:  # raised while decoding
-        if isinstance(err, InvalidInput):
-            raise
-        raise damaged_picture() from err
     field = _already_a_field(colours)
     if field is not None:
         return field
     try:
-        return _read(colours)
+        return read_ink(ink_in(colours))
     except SeveralDigits as err:
         raise err.moved((0, 0), longer_side / max(colours.shape[1:])) from None
 
 
-def _read(colours: Array) -> Array:
-    """Find the digit in a picture, uint8 (channels, height, width), and normalise it: uint8 (28, 28).
+@contextmanager
+def decoding() -> Iterator[None]:
+    """Turn what Pillow raises while it decodes a picture into InvalidInput."""
+    try:
+        yield
+    except InvalidInput:
+        raise
+    except (OSError, SyntaxError, EOFError, ValueError, Image.DecompressionBombError) as err:
+        raise damaged_picture() from err
+
+
+def read_ink(ink: Ink) -> Array:
+    """Normalise the ink of one digit: uint8 (28, 28).
 
     Raises InvalidInput if it does not look like a plain digit. On ruled paper this is not checked: rests of the lines
     may be around a digit.
     """
-    ink = ink_in(colours)
     try:
         field = to_field(ink.strength)
     except InvalidInput:

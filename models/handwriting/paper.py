@@ -12,14 +12,22 @@ from models.handwriting.levels import percentile
 from models.spec import Array
 
 FITTED_SIZE = 80  # pixels, shorter side: the paper's colour is estimated at this size
-_SAMPLED = 56  # pixels, shorter side: of the pixels that a surface is fitted to
+_SAMPLED = 40  # pixels, shorter side: of the pixels that a surface is fitted to
 _REACH = 10  # pixels of FITTED_SIZE: strokes of up to 2 * 10 + 1 pixels are not taken for paper
+_SHADED = 0.75  # of the lightest paper: darker paper is in a shadow
+_DARKEST = 30  # grey level of paper in a shadow: darker one is no paper
+_LOGARITHM = (255 * np.log1p(np.arange(256) / 16) / np.log1p(255 / 16)).astype(np.uint8)
+_BLUR = 1  # pixels of FITTED_SIZE: the edge of a shadow is that unsharp at this size
 _FULL = 0.25  # share of the picture that is ink if it was cropped to the digit
 _FAINTEST, _SAME = (
     0.25,
     0.7,
 )  # of the strongest ink: lower bounds for marked pixels, for pixels of the same strength
 _MOSTLY, _FEW = 0.45, 0.02  # of the marked pixels: soft edges are frequent in a small picture, flaws are rare
+_ALIKE, _FAR_APART = 20, 100  # grey levels: of one colour, and between paper and ink of a drawing
+_MUCH, _SOFT_EDGES = 0.15, 0.5  # of the pixels: ink or paper at least, and the soft edges of a small drawing at most
+_SHADE, _NARROW = 0.45, 2.0  # of the picture's side: no stroke is so wide; longer to shorter side
+_STRONGER = 1.25  # of the strength of most marks: what is stronger is ink, and the others are not
 _WIDE = 10  # levels from the paper: more is a mark
 _LEVELS = -20, 295  # grey levels: a surface beyond them was fitted through ink and paper alike
 _CORNER = 0.04  # of the shorter side
@@ -114,6 +122,18 @@ def of_a_cut(colours: Array) -> Array:
     return paper.astype(np.uint8)[:, None, None]
 
 
+def has_two_levels(colours: Array) -> bool:
+    """Whether a picture has one colour of flat paper and one of ink, but for soft edges, and much of both: as a drawing
+    that was cut to the ink.
+    """
+    darkest, lightest = int(colours.min()), int(colours.max())
+    if len(colours) > 1 or lightest - darkest < _FAR_APART:
+        return False
+    counts = np.array(Image.fromarray(colours[0]).histogram()).cumsum() / colours.size
+    dark, light = counts[darkest + _ALIKE], 1 - counts[lightest - _ALIKE]
+    return bool(min(dark, light) >= _MUCH and dark + light >= 1 - _SOFT_EDGES)
+
+
 def fills_the_picture(colours: Array, paper: Array, distance: Array) -> bool:
     """Check whether much of the picture is ink of one strength, from the paper's colour and the distances from it.
 
@@ -124,39 +144,86 @@ def fills_the_picture(colours: Array, paper: Array, distance: Array) -> bool:
     marked = distance > _FAINTEST * strength
     if np.count_nonzero(marked) < _FULL * marked.size:
         return False
-    total = [planes.sum(axis=0, dtype=np.int16) for planes in (colours, paper)]
+    total = [planes.sum(axis=0, dtype=np.int16) if len(planes) > 1 else planes[0] for planes in (colours, paper)]
     lighter = np.mean((total[0] > total[1])[marked])
     same = np.mean(distance[marked] > _SAME * strength)
-    return bool(same > _MOSTLY and min(lighter, 1 - lighter) < _FEW)
+    if same <= _MOSTLY or min(lighter, 1 - lighter) >= _FEW:
+        return False
+    if percentile(distance, 0.998) > _STRONGER * strength:
+        return False  # there is ink in a shaded or lit part
+    side = int(_SHADE * marked.size**0.5)
+    is_narrow = max(marked.shape) > _NARROW * min(marked.shape)  # as one that was cut to a 1
+    return is_narrow or not over_window(over_window(marked, side, np.logical_and).T, side, np.logical_and).any()
 
 
-def has_wide_marks(distance: Array) -> bool:
+def has_wide_marks(distance: Array, shorter: float) -> bool:
     """Whether `local` may take marks for paper: they hold a square of its size.
 
-    `distance`, uint8 (height, width), is that from the paper; the outermost pixels are paper.
+    `distance`, uint8 (height, width), is that from the paper in a part of a picture of that shorter side.
     """
-    small = np.asarray(Image.fromarray(distance).reduce(min(distance.shape) // FITTED_SIZE))
-    return bool(_extreme(small[None], np.minimum).max() > _WIDE)
+    side = int((2 * _REACH + 1) * shorter / FITTED_SIZE)
+    if min(distance.shape) < side:
+        return False
+    eroded = over_window(over_window(distance, side, np.minimum).T, side, np.minimum)
+    return bool(eroded.max() > _WIDE)
 
 
-def local(colours: Array, surface: Surface) -> Array:
-    """Paper colour of each neighbourhood by morphological closing or opening, uint8, as large as `colours`.
+def over_window(planes: Array, length: int, combine: np.ufunc) -> Array:
+    """Combine each pixel with the `length - 1` pixels below it: (height - length + 1, width)."""
+    reached = 1
+    while reached < length:
+        step = min(reached, length - reached)
+        planes = combine(planes[:-step], planes[step:])
+        reached += step
+    return planes
 
-    Removes structures narrower than a quarter of the picture: strokes vanish, the edge of a shadow stays, which a
-    smooth surface does not follow. Closing removes dark ink, opening light ink; the one that removes more is used.
+
+def local(colours: Array, surface: Surface) -> tuple[Array, bool]:
+    """Return the distance of each pixel from the paper of its neighbourhood, uint8 (height, width), and whether some of
+    the paper is in a shadow.
+
+    The paper is found by morphological closing or opening, which removes structures narrower than a quarter of the
+    picture: strokes vanish, the edge of a shadow stays, which a smooth surface does not follow. Closing removes dark
+    ink, opening light ink; the one that removes more is used. At the edge of a shadow, paper is of any colour between
+    the two sides. Dark ink differs less from paper in a shadow: the distance is in proportion to the paper's level.
     """
     height, width = colours.shape[1:]
     factor = FITTED_SIZE / min(height, width)
     size = round(width * factor), round(height * factor)
     small = _resized(colours, size, Image.Resampling.BOX)
-    without_dark = _extreme(_extreme(small, np.maximum), np.minimum)  # closing
-    without_light = _extreme(_extreme(small, np.minimum), np.maximum)  # opening
-    lighter = np.stack(list(surface.at(size[1], size[0]))) - small  # than the picture: dark ink
-    # Fourth power: a lot of faint unevenness, as from a lamp, weighs less than a little ink.
-    dark = (np.minimum(without_dark - small, lighter).clip(0) ** 4).sum()
-    light = (np.minimum(small - without_light, -lighter).clip(0) ** 4).sum()
-    paper = without_dark if dark >= light else without_light
-    return _resized(paper, (width, height), Image.Resampling.BILINEAR)
+    is_dark = _has_dark_ink(small, np.stack([levels(plane) for plane in surface.at(size[1], size[0])]))
+    first, second = (np.maximum, np.minimum) if is_dark else (np.minimum, np.maximum)
+    bound = _extreme(_extreme(_extreme(small, first), second), second, _BLUR)
+    found: Array | None = None
+    shaded = False
+    for plane, paper in zip(colours, _resized(bound, (width, height), Image.Resampling.BILINEAR), strict=True):
+        distance = np.maximum(plane, paper) - plane if is_dark else plane - np.minimum(plane, paper)
+        lightest = int(paper.max())
+        if is_dark and int(paper.min()) < _SHADED * lightest:
+            shaded = True
+            distance = levels(distance * (np.float32(lightest) / np.maximum(paper, _DARKEST)))
+        found = distance if found is None else np.maximum(found, distance, out=found)
+    assert found is not None
+    return found, shaded
+
+
+def _has_dark_ink(small: Array, fitted: Array) -> bool:
+    """Whether closing removes more than opening, so that ink is dark. The smooth surface is as large as the picture.
+
+    Levels are compared by their ratio: that of ink and paper is the same in a shadow, and greater than that of a shadow
+    and light. Fourth power: a lot of faint unevenness, as from a lamp, weighs less than a little ink.
+    """
+    logs, surface = _LOGARITHM[small], _LOGARITHM[fitted]
+    without_dark = _extreme(_extreme(logs, np.maximum), np.minimum)  # closing
+    without_light = _extreme(_extreme(logs, np.minimum), np.maximum)  # opening
+    dark, light = (
+        float((np.square(np.square(np.minimum(removed, beyond - np.minimum(beyond, one)).astype(np.float32)))).sum())
+        for removed, beyond, one in (
+            (without_dark - logs, np.maximum(surface, logs), logs),
+            (logs - without_light, np.maximum(surface, logs), surface),
+        )
+    )
+    return dark >= light
 
 
 def _resized(planes: Array, size: tuple[int, int], how: Image.Resampling) -> Array:
@@ -170,22 +237,17 @@ def levels(values: Array) -> Array:
     return found
 
 
-def _extreme(planes: Array, pick: np.ufunc) -> Array:
-    """Grey dilation (np.maximum) or erosion (np.minimum) of planes, uint8, by a square, _REACH to each side.
+def _extreme(planes: Array, pick: np.ufunc, reach: int = _REACH) -> Array:
+    """Grey dilation (np.maximum) or erosion (np.minimum) of planes, uint8, by a square, `reach` to each side.
 
     Several times as fast as scipy.ndimage.maximum_filter.
     """
     neutral = 0 if pick is np.maximum else 255
     for axis in (1, 2):
-        length = 2 * _REACH + 1
+        length = 2 * reach + 1
         shape = list(planes.shape)
         shape[axis] += length - 1
         padded = np.full(shape, neutral, np.uint8)
-        padded[(slice(None),) * axis + (slice(_REACH, -_REACH),)] = planes
-        planes, reached = np.moveaxis(padded, axis, 0), 1
-        while reached < length:
-            step = min(reached, length - reached)
-            planes = pick(planes[:-step], planes[step:])
-            reached += step
-        planes = np.moveaxis(planes, 0, axis)
+        padded[(slice(None),) * axis + (slice(reach, -reach),)] = planes
+        planes = np.moveaxis(over_window(np.moveaxis(padded, axis, 0), length, pick), 0, axis)
     return planes

@@ -20,7 +20,7 @@ _GREY = b"\x08\x00\x00\x00\x00"  # bit depth 8, grey, deflate, the five filters,
 _NUMBER = struct.Struct(">I")
 _DATA = 41  # offset of the data of an IDAT chunk directly after IHDR
 _END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
-_MAX_PIXELS = 65_536
+_MAX_PIXELS = 102_400
 _UNSET = 1  # grey level of each pixel before it is decoded: rarely that of a whole last row
 
 
