@@ -145,6 +145,7 @@ def test_a_second_pickle_in_another_folder_is_not_the_one_that_is_checked() -> N
         restored(file.getvalue())
 
 
+@pytest.mark.slow
 def test_every_truncation_and_every_damaged_byte_of_an_archive_is_an_error_or_read() -> None:
     for length in range(0, len(GOOD), 7):
         with pytest.raises(CheckpointError):
@@ -160,6 +161,7 @@ def test_every_truncation_and_every_damaged_byte_of_an_archive_is_an_error_or_re
     assert read  # padding and numbers may change
 
 
+@pytest.mark.slow
 def test_every_damaged_byte_of_the_pickle_is_an_error_or_read() -> None:
     with zipfile.ZipFile(io.BytesIO(GOOD)) as opened:
         pickled = opened.read("archive/data.pkl")

@@ -34,6 +34,7 @@ def the_file(folder: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_largest_artifacts_are_files_and_come_back_as_they_were(tmp_path: Path) -> None:
     found = kept(tmp_path, LARGE)
     assert len(json.dumps(found)) < 1000

@@ -85,6 +85,7 @@ def test_bundles_that_tarfile_makes_of_a_checkpoint_are_read(tmp_path: Path, for
     assert bundle.read("text", made).record == written
 
 
+@pytest.mark.slow
 def test_a_bundle_is_written_and_unpacked_in_little_memory(tmp_path: Path) -> None:
     weights = tmp_path / "large.pt"
     with weights.open("wb") as file:
@@ -203,6 +204,7 @@ BROKEN: Mapping[str, tuple[Callable[[], Mapping[str, Any]], str]] = {
 }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_bundle_is_refused_in_words(tmp_path: Path, kind: str) -> None:
     members, said = BROKEN[kind]

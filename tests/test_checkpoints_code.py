@@ -1,5 +1,6 @@
 """The digest of the code that a network comes from, which is part of the key of its exports."""
 
+import ast
 import gc
 import os
 import sys
@@ -233,6 +234,21 @@ class Switching:
         time.sleep(0)
 
 
+def test_a_parse_that_another_thread_disturbed_is_tried_again(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parse, failures = ast.parse, iter([SystemError, SystemError])
+
+    def disturbed(content: bytes) -> Any:
+        if error := next(failures, None):
+            raise error("AST constructor recursion depth mismatch (before=45, after=50)")
+        return parse(content)
+
+    monkeypatch.setattr(ast, "parse", disturbed)
+    code._read.clear()
+    assert len(key()) == 64
+    assert next(failures, None) is None
+
+
+@pytest.mark.slow
 def test_threads_may_compute_digests_at_once(project: Path) -> None:
     deep = "x = " + "(" * 50 + "1 + 1" + ")" * 50 + "\n"
     write(project, "zoo/net.py", deep * 30 + NET)
@@ -251,3 +267,8 @@ def test_threads_may_compute_digests_at_once(project: Path) -> None:
                 assert len(set(pool.map(digest, range(8)))) == 1
     finally:
         gc.set_threshold(*before)
+
+
+def test_a_namespace_that_distributions_share_counts_by_their_versions() -> None:
+    _, installed = code._walk({"opentelemetry.exporter.otlp.proto.http.trace_exporter"})
+    assert "opentelemetry-sdk" in installed["opentelemetry"]

@@ -11,23 +11,24 @@ import pytest
 from models.checkpoints import files
 from models.checkpoints.record import Record
 from models.checkpoints.storage import Storage
+from tests import sources
 from tests.each import each_holds
 from tests.fakes import LINE, ROOT
+from tests.sources import called, nodes
 
 FOLDERS = {"checkpoints", "exports", "jobs", "recipes"}
 OWNERS = [ROOT / "models" / "checkpoints" / name for name in ("layout.py", "storage.py")]
 FILES = {"plot.png", "tensorboard", "torchloop.db"}
-SOURCES = [path for package in ("models", "training", "service") for path in sorted((ROOT / package).rglob("*.py"))]
 
 
 def joined(path: Path) -> set[str]:
     """The constant parts that a file joins to paths with `/`, joinpath, Path() or glob."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in nodes(path):
         parts: list[ast.expr] = []
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             parts = [node.left, node.right]
-        elif isinstance(node, ast.Call) and ast.unparse(node.func).split(".")[-1] in {"joinpath", "Path", "glob"}:
+        elif isinstance(node, ast.Call) and called(node).split(".")[-1] in {"joinpath", "Path", "glob"}:
             parts = node.args
         for part in parts:
             found |= {
@@ -44,15 +45,13 @@ def joins_no_names_of_the_store_folder(path: Path) -> None:
         assert not {name for name in names if name.split("/")[0] in FOLDERS or name.startswith("resume-")}
         assert not names & FILES
         assert not {"resume-", ".upload-"} & {
-            node.value
-            for node in ast.walk(ast.parse(path.read_text()))
-            if isinstance(node, ast.Constant) and isinstance(node.value, str)
+            node.value for node in nodes(path) if isinstance(node, ast.Constant) and isinstance(node.value, str)
         }
 
 
 def test_no_other_module_joins_names_of_the_store_folder() -> None:
     assert set().union(*map(joined, OWNERS)) >= FOLDERS | FILES
-    each_holds(joins_no_names_of_the_store_folder, SOURCES)
+    each_holds(joins_no_names_of_the_store_folder, sources.FILES)
 
 
 def test_the_layout_is_that_of_existing_stores(tmp_path: Path) -> None:

@@ -17,6 +17,9 @@ from models.errors import CheckpointError, shown
 
 START = b"PK\x03\x04"
 _STORED, _DEFLATED = 0, 8
+_FOLDER = 0x10  # of DOS's attributes
+_LOCAL = 30  # bytes of a local header
+_PIECE = 2**16  # bytes; deflate expands them a thousandfold at most
 _MAX_PICKLE = 4 * 2**20  # bytes; a state_dict of 25,000 tensors has as many
 _DAMAGED = "it is damaged or incomplete. Write it again with torch.save(network.state_dict(), FILE)"
 
@@ -49,13 +52,16 @@ _CLASS = re.compile(r"[A-Za-z_][\w.]{0,99}")
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One member of a zip archive: `packed` bytes in the file, `size` bytes unpacked, local header at `at`."""
+    """One member of a zip archive: `packed` bytes in the file, `size` bytes unpacked with CRC-32 `crc`, local header at
+    `at`.
+    """
 
     name: str
     method: int
     packed: int
     size: int
     at: int
+    crc: int
 
 
 def check(content: bytes, name: str) -> int:
@@ -80,6 +86,28 @@ def check(content: bytes, name: str) -> int:
             _check_pickle(content, name, member)
             return sum(member.size for member in members)
     raise _refused(name, _DAMAGED)
+
+
+def require_whole(content: bytes, name: str) -> None:
+    """Compare each member with its CRC-32, which PyTorch does not: it would load changed numbers without a word.
+
+    `content` has passed `check`, and its declared size is acceptable. Raises CheckpointError.
+    """
+    for member in _members(content):
+        if member.crc and not _is_whole(content, member):  # 0: torch.serialization.set_crc32_options(False)
+            raise _refused(name, f"{shown(member.name)} is damaged (CRC-32 differs). Copy the file again")
+
+
+def _is_whole(content: bytes, member: Member) -> bool:
+    start, found = _start(content, member), 0
+    inflating = zlib.decompressobj(-zlib.MAX_WBITS) if member.method == _DEFLATED else None
+    try:
+        for at in range(start, start + member.packed, _PIECE):
+            piece = memoryview(content)[at : min(at + _PIECE, start + member.packed)]
+            found = zlib.crc32(piece if inflating is None else inflating.decompress(piece), found)
+    except zlib.error:
+        return False
+    return found == member.crc
 
 
 def _check_pickle(content: bytes, name: str, member: Member) -> None:
@@ -128,8 +156,8 @@ def _members(content: bytes) -> Iterator[Member]:
     if at + size > len(content) or count * 46 > size:
         raise ValueError("directory out of bounds")
     for _ in range(count):
-        signature, method, packed, unpacked, name, extra, comment, local = struct.unpack_from(
-            "<4s6xH8xLLHHH8xL", content, at
+        signature, method, crc, packed, unpacked, name, extra, comment, attributes, local = struct.unpack_from(
+            "<4s6xH4xLLLHHH4xLL", content, at
         )
         if signature != b"PK\x01\x02":
             raise ValueError("damaged directory")
@@ -138,9 +166,11 @@ def _members(content: bytes) -> Iterator[Member]:
         unpacked, packed, local = _in_64_bits(fields, (unpacked, packed, local))
         if method not in {_STORED, _DEFLATED} or (method == _STORED and packed != unpacked):
             raise ValueError("unknown compression")
-        if local + packed > len(content):
+        if attributes & _FOLDER:
+            raise ValueError("a folder")  # PyTorch reads nothing into its memory, which has any numbers
+        if local + _LOCAL + packed > len(content):
             raise ValueError("member out of bounds")
-        yield Member(text, method, packed, unpacked, local)
+        yield Member(text, method, packed, unpacked, local, crc)
         at += 46 + name + extra + comment
 
 
@@ -157,10 +187,15 @@ def _in_64_bits(fields: bytes, sizes: tuple[int, int, int]) -> tuple[int, int, i
     return sizes
 
 
+def _start(content: bytes, member: Member) -> int:
+    """Return where the bytes of a member begin. Raises struct.error."""
+    name, extra = struct.unpack_from("<26xHH", content, member.at)
+    return int(member.at + _LOCAL + name + extra)
+
+
 def _read(content: bytes, member: Member) -> bytes:
     """Return the unpacked bytes of a member. Raises zlib.error, ValueError or struct.error if it is damaged."""
-    name, extra = struct.unpack_from("<26xHH", content, member.at)
-    start = member.at + 30 + name + extra
+    start = _start(content, member)
     packed = content[start : start + member.packed]
     if member.method == _STORED:
         return packed

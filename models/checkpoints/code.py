@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from importlib.machinery import ModuleSpec
@@ -33,6 +34,7 @@ class _Source:
     imports: frozenset[str]
 
 
+_TRIES = 5
 _PARSING = threading.Lock()
 _read: dict[str, tuple[tuple[int, int], _Source]] = {}  # by path, with time and size of the file
 
@@ -134,6 +136,9 @@ def _walk(names: set[str]) -> tuple[dict[str, str], dict[str, str]]:
         if name in seen or (top in installed and top not in _OURS) or top in sys.stdlib_module_names:
             continue
         seen.add(name)
+        if _is_installed_namespace(_find(top, specs)):  # parts of it cannot be found without importing the others
+            installed[top] = _installed(top)
+            continue
         spec = _find(name, specs)
         rest += [parent] if parent else []
         if spec is None or not spec.origin or not Path(spec.origin).is_file():
@@ -145,6 +150,12 @@ def _walk(names: set[str]) -> tuple[dict[str, str], dict[str, str]]:
         found[name] = source.sha256
         rest += source.imports
     return found, installed
+
+
+def _is_installed_namespace(spec: ModuleSpec | None) -> bool:
+    """Whether a package is a namespace (without __init__.py) that distributions share, not a folder of the user's."""
+    folders = (spec.submodule_search_locations if spec and spec.origin is None else None) or ()
+    return any(_INSTALLED & set(Path(folder).parts) for folder in folders)
 
 
 def _find(name: str, found: dict[str, ModuleSpec | None]) -> ModuleSpec | None:
@@ -216,9 +227,13 @@ def _parsed(content: bytes) -> ast.Module:
     """Parse a source. Raises SyntaxError and ValueError.
 
     One thread at a time: CPython 3.11 counts the depth of the syntax tree for all threads together, and raises
-    SystemError if two of them parse at once (https://github.com/python/cpython/issues/106905).
+    SystemError if two of them parse at once (https://github.com/python/cpython/issues/106905). Libraries parse as well,
+    so that it is tried again.
     """
     with _PARSING:
+        for _ in range(_TRIES):
+            with suppress(SystemError):
+                return ast.parse(content)
         return ast.parse(content)
 
 

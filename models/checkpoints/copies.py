@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from models.checkpoints.files import file_digest, unwritable, writing
 from models.checkpoints.objects import Objects
-from models.errors import BrokenObject, CheckpointError, ObjectsUnavailable
+from models.errors import BrokenObject, ObjectsUnavailable, UnwritableCopy
 
 FOLDERS = ("checkpoints", "exports", "datasets", "jobs")
 _SPARED_S = 600.0  # after its last use, a copy stays: its reader may open it again
@@ -89,7 +89,7 @@ class Copies:
     def fetch(self, path: Path, sha256: str) -> Path:
         """Return the path of a file that never changes: the copy, if it is whole, or else a new one.
 
-        Raises BrokenObject, and CheckpointError if the copy cannot be written.
+        Raises BrokenObject, UnwritableCopy.
         """
         if not _used(path, sha256):
             self._copy(f"{self.name(path)}/{sha256}", path, sha256)
@@ -233,7 +233,7 @@ class Copies:
                         yield _Copy(path.parent, sum(files), used_at)
 
     def _copy(self, key: str, path: Path, sha256: str) -> None:
-        """Copy an object to a file, atomically. Raises BrokenObject, CheckpointError."""
+        """Copy an object to a file, atomically. Raises BrokenObject, UnwritableCopy."""
 
         def copy() -> None:
             found = hashlib.sha256()
@@ -252,7 +252,7 @@ class Copies:
         except FileNotFoundError as err:
             raise _missing(key) from err
         except OSError as err:
-            raise CheckpointError(f"{path.name} cannot be copied from the object store: {unwritable(err)}") from err
+            raise UnwritableCopy(f"{path.name} cannot be copied from the object store: {unwritable(err)}") from err
 
     def _copy_folder(self, name: str, draft: Path) -> None:
         content, files = self._parts(name)

@@ -4,14 +4,17 @@ Keys are relative to the prefix in the store's URL. An object is put if there is
 so that of several writers one wins.
 """
 
+import os
+import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 from models.errors import ObjectsUnavailable
@@ -29,7 +32,15 @@ _IGNORANT = (
     "the object store ignores conditional puts (If-None-Match), so that of two writers none would win: use one that "
     "honours them, such as S3, Google Cloud Storage, Azure Blob Storage or MinIO"
 )
+_ENDPOINTS: Mapping[str, Sequence[str]] = {
+    "s3": ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT"),
+    "az": ("AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT"),
+}
 T = TypeVar("T")
+
+
+class _NoBucket(ObjectsUnavailable):
+    """Error: there is no such bucket, or no more."""
 
 
 class ObjectsRefused(Exception):
@@ -77,6 +88,7 @@ class Objects:
             import obstore  # noqa: PLC0415 - as above
         except ImportError as err:
             raise ObjectsRefused(f"object stores need another package: {NEEDS}") from err
+        _check_endpoint(url)
         stores: Any = obstore.store
         try:
             if url.startswith("file:"):
@@ -116,7 +128,15 @@ class Objects:
                 return False
             return True
 
-        return self._access(put)
+        def put_into_bucket() -> bool:
+            try:
+                return put()
+            except FileNotFoundError as err:
+                if isinstance(content, Path) and not content.exists():
+                    raise
+                raise _NoBucket(_ABSENT, "no such bucket") from err
+
+        return self._access(put_into_bucket)
 
     def read(self, key: str) -> Iterator[bytes]:
         """Yield the content of an object in pieces. Raises FileNotFoundError, and ObjectsUnavailable also if patient:
@@ -167,15 +187,17 @@ class Objects:
     def probe(self) -> None:
         """Find out whether of several conditional puts of one object exactly one wins.
 
-        Raises ObjectsRefused if not, if access is denied, or if there is no such bucket.
+        Raises ObjectsRefused if not, or if there is no such bucket.
         """
         key = f"probes/{uuid4().hex}/probe"
 
         def rival(number: int) -> bool:
             try:
                 return self.put(key, b"%d" % number)
-            except FileNotFoundError as err:
-                raise ObjectsRefused(_ABSENT) from err
+            except ObjectsUnavailable as err:
+                if _is_about_bucket(err):
+                    raise ObjectsRefused(_ABSENT) from err
+                raise
 
         with ThreadPoolExecutor(_RIVALS) as threads:
             winners = [number for number, won in enumerate(threads.map(rival, range(_RIVALS))) if won]
@@ -201,10 +223,56 @@ class Objects:
         with self._watch():
             try:
                 return action()
-            except (self._errors.PermissionDeniedError, self._errors.UnauthenticatedError) as err:
-                raise ObjectsUnavailable(_DENIED) from err
             except self._errors.BaseError as err:
-                raise ObjectsUnavailable(_AWAY) from err
+                raise ObjectsUnavailable(_DENIED if _status(err) in {401, 403} else _AWAY, _why(err)) from err
+
+
+def _is_about_bucket(err: BaseException | None) -> bool:
+    """Return whether an error, or one that it was raised from, says that there is no bucket."""
+    return err is not None and (isinstance(err, _NoBucket) or _is_about_bucket(err.__cause__))
+
+
+def _why(err: BaseException) -> str:
+    """Return the cause that an error of obstore names: a status, or an error of the system or of the protocol.
+
+    Its other text stays out: a URL may have a signature in it, and the answer of a server the id of a key.
+    """
+    text = str(err)
+    if status := _status(err):
+        code = re.search(r"<Code>(\w{1,60})</Code>", text)
+        return f"status {status}, {code[1]}" if code else f"status {status}"
+    if error := re.search(r'(?:message|error): "([^"]{1,200})"', text):
+        return error[1]
+    said = re.sub(r"\S*://\S*", "...", text.partition("\n")[0]).rpartition(" - ")[2]
+    kinds = ", ".join(dict.fromkeys(re.findall(r"kind: (\w+)", text)))
+    return f"{said[:200]} ({kinds})" if kinds else said[:200]
+
+
+def _status(err: BaseException) -> int | None:
+    """Return the status of the answer that an error of obstore is about: of lists it has no errors for a 403."""
+    found = re.search(r"status code: (\d{3})", str(err))
+    return int(found[1]) if found else None
+
+
+def _check_endpoint(url: str) -> None:
+    """Raise ObjectsRefused for an endpoint in the environment that is no URL: obstore would panic."""
+    for name in _ENDPOINTS.get(url.partition(":")[0], ()):
+        if (value := os.environ.get(name)) and not _is_http(value):
+            raise ObjectsRefused(f"{name} is no URL of a server: write it as https://minio.example:9000")
+
+
+def _is_http(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        return (
+            parts.scheme in {"http", "https"}
+            and bool(parts.hostname)
+            and parts.port != 0
+            and value.isascii()
+            and (not re.search(r"\s", value))
+        )
+    except ValueError:  # of the port
+        return False
 
 
 def _settings_of(url: str) -> str:

@@ -27,7 +27,7 @@ from models.spec import Array, ModelSpec
 
 _NONE: Artifacts = MappingProxyType({})
 _Traced: type[Warning] = torch.jit.TracerWarning  # type: ignore[attr-defined]  # it is public, but not listed
-_CHEAP = 8 * 2**20  # bytes of a network and its batches: all of them are computed again whenever it is loaded
+CHEAP = 8 * 2**20  # bytes of a network and its batches: all of them are computed again whenever it is loaded
 # Warnings of the tracer about a value of a tensor that becomes a constant of the export. Booleans are left out: most
 # come from checks of shapes, and the other branch of a network shows in the random batches.
 _CONSTANT = re.compile(r"Converting a tensor to a (Python (?!boolean)\w+|NumPy array)")
@@ -55,7 +55,7 @@ def export(spec: ModelSpec, network: nn.Module, artifacts: Artifacts = _NONE) ->
         return Exported(b"", refusal=in_one_line(err))
     except Exception as err:  # noqa: BLE001 - the exporter's errors have no common class; without ONNX the network runs eagerly
         return Exported(b"", refusal=f"{type(err).__name__}: {in_one_line(err)}")
-    return Exported(onnx, [*short, *random] if _size(onnx, random) <= _CHEAP else short)
+    return Exported(onnx, [*short, *random] if _size(onnx, random) <= CHEAP else short)
 
 
 def _traced(spec: ModelSpec, batches: Sequence[Batch]) -> tuple[Mapping[str, Array], list[dict[int, str]]]:

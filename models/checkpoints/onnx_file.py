@@ -7,7 +7,7 @@ import hashlib
 import json
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +16,11 @@ from safetensors import SafetensorError
 
 from models.checkpoints.files import write_whole
 from models.checkpoints.parity import Case
+from models.checkpoints.verdict import Verdict
 from models.samples import Batch, Columns
 from models.spec import Array
 
-_ONNX = "onnx"  # name of the tensor
+_ONNX, _INT8 = "onnx", "onnx.int8"  # names of the tensors
 _LARGE = 1_048_576  # bytes
 
 
@@ -29,19 +30,30 @@ class Exported:
 
     A large network that was read from a file stays there: `onnx` is a view of the mapped file.
 
-    `cases` are compared again by each process that loads the export.
+    `cases` are compared again by each process that loads the export. `quantised` is the network in int8, empty if there
+    is none. `verdicts` are those on its numeric forms; none if there was no data to judge them by.
     """
 
     onnx: bytes | memoryview
     cases: Sequence[Case] = ()
     refusal: str = ""
+    quantised: bytes | memoryview = b""
+    verdicts: Sequence[Verdict] = ()
 
 
 def write(exported: Exported, path: Path) -> None:
     """Write the file atomically. Raises OSError."""
     tensors = {_ONNX: np.frombuffer(exported.onnx, np.uint8), **dict(_arrays(exported))}
     said = {"refusal": exported.refusal, "cases": str(len(exported.cases)), "sha256": _digest(exported)}
+    if exported.quantised:
+        tensors[_INT8] = np.frombuffer(exported.quantised, np.uint8)
+    if exported.verdicts:
+        said["verdicts"] = _in_json(exported.verdicts)
     write_whole(safetensors.numpy.save(tensors, said), path)
+
+
+def _in_json(verdicts: Sequence[Verdict]) -> str:
+    return json.dumps([asdict(verdict) for verdict in verdicts], sort_keys=True)
 
 
 def read(path: Path) -> Exported | None:
@@ -50,23 +62,25 @@ def read(path: Path) -> Exported | None:
         with safetensors.safe_open(path, framework="np") as file:
             said = file.metadata()
             places = range(int(said["cases"]))
-            names = [name for name in file.keys() if name != _ONNX]  # noqa: SIM118 - it is no mapping
-            arrays = {name: file.get_tensor(name) for name in names}
+            names = {*file.keys()}
+            arrays = {name: file.get_tensor(name) for name in names - {_ONNX, _INT8}}
             cases = [Case(_batch(arrays, f"samples.{at}"), _batch(arrays, f"outputs.{at}")) for at in places]
-            exported = Exported(_network(path), cases, said["refusal"])
+            quantised = _network(path, _INT8) if _INT8 in names else b""
+            verdicts = [Verdict(**verdict) for verdict in json.loads(said.get("verdicts", "[]"))]
+            exported = Exported(_network(path), cases, said["refusal"], quantised, verdicts)
     except (OSError, SafetensorError, KeyError, TypeError, ValueError):
         return None
     return exported if _digest(exported) == said["sha256"] else None
 
 
-def _network(path: Path) -> bytes | memoryview:
+def _network(path: Path, name: str = _ONNX) -> bytes | memoryview:
     """Return the bytes of the network in a file, or a view of the mapped file if they are many: no copy is held then.
 
     Raises OSError, KeyError, ValueError.
     """
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
-        start, end = (8 + header + at for at in json.loads(file.read(header))[_ONNX]["data_offsets"])
+        start, end = (8 + header + at for at in json.loads(file.read(header))[name]["data_offsets"])
         if end - start < _LARGE:
             file.seek(start)
             return file.read(end - start)
@@ -102,4 +116,7 @@ def _digest(exported: Exported) -> str:
     digest = hashlib.sha256(exported.onnx)
     for name, array in _arrays(exported):
         digest.update(f"{name} {array.dtype} {array.shape}".encode() + array.tobytes())
+    if exported.quantised or exported.verdicts:
+        digest.update(_in_json(exported.verdicts).encode())
+        digest.update(exported.quantised)
     return digest.hexdigest()

@@ -2,11 +2,15 @@
 
 import contextlib
 import mmap
+import os
 from collections.abc import Callable
+from functools import cache
 from tempfile import NamedTemporaryFile
 from typing import Any
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else its import begins a database of usage statistics at home
 import onnxruntime
 
 from models.checkpoints.parity import DisagreementError
@@ -33,6 +37,8 @@ def open_session(onnx: bytes | memoryview, threads: int) -> Callable[[Any], Any]
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # idle threads do not spin
+    _share_memory()
+    options.add_session_config_entry("session.use_env_allocators", "1")
     try:
         inner = _session(onnx, options)
     except Exception as err:  # its errors have no other common base class
@@ -56,6 +62,18 @@ def open_session(onnx: bytes | memoryview, threads: int) -> Callable[[Any], Any]
         )
 
     return run if (inputs, outputs) == (["samples"], [ONE_OUTPUT]) else run_named
+
+
+@cache
+def _share_memory() -> None:
+    """Give all sessions of the process one memory arena.
+
+    With an arena each, 28 small networks that are used in turn evict each other's from the caches: a batch of one took
+    88 µs instead of 74.
+    """
+    kinds, places = onnxruntime.OrtAllocatorType, onnxruntime.OrtMemType
+    where = onnxruntime.OrtMemoryInfo("Cpu", kinds.ORT_ARENA_ALLOCATOR, 0, places.DEFAULT)
+    onnxruntime.create_and_register_allocator(where, None)
 
 
 def _int64(array: Array) -> Array:

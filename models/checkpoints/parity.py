@@ -137,21 +137,24 @@ def _bucket(spec: ModelSpec, samples: Batch) -> Batch:
     return Columns(stacked(samples.take(largest), spec.padding))
 
 
-def compare(run: Run, case: Case) -> None:
-    """Raise DisagreementError if `run` gives other outputs than the case has, by more than TOLERANCE."""
+def compare(run: Run, case: Case, *, tolerance: float = TOLERANCE) -> None:
+    """Raise DisagreementError if `run` gives other outputs than the case has.
+
+    `tolerance` is the largest difference that is allowed, relative to the largest output.
+    """
     try:
         outputs = run(case.samples)
     except Exception as err:  # ONNX Runtime's errors have no other common base class
         raise DisagreementError(f"ONNX Runtime: {err}") from err
     for name, wanted in _arrays(case.outputs).items():
-        _compare(_arrays(outputs)[name], wanted, f"of a batch of {len(case.samples)}")
+        _compare(_arrays(outputs)[name], wanted, f"of a batch of {len(case.samples)}", tolerance)
 
 
-def _compare(outputs: Array, wanted: Array, rows: str) -> None:
+def _compare(outputs: Array, wanted: Array, rows: str, tolerance: float) -> None:
     if outputs.shape != wanted.shape:
         raise DisagreementError(f"the export answers {outputs.shape} {rows}, the network {wanted.shape}")
     difference = float(np.abs(outputs.astype(np.float64) - wanted).max(initial=0))
-    if not difference <= TOLERANCE * float(np.abs(wanted).max(initial=0)):
+    if not difference <= tolerance * float(np.abs(wanted).max(initial=0)):
         raise DisagreementError(f"the export's outputs {rows} differ by {difference:.3g} from the network's")
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from models.checkpoints.files import file_digest
 from models.errors import CheckpointError
 
 
@@ -20,6 +21,8 @@ class Record:
     command    the command line that reproduces the file
     notes      conversions when the weights were read: dtypes, names of tensors
     reference  range of each statistic of the spec's check over the training split: name -> [least, greatest]
+    drift      distributions of features and answers that drift is measured against, see `models.drift.reference`, or
+               why there are none: {"fault": reason}
     artifacts  what belongs to the weights, e.g. a vocabulary, in the form of `artifact_files.divided`
     dataset_sha256  digest of the dataset version; empty for the data of a recipe
     """
@@ -36,6 +39,7 @@ class Record:
     notes: Sequence[str] = field(default_factory=list)
     reference: Mapping[str, Any] = field(default_factory=dict)
     artifacts: Mapping[str, Any] = field(default_factory=dict)
+    drift: Mapping[str, Any] = field(default_factory=dict)
 
 
 def record_path(path: Path) -> Path:
@@ -66,8 +70,7 @@ def verify(name: str, path: Path, record: Record | None = None) -> Record:
     Raises CheckpointError.
     """
     try:
-        with path.open("rb") as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        sha256 = file_digest(path)
     except OSError as err:
         raise _unreadable(path, err) from err
     return _matching(name, path, record, sha256)

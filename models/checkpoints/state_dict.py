@@ -86,7 +86,8 @@ def restore(
 ) -> tuple[nn.Module, list[str]]:
     """Build the network with the weights of a file; `name` is used in error messages. Also returns notes.
 
-    With `sizes_first`, a network with arguments is compared on the meta device before its weights are allocated.
+    With `sizes_first`, for files that were not compared with a checksum: a network with arguments is compared on the
+    meta device before its weights are allocated, and the members of an archive with their checksums.
     Raises CheckpointError.
     """
     unpacked = _check(content, name)
@@ -97,6 +98,8 @@ def restore(
             f"{name} is not a state_dict file: it unpacks to {unpacked:,} bytes, more than the network needs. "
             "Write it with torch.save, which does not compress",
         )
+    if sizes_first and content.startswith(archive.START):
+        archive.require_whole(content, name)
     state, notes = _parsed(content, name)
     try:
         if first:
