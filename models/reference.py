@@ -22,6 +22,7 @@ Check = Callable[[Entries], Mapping[int, InvalidInput]]
 Room = Callable[[float, float], tuple[float, float]]
 Range = Sequence[Any]  # least and greatest value: two numbers, or two lists of one number for each feature
 
+_FEW = 8  # values that Python compares faster than NumPy
 _CHUNK = 4096  # entries that are measured at once: bounds the memory
 
 
@@ -81,12 +82,17 @@ class Bounds:
     def faults(self, entries: Entries) -> Mapping[int, str]:
         """See Statistic."""
         values = self.statistic(entries)
+        if len(values) <= _FEW and not any(map(self._is_out, values.tolist())):
+            return {}
         below: list[int] = [] if self.low is None else (values < self.low).nonzero()[0].tolist()
         above: list[int] = [] if self.high is None else (values > self.high).nonzero()[0].tolist()
         if not below and not above:
             return {}
         details = {position: self.detail(float(values[position])) for position in below + above}
         return {position: detail for position, detail in details.items() if detail is not None}
+
+    def _is_out(self, value: float) -> bool:
+        return (self.low is not None and value < self.low) or (self.high is not None and value > self.high)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,13 +142,20 @@ class Features:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A check of entries by statistics: groups of statistics, each with the function that prepares its entries."""
+    """A check of entries by statistics: groups of statistics, each with the function that prepares its entries.
+
+    `clear` may say of entries (N, *shape) that each is within the bounds of every statistic, those of any version, in
+    less time than the statistics take; it is asked if they are few. False: the statistics decide.
+    """
 
     groups: tuple[tuple[Callable[[Entries], NDArray[Any]], tuple[Statistic, ...]], ...]
+    clear: Callable[[Entries], bool] | None = None
 
     def __call__(self, entries: Entries) -> Mapping[int, InvalidInput]:
         """Find the entries with a statistic out of its bounds: the error of the first one, by position."""
         errors: dict[int, InvalidInput] = {}
+        if self.clear is not None and len(entries) <= _FEW and self.clear(entries):
+            return errors
         for prepared, statistics in self.groups:
             ready = prepared(entries)
             for statistic in statistics:
@@ -152,7 +165,7 @@ class Reference:
 
     def then(self, other: "Reference") -> "Reference":
         """Return a check by the statistics of both; an entry gets the error of the first that it is out of."""
-        return Reference(self.groups + other.groups)
+        return replace(self, groups=self.groups + other.groups)
 
     def measured(self, entries: Entries) -> dict[str, Range]:
         """Return the range of each statistic over entries (N, *shape), by its name; only those that are finite."""
@@ -166,15 +179,18 @@ class Reference:
 
     def bounded_by(self, reference: Mapping[str, Range]) -> "Reference":
         """Return the check with the bounds that follow from a version's reference; other statistics keep theirs."""
-        return Reference(
-            tuple(
-                (
-                    prepared,
-                    tuple(one.bounded_by(reference[one.name]) if one.name in reference else one for one in group),
-                )
-                for prepared, group in self.groups
+        groups = tuple(
+            (
+                prepared,
+                tuple(one.bounded_by(reference[one.name]) if one.name in reference else one for one in group),
             )
+            for prepared, group in self.groups
         )
+        return replace(self, groups=groups)
+
+    def unless(self, clear: Callable[[Entries], bool]) -> "Reference":
+        """Return the check with this `clear`."""
+        return replace(self, clear=clear)
 
 
 def _range(

@@ -128,6 +128,15 @@ def test_the_first_bounds_that_an_entry_is_out_of_give_its_error() -> None:
     }
 
 
+def test_the_statistics_decide_on_what_is_not_clear() -> None:
+    found = Bounds(name="sum", statistic=lambda entries: entries.sum(axis=1), low=1, detail="{:g}".format)
+    check = within(found).unless(lambda entries: bool((entries > 5).all()))
+    assert not check(np.array([[6, 9]]))
+    assert not check(np.array([[1, 9]]))
+    assert list(check(np.array([[6, 9], [0, 0]]))) == [1]
+    assert list(check.bounded_by({"sum": [4, 9]})(np.array([[0, 0]]))) == [0]
+
+
 def test_refused_entries_keep_their_places_among_other_bad_ones() -> None:
     bad = SPEC.check(as_pixels(SEVEN / 255)[None])[0]
     entries = checked(Entries(np.array([[1], [20], [3]]), {0: bad, 2: bad}), within(above(10)))

@@ -61,6 +61,7 @@ def test_the_groups_are_compared_in_order_each_with_its_own_view() -> None:
     assert check.measured(np.array([[1.0], [3.0]])) == {"mean": [1, 3], "double": [2, 6]}
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("factor", [-1000, -10, 4, 1000, 1e30])
 def test_a_row_far_out_of_the_ranges_is_refused_and_no_training_row_is(factor: float) -> None:
     check = feature_ranges("length", "width")
