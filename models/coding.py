@@ -22,6 +22,7 @@ from models.spec import ModelSpec
 
 log = logging.getLogger(__name__)
 OpenPicture = Callable[[bytes], Image]
+Given = tuple[object, Mapping[str, Any]]  # a sample as it came, and its checked values
 
 _STANDARD = bytes.maketrans(b"-_", b"+/")
 _BLANKS = b" \t\r\n"
@@ -95,6 +96,12 @@ class Coder:
             name: array.astype(self._dtypes[name], casting="same_kind" if array.size else "unsafe", copy=False)
             for name, array in arrays.items()
         }
+
+
+def as_given(sample: object, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the checked values of a sample, None for those that it leaves to their defaults."""
+    given = sample if isinstance(sample, Mapping) else values
+    return {name: None if is_missing(given.get(name)) else value for name, value in values.items()}
 
 
 def example_samples(spec: ModelSpec, coder: Coder | None = None) -> Batch:

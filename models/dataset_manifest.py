@@ -7,20 +7,24 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from models.messages import DatasetOptions
+from models.dataset_options import DatasetOptions
 
 FILE = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Original:
-    """A file that rows come from: its digest (of a folder: empty, it is not kept) and how it was read."""
+    """A file that rows come from: its digest (of a folder: empty, it is not kept) and how it was read.
+
+    `weight`: how often training repeats its rows that are in the train split.
+    """
 
     sha256: str
     format: str
     label_column: str | None = None
     split_column: str | None = None
     group_column: str | None = None
+    weight: int = 1
 
     @property
     def options(self) -> DatasetOptions:
@@ -32,7 +36,8 @@ class Original:
     @property
     def key(self) -> str:
         """Return the name of its segment."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:24]
+        read_by = {name: value for name, value in asdict(self).items() if name != "weight"}
+        return hashlib.sha256(json.dumps(read_by, sort_keys=True).encode()).hexdigest()[:24]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

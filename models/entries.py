@@ -7,17 +7,20 @@ import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import chain
 from tokenize import TokenError
 from typing import Any, BinaryIO
 
 import numpy as np
 import orjson
-from PIL.Image import Image
+from PIL.Image import Image, fromarray
 
 from models.errors import InvalidInput, MalformedInput, TooManySamples
 from models.picture_files.plain import read_plain_png
 from models.pictures import format_of, open_picture
 from models.reference import Check
+from models.segments import Place
 from models.signature import read_picture
 from models.spec import Array, Entry, ModelSpec
 
@@ -31,6 +34,8 @@ _QUOTES = b" \t\r\n\"'"
 _MAX_DEPTH = 64  # of nested lists: the most dimensions that a NumPy array can have
 _NPY_MAGIC = b"\x93NUMPY"
 _NPY_HEADER_LIMIT = 4096  # bytes; NumPy's own is 10,000. An ordinary header has about 120.
+_SHORT_HEADER = 256  # bytes, of a header that is remembered
+NpyHeader = tuple[tuple[int, ...], bool, np.dtype[Any]]  # shape, whether in Fortran order, dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +55,7 @@ def from_json(content: bytes, entry: Entry) -> Entries:
     Raises MalformedInput if the body is not JSON, InvalidInput if it has no list of inputs.
     """
     inputs = inputs_in(content)
-    if b"true" in content or b"false" in content or content.count(b'"') > 2:
+    if (b"e" in content and (b"true" in content or b"false" in content)) or content.count(b'"') > 2:
         return _one_by_one(
             inputs,
             entry,
@@ -90,29 +95,34 @@ def from_array(array: Array, entry: Entry) -> Entries:
 
     Raises InvalidInput if shape or dtype do not fit.
     """
-    wanted = f"{entry.dtype.name} array of shape (N{''.join(f', {size}' for size in entry.shape)})"
     if array.ndim == 0 or array.shape[1:] != entry.shape or len(array) == 0:
         single = ": send a single sample as a list of one, array[None]" if array.shape == entry.shape else ""
-        raise InvalidInput("Wrong shape", f"the array has shape {array.shape}; send a {wanted}, N at least 1{single}")
+        detail = f"the array has shape {array.shape}; send a {_wanted(entry)}, N at least 1{single}"
+        raise InvalidInput("Wrong shape", detail)
     if len(array) > MAX_SAMPLES:
         raise TooManySamples(len(array), MAX_SAMPLES)
     if array.dtype == entry.dtype and entry.dtype.kind == "u":
         return Entries(array)
     if entry.dtype.kind == "u" or array.dtype.kind not in "fiu":
         scaled = "; multiply values from 0 to 1 by 255 first" if array.dtype.kind == "f" and entry.high == 255 else ""
-        raise InvalidInput("Wrong dtype", f"the array has dtype {array.dtype.name}; send a {wanted}{scaled}")
+        raise InvalidInput("Wrong dtype", f"the array has dtype {array.dtype.name}; send a {_wanted(entry)}{scaled}")
     return _in_range(array, entry)
+
+
+def _wanted(entry: Entry) -> str:
+    return f"{entry.dtype.name} array of shape (N{''.join(f', {size}' for size in entry.shape)})"
 
 
 def picture_or_entry(content: bytes, spec: ModelSpec, max_pixels: int) -> Image | Array:
     """Open a picture; return its entry instead if `spec.grey` reads it, the fast path. Raises InvalidInput.
 
-    The format is detected from the bytes: clients often declare another one.
+    The format is detected from the bytes: clients often declare another one. A small grey PNG is decoded.
     """
     if spec.grey is not None:
         pixels = read_plain_png(content)
-        if pixels is not None and pixels.size <= max_pixels and (entry := spec.grey(pixels)) is not None:
-            return entry
+        if pixels is not None and pixels.size <= max_pixels:
+            entry = spec.grey(pixels)
+            return fromarray(pixels) if entry is None else entry
     if format_of(content) is None and content[:64].lstrip(_QUOTES).lower().startswith(_AS_TEXT):
         raise InvalidInput("No picture", f"the picture is written as text. {HOW_TO_SEND_PICTURES}")
     return open_picture(content, max_pixels)
@@ -122,6 +132,17 @@ def from_picture(picture: Image, spec: ModelSpec) -> Array:
     """Decode an opened picture into one entry. Raises InvalidInput, whatever the model's reader raises."""
     assert spec.picture
     return read_picture(spec.picture, picture)
+
+
+def from_segments(picture: Image, spec: ModelSpec) -> tuple[Entries, list[Place]]:
+    """Decode the samples in an opened picture, and their places. Raises InvalidInput, whatever the model's reader
+    raises.
+    """
+    assert spec.segments
+    found = read_picture(spec.segments, picture)
+    good = [entry for entry, _ in found if not isinstance(entry, InvalidInput)]
+    errors = {at: entry for at, (entry, _) in enumerate(found) if isinstance(entry, InvalidInput)}
+    return stacked(good, errors, spec.tensor), [place for _, place in found]
 
 
 def checked(entries: Entries, check: Check) -> Entries:
@@ -138,19 +159,32 @@ def checked(entries: Entries, check: Check) -> Entries:
 
 def read_npy(content: bytes) -> Array:
     """Parse a .npy file without a copy. Raises MalformedInput, or InvalidInput for a pickled array."""
-    file = io.BytesIO(content)
     if not content.startswith(_NPY_MAGIC):
         raise MalformedInput("No .npy file", "the body is not a .npy file; write it with numpy.save")
-    shape, fortran, dtype = npy_header(file)
+    (shape, fortran, dtype), begin = _header_of(content)
     size = math.prod(shape) * dtype.itemsize
-    rest = len(content) - file.tell()
+    rest = len(content) - begin
     if min(shape, default=0) < 0 or size != rest or dtype.itemsize == 0:
         raise MalformedInput("Wrong length", f"the .npy header promises {size} bytes of data, the body has {rest}")
-    flat = np.frombuffer(content, dtype=dtype, offset=file.tell())
+    flat = np.frombuffer(content, dtype=dtype, offset=begin)
     return flat.reshape(shape, order="F" if fortran else "C")
 
 
-def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _header_of(content: bytes) -> tuple[NpyHeader, int]:
+    """Return the header of a .npy file, and where its data begins. NumPy needs 15 µs for it, so it is remembered."""
+    end = 10 + int.from_bytes(content[8:10], "little")
+    if content[6:8] == b"\x01\x00" and end <= _SHORT_HEADER:
+        return _short_header(content[:end]), end
+    file = io.BytesIO(content)
+    return npy_header(file), file.tell()
+
+
+@lru_cache(64)
+def _short_header(head: bytes) -> NpyHeader:
+    return npy_header(io.BytesIO(head))
+
+
+def npy_header(file: BinaryIO) -> NpyHeader:
     """Read the header of a .npy file: shape, whether in Fortran order, dtype.
 
     Raises MalformedInput, or InvalidInput for a pickled array.
@@ -168,11 +202,30 @@ def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
 
 def _together(inputs: list[Any], entry: Entry) -> Entries:
     """Convert all entries at once; if they differ in form, convert them one by one to find the bad ones."""
+    if entry.dtype == np.uint8 and len(entry.shape) == 2 and (pixels := _pixels(inputs, *entry.shape)) is not None:
+        return Entries(pixels)
     try:
         array = _numbers(inputs)
     except (ValueError, TypeError, OverflowError):
         return _one_by_one(inputs, entry)
     return _in_range(array, entry) if array.shape[1:] == entry.shape else _one_by_one(inputs, entry)
+
+
+def _pixels(inputs: list[Any], height: int, width: int) -> Array | None:
+    """Convert rows of whole numbers from 0 to 255, no booleans among them, to uint8; None if they are anything else.
+
+    An eighth of the time that NumPy takes for nested lists.
+    """
+    try:
+        if set(map(len, inputs)) != {height}:
+            return None
+        rows = list(chain.from_iterable(inputs))
+        if set(map(len, rows)) != {width}:
+            return None
+        flat = b"".join(map(bytes, rows))
+    except (ValueError, TypeError):
+        return None
+    return np.frombuffer(flat, np.uint8).reshape(len(inputs), height, width)
 
 
 def _one_by_one(inputs: list[Any], entry: Entry) -> Entries:
@@ -188,6 +241,8 @@ def _one_by_one(inputs: list[Any], entry: Entry) -> Entries:
 
 def stacked(good: Sequence[Array], errors: Mapping[int, InvalidInput], entry: Entry) -> Entries:
     """Stack entries that were parsed one by one."""
+    if len(good) == 1:
+        return Entries(good[0][None], errors)
     return Entries(np.stack(good) if good else np.empty((0, *entry.shape), entry.dtype), errors)
 
 

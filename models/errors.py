@@ -49,8 +49,19 @@ class BrokenObject(CheckpointError):
     """Error: the object store has no such object, or a damaged one. The message names its key."""
 
 
+class UnwritableCopy(CheckpointError):
+    """Error: a copy of an object cannot be written into the store folder. The message names no folder."""
+
+
 class ObjectsUnavailable(Exception):
-    """Error: the object store cannot be reached or used for now. The message names no address."""
+    """Error: the object store cannot be reached or used for now. The message names no address.
+
+    `why` is for logs: the cause as far as it is known, without addresses and credentials.
+    """
+
+    def __init__(self, message: str, why: str = "") -> None:
+        super().__init__(message)
+        self.why = why
 
 
 def shown(text: str) -> str:

@@ -16,6 +16,7 @@ from pydantic import Field, TypeAdapter
 
 from models.checkpoints.location import DatasetFile, StoreLocation
 from models.checkpoints.record import Record
+from models.dataset_options import DatasetOptions as DatasetOptions  # noqa: PLC0414 - for all who send an Ingest
 from models.groups import Group, Listening
 from models.packed_batches import PackedBatch
 from models.spec import Method
@@ -151,7 +152,7 @@ class Evaluated:
 
     `pairs`: the comparison with the candidate; None without one, or if the recipe has no outcomes of single examples.
     `old` and `new` are the same over the examples that `Evaluate.trained_on` has, and over the others; None if there
-    are no such examples, or if there is no such version, or the same one.
+    are no such examples, or if there is no such version, or the same one. `drift`: as in the record, if asked for.
     """
 
     metrics: Mapping[str, float]
@@ -159,6 +160,7 @@ class Evaluated:
     pairs: Pairs | None = None
     old: Pairs | None = None
     new: Pairs | None = None
+    drift: Mapping[str, Any] = field(default_factory=dict)
     type: Literal["evaluated"] = "evaluated"
 
 
@@ -271,7 +273,7 @@ class Evaluate(Order[Evaluated]):
     """Evaluate a checkpoint on the held-out splits of `dataset`; without it, of the config's dataset.
 
     Compare `candidate` with it, if given: also on the examples of `trained_on`, the dataset version that the checkpoint
-    was trained on, and on the others apart.
+    was trained on, and on the others apart. With `drift`, also measure the reference of drift.
     """
 
     answer = Evaluated
@@ -284,6 +286,7 @@ class Evaluate(Order[Evaluated]):
     candidate: CheckpointFile | None = None
     dataset: DatasetFile | None = None
     trained_on: DatasetFile | None = None
+    drift: bool = False
     type: Literal["evaluate"] = "evaluate"
 
 
@@ -309,6 +312,7 @@ class Export(Order[ExportDone]):
     path: Path
     record: Record
     store: StoreLocation
+    judge: bool = False  # its numeric forms, too, if an order before has read its validation split
     type: Literal["export"] = "export"
 
 
@@ -327,15 +331,6 @@ class Explain(Order[Explained]):
     type: Literal["explain"] = "explain"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DatasetOptions:
-    """Columns of a file that have a meaning; None: found by their usual names."""
-
-    label_column: str | None = None
-    split_column: str | None = None
-    group_column: str | None = None
-
-
 @dataclass(frozen=True, kw_only=True)
 class Ingest(Order[Ingested]):
     """Make a dataset version of the file `source`, an original in the store, and of the examples of `parent`.
@@ -345,6 +340,8 @@ class Ingest(Order[Ingested]):
     kin             folders of the other versions of the name, the first one first: their contents keep their splits
     allow_rejected  greatest share of refused rows, 0 to 1
     config          complete default config of the recipe, whose built-in training split is no held-out data
+    from_built_in   whether the version grows from the built-in data, all splits of it
+    weight          how often training repeats the examples of the file that are in the train split
     """
 
     answer = Ingested
@@ -355,11 +352,13 @@ class Ingest(Order[Ingested]):
     source: Path
     data: Path
     format: str = "auto"
-    options: DatasetOptions = DatasetOptions()
+    options: DatasetOptions = field(default_factory=DatasetOptions)
     parent: Path | None = None
     kin: tuple[Path, ...] = ()
     allow_rejected: float = 0.0
     config: Mapping[str, Any] | None = None
+    from_built_in: bool = False
+    weight: int = 1
     type: Literal["ingest"] = "ingest"
 
 

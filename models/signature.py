@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from models.errors import InvalidInput, shown
 log = logging.getLogger(__name__)
 Array = NDArray[Any]
 PictureReader = Callable[[Image], Array]
+T = TypeVar("T")
 
 _LARGEST = float(np.finfo(np.float32).max)
 _LISTED = 12  # names in a message or a description
@@ -373,8 +374,8 @@ def jsonable(value: Any) -> Any:
     return None if is_missing(value) or not isinstance(value, str | int | float | list | tuple) else value
 
 
-def read_picture(read: PictureReader, picture: Image) -> Array:
-    """Turn an opened picture into an array. Raises InvalidInput, whatever the model's reader raises."""
+def read_picture(read: Callable[[Image], T], picture: Image) -> T:
+    """Turn an opened picture into an array or segments. Raises InvalidInput, whatever the model's reader raises."""
     try:
         return read(picture)
     except InvalidInput:

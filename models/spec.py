@@ -15,6 +15,7 @@ from models.artifacts import takes_artifacts
 from models.defaults import default_fault
 from models.errors import CheckpointError, InvalidInput
 from models.reference import Check, accept_all
+from models.segments import SegmentReader
 from models.signature import Input, Output, Padded, Picture, PictureReader, Tensor, Text, is_missing, is_required
 
 if TYPE_CHECKING:  # importing torch takes two seconds and 200 MB: only code that builds a network does
@@ -159,6 +160,8 @@ class ModelSpec:
     preprocess   entries -> samples, the array that the network takes as a tensor.
     picture      an opened, not yet decoded picture -> one entry; None if the model takes no pictures.
                  Raises InvalidInput.
+    segments     an opened, not yet decoded picture -> the samples in it, in reading order, for `?segment=true`; None
+                 if a picture is one sample. Raises InvalidInput.
     grey         the pixels of a small grey picture, uint8 (height, width) -> the entry that `picture` would give, if
                  this is cheap to decide, else None: a fast path for pictures in the form of the training data.
     inputs       name -> Number, Category, Text, Tensor or Picture; see `models.signature`.
@@ -177,6 +180,8 @@ class ModelSpec:
     explain      attributions (N, *entry.shape) and their method -> named arrays, one row per sample: the fields of an
                  explanation after the first field of the sample's prediction. With named inputs it is called for each
                  input and sample, (1, ...), and each field has its arrays by input.
+    features     samples as the network takes them, (N, ...), or named arrays of N samples -> numbers by name, (N,):
+                 what drift is measured of; see `models.drift.features` for the default.
     example      a valid value of "inputs", for warm-up, documentation and contract tests: an array of entries, or a
                  list of samples by name, pictures as PIL images or bytes.
     """
@@ -187,6 +192,7 @@ class ModelSpec:
     check: Check = accept_all
     preprocess: Callable[[Array], Array] = same
     picture: PictureReader | None = None
+    segments: SegmentReader | None = None
     grey: Callable[[Array], Array | None] | None = None
     inputs: Mapping[str, Input] = field(default_factory=dict)
     encode: Callable[..., Mapping[str, Any]] | None = None
@@ -196,6 +202,7 @@ class ModelSpec:
     describe: Callable[..., Sequence[Prediction]] | None = None
     prediction: type | None = None
     explain: Callable[[Array, Method], Mapping[str, Array]] = signed
+    features: Callable[[Any], Mapping[str, Array]] | None = None
     example: Any
 
     def __post_init__(self) -> None:
@@ -241,9 +248,9 @@ class ModelSpec:
         return self.padding if self.is_ragged else None
 
     def _check_named(self) -> None:
-        if self.check is not accept_all or self.preprocess is not same or self.picture or self.grey:
+        if self.check is not accept_all or self.preprocess is not same or any((self.picture, self.segments, self.grey)):
             raise ValueError(
-                "`check`, `preprocess`, `picture` and `grey` belong to `entry`; use `encode` with `inputs`"
+                "`check`, `preprocess`, `picture`, `segments` and `grey` belong to `entry`; use `encode` with `inputs`"
             )
         for name, kind in self.inputs.items():
             if not name.isidentifier():

@@ -184,6 +184,7 @@ def test_bytes_that_are_no_picture_say_so(content: bytes) -> None:
         open_picture(content, 1000)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("inputs", [["x" * 200_000, *[1] * 16_000], [["x" * 200_000, *[1] * 16_000]]])
 def test_a_text_among_numbers_does_not_widen_them(inputs: Any) -> None:
     tracemalloc.start()

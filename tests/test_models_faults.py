@@ -62,6 +62,7 @@ def test_a_model_whose_file_cannot_be_used_is_listed_with_its_fault_and_the_othe
         assert "/predict/broken" not in client.get("/openapi.json").json()["paths"]
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     ("method", "path", "body"),
     [

@@ -187,6 +187,7 @@ def test_it_passes_the_contract(name: str) -> None:
     assert [fault for one in check.CHECKS if (fault := fault_of(one, name, SPECS[name]))] == []
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("name", SPECS)
 def test_it_is_served_by_every_route(name: str, client: TestClient) -> None:
     model = client.get(f"/models/{name}").json()

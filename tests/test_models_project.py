@@ -207,6 +207,7 @@ def test_the_checkout_as_project_folder_changes_nothing() -> None:
     assert specs(Project(ROOT, builtin=False)).keys() == specs().keys()
 
 
+@pytest.mark.slow
 def test_the_key_of_cached_files_changes_with_the_project(folder: Path) -> None:
     seen = [sources_digest("models", "training")]
     for of in (Project(folder), Project(folder, builtin=False)):
