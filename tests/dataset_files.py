@@ -42,7 +42,7 @@ def digit(number: int) -> Array:
     """Draw a stroke, different for each number below 300: uint8 (28, 28), in the form of MNIST."""
     pixels = np.zeros((28, 28), np.uint8)
     pixels[6:22, 13:16] = 255
-    pixels[8 + number % 10, 8:20] = 200
+    pixels[8 + number % 10, 12:17] = 200
     pixels[10, 16] = 1 + number // 10
     return pixels
 

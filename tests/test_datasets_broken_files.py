@@ -60,7 +60,7 @@ def test_a_table_of_labels_with_a_line_that_is_no_object_is_refused(tmp_path: Pa
 
 
 def test_tables_of_labels_are_bounded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.datasets.readers.pictures._MOST_TABLES", 30)
+    monkeypatch.setattr("training.datasets.readers.pictures.MOST_TABLES", 30)
     table = b"file_name,label\n"
     source = write_zip(tmp_path / "a.zip", {"a/metadata.csv": table, "b/metadata.csv": table, "a/a.png": PICTURE})
     with pytest.raises(DatasetError, match="the tables of labels have more than 30 bytes"):
@@ -118,6 +118,7 @@ def test_pictures_without_pixels_are_refused_rows(tmp_path: Path, shape: tuple[i
         made(tmp_path, tmp_path / "a.npz", **MNIST, allow_rejected=1.0)
 
 
+@pytest.mark.slow
 def test_giant_samples_and_targets_are_refused_in_little_memory(tmp_path: Path) -> None:
     np.savez_compressed(tmp_path / "a.npz", x=np.zeros((1, 2**27 + 1), np.uint8), y=np.zeros(1))
     np.savez_compressed(tmp_path / "b.npz", x=np.zeros((1, 1)), y=np.zeros((1, 2**25), bool))
@@ -156,6 +157,7 @@ def test_lists_count_as_memory() -> None:
     assert [len(part) for part in in_parts(iter(rows))] == [3, 3, 3, 1]
 
 
+@pytest.mark.slow
 def test_an_xz_file_with_a_giant_dictionary_is_refused(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "a.tar", {"1/a.png": PICTURE}).read_bytes()
     small = [{"id": lzma.FILTER_LZMA2, "preset": 1}]
@@ -172,7 +174,7 @@ def test_an_xz_file_with_a_giant_dictionary_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_names_of_a_tar_are_bounded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(archives, "_MOST_NAMES", 1_000)
+    monkeypatch.setattr(archives, "MOST_NAMES", 1_000)
     source = write_tar(tmp_path / "a.tar", {f"1/{number}-{'x' * 90}.png": b"" for number in range(20)})
     with pytest.raises(DatasetError, match="the names in the archive have more than 1,000 characters"):
         Tar(source)
@@ -181,8 +183,8 @@ def test_the_names_of_a_tar_are_bounded_together(tmp_path: Path, monkeypatch: py
 def test_a_gzip_within_an_archive_may_unpack_to_as_much_as_the_archive(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.datasets.readers.files._FREE", 2**10)
-    monkeypatch.setattr("training.datasets.readers.files._RATIO", 1_000)
+    monkeypatch.setattr("training.datasets.readers.files.FREE", 2**10)
+    monkeypatch.setattr("training.datasets.readers.files.RATIO", 1_000)
     head = bytes([0, 0, 8, 3]) + struct.pack(">3I", 3, 28, 28)
     inner = gzip.compress(gzip.compress(head + bytes(2**24)))  # packs well once more
     source = write_zip(
@@ -220,7 +222,7 @@ def test_a_label_with_nul_is_a_refused_row(tmp_path: Path) -> None:
 
 
 def test_labels_are_bounded_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(joined, "_MOST_NAMES", 100)
+    monkeypatch.setattr(joined, "MOST_NAMES", 100)
     rows = [{"input": digit(number).tolist(), "label": f"{number}{'x' * 30}"} for number in range(5)]
     with pytest.raises(DatasetError, match="or 100 characters of them"):
         made(tmp_path, write_jsonl(tmp_path / "a.jsonl", rows), **{**MNIST, "labels": None})

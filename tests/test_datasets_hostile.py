@@ -85,8 +85,8 @@ def test_a_file_that_unpacks_to_too_much_is_refused_in_little_memory(
     tmp_path: Path, bomb: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bomb(tmp_path / "bomb")
-    monkeypatch.setattr(files, "_FREE", 2**20)
-    monkeypatch.setattr(files, "_RATIO", 10)
+    monkeypatch.setattr(files, "FREE", 2**20)
+    monkeypatch.setattr(files, "RATIO", 10)
     values = {} if bomb in {bomb_gzip, bomb_npz} else MNIST
     tracemalloc.start()
     with pytest.raises(DatasetError, match="unpack to more than 1,048,576: send the file in parts"):
@@ -95,6 +95,7 @@ def test_a_file_that_unpacks_to_too_much_is_refused_in_little_memory(
     tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_a_header_of_a_tar_that_declares_a_giant_is_refused_in_little_memory(tmp_path: Path) -> None:
     info = tarfile.TarInfo("1/a.png")
     info.type, info.size = tarfile.XHDTYPE, 2**27
@@ -163,7 +164,7 @@ def test_damaged_archives_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_line_without_an_end_is_refused_in_little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_MOST_LINE", 2**16)
+    monkeypatch.setattr(files, "MOST_LINE", 2**16)
     content = io.BytesIO(b"x,y\n" + b"1" * 2**18)
     (tmp_path / "a.csv").write_bytes(content.getvalue())
     with pytest.raises(DatasetError, match="a line has more than 65,536 bytes"):

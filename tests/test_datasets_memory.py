@@ -12,6 +12,7 @@ from training.datasets.errors import DatasetError
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit private memory")
 
 
+@pytest.mark.slow
 def test_more_than_the_limit_is_refused_in_words_and_less_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "LIMIT", 2**27)
     before = resource.getrlimit(resource.RLIMIT_DATA)

@@ -130,6 +130,7 @@ def test_a_version_has_samples_as_the_network_takes_them_and_targets(tmp_path: P
         assert torch.equal(split.targets, 2 * split.samples + 2)
 
 
+@pytest.mark.slow
 def test_streamed_training_gives_the_same_bits_as_training_in_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,14 +100,14 @@ print(json.dumps(told))
 def small_limits(change: Callable[[Any, str, int], Any]) -> None:
     """Make all limits an eighth or less of what they are, so that bombs are small, too."""
     for name, most in {
-        "_AT_ONCE": 8 * MB,
-        "_MOST_VALUES": 16 * MB,
-        "_MOST_PAGE": 32 * MB,
-        "_MOST_HELD": 64 * MB,
+        "AT_ONCE": 8 * MB,
+        "MOST_VALUES": 16 * MB,
+        "MOST_PAGE": 32 * MB,
+        "MOST_HELD": 64 * MB,
     }.items():
         change(parquet_pages, name, most)
-    change(files, "_FREE", 32 * MB)
-    change(__import__("training.datasets.readers.parquet", fromlist=["_MOST_ROW"]), "_MOST_ROW", MB)
+    change(files, "FREE", 32 * MB)
+    change(__import__("training.datasets.readers.parquet", fromlist=["MOST_ROW"]), "MOST_ROW", MB)
 
 
 TEXTS = ModelSpec(
@@ -130,6 +130,7 @@ def read(path: Path, job: str = "j") -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="measures memory as Linux reports it")
 def test_bombs_are_refused_with_words_in_bounded_memory(tmp_path: Path) -> None:
     paths = []
@@ -145,6 +146,7 @@ def test_bombs_are_refused_with_words_in_bounded_memory(tmp_path: Path) -> None:
         assert grown_mb < 120, (bomb.__name__, grown_mb)
 
 
+@pytest.mark.slow
 def test_rows_at_once_follow_from_the_longest_value(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     path = tmp_path / "a.parquet"
@@ -164,6 +166,7 @@ def test_rows_at_once_follow_from_the_longest_value(tmp_path: Path) -> None:
     assert at_once([np.zeros(16)] * 1_000) == 1_024
 
 
+@pytest.mark.slow
 def test_forged_counts_and_damaged_bytes_are_refused_or_harmless(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "a.csv", line_rows(300))
     rows = np.arange(300, dtype=np.float64)

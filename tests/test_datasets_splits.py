@@ -142,7 +142,7 @@ def test_the_first_of_two_splits_of_a_content_counts(tmp_path: Path) -> None:
 
 
 def test_versions_are_looked_up_in_parts_and_the_first_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(splits, "_PART", 3)
+    monkeypatch.setattr(splits, "PART", 3)
     keys = np.array([5, 1, 9, 5, 2], np.uint64)
     first = (np.array([5, 5, 7, 0, 5], np.uint64), np.array([1, 2, 0, 0, 2], np.uint8))
     second = (np.array([2, 5], np.uint64), np.array([2, 0], np.uint8))

@@ -194,6 +194,7 @@ def test_an_unwritable_place_is_one_line_and_exit_1(
     assert "the checkpoint cannot be written" in line
 
 
+@pytest.mark.slow
 def test_a_plot_that_cannot_be_written_costs_the_plot_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "taken").write_text("a file, not a folder")
     plot = str(tmp_path / "taken" / "run.png")

@@ -87,6 +87,7 @@ NAMINGS: dict[str, Callable[[str], str]] = {
 }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("packed", ["", ".gz", "packed without .gz", "unpacked with .gz"])
 @pytest.mark.parametrize("naming", ["standard", *NAMINGS])
 def test_mnist_is_found_under_its_other_names(naming: str, packed: str, small_mnist: Path) -> None:

@@ -9,6 +9,7 @@ from models.catalog import specs
 from service.data.datasets import Datasets
 from service.store.database import Store
 from tests.dataset_files import digit, made, png, write_csv, write_folder
+from tests.templates import migrated
 from training.__main__ import main
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -54,13 +55,13 @@ def stored(folder: Path, name: str, rows: int) -> None:
     """Make a version of a dataset of the regressor in the store `folder`/store, as an ingest job does."""
     source = write_csv(folder / f"{rows}.csv", [("x", "value"), *((at / rows, at / rows) for at in range(rows))])
     done = made(folder, source, specs()["regressor"], model="regressor")
-    store = Store(folder / "store")
-    store.migrate()
+    store = Store(migrated(folder / "store"))
     with store.write() as connection:
         Datasets(store).add(connection, "regressor", name, done, source="s", parent=None, job="j", now=0.0)
     store.close()
 
 
+@pytest.mark.slow
 def test_versions_in_the_store_are_trained_on_compared_and_evaluated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,6 +93,7 @@ def test_a_file_is_compared_on(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert said[-1].startswith("2 ")
 
 
+@pytest.mark.slow
 def test_a_store_without_a_database_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["regressor", "--store", str(tmp_path), "--dataset", "field@1"]) == 1
     assert "--dataset field@1: there is no database in the store folder" in capsys.readouterr().err

@@ -72,6 +72,7 @@ def same(first: MnistCNN, second: MnistCNN) -> bool:
     return all(torch.equal(one, other) for one, other in pairs)
 
 
+@pytest.mark.slow
 def test_both_fits_are_reported_as_one_run() -> None:
     _, report = whole_run()
     steps = [point.step for point in report.told]
@@ -80,6 +81,7 @@ def test_both_fits_are_reported_as_one_run() -> None:
     assert (report.told[-1].step, report.told[-1].epoch, report.told[-1].epochs) == (24, 4, 4)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("stop_at", [8, 24])
 def test_a_run_cut_off_in_either_fit_goes_on_to_the_same_weights(stop_at: int) -> None:
     whole, _ = whole_run()

@@ -49,6 +49,7 @@ def test_it_prints_what_the_record_says(name: str, parameters: str, capsys: pyte
     assert "\n".join(rest) == "\n".join(filter(None, [figures(record.metrics), confusions(record.metrics)]))
 
 
+@pytest.mark.slow
 def test_the_mnist_figures_are_all_there(mnist_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["mnist", str(PRETRAINED / "mnist.pt"), "--data", str(mnist_folder)]
     head, line, *matrix = evaluated(words, capsys)

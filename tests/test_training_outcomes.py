@@ -132,6 +132,7 @@ def test_figures_and_outcomes_take_one_pass() -> None:
     assert evaluated(own, network, SPLIT) == (figures, None)
 
 
+@pytest.mark.slow
 def test_a_candidate_that_was_just_fitted_is_not_evaluated_again(tmp_path: Path) -> None:
     told: list[Message] = []
     executor = Executor(told.append, specs())

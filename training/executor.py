@@ -30,8 +30,10 @@ from training.datasets.memory import limited
 from training.datasets.orders import ingested
 from training.datasets.splits import present
 from training.datasets.version import read_index
+from training.drift import measured_drift
 from training.fitting.group import Group, PeerLost, hosted, joined
 from training.fitting.resume import ResumePoints
+from training.forms import judged
 from training.outcomes import Judge, judge_of, paired, paired_apart
 from training.recipe import Dataset, Hyperparameters, Outcomes, Progress, Recipe, TrainingError, recipe_faults, recipes
 from training.report.live_plot import EVERY_S, LivePlot
@@ -66,6 +68,7 @@ class Executor:
         self._specs = specs
         self._recipes = known
         self._datasets: dict[str, Dataset] = {}
+        self._evaluated: dict[str, Dataset] = {}  # as the network takes it, by the digest of the weights: the last
         self._outcomes: dict[tuple[str, str], Outcomes | None] = {}  # of the last fit, by dataset and weights
         self._explained: dict[tuple[str, str], nn.Module] = {}
 
@@ -177,6 +180,7 @@ class Executor:
         key = _dataset_key(order)
         self._datasets[key] = outcome.rows
         self._outcomes = {(key, outcome.record.sha256): outcome.outcomes}
+        self._evaluated = {outcome.record.sha256: outcome.dataset}
         return messages.Fitted(
             record=outcome.record,
             metric=recipe.metric,
@@ -221,9 +225,12 @@ class Executor:
         dataset = prepared(self._specs[order.model], self._datasets[key], artifacts)
         network = self._network(order)
         metrics, outcomes = held_out(recipe, network, dataset)
+        self._evaluated = {order.record.sha256: dataset}
         judge = judge_of(recipe)
         if order.candidate is None or judge is None:
-            return messages.Evaluated(metrics=metrics, dataset=dataset.name)
+            spec = self._specs[order.model]
+            drift = measured_drift(order.model, spec, network, dataset, artifacts) if order.drift else {}
+            return messages.Evaluated(metrics=metrics, dataset=dataset.name, drift=drift)
         both = (
             self._of_candidate(order, order.candidate, judge),
             judge(network, dataset.validation) if outcomes is None else outcomes,
@@ -278,7 +285,10 @@ class Executor:
 
     def _export(self, order: messages.Export) -> messages.ExportDone:
         spec = self._specs[order.model]
-        result = export(spec, self._network(order), artifact_files.load(order.record.artifacts, order.path.parent))
+        artifacts = artifact_files.load(order.record.artifacts, order.path.parent)
+        result = export(spec, self._network(order), artifacts)
+        if order.judge and order.record.sha256 in self._evaluated:
+            result = judged(result, spec, artifacts, self._evaluated[order.record.sha256])
         storage = Storage.at(order.store).hasty
         path = storage.export(order.record, spec)
         with contextlib.suppress(OSError, ObjectsUnavailable):  # the reader finds no file, and reports it

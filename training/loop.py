@@ -23,6 +23,7 @@ from training.fitting.group import Group, group_of
 from training.fitting.lr_finder import found_lr
 from training.fitting.optimizers import lr_factor, make_optimizer
 from training.fitting.resume import Resumable, State
+from training.fitting.shares import Shares, sharing
 from training.recipe import Hyperparameters, Progress, Report, Split, TrainingError
 from training.rows import call
 
@@ -85,8 +86,12 @@ def fit(
     augment: Augment | None = None,
     num_workers: int = 0,
     mixed: bool = False,
+    shares: int = 1,
 ) -> None:
     """Train the network in place. With `mixed` it computes in bfloat16; its weights and the loss stay float32.
+
+    `shares` threads compute a part of each batch (see `fitting.shares`): for a CPU, a network that computes each sample
+    by itself, without batch normalisation, and a loss that is a plain mean over the samples.
 
     `report` is called with the mean loss since the last report and the metrics from `measure`: every
     `samples_per_report` samples, at least every 50 steps, and after the last step. Its exceptions end the run.
@@ -108,24 +113,20 @@ def fit(
     steps = steps_of(len(train), config, report)
     steps_per_report = min(_MOST_STEPS, math.ceil(samples_per_report / (config.batch_size * _size(group))))
     _begin(fitting, train, config, loss, report, mixed=mixed)
-    while fitting.epoch < config.epochs and not fitting.stopping.is_over:
-        fitting.epoch += 1
-        for batch in batches(
-            train,
-            batch_size=config.batch_size,
-            shuffle=config.shuffle,
-            generator=fitting.generator,
-            augment=augment,
-            num_workers=num_workers,
-            group=group,
-        ):
-            lr = fitting.lr * lr_factor(config.schedule, fitting.step / steps)
-            _step(fitting, batch, loss, lr=lr, mixed=mixed, group=group)
-            if fitting.step % steps_per_report == 0 or fitting.step == steps:
-                if _decides(group):
-                    report(_progress(fitting, config.epochs, steps, measure(network)))
-                fitting.losses.clear()
-        _end_epoch(fitting, report, measure)
+    with sharing(1 if group is not None or config.class_weights else shares) as threads:
+        while fitting.epoch < config.epochs and not fitting.stopping.is_over:
+            fitting.epoch += 1
+            for batch in batches(
+                train, batch_size=config.batch_size, shuffle=config.shuffle, generator=fitting.generator,
+                augment=augment, num_workers=num_workers, group=group,
+            ):  # fmt: skip
+                lr = fitting.lr * lr_factor(config.schedule, fitting.step / steps)
+                _step(fitting, batch, loss, lr=lr, mixed=mixed, group=group, threads=threads)
+                if fitting.step % steps_per_report == 0 or fitting.step == steps:
+                    if _decides(group):
+                        report(_progress(fitting, config.epochs, steps, measure(network)))
+                    fitting.losses.clear()
+            _end_epoch(fitting, report, measure)
     fitting.stopping.restore(network)
     if group is not None:
         group.copy(network)
@@ -205,11 +206,20 @@ def steps_of(samples: int, config: Hyperparameters, report: Report | None = None
     return config.epochs * math.ceil(samples / (config.batch_size * _size(group_of(report))))
 
 
-def _step(fitting: Fitting, batch: Batch, loss: Loss, *, lr: float, mixed: bool, group: Group | None) -> None:
+def _step(
+    fitting: Fitting,
+    batch: Batch,
+    loss: Loss,
+    *,
+    lr: float,
+    mixed: bool,
+    group: Group | None,
+    threads: Shares | None,
+) -> None:
     """Take one optimizer step, and record the loss of the batch before the step."""
     for weights in fitting.optimizer.param_groups:
         weights["lr"] = lr
-    error = _optimized(fitting.network, fitting.optimizer, batch, loss, mixed=mixed, group=group)
+    error = _optimized(fitting.network, fitting.optimizer, batch, loss, mixed=mixed, group=group, threads=threads)
     fitting.step += 1
     fitting.losses.append(error)
     if not math.isfinite(fitting.losses[-1]):
@@ -224,17 +234,26 @@ def _optimized(
     *,
     mixed: bool,
     group: Group | None = None,
+    threads: Shares | None = None,
 ) -> float:
     """Take one optimizer step. Returns the loss of the batch before it. Raises PeerLost."""
     samples, targets = batch
+
+    def mean_loss(samples: Any, targets: Tensor) -> Tensor:
+        with torch.autocast(targets.device.type, torch.bfloat16, enabled=mixed, cache_enabled=threads is None):
+            outputs = call(network, samples)
+        return loss(_in_float32(outputs), targets)
+
+    if threads is not None:
+        mean = threads.backward(network, mean_loss, samples, targets)
+        optimizer.step()
+        return mean
     if group is not None and not len(targets):
         optimizer.zero_grad()
         mean = group.average(network, 0.0, 0)
         optimizer.step()
         return mean
-    with torch.autocast(samples.device.type, torch.bfloat16, enabled=mixed):
-        outputs = call(network, samples)
-    error = loss(_in_float32(outputs), targets)
+    error = mean_loss(samples, targets)
     optimizer.zero_grad()
     torch.autograd.backward(error)
     if group is not None:

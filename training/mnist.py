@@ -16,6 +16,7 @@ from training.fitting.batches import Augment
 from training.fitting.calibration import calibrate
 from training.fitting.phases import Stage
 from training.fitting.precision import Mixed, in_bfloat16
+from training.fitting.shares import shares_of
 from training.loop import Loss, fit, steps_of
 from training.recipe import Dataset, Hyperparameters, Recipe, Report, Schedule, Split
 
@@ -91,7 +92,8 @@ def fit_network(network: nn.Module, dataset: Dataset, config: Config, report: Re
     if config.teacher_epochs:
         _learn_from_teacher(network, dataset, config, report)
     else:
-        _fit(network, dataset, dataset.train, config, report, augment=_augmentation(config))
+        shares = shares_of(config.batch_size, dataset.train.samples.device)
+        _fit(network, dataset, dataset.train, config, report, augment=_augmentation(config), shares=shares)
     if config.calibrate:
         calibrate(network, dataset.validation)
 
@@ -101,15 +103,16 @@ def _learn_from_teacher(network: nn.Module, dataset: Dataset, config: Config, re
     augment = _augmentation(config)
     lessons = config.model_copy(update={"epochs": config.teacher_epochs, **_TAUGHT})
     copies = config.copies if augment else 0
-    samples = len(dataset.train)
+    samples, device = len(dataset.train), dataset.train.samples.device
     steps = [steps_of(samples, lessons, report), steps_of(samples * (copies + 1), config, report)]
     first = Stage(report=report, name="teacher", epochs=(0, config.epochs), steps=(0, steps[1]))
     second = Stage(report=report, name="pupil", before=first, epochs=(lessons.epochs, 0), steps=(steps[0], 0))
-    larger = distillation.new_teacher(config.seed).to(dataset.train.samples.device)
+    larger = distillation.new_teacher(config.seed).to(device)
     _fit(larger, dataset, dataset.train, lessons, first, augment=augment)
-    mixed = in_bfloat16(config.mixed, dataset.train.samples.device)
+    mixed = in_bfloat16(config.mixed, device)
     judged = distillation.judged(larger, dataset.train, augment, copies=copies, seed=config.seed, mixed=mixed)
-    _fit(network, dataset, judged, config, second, loss=distillation.softened_loss(config.softness))
+    shares = shares_of(config.batch_size, device)
+    _fit(network, dataset, judged, config, second, loss=distillation.softened_loss(config.softness), shares=shares)
 
 
 def _fit(
@@ -121,19 +124,28 @@ def _fit(
     *,
     loss: Loss = nn.functional.cross_entropy,
     augment: Augment | None = None,
+    shares: int = 1,
 ) -> None:
     watched = Split(dataset.validation.samples[:250], dataset.validation.targets[:250])
+    device = train.samples.device
+    mixed = in_bfloat16(config.mixed, device)
+
+    def measure(network: nn.Module) -> dict[str, float]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=mixed):
+            return {"accuracy": metrics.accuracy(network, watched)}
+
     fit(
         convert_conv2d_weight_memory_format(network, torch.channels_last),  # makes pooling several times as fast
         train,
         config,
         report,
         loss=loss,
-        measure=lambda network: {"accuracy": metrics.accuracy(network, watched)},
+        measure=measure,
         samples_per_report=5_000,
         augment=augment,
         num_workers=config.num_workers,
-        mixed=in_bfloat16(config.mixed, train.samples.device),
+        mixed=mixed,
+        shares=shares,
     )
 
 

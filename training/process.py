@@ -6,6 +6,7 @@ half-written files.
 """
 
 _TERMINATED = 143  # exit status after SIGINT or SIGTERM
+_FAILED = 1
 
 if __name__ == "__main__":  # the imports below take seconds
     import gc
@@ -22,6 +23,7 @@ import signal
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Iterator
 
 import torch
@@ -64,6 +66,10 @@ def main() -> int:
             sys.stderr.write(f"another node of this job is lost: {err}\n")
             sys.stderr.flush()
             os._exit(PEER_LOST)
+        except Exception:  # noqa: BLE001 - the edge of a job: a regular exit would abort, as a thread reads the input
+            traceback.print_exc()
+            sys.stderr.flush()
+            os._exit(_FAILED)
         except KeyboardInterrupt:  # all is cleaned up by now; the interpreter's own shutdown would take a second
             os._exit(_TERMINATED)
     return 0

@@ -16,6 +16,7 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
+from models.artifacts import Artifacts
 from models.catalog import specs
 from models.checkpoints import artifact_files
 from models.checkpoints.artifact_files import Content
@@ -28,6 +29,7 @@ from models.errors import CheckpointError
 from training.data import limited
 from training.datasets.opened import opened
 from training.datasets.orders import cannot_learn_files
+from training.drift import measured_drift
 from training.fitting.early_stopping import Watch, Watched
 from training.fitting.group import Group
 from training.fitting.randomness import own_random_numbers
@@ -65,6 +67,7 @@ class Trained:
     dataset: Dataset
     arguments: dict[str, Any]
     packed: Mapping[str, Any]
+    artifacts: Artifacts
     files: Mapping[str, Content]
 
 
@@ -107,6 +110,7 @@ def run(
             torch=torch.__version__,
             command=command,
             reference=measure(name, specs()[name], made.dataset.train.samples),
+            drift=measured_drift(name, specs()[name], saved, made.dataset, made.artifacts),
         )
         path = folder / (file or content_name(record.sha256))
         artifact_files.write(made.files, folder)
@@ -148,7 +152,15 @@ def trained(
         watched = Watched(report, Watch(recipe.metric, recipe.higher_is_better), group)
         recipe.fit(network, ready.to(device), config, watched)
         watched.require_shared()
-    return Trained(network=network, rows=rows, dataset=ready, arguments=arguments, packed=packed, files=files)
+    return Trained(
+        network=network,
+        rows=rows,
+        dataset=ready,
+        arguments=arguments,
+        packed=packed,
+        artifacts=artifacts,
+        files=files,
+    )
 
 
 def loaded(name: str, recipe: Recipe[C], config: C, data: Path, file: DatasetFile | None) -> Dataset:

@@ -16,6 +16,7 @@ from models.checkpoints.files import file_digest
 from models.checkpoints.storage import Storage
 from models.dataset_manifest import FILE, Manifest, Original
 from models.messages import DatasetOptions, DatasetSummary, Ingested
+from models.packed_rows import packed_row
 from models.reference import widened
 from models.signature import Tensor
 from models.spec import ModelSpec
@@ -25,7 +26,7 @@ from training.datasets.judge import Good, Judge, Refused, sample_digest
 from training.datasets.labels import Target
 from training.datasets.readers.detect import open_source
 from training.datasets.report import ReportWriter, warnings_of
-from training.datasets.segments import Samples, SegmentWriter, numbers_of, packed_row
+from training.datasets.segments import Samples, SegmentWriter, numbers_of
 from training.datasets.source import Source, Wanted, in_parts
 from training.datasets.splits import TRAIN
 from training.datasets.thumbnails import Thumbnails, moved
@@ -55,6 +56,7 @@ class Request:
     kin             folders of the other versions of the name, the first one first: their contents keep their splits
     allow_rejected  greatest share of refused rows
     keeps_file      whether the store gets the file, so that newer code can decode it again
+    weight          how often training repeats the new rows in the train split
     known           digests of the samples of the built-in training split (see `known_digests`)
     """
 
@@ -73,6 +75,7 @@ class Request:
     known: frozenset[bytes] = frozenset()
     warnings: tuple[str, ...] = ()
     keeps_file: bool = True
+    weight: int = 1
 
 
 def ingest(request: Request, tell: Tell) -> Ingested:
@@ -124,6 +127,7 @@ def _made(request: Request, storage: Storage, draft: Path, tell: Tell) -> tuple[
         label_column=request.options.label_column,
         split_column=request.options.split_column,
         group_column=request.options.group_column,
+        weight=request.weight,
     )
     cache = draft / "cache" / cache_key(request.model, request.spec)
     if request.parent and (old := request.parent / "cache" / cache.name).is_dir():
@@ -198,13 +202,14 @@ def _numbered(
     examples, by_label = counts(found.index, labels)
     segment = draft / "cache" / cache_key(request.model, request.spec) / original.key
     reference = _reference(request, manifest, found, segment)
+    originals = [*(manifest.originals if manifest else ()), original]
     made = Manifest(
-        sha256=version_digest(found.index, labels, schema),
+        sha256=version_digest(found.index, labels, schema, [one.weight for one in originals]),
         model=request.model,
         target=request.target,
         labels=labels,
         schema=schema,
-        originals=[*(manifest.originals if manifest else ()), original],
+        originals=originals,
         parent=manifest.sha256 if manifest else None,
         inherited=found.inherited,
         examples=examples,

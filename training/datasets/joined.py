@@ -17,7 +17,7 @@ from training.datasets.version import Index, read_index
 
 MOST_ROWS = 20_000_000  # of a file
 _MOST_LABELS = 10_000
-_MOST_NAMES = 1_000_000  # characters of all labels: each list of versions has them
+MOST_NAMES = 1_000_000  # characters of all labels: each list of versions has them
 
 
 @dataclass(slots=True)
@@ -48,10 +48,10 @@ class KeptRows:
             if good.target not in self.names:
                 self.characters += len(good.target)
             self.labels.append(self.names.setdefault(good.target, len(self.names)))
-            if len(self.names) > _MOST_LABELS or self.characters > _MOST_NAMES:
+            if len(self.names) > _MOST_LABELS or self.characters > MOST_NAMES:
                 raise DatasetError(
                     "Too many labels",
-                    f"there are more than {_MOST_LABELS:,} different labels, or {_MOST_NAMES:,} characters of them: "
+                    f"there are more than {_MOST_LABELS:,} different labels, or {MOST_NAMES:,} characters of them: "
                     "is it the right column?",
                 )
         else:

@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from models.coding import Coder
+from models.coding import Coder, as_given
 from models.entries import Entries, checked, from_array, from_picture, from_value, picture_or_entry
 from models.errors import InvalidInput, shown
 from models.pictures import open_picture
-from models.signature import is_missing
 from models.spec import Array, ModelSpec
 from training.datasets import digests
 from training.datasets.labels import Target, group_of, label_of, values_of
@@ -149,8 +148,7 @@ class Judge:
         coded = self._coder.values(values, _opened)
         if self._encodes:
             self._coder.encoded(coded)
-        sample = {name: None if is_missing(values.get(name)) else coded[name] for name in spec.inputs}
-        return sample, digests.of_named(values, coded, spec, MAX_PIXELS)
+        return as_given(values, coded), digests.of_named(values, coded, spec, MAX_PIXELS)
 
     def _refused(self, row: Row, error: InvalidInput) -> Refused:
         """Name the column at fault and its value, if one is."""

@@ -24,7 +24,7 @@ from training.datasets.judge import Good, Judge
 from training.datasets.readers.detect import open_source
 from training.datasets.segments import Rows, Samples, SegmentWriter, numbers_of
 from training.datasets.source import Wanted, in_parts
-from training.datasets.splits import SPLITS, VALIDATION
+from training.datasets.splits import SPLITS, TRAIN, VALIDATION
 from training.datasets.version import Index, read_index, read_manifest
 from training.recipe import Dataset, Recipe, Split, TrainingError
 
@@ -185,13 +185,17 @@ def _splits(
     sources: Any = [(Rows if named else Samples)(segments[number]) for number in used]
     order = np.zeros(len(segments), np.int64)
     order[used] = np.arange(len(used))
+    weights = np.array([original.weight for original in manifest.originals], np.int64)
     found_splits = {}
     for number, name in enumerate(SPLITS):
         rows = np.flatnonzero((index.splits == number) & (places >= 0))
         if not len(rows):
             raise TrainingError(f"{label} has no rows in the {name} split: let it grow")
+        if number == TRAIN:
+            rows = np.repeat(rows, weights[index.sources[rows]])
         where = Places(order[index.sources[rows]], places[rows])
-        samples = StoredRows(sources, where) if named else _samples(sources, where, int((places >= 0).sum()))
+        count = max(len(rows), int((places >= 0).sum()))
+        samples = StoredRows(sources, where) if named else _samples(sources, where, count)
         found_splits[name] = Split(samples, _targets(manifest, index.targets[rows]))
     return found_splits
 

@@ -7,18 +7,15 @@ SEGMENT/ends.npy      int64 (N,): where each of them ends
 """
 
 import mmap
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-import orjson
 
+from models.packed_rows import packed_row, unpacked_row
 from models.spec import Array
 
-_LENGTH = struct.Struct("<I")
-_ARRAY = "array"  # key of an array's description in the JSON part of a row
 _AROUND = 2**16  # bytes that Linux maps around a page that is read
 _KEPT = 2**26  # bytes of mapped pages that a reader keeps resident
 
@@ -87,34 +84,6 @@ class SegmentWriter:
         self._values.close()
         if self._rows is not None:
             self._rows.close()
-
-
-def packed_row(sample: Mapping[str, Any]) -> bytes:
-    """Encode values by name: JSON, and after it the bytes of arrays."""
-    arrays: list[bytes] = []
-
-    def described(value: Any) -> Any:
-        if isinstance(value, np.ndarray):
-            arrays.append(np.ascontiguousarray(value).tobytes())
-            return {_ARRAY: [value.dtype.str, value.shape]}
-        return value
-
-    head = orjson.dumps({name: described(value) for name, value in sample.items()}, option=orjson.OPT_SERIALIZE_NUMPY)
-    return b"".join([_LENGTH.pack(len(head)), head, *arrays])
-
-
-def unpacked_row(content: bytes) -> dict[str, Any]:
-    """Decode the result of `packed_row`."""
-    (length,) = _LENGTH.unpack_from(content)
-    place = _LENGTH.size + length
-    found: dict[str, Any] = orjson.loads(content[_LENGTH.size : place])
-    for name, value in found.items():
-        if isinstance(value, dict):
-            dtype, shape = np.dtype(value[_ARRAY][0]), tuple(value[_ARRAY][1])
-            count = int(np.prod(shape))
-            found[name] = np.frombuffer(content, dtype, count, place).reshape(shape)
-            place += count * dtype.itemsize
-    return found
 
 
 class MappedFile:

@@ -12,7 +12,7 @@ TRAIN, VALIDATION, TEST = range(3)
 UNSET = 255  # a row that names no split
 _SALT = b"torchloop split 1\0"  # never to be changed: all splits follow from it
 _HELD_OUT = 0.1  # share of validation, and of test
-_PART = 262_144  # rows of an earlier version that are looked up at once
+PART = 262_144  # rows of an earlier version that are looked up at once
 
 
 def draw(digest: bytes, group: str | None) -> int:
@@ -60,11 +60,11 @@ def known(keys: Array, earlier: Iterable[tuple[Array, Array]]) -> Array:
     ordered = keys[order]
     by_place = np.full(len(keys), UNSET, np.uint8)  # at the first of the equal keys in `ordered`
     for old_keys, splits in earlier:
-        for begin in range(0, len(old_keys) if len(keys) else 0, _PART):
-            part = old_keys[begin : begin + _PART]
+        for begin in range(0, len(old_keys) if len(keys) else 0, PART):
+            part = old_keys[begin : begin + PART]
             places = np.minimum(np.searchsorted(ordered, part), len(keys) - 1)
             is_ours = (ordered[places] == part) & (by_place[places] == UNSET)
-            by_place[places[is_ours][::-1]] = splits[begin : begin + _PART][is_ours][::-1]  # the first wins
+            by_place[places[is_ours][::-1]] = splits[begin : begin + PART][is_ours][::-1]  # the first wins
     is_new = np.ones(len(keys), bool)
     is_new[1:] = ordered[1:] != ordered[:-1]
     found = np.empty(len(keys), np.uint8)

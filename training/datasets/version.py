@@ -76,9 +76,9 @@ def write_version(folder: Path, made: Manifest, index: Index) -> None:
     manifest.write(folder, replace(made, files={path.name: file_digest(path) for path in paths}))
 
 
-def version_digest(index: Index, labels: Sequence[str], schema: Mapping[str, Any]) -> str:
+def version_digest(index: Index, labels: Sequence[str], schema: Mapping[str, Any], weights: Sequence[int] = ()) -> str:
     """Return the digest of the rows, in any order, with their targets, splits and groups, of the labels and of the
-    schema.
+    schema. `weights` of the originals count if one of them is not 1.
     """
     targets = np.ascontiguousarray(index.targets)
     order = np.lexsort(np.ascontiguousarray(index.digests).view("<u8").T)
@@ -92,6 +92,8 @@ def version_digest(index: Index, labels: Sequence[str], schema: Mapping[str, Any
         ]
         if index.groups is not None:
             columns.append(index.groups[part].astype("<u8")[:, None].view(np.uint8))
+        if set(weights) - {1}:
+            columns.append(np.asarray(weights, "<i8")[index.sources[part]][:, None].view(np.uint8))
         found.update(np.concatenate(columns, axis=1).tobytes())
     return found.hexdigest()
 

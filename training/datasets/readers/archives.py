@@ -21,7 +21,7 @@ MOST_MEMBER = 2**28  # bytes of a file that is read whole: a picture
 _MOST_MEMBERS = 2_000_000
 _MOST_DIRECTORY = 2**28  # bytes of a zip's central directory, which zipfile reads whole
 _MOST_NAME = 1_000  # characters
-_MOST_NAMES = 2**27  # characters of all names
+MOST_NAMES = 2**27  # characters of all names
 _MOST_XZ = 2**27  # bytes of the dictionary that an xz file declares
 _MOST_HEADERS = 2**20  # bytes between two members of a tar: its headers
 _METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
@@ -313,9 +313,9 @@ class Folder:
 def _require_count(count: int, characters: int = 0) -> None:
     if count > _MOST_MEMBERS:
         raise DatasetError("Too many files", f"the archive has more than {_MOST_MEMBERS:,} files: send it in parts")
-    if characters > _MOST_NAMES:
+    if characters > MOST_NAMES:
         raise DatasetError(
-            "Too many files", f"the names in the archive have more than {_MOST_NAMES:,} characters: send it in parts"
+            "Too many files", f"the names in the archive have more than {MOST_NAMES:,} characters: send it in parts"
         )
 
 

@@ -11,15 +11,15 @@ from training.datasets.errors import DatasetError
 
 GZIP = b"\x1f\x8b"
 MOST_UNPACKED = 2**36  # bytes, of one file
-_RATIO = 250  # of unpacked to packed bytes, beyond _FREE; tables of text unpack to ten times their size
-_FREE = 2**28  # bytes
-_MOST_LINE = 2**24  # bytes
+RATIO = 250  # of unpacked to packed bytes, beyond FREE; tables of text unpack to ten times their size
+FREE = 2**28  # bytes
+MOST_LINE = 2**24  # bytes
 _BLOCK = 2**20
 
 
 def limit_unpacked(packed: int) -> int:
     """Return how many bytes a file of `packed` bytes may unpack to."""
-    return min(MOST_UNPACKED, max(_FREE, _RATIO * packed))
+    return min(MOST_UNPACKED, max(FREE, RATIO * packed))
 
 
 def require_unpacked(unpacked: int, packed: int) -> None:
@@ -71,9 +71,9 @@ class Unpacked:
 
 def lines(file: Unpacked) -> Iterator[bytes]:
     """Yield the lines with their ends. Raises DatasetError for a line that is too long."""
-    while line := file.readline(_MOST_LINE + 1):
-        if len(line) > _MOST_LINE:
-            raise DatasetError("Line too long", f"a line has more than {_MOST_LINE:,} bytes: this is no file of rows")
+    while line := file.readline(MOST_LINE + 1):
+        if len(line) > MOST_LINE:
+            raise DatasetError("Line too long", f"a line has more than {MOST_LINE:,} bytes: this is no file of rows")
         yield line
 
 

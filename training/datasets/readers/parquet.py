@@ -13,7 +13,7 @@ from training.datasets.readers.parquet_pages import rows_at_once
 from training.datasets.source import Row, Source, Wanted, weight
 
 _BUFFER = 2**16  # bytes of a column that are read at once
-_MOST_ROW = 2**24  # bytes of lists in a row, as of a line of text
+MOST_ROW = 2**24  # bytes of lists in a row, as of a line of text
 
 
 def open_parquet(path: Path, wanted: Wanted) -> Source:
@@ -66,11 +66,11 @@ def _records(path: Path, file: Any, names: Sequence[str]) -> Iterator[dict[str, 
 def _require_short_lists(batch: Any) -> None:
     """Raise DatasetError if a row has lists that are no sample: a list of Python takes more memory than its bytes."""
     for column in batch.columns:
-        if column.type.num_fields and column.nbytes > _MOST_ROW:
+        if column.type.num_fields and column.nbytes > MOST_ROW:
             longest = max(column.slice(place, 1).nbytes for place in range(len(column)))
-            if longest > _MOST_ROW:
+            if longest > MOST_ROW:
                 raise DatasetError(
-                    "Too large", f"the lists of a row have more than {_MOST_ROW:,} bytes: this is no file of samples"
+                    "Too large", f"the lists of a row have more than {MOST_ROW:,} bytes: this is no file of samples"
                 )
 
 

@@ -15,10 +15,10 @@ from training.datasets.errors import DatasetError
 from training.datasets.readers.thrift import Damaged, read_struct
 
 MOST_ROWS = 1_024  # at once
-_AT_ONCE = 2**26  # bytes of the values of a batch of several rows
-_MOST_VALUES = 2**28  # bytes of the values of one row, or of the lists of a row group
-_MOST_PAGE = 2**28  # bytes of a page and the dictionary of its column
-_MOST_HELD = 2**30  # bytes of these of all columns
+AT_ONCE = 2**26  # bytes of the values of a batch of several rows
+MOST_VALUES = 2**28  # bytes of the values of one row, or of the lists of a row group
+MOST_PAGE = 2**28  # bytes of a page and the dictionary of its column
+MOST_HELD = 2**30  # bytes of these of all columns
 _MOST_PARSED, _MOST_TEXTS = 2**26, 2**20  # bytes and values of a dictionary that is searched for its longest value
 _HEADER, _MOST_HEADER = 2**12, 2**24  # bytes, the latter as in pyarrow
 _DATA, _DICTIONARY, _DATA_V2 = 0, 2, 3  # types of pages
@@ -51,13 +51,13 @@ def rows_at_once(path: Path, metadata: Any, schema: Any, group: int) -> int:
             chunk = metadata.row_group(group).column(place)
             pages = list(_pages(file, chunk))
             columns.append(_Column(schema.column(place), pages, _longest(file, chunk, pages)))
-    _require(max(column.held for column in columns), _MOST_PAGE, "a page and its dictionary unpack")
-    _require(sum(column.held for column in columns), _MOST_HELD, "the pages of all columns, one of each, unpack")
+    _require(max(column.held for column in columns), MOST_PAGE, "a page and its dictionary unpack")
+    _require(sum(column.held for column in columns), MOST_HELD, "the pages of all columns, one of each, unpack")
     rows = MOST_ROWS
-    while rows > 1 and sum(column.bytes_of(rows) for column in columns) > _AT_ONCE:
+    while rows > 1 and sum(column.bytes_of(rows) for column in columns) > AT_ONCE:
         rows //= 2
     _require(
-        sum(column.bytes_of(rows) for column in columns), _MOST_VALUES, "a row, or the lists of a row group, unpack"
+        sum(column.bytes_of(rows) for column in columns), MOST_VALUES, "a row, or the lists of a row group, unpack"
     )
     return rows
 

@@ -25,7 +25,7 @@ SPLIT_FOLDERS = {
     "validation": "validation",
     "test": "test",
 }
-_MOST_TABLES = 2**28  # bytes
+MOST_TABLES = 2**28  # bytes
 METADATA = {"metadata.csv", "metadata.jsonl"}
 _PICTURES = {".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".dib", ".gif"}
 _TABLES = {".csv", ".tsv", ".json", ".jsonl"}
@@ -146,8 +146,8 @@ def _common(members: Sequence[Member]) -> int:
 def _from_tables(archive: Archive, tables: Sequence[Member], wanted: Wanted) -> Mapping[str, Place]:
     """Read metadata.csv and metadata.jsonl: file_name, relative to the table, label, split and group."""
     paths = {table.name: wanted.scratch / f"metadata-{place}" for place, table in enumerate(tables)}
-    if sum(table.size for table in tables) > _MOST_TABLES:
-        raise DatasetError("Too large", f"the tables of labels have more than {_MOST_TABLES:,} bytes")
+    if sum(table.size for table in tables) > MOST_TABLES:
+        raise DatasetError("Too large", f"the tables of labels have more than {MOST_TABLES:,} bytes")
     archive.extract(paths)
     found: dict[str, Place] = {}
     for table in tables:
