@@ -52,6 +52,7 @@ def loaded(folder: Path, compiler: Compiler) -> Network:
     return EagerBackend("cpu", 1, 8, compiler).load("line", LINE, path, read_verified("line", path)[1])
 
 
+@pytest.mark.slow
 def test_a_compiled_network_answers_as_the_network_does_at_every_batch_size(tmp_path: Path) -> None:
     def traced(network: nn.Module) -> Forward:
         return torch.compile(network, dynamic=True, backend="eager")  # all of it but the C++ compiler

@@ -95,14 +95,14 @@ def test_a_short_queue_is_never_cut_below_its_limit(queue: Queue, clock: Clock) 
     assert set(queue.cuts) == {2}
 
 
-def test_overload_limits_the_queue_to_10_ms_of_requests(admission: Admission, clock: Clock) -> None:
+def test_overload_limits_the_queue_to_5_ms_of_requests(admission: Admission, clock: Clock) -> None:
     enter(admission, 1001)
     leave(admission, 992, QueueFull)  # those that the cut refused
     flood(admission, clock, 6000, 1)
-    assert admission.waiting == pytest.approx(0.01 * 6000, rel=0.2)
+    assert admission.waiting == pytest.approx(0.005 * 6000, rel=0.2)
     flood(admission, clock, 3000, 1)
     leave(admission, admission.waiting - 8)
-    assert enter(admission, 2000) == pytest.approx(0.01 * 3000 - 8, abs=2)
+    assert enter(admission, 2000) == pytest.approx(0.005 * 3000 - 8, abs=2)
 
 
 def test_a_flood_never_closes_the_door(admission: Admission, clock: Clock) -> None:
@@ -120,6 +120,54 @@ def test_a_second_after_the_last_refusal_all_is_as_before(admission: Admission, 
     leave(admission, admission.waiting)
     clock.now += 1.1
     assert enter(admission, 1000) == 1000
+    assert queue.cuts == [8]
+
+
+def retry(admission: Admission, clock: Clock, callers: int, seconds: float) -> int:
+    """Each caller who is not waiting asks every 10 ms; half of those that wait are answered. Returns the last refusals.
+
+    As the server does, it names the connections that are refused.
+    """
+    refused = 0
+    for _ in range(round(seconds * 100)):
+        clock.now += 0.01
+        leave(admission, admission.waiting // 2)
+        refused = 0
+        for caller in range(admission.waiting, callers):
+            if admission.full():
+                admission.refused.add(caller)
+                refused += 1
+            else:
+                admission.enter()
+    return refused
+
+
+def test_callers_who_retry_at_once_end_the_overload_if_all_of_them_may_wait(queue: Queue, clock: Clock) -> None:
+    admission = Admission(queue, 100, clock)
+    enter(admission, 101)
+    leave(admission, 92, QueueFull)
+    assert retry(admission, clock, 64, 0.9) > 0
+    assert retry(admission, clock, 64, 0.2) == 0
+    assert queue.cuts == [8]
+
+
+def test_more_callers_than_may_wait_keep_up_the_overload(queue: Queue, clock: Clock) -> None:
+    admission = Admission(queue, 100, clock)
+    enter(admission, 101)
+    leave(admission, 92, QueueFull)
+    assert retry(admission, clock, 200, 3.5) > 100
+    assert queue.cuts == [8]
+
+
+def test_refused_requests_of_unknown_connections_count_as_one_connection_each(queue: Queue, clock: Clock) -> None:
+    admission = Admission(queue, 100, clock)
+    enter(admission, 101)
+    leave(admission, 92, QueueFull)
+    for _ in range(150):
+        clock.now += 0.01
+        enter(admission, 101)
+        leave(admission, admission.waiting // 2)
+    assert enter(admission, 100) < 100
     assert queue.cuts == [8]
 
 

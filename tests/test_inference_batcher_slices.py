@@ -9,7 +9,8 @@ import pytest
 
 from models.spec import Array
 from service.errors import DeadlineExceeded, NothingLive
-from service.inference.batcher import Answer, Batcher
+from service.inference.batcher import Batcher
+from service.inference.callers import Answer
 from tests import clock
 from tests.lanes import Fake, Steady
 

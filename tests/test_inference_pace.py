@@ -1,5 +1,7 @@
 """The measured pace of a network, and the slices that follow from it. Time is an argument."""
 
+from threading import Event
+
 import numpy as np
 import pytest
 
@@ -64,6 +66,14 @@ def test_a_batch_size_of_one_is_measured_too() -> None:
 
 def test_a_clock_that_stands_still_is_no_error() -> None:
     assert Network(sample_s=0).measured()[0] == 64
+
+
+def test_time_in_which_the_thread_waits_for_others_does_not_count() -> None:
+    def run(samples: Array) -> Array:
+        Event().wait(1.5 * BRIEF_S)  # as for the interpreter lock, while other models are loaded
+        return samples
+
+    assert measured(run, SAMPLE, 4)[0] == 4
 
 
 def test_a_network_of_unknown_pace_begins_with_one_sample_and_learns() -> None:

@@ -1,13 +1,13 @@
 """Decode a request body into the samples of a model, by its media type. No HTTP in this module."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from PIL import Image
 
-from models.coding import Coder
+from models.coding import Coder, Given
 from models.entries import (
     HOW_TO_SEND_PICTURES,
     Entries,
@@ -15,15 +15,17 @@ from models.entries import (
     from_json,
     from_npy,
     from_picture,
+    from_segments,
     inputs_in,
     picture_or_entry,
     stacked,
 )
 from models.errors import InvalidInput, MalformedInput
 from models.pictures import PICTURE_FORMATS, format_of, open_picture
+from models.segments import Place
 from models.signature import Picture
 from models.spec import Array, ModelSpec
-from service.errors import UnsupportedMediaType
+from service.errors import Invalid, UnsupportedMediaType
 from service.execution.threads import INLINE_BYTES, Threads
 from service.inference import named
 from service.media_types import JSON, MULTIPART, NPY, NPZ, OCTETS, may_be_picture
@@ -31,7 +33,7 @@ from service.media_types import JSON, MULTIPART, NPY, NPZ, OCTETS, may_be_pictur
 _ARRAYS = {JSON: (from_json, 1), NPY: (from_npy, 16)}  # parser, and its speed as a multiple of the JSON parser's
 _WRONG_FORMS = {"Wrong body", "Wrong inputs", "Wrong sample"}
 _NAMED_COST = 8  # of coding named inputs, a byte, as a multiple of the JSON parser's
-_INLINE_PIXELS = 65_536  # a larger picture is decoded in a thread
+_INLINE_PIXELS = 102_400  # a larger picture is decoded in a thread
 _PICTURES = {*PICTURE_FORMATS, OCTETS, ""}
 
 
@@ -55,11 +57,17 @@ def _is_picture(media_type: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """A decoded body: good samples (k, ...), the error of each other sample by its position, and the total count."""
+    """A decoded body: good samples (k, ...), the error of each other sample by its position, and the total count.
+
+    `entries` are the good samples as they were checked, before `preprocess` or `encode`.
+    `places` are those of all samples, if they are segments of one picture.
+    """
 
     good: Any  # a Batch: an array, or Columns of a model with named inputs
     errors: Mapping[int, InvalidInput]
     count: int
+    entries: Array | Sequence[Given]
+    places: Sequence[Place] = ()
 
 
 def samples_of(spec: ModelSpec, entries: Entries) -> Samples:
@@ -68,7 +76,7 @@ def samples_of(spec: ModelSpec, entries: Entries) -> Samples:
     """
     if not len(entries.good):
         raise _first_of(entries.errors)
-    return Samples(spec.preprocess(entries.good), entries.errors, len(entries))
+    return Samples(spec.preprocess(entries.good), entries.errors, len(entries), entries.good)
 
 
 def require_all(errors: Mapping[int, InvalidInput], way_out: str = "") -> None:
@@ -153,6 +161,18 @@ class Decoder:
         entries = Entries((await self._picture(body, spec))[None])
         return await self._threads.run_if_large(entries.good.nbytes, partial(samples_of, spec, entries))
 
+    def require_segments(self, media_type: str, spec: ModelSpec) -> None:
+        """Raise Invalid unless the model reads the segments of a picture, and the body is declared as one."""
+        if spec.segments is None:
+            raise Invalid("this model reads no segments of a picture: leave out segment")
+        if not _is_picture(media_type):
+            raise Invalid("segment=true takes one picture: send the bytes of its file as the body")
+
+    async def segments(self, spec: ModelSpec, body: bytes) -> Samples:
+        """Decode the samples in one picture, in reading order. Raises the InvalidInput of one without a good sample."""
+        entries, places = await self._threads.run(lambda: from_segments(self._opened(body), spec))
+        return replace(samples_of(spec, entries), places=places)
+
     async def form(self, fields: Sequence[named.Field], coder: Coder) -> Samples:
         """Decode a form with the fields of named inputs. Raises the InvalidInput of a form without a good sample."""
         size = sum(len(field.content) for field in fields)
@@ -165,9 +185,9 @@ class Decoder:
         """
 
         def decode() -> Samples:
-            good, errors, count = named.coded(read(), coder, self._opened)
+            good, errors, given = named.coded(read(), coder, self._opened)
             require_all(errors)
-            return Samples(good, {}, count)
+            return Samples(good, {}, len(given), given)
 
         return await self._coded(size, coder, decode)
 
@@ -180,6 +200,21 @@ class Decoder:
                 good.append(await self._picture(content, spec))
             except InvalidInput as err:
                 errors[position] = err.alone()
+        return stacked(good, errors, spec.tensor)
+
+    def pictures_inline(self, contents: Iterable[bytes], spec: ModelSpec) -> Entries | None:
+        """Decode several small pictures on the event loop; None if one is too large and needs a thread."""
+        good: list[Array] = []
+        errors: dict[int, InvalidInput] = {}
+        for position, content in enumerate(contents):
+            try:
+                entry = self._entry(content, spec)
+            except InvalidInput as err:
+                errors[position] = err.alone()
+                continue
+            if isinstance(entry, Image.Image):
+                return None
+            good.append(entry)
         return stacked(good, errors, spec.tensor)
 
     async def _coded(self, size: int, coder: Coder, decode: Callable[[], Samples]) -> Samples:
@@ -201,10 +236,10 @@ class Decoder:
         return self._samples(rows, coder)
 
     def _samples(self, rows: Iterable[object], coder: Coder) -> Samples:
-        good, errors, count = named.coded(rows, coder, self._opened)
+        good, errors, given = named.coded(rows, coder, self._opened)
         if good is None:
             raise _first_of(errors)
-        return Samples(good, errors, count)
+        return Samples(good, errors, len(given) + len(errors), given)
 
     def _opened(self, content: bytes) -> Image.Image:
         return open_picture(content, self._max_pixels)

@@ -16,10 +16,11 @@ from models.coding import Coder
 from models.errors import CheckpointError, InvalidInput
 from models.outputs import description, postprocessing
 from models.reference import Check, Reference
-from models.samples import Batch
+from models.samples import Batch, Columns, joined, rejoined
 from models.spec import Array, ModelSpec, Prediction
 from service.errors import NothingLive, ServiceError, StillLoading
 from service.inference.backends.backend import Backend, Network
+from service.inference.pace import RaggedPace
 from service.inference.rehearsal import rehearse
 
 
@@ -134,13 +135,30 @@ class Engine:
         compute = loaded.network.run if len(samples) <= self._max_batch else loaded.network.bulk
         return loaded.postprocess(compute(samples))
 
+    def compute_aside(self, loaded: Loaded, samples: Batch, low: Executor) -> Any:
+        """Compute values of N samples in slices of bounded time, for work that no caller waits for: `low` runs the
+        network, this thread does the rest.
+        """
+        network, pace = loaded.network, loaded.network.pace
+        run = network.aside or network.run
+        order = pace.order(samples) if isinstance(pace, RaggedPace) and isinstance(samples, Columns) else None
+        ordered = samples if order is None or not isinstance(samples, Columns) else samples.take(order)
+        parts, row = [], 0
+        while row < len(ordered):
+            size = min(pace.cut(ordered, row)[0], self._max_batch)
+            parts.append(loaded.postprocess(low.submit(run, ordered[row : row + size]).result()))
+            row += size
+        values = parts[0] if len(parts) == 1 else joined(parts)
+        return values if order is None else rejoined([values], [order])
+
     async def compute(self, loaded: Loaded, samples: Batch) -> Any:
         """Compute values of N samples in the engine's thread."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self.compute_now, loaded, samples)
 
     def close(self) -> None:
-        """Stop the thread after the current batch."""
+        """Stop the thread after the current batch, and those of the backend."""
         self._thread.shutdown()
+        self._backend.close()
 
 
 def _bounded(spec: ModelSpec, path: Path, record: Record) -> ModelSpec:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from models.coding import Coder, OpenPicture, array_input, picture_input, value_of_text
+from models.coding import Coder, Given, OpenPicture, array_input, picture_input, value_of_text
 from models.entries import MAX_SAMPLES, read_npy
 from models.errors import InvalidInput, TooManySamples, shown
 from models.pictures import PICTURE_FORMATS
@@ -92,16 +92,21 @@ def from_picture(content: bytes, spec: ModelSpec) -> list[Mapping[str, Any]]:
 
 def coded(
     samples: Iterable[object], coder: Coder, open_file: OpenPicture
-) -> tuple[Columns | None, Mapping[int, InvalidInput], int]:
-    """Code the samples one by one: the good ones stacked, the error of each other by its position, and the count."""
+) -> tuple[Columns | None, Mapping[int, InvalidInput], list[Given]]:
+    """Code the samples one by one: the good ones stacked, the error of each other by its position, and the values of
+    the good ones before they were encoded.
+    """
     good: list[Mapping[str, Array]] = []
+    given: list[Given] = []
     errors: dict[int, InvalidInput] = {}
     for position, sample in enumerate(samples):
         try:
-            good.append(coder(sample, open_file))
+            values = coder.values(sample, open_file)
+            good.append(coder.encoded(values))
+            given.append((sample, values))
         except InvalidInput as err:
             errors[position] = err.alone()
-    return Columns.of(good) if good else None, errors, len(good) + len(errors)
+    return Columns.of(good) if good else None, errors, given
 
 
 def _rows(arrays: Mapping[str, Array]) -> list[Mapping[str, Any]]:

@@ -97,13 +97,15 @@ def measured(
     run: Callable[[Any], Any],
     samples: Batch,
     max_batch: int,
-    clock: Callable[[], float] = time.perf_counter,
+    clock: Callable[[], float] = time.thread_time,
     padding: Padding | None = None,
 ) -> tuple[int, Pace]:
     """Time batches from one sample up to `max_batch`, and stop at the first one that takes longer than BRIEF_S.
 
     Returns how many samples take at most BRIEF_S, 0 if not even one does, and the pace. A slow network never runs a
     large batch here, which would take seconds and hundreds of MB. The largest size of a fast one is warm afterwards.
+    By default the clock is the CPU time of the calling thread, which does its share of the network's work: the models
+    of a process are loaded at once, and each waits 5 ms and longer for the interpreter lock.
     `padding`: that of samples that differ in length; None if they do not.
     """
     size, pace = 1, pace_of(padding)

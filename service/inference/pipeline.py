@@ -13,18 +13,24 @@ and answered; nothing between differs.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
+from models.errors import InvalidInput
 from models.samples import Batch
-from service.errors import DeadlineExceeded
+from service.errors import DeadlineExceeded, ServiceError
 from service.inference.admission import Admission
-from service.inference.batcher import Answer, Batcher, Forward, Hold, Receiver, Take
+from service.inference.batcher import Batcher, Hold, Take
+from service.inference.callers import Answer, Forward, Receiver
 from service.inference.decoding import Decoder, Samples
 from service.inference.engine import Engine, Loaded
 from service.inference.working_set import WorkingSet
 from service.telemetry.metrics import Metrics
+from service.telemetry.served import Observers
+
+Show = Callable[[Samples, Answer | Exception], None]  # show the outcome of decoded samples to observers
+_T = TypeVar("_T")
 
 
 class Lane(NamedTuple):
@@ -34,6 +40,26 @@ class Lane(NamedTuple):
 
     model: str
     pinned: Loaded | None
+    by_number: bool = False  # the request names its version, so a trial neither chooses it nor counts the request
+
+
+class Canary(Protocol):
+    """A candidate version that answers a share of a model's requests. Its methods raise nothing."""
+
+    def candidate_for(self, headers: Mapping[bytes, bytes], stem: str) -> Loaded | None:
+        """Return the candidate if it answers this request; None: the live version does."""
+        ...
+
+    def ended(
+        self,
+        pinned: Loaded | None,
+        headers: Mapping[bytes, bytes],
+        stem: str,
+        samples: Samples,
+        outcome: Answer | Exception,
+    ) -> None:
+        """Count a request that named no version and has ended; `pinned` is the version of its lane."""
+        ...
 
 
 @dataclass(slots=True)
@@ -60,6 +86,13 @@ class Pipeline:
     metrics: Metrics
     timeout_s: float
     networks: WorkingSet
+    canaries: dict[str, Canary] = field(default_factory=dict)  # by model; the trials keep it
+    observers: Observers = field(default_factory=Observers)
+
+    def candidate(self, model: str, headers: Mapping[bytes, bytes], stem: str) -> Loaded | None:
+        """Return the candidate of an open trial if it answers a request that names no version."""
+        canary = self.canaries.get(model)
+        return None if canary is None else canary.candidate_for(headers, stem)
 
     async def live(self, model: str, watch: Stopwatch | None = None) -> Loaded:
         """Return the live version of a model; if it is unloaded, load it first. The wait counts for the deadline.
@@ -86,8 +119,10 @@ class Pipeline:
         decode: Callable[[], Awaitable[Samples]],
         watch: Stopwatch,
         timeout_s: float | None = None,
+        show: Show | None = None,
     ) -> tuple[Samples, Answer]:
-        """Decode the body of one request and compute its samples.
+        """Decode the body of one request and compute its samples. `show` is called with an error of the network; the
+        caller shows the rest, see `shown`.
 
         Raises QueueFull, DeadlineExceeded, NothingLive, StillLoading, or what `decode` or the network raised.
         """
@@ -95,20 +130,48 @@ class Pipeline:
             samples = await decode()
             watch.decoded = time.perf_counter()
             left_s = (self.timeout_s if timeout_s is None else timeout_s) - watch.cold_s
-            answer = await self.batcher.submit(lane, samples.good, left_s)
+            try:
+                answer = await self.batcher.submit(lane, samples.good, left_s)
+            except Exception as err:
+                if show is not None:
+                    show(samples, err)
+                raise
         return samples, answer
 
-    def start(self, lane: Lane, samples: Samples, receiver: Receiver) -> None:
+    def start(self, lane: Lane, samples: Samples, receiver: Receiver, timeout_s: float | None = None) -> None:
         """Queue decoded samples without a task: `receiver` gets the answer, and must call `finish` then.
 
-        Raises QueueFull.
+        `timeout_s`: None for that of the service. Raises QueueFull.
         """
         self.admission.enter()
-        self.batcher.enqueue(lane, samples.good, self.timeout_s, receiver)
+        self.batcher.enqueue(lane, samples.good, self.timeout_s if timeout_s is None else timeout_s, receiver)
 
     def finish(self, *, answered: bool) -> None:
         """Free the place of a request that `start` queued. `answered`: it was not refused with QueueFull."""
         self.admission.leave(answered=answered)
+
+
+async def shown(show: Show | None, samples: Samples, answer: Answer, reply: Awaitable[_T]) -> _T:
+    """Await the reply to samples, and show the outcome: the answer, or what describing it raised.
+
+    An answer that is refused, as with NaN, or that a client does not wait for, is an answer all the same.
+    """
+    outcome: Answer | Exception = answer
+    try:
+        return await reply
+    except Exception as err:
+        outcome = outcome_of(answer, err)
+        raise
+    finally:
+        if show is not None:
+            show(samples, outcome)
+
+
+def outcome_of(answer: Answer, err: Exception) -> Answer | Exception:
+    """Return the outcome of a request whose answer was not sent because of an error: the error, if the version raised
+    it, else the answer.
+    """
+    return answer if isinstance(err, InvalidInput | ServiceError) else err
 
 
 class _Forward:

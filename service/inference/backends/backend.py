@@ -12,6 +12,7 @@ from models.checkpoints.record import Record
 from models.coding import Coder
 from models.samples import Batch, joined, split
 from models.spec import ModelSpec
+from service.inference.backends.forms import AnyForm, Switched
 from service.inference.pace import Pace
 
 Run = Callable[[Any], Any]  # samples -> outputs, N of each: a Batch; an array for most models
@@ -21,10 +22,12 @@ Name = Literal["eager", "onnxruntime", "compile"]
 @dataclass(frozen=True, slots=True, eq=False)
 class Network:
     """A loaded network: `run` computes outputs (N, ...) of samples (N, ...), both on the host; `bulk` those of more
-    than one batch. `reason` says why it is not in ONNX Runtime, if that was tried.
+    than one batch. `aside` computes as `run` does, but in the calling thread alone, if the backend has such a function:
+    with the priority of that thread. `reason` says why it is not in ONNX Runtime, if that was tried.
 
     Up to `brief` samples are so fast that the event loop may compute them, even while a thread computes others: handing
     them to a thread would cost more.
+    `switched` is `run` with its numeric forms; None if the backend has none.
     """
 
     run: Run
@@ -33,6 +36,16 @@ class Network:
     reason: str = ""
     brief: int = 0
     pace: Pace = field(default_factory=Pace)
+    aside: Run | None = None
+    switched: Switched | None = None
+
+    def form_of(self, size: int, began: float) -> AnyForm | None:
+        """Return the numeric form that has computed a batch of `size` samples; None if it is not known, or if the
+        backend has no forms. See Switched.form_of.
+        """
+        if self.switched is None:
+            return None
+        return self.switched.form_of(size, began, whole=size <= min(self.brief, self.pace.at_once))
 
 
 class Backend(Protocol):
@@ -43,6 +56,10 @@ class Backend(Protocol):
 
         Raises CheckpointError.
         """
+        ...
+
+    def close(self) -> None:
+        """Stop what works on loaded networks in threads of its own."""
         ...
 
 

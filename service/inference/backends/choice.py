@@ -5,7 +5,10 @@ from typing import Literal
 
 from service.inference.backends.backend import Backend
 from service.inference.backends.exports import Exports
+from service.inference.backends.forms import Policy
 from service.inference.backends.onnx import OnnxBackend
+
+REST_S = 1.0  # the start of the other web processes, and the first answers
 
 
 def choose(
@@ -15,10 +18,12 @@ def choose(
     web_processes: int,
     max_batch: int,
     cores: int | None = None,
+    forms: Policy = Policy(),  # noqa: B008 - immutable
 ) -> Backend:
     """Return the backend for a setting and a device, in one of `web_processes` processes that share the cores.
 
-    `cores` is the number of cores that this process may use, by default all that the system gives it.
+    `cores` is the number of cores that this process may use, by default all that the system gives it. `forms`: which
+    numeric forms it may use; by default none but float32.
 
     Raises ValueError if the backend does not support the device.
     """
@@ -36,7 +41,7 @@ def choose(
         )
     if name in {"eager", "compile"} or device != "cpu":
         return eager()
-    return OnnxBackend(exports, threads, cores, max_batch, eager if name == "auto" else None)
+    return OnnxBackend(exports, threads, cores, max_batch, eager if name == "auto" else None, forms, REST_S)
 
 
 def _available_cores() -> int:

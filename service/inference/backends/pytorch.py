@@ -49,6 +49,9 @@ class EagerBackend:
             run = self._recorded(forward, model, spec) or run
         return Network(run, in_slices(run, self._max_batch), "eager" if forward is network else "compile")
 
+    def close(self) -> None:
+        """See Backend. It has no threads."""
+
     def _compiled(self, network: nn.Module, model: str, spec: ModelSpec) -> Forward:
         if self._compiler is None:
             return network
