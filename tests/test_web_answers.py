@@ -1,30 +1,40 @@
 """Properties of all answers, over sockets: HEAD for every GET, caching, health checks of HTTP/1.0, framing."""
 
 import json
+import re
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
 import pytest
 
-from service.api.access import RULES
 from service.app import create_app
 from service.settings import Settings
 from service.web.answers import is_known
 from tests.fakes import LINE, InProcess, save_line
+from tests.rules import RULES
 from tests.serving import line_recipes
 from tests.sockets import Address, Connection, listening
+from tests.templates import migrated
 
 PATHS = sorted(rule.split()[1] for rule in RULES if rule.startswith("GET "))
 BODY = b'{"inputs": [[3]]}'
 PREDICT = b"POST /predict/line HTTP/1.1\r\nContent-Type: application/json\r\nContent-Length: %d\r\n" % len(BODY)
+VALUES = {
+    "model": "line",
+    "version": "1",
+    "row": "1",
+    "index": "1",
+    "prediction": "0199d2c4f1a-5f3a9c1d-2b-4",
+    "digest": "0" * 64,
+}
 VARY = {"date", "last-modified", "server-timing"}
 
 
 def served(folder: Any, **settings: Any) -> Any:
     save_line(folder)
     specs = {"line": LINE}
-    given = Settings(store=folder / "store", backend="eager", **settings)
+    given = Settings(store=migrated(folder / "store"), backend="eager", **settings)
     return create_app(given, specs, folder, line_recipes, partial(InProcess, specs))
 
 
@@ -65,11 +75,13 @@ def asked(where: Address, method: str, path: str, more: str = "Host: localhost\r
     return status, headers, body
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("path", [path for path in PATHS if not path.endswith("/events")])
 def test_head_is_answered_like_get_without_a_body(where: Address, job: str, path: str) -> None:
     name = "none" if "/datasets/" in path else "main.js"
     path = path.replace("{path:path}", "swagger-ui.css")
-    path = path.format(model="line", version=1, job_id=job, name=name, upload="none", row=1, digest="0" * 64)
+    values = {**VALUES, "job_id": job, "name": name}
+    path = re.sub(r"{(\w+)}", lambda found: values.get(found[1], "none"), path)
     status, headers, body = asked(where, "GET", path)
     head = asked(where, "HEAD", path)
     assert (head[0], head[2]) == (status, b"")
@@ -77,7 +89,8 @@ def test_head_is_answered_like_get_without_a_body(where: Address, job: str, path
         assert head[1] == headers
         assert int(headers["content-length"]) == len(body) > 0
     assert head[1].keys() == headers.keys()
-    assert status == (404 if path.endswith(".png") or "/none" in path else 200)
+    missing = path.endswith((".png", "/original", "/trial")) or "/none" in path or "/predictions/" in path
+    assert status == (404 if missing else 409 if path.endswith("/drift") else 200)
 
 
 def test_head_of_a_stream_of_events_ends_at_once(where: Address, job: str) -> None:
@@ -102,6 +115,7 @@ def test_allow_of_405_lists_head_with_get(where: Address) -> None:
 HEALTH = ["/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready", "/"]
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     ("method", "path"),
     [*(("GET", path) for path in HEALTH), *(("HEAD", path) for path in HEALTH), ("OPTIONS", "/")],

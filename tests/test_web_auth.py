@@ -15,12 +15,15 @@ from fastapi.routing import iter_route_contexts
 from starlette.routing import Mount
 from starlette.testclient import TestClient
 
-from service.api.access import RULES, TABLE
+from service.api import access
+from service.api.access import TABLE
 from service.app import create_app
 from service.settings import Key, Scope, Settings, SettingsError, from_environment
 from service.web.exchange import AT_HEAD, AtHead
 from tests.fakes import LINE, ROOT, InProcess, save_line
+from tests.rules import RULES
 from tests.serving import BASE_URL, line_recipes, serving
+from tests.templates import migrated
 
 SECRETS: dict[Scope, str] = {"predict": "p-s3cret", "train": "t-s3cret", "admin": "a-s3cret"}
 KEYS = tuple(Key(scope=scope, secret=secret) for scope, secret in SECRETS.items())
@@ -83,9 +86,10 @@ def bearer(scope: Scope | None) -> dict[str, str]:
 
 
 def test_s11_every_route_has_a_rule_and_every_rule_a_route(locked: TestClient) -> None:
-    assert registered(locked) == set(RULES)
+    assert registered(locked) == set(access.RULES)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("rule", RULES)
 def test_s11_a_route_is_opened_by_its_scope_and_those_above_and_by_no_other(locked: TestClient, rule: str) -> None:
     method, path = rule.split()
@@ -138,7 +142,7 @@ def test_an_unknown_path_is_not_counted_as_refused(tmp_path: Path) -> None:
 def test_a_route_missing_from_the_table_is_404_for_lesser_keys(tmp_path: Path) -> None:
     specs = {"line": LINE}
     child = partial(InProcess, specs)
-    app = create_app(Settings(store=tmp_path, api_keys=KEYS), specs, tmp_path, line_recipes, child)
+    app = create_app(Settings(store=migrated(tmp_path), api_keys=KEYS), specs, tmp_path, line_recipes, child)
 
     @app.get("/forgotten")
     async def forgotten() -> str:
@@ -209,6 +213,7 @@ def test_s09_without_keys_names_of_this_machine_are_answered(line: TestClient, h
     assert line.get("/models", headers={"host": host}).status_code == 200
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("host", [*AWAY, "0.0.0.0:8000", "[", "\xff", "localhost@evil.example"])
 def test_s09_without_keys_a_name_from_elsewhere_is_refused_everywhere(line: TestClient, host: str) -> None:
     for method, path in [rule.split() for rule in RULES]:
@@ -218,6 +223,7 @@ def test_s09_without_keys_a_name_from_elsewhere_is_refused_everywhere(line: Test
         assert response.headers["content-type"] == kind
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "headers",
     [
@@ -289,6 +295,7 @@ def texts_with_a_possible_secret(client: TestClient) -> Iterator[str]:
                 yield f"{response.headers} {response.text}"
 
 
+@pytest.mark.slow
 def test_no_secret_is_ever_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     database = f"sqlite:///{tmp_path / 's3cret.db'}"

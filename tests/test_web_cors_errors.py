@@ -18,6 +18,7 @@ from service.web.protocol import MAX_HEAD_BYTES, MAX_HEADERS
 from tests.fakes import LINE, InProcess, save_line
 from tests.serving import BASE_URL, line_recipes, serving
 from tests.sockets import Address, Connection, listening
+from tests.templates import migrated
 
 APP = "https://app.example.com"
 EVIL = "https://evil.example"
@@ -40,7 +41,7 @@ UNREAD: dict[str, tuple[int, bytes]] = {
 
 def app_in(folder: Path, **settings: Any) -> FastAPI:
     return create_app(
-        Settings(store=folder / "store", **settings),
+        Settings(store=migrated(folder / "store"), **settings),
         {"line": LINE},
         folder,
         line_recipes,
@@ -64,6 +65,7 @@ def allowed(origins: str, origin: str) -> str | None:
     return origins if origins == "*" else origin if origin in origins.split(",") else None
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("origin", [APP, EVIL])
 @pytest.mark.parametrize("kind", UNREAD)
 def test_refusals_of_the_server_can_be_read_by_a_listed_origin(

@@ -10,11 +10,12 @@ from starlette.responses import Response
 
 from service.app import create_app
 from service.settings import Settings
-from service.web.exchange import Headers
+from service.web.exchange import Headers, Refusal
 from tests.early_answers import CLIENTS, EVERY, MAX_BODY_BYTES, MB, PNG, PROGRAMS, Case, named
 from tests.fakes import InProcess
 from tests.serving import no_recipes
 from tests.sockets import Address, echoing, listening
+from tests.templates import migrated
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,7 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Add
         store = tmp_path_factory.mktemp(name)
         start = partial(InProcess, None)
         limits = {"max_body_bytes": MAX_BODY_BYTES, "max_checkpoint_bytes": MAX_BODY_BYTES}
-        given = Settings(**{"store": store, "backend": "eager", **limits, **settings})
+        given = Settings(**{"store": migrated(store), "backend": "eager", **limits, **settings})
         return create_app(given, read=no_recipes, start_child=start)
 
     with (
@@ -38,8 +39,8 @@ def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Add
         yield {"open": one, "locked": two, "full": three}
 
 
-def refusing(method: bytes, target: bytes, _: Headers) -> Response | None:
-    return Response("too many", 429) if (method, target) == (b"POST", b"/asked") else None
+def refusing(method: bytes, target: bytes, _: Headers) -> Refusal | None:
+    return Refusal(Response("too many", 429), lambda: True) if (method, target) == (b"POST", b"/asked") else None
 
 
 @pytest.mark.parametrize("client", CLIENTS)

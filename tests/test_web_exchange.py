@@ -114,16 +114,50 @@ def test_a_request_declined_by_the_fast_path_reaches_the_application_whole(
         assert caller.answer() == (200, b"directly " + BODY)
 
 
-@pytest.mark.parametrize("more", [b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"Connection: keep-alive\r\n"])
-def test_connections_that_are_not_plain_go_the_way_of_all_others(where: Address, more: bytes) -> None:
-    head = HEAD.replace(b"1.1", b"1.0") if b"keep-alive" in more else HEAD
+def test_a_request_that_expects_100_continue_goes_the_way_of_all_others(where: Address) -> None:
     with Connection(where) as caller:
-        caller.send(head + more + LENGTH)
-        if b"Expect" in more:
-            assert caller.read.readline() == b"HTTP/1.1 100 Continue\r\n"
-            assert caller.read.readline() == b"\r\n"
+        caller.send(HEAD + b"Expect: 100-continue\r\n" + LENGTH)
+        assert caller.read.readline() == b"HTTP/1.1 100 Continue\r\n"
+        assert caller.read.readline() == b"\r\n"
         caller.send(BODY)
         assert caller.answer() == (200, b"got " + BODY)
+
+
+@pytest.mark.parametrize(
+    ("version", "more"),
+    [
+        (b"1.1", b"Connection: close\r\n"),
+        (b"1.1", b"Connection: Close, x\r\n"),
+        (b"1.0", b""),
+        (b"1.0", b"Connection: keep-alive\r\n"),
+    ],
+)
+def test_the_last_answer_of_a_connection_says_so_and_closes_it(
+    where: Address, counter: Counter, version: bytes, more: bytes
+) -> None:
+    head = HEAD.replace(b"1.1", version)
+    seen = []
+    for counter.takes in (True, False):
+        with Connection(where) as caller:
+            caller.send(head + more + LENGTH + BODY)
+            status, _ = caller.answer()
+            seen.append((status, caller.headers["connection"]))
+            assert caller.read.read() == b""
+    assert seen == [(200, "close")] * 2
+
+
+def test_nothing_is_read_after_the_last_request_of_a_connection(
+    started: tuple[Address, Server], counter: Counter
+) -> None:
+    where, server = started
+    counter.waits = True
+    with Connection(where) as caller:
+        caller.send(HEAD + b"Connection: close\r\n" + LENGTH + BODY + HEAD + LENGTH + BODY)
+        assert counter.begun.acquire(timeout=60)
+        the_connection(server).loop.call_soon_threadsafe(counter.answer)
+        assert caller.answer() == (200, b"directly " + BODY)
+        assert caller.read.read() == b""
+    assert not counter.begun.acquire(blocking=False)
 
 
 def test_answers_keep_the_order_of_requests_that_were_sent_together(

@@ -79,6 +79,7 @@ def check(client: TestClient, before: str, prefix: str, **headers: str) -> None:
         assert ask("GET", name.removeprefix(prefix)).status_code == 200
 
 
+@pytest.mark.many
 def test_everything_is_answered_below_the_prefix(named: tuple[TestClient, str]) -> None:
     client, prefix = named
     check(client, prefix, prefix)
@@ -96,6 +97,7 @@ def test_the_prefix_itself_leads_to_the_page(named: tuple[TestClient, str]) -> N
     assert (response.status_code, response.headers["location"]) == (308, f"{prefix}/")
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("prefix", PREFIXES)
 @pytest.mark.parametrize("sent", ["{}", "{}/", " {} "])
 def test_a_trusted_proxy_names_the_prefix_that_it_removed(trusting: TestClient, prefix: str, sent: str) -> None:

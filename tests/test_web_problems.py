@@ -21,6 +21,7 @@ from service.settings import Settings
 from service.web import problems
 from tests.fakes import LINE, InProcess, save_line
 from tests.serving import BASE_URL, line_recipes, png, serving
+from tests.templates import migrated
 
 MISSING = {"type": "missing", "loc": ("body", "model"), "msg": "Field required"}
 ERRORS: list[tuple[Exception, int, str]] = [
@@ -83,7 +84,7 @@ def test_unexpected_errors_of_predict_and_v2_are_500_and_counted(tmp_path: Path,
 
     changed: dict[str, Any] = {part: breaks}
     specs = {"line": replace(LINE, **changed)}
-    settings = Settings(store=tmp_path / "store", backend="eager")
+    settings = Settings(store=migrated(tmp_path / "store"), backend="eager")
     app = create_app(settings, specs, tmp_path, line_recipes, partial(InProcess, specs))
     tensor = {"name": "input", "datatype": "FP32", "shape": [1, 1], "data": [1]}
     with TestClient(app, BASE_URL, raise_server_exceptions=False) as client:

@@ -24,6 +24,7 @@ def application(folder: Path) -> FastAPI:
 PATHS = ["/predict/line", "/train", "/v2/models/line/infer", "/health/live", "/models", "/", "/nowhere"]
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("path", PATHS)
 def test_requests_outside_of_the_lifespan_are_told_how_to_enter_it(tmp_path: Path, path: str) -> None:
     app = application(tmp_path)

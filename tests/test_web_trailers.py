@@ -13,12 +13,13 @@ from starlette.routing import Route
 
 from service.app import create_app
 from service.settings import Key, Settings
-from service.web.exchange import AT_HEAD, AtHead, Headers, Respond
+from service.web.exchange import AT_HEAD, AtHead, Headers, Refusal, Respond
 from service.web.protocol import MAX_HEAD_BYTES, MAX_HEADERS
 from service.web.server import Server
 from tests.fakes import InProcess
 from tests.serving import no_recipes
 from tests.sockets import Address, Connection, listening
+from tests.templates import migrated
 
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n5\r\nchunk\r\n0\r\n"
 TRAILERS = [
@@ -56,10 +57,14 @@ def _content(headers: Headers, body: bytes) -> bytes:
     return json.dumps({"headers": fields, "body": body.decode()}).encode()
 
 
-def at_head(way: str, method: bytes, _: bytes, headers: Headers) -> Response | Echo | None:
+def at_head(way: str, method: bytes, _: bytes, headers: Headers) -> Refusal | Echo | None:
     if method != b"POST" or way == "application":
         return None
-    return Response("too many", 429) if way == "refused" else Echo(headers, answers=way == "fast path")
+    return (
+        Refusal(Response("too many", 429), lambda: True)
+        if way == "refused"
+        else Echo(headers, answers=way == "fast path")
+    )
 
 
 async def echo(request: Request) -> Response:
@@ -166,7 +171,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
 
 @pytest.fixture(scope="module")
 def unlocked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
-    settings = Settings(store=tmp_path_factory.mktemp("store"))
+    settings = Settings(store=migrated(tmp_path_factory.mktemp("store")))
     with listening(create_app(settings, read=no_recipes, start_child=partial(InProcess, None))) as (where, _):
         yield where
 

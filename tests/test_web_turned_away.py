@@ -5,10 +5,10 @@ from collections.abc import Iterator
 import pytest
 from starlette.responses import Response
 
-from service.web.exchange import Headers
+from service.web.exchange import Headers, Refusal
 from tests.sockets import BODY, HEAD, LENGTH, Address, Connection, echoing
 
-REFUSAL = Response("too many", 429, {"Retry-After": "1"})
+REFUSAL = Refusal(Response("too many", 429, {"Retry-After": "1"}), lambda: False)
 
 
 class Door:
@@ -17,7 +17,7 @@ class Door:
     shut = True
     asked = 0
 
-    def at_head(self, method: bytes, target: bytes, headers: Headers) -> Response | None:
+    def at_head(self, method: bytes, target: bytes, headers: Headers) -> Refusal | None:
         assert (b"host", b"localhost") in headers
         self.asked += 1
         return REFUSAL if self.shut and (method, target) == (b"POST", b"/asked") else None

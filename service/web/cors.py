@@ -22,6 +22,7 @@ _EXPOSED = (
     "Upload-Offset",
     "WWW-Authenticate",
     "X-Model-Version",
+    "X-Prediction-Id",
 )
 
 

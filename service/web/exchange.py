@@ -2,12 +2,14 @@
 
 import asyncio
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableSet, Sequence
+from dataclasses import dataclass
 
 from starlette.responses import Response
 
 AT_HEAD = "at_head"
 AT_REFUSAL = "at_refusal"
+REFUSED = "refused"
 LOADS = "loads"
 LEAVING = "leaving"
 
@@ -19,6 +21,14 @@ Respond = Callable[[Reply], None]
 def reply_of(response: Response) -> Reply:
     """Return status, headers and body of a complete response."""
     return response.status_code, response.raw_headers, bytes(response.body)
+
+
+def response_of(reply: Reply) -> Response:
+    """Return a complete response with the headers of a reply: the inverse of `reply_of`."""
+    status, headers, body = reply
+    response = Response(body, status)
+    response.raw_headers = list(headers)
+    return response
 
 
 class Exchange(typing.Protocol):
@@ -46,8 +56,20 @@ class Loads(typing.Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Refusal:
+    """A refusal that depends on nothing but the head of the request, and on `again`.
+
+    `again` returns whether another request with the same head is refused, too, and counts it if so.
+    """
+
+    response: Response
+    again: Callable[[], bool]
+
+
 Leaving = Callable[[], None]  # called when the server begins to stop
-AtHead = Callable[[bytes, bytes, Headers], Response | Exchange | None]  # method, target and headers of a request
+AtHead = Callable[[bytes, bytes, Headers], Refusal | Exchange | None]  # method, target and headers of a request
+Refused = MutableSet[int]  # numbers of connections
 AtRefusal = Callable[[Headers], Mapping[str, str]]  # headers of a request, as far as they are read
 
 
@@ -58,9 +80,9 @@ class Direct:
     response_started = False
     message_event = asyncio.Event()  # never waited for
 
-    def __init__(self, exchange: Exchange) -> None:
+    def __init__(self, exchange: Exchange, *, keep_alive: bool) -> None:
         self.exchange = exchange
         self.pieces: list[bytes] = []  # of the body
-        self.keep_alive = True
+        self.keep_alive = keep_alive
         self.response_complete = False
         self.disconnected = False

@@ -15,14 +15,17 @@ MAX_JSON_BYTES = 1_048_576
 
 
 class Bounded(APIRoute):
-    """Reads at most MAX_JSON_BYTES of a POST body, compressed or not; raises TooLarge before the rest is read."""
+    """Reads at most MAX_JSON_BYTES of the body of a POST or PUT, compressed or not.
+
+    Raises TooLarge before the rest is read.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Awaitable[Response]]:  # type: ignore[override]
         """Return FastAPI's handler, wrapped to receive the body that was read."""
         handle: Callable[[Request], Awaitable[Any]] = super().get_route_handler()
 
         async def bounded(request: Request) -> Response:
-            if request.method == "POST":
+            if request.method in {"POST", "PUT"}:
                 coding = content_coding(request.scope)
                 body = await read_body(request.scope, request.receive, MAX_JSON_BYTES)
                 if coding is not None:

@@ -17,6 +17,13 @@ MAX_LINGERING = 256  # connections in lingering close in this process; one more 
 _CONTINUE = b"HTTP/1.1 100"
 
 
+class Deaf:
+    """Replaces the parser once the rest of a connection is not parsed."""
+
+    def feed_data(self, _: bytes) -> None:
+        """Discard the data."""
+
+
 class Lingering(asyncio.Protocol):
     """Protocol of a connection in lingering close. It discards what it reads, so it needs no memory for it."""
 

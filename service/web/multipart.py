@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
-from starlette.datastructures import Headers
 
 from models.errors import InvalidInput, TooManySamples
 from service.errors import Malformed, TooLarge
@@ -17,6 +16,9 @@ if TYPE_CHECKING:
 
 MAX_FILES = 256  # in one multipart form; as many other fields
 _MAX_TEXTS = 4096  # in a form with a field for each input of each sample
+_PLAIN_PARTS, _PLAIN_BYTES, _PLAIN_BOUNDARY = 16, 65_536, 70  # of a form that is split at once
+_PLAIN_HEADERS, _PLAIN_HEADER = 8, re.compile(rb"([A-Za-z-]{1,40}): ([!-~](?:[ -~]{0,1022}[!-~])?)")
+_PLAIN_TYPE = re.compile(r"multipart/form-data; ?boundary=([0-9A-Za-z_-]{1,70})")
 _FILE_NAME = re.compile(rb";\s*filename\*?\s*=\s*([^;]*)", re.IGNORECASE)  # also filename*, the form of RFC 8187
 
 
@@ -31,6 +33,8 @@ class Field:
 
 class _Part:
     """One part: its headers and content."""
+
+    __slots__ = ("content", "headers", "name", "value")
 
     def __init__(self) -> None:
         self.headers: dict[bytes, bytes] = {}
@@ -63,12 +67,17 @@ class _Form:
     """
 
     def __init__(self, max_texts: int | None = None) -> None:
-        self.fields: list[Field] = []
+        self.parts: list[tuple[_Part, bool]] = []  # and whether it is a file
         self.ended = False
         self._files = 0
         self._texts = 0
         self._max_texts = max_texts
         self._part = _Part()
+
+    def add(self, part: "_Part") -> None:
+        """Take a whole part."""
+        self._part = part
+        self._end()
 
     def callbacks(self) -> "MultipartCallbacks":
         """Return the parser's callbacks."""
@@ -112,37 +121,42 @@ class _Form:
             others = "" if self._max_texts else ": leave out those that are not pictures"
             raise TooLarge(f"the form has more than {self._max_texts or MAX_FILES} text fields{others}")
         if is_file or self._max_texts:
-            self.fields.append(self._part.field(is_file=is_file))
+            self.parts.append((self._part, is_file))
 
     def _form_end(self) -> None:
         self.ended = True
 
 
-def files(headers: Headers, content: bytes) -> list[bytes]:
+def files(content_type: str, content: bytes) -> list[bytes]:
     """Return the content of each file of a multipart body. File names from the client are ignored.
 
     A part is a file if it has a file name, or the media type of a picture. Other fields are ignored.
     Raises Malformed, TooManySamples, or InvalidInput if there is no file.
     """
-    form = _parsed(headers, content, _Form())
-    if not form.fields:
+    form = _parsed(content_type, content, _Form())
+    if not form.parts:
         raise InvalidInput(
             "No file",
             f"the form holds no file; send 1 to {MAX_FILES} pictures, each as a part with a file name or "
             "a Content-Type such as image/png",
         )
-    return [field.content for field in form.fields]
+    return [bytes(part.content) for part, _ in form.parts]
 
 
-def fields(headers: Headers, content: bytes) -> list[Field]:
+def fields(content_type: str, content: bytes) -> list[Field]:
     """Return all fields of a multipart body, in order. Raises Malformed, TooManySamples, TooLarge."""
-    return _parsed(headers, content, _Form(_MAX_TEXTS)).fields
+    return [part.field(is_file=is_file) for part, is_file in _parsed(content_type, content, _Form(_MAX_TEXTS)).parts]
 
 
-def _parsed(headers: Headers, content: bytes, form: _Form) -> _Form:
-    boundary = parse_options_header(headers["content-type"])[1].get(b"boundary")
+def _parsed(content_type: str, content: bytes, form: _Form) -> _Form:
+    plain_type = _PLAIN_TYPE.fullmatch(content_type)
+    boundary = plain_type[1].encode() if plain_type else parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
         raise Malformed("the multipart body cannot be read: its Content-Type names no boundary")
+    if (parts := plain_parts(boundary, content)) is not None:
+        for part in parts:
+            form.add(part)
+        return form
     try:
         MultipartParser(boundary, form.callbacks()).write(content)
     except FormParserError as err:
@@ -150,3 +164,34 @@ def _parsed(headers: Headers, content: bytes, form: _Form) -> _Form:
     if not form.ended:
         raise Malformed("the multipart body cannot be read: it ends before its last boundary")
     return form
+
+
+def plain_parts(boundary: bytes, content: bytes) -> list[_Part] | None:
+    """Split a small form as browsers and libraries write it; None if it has any other form, or many parts.
+
+    The general parser looks at one byte after the other: 40 µs for one picture, this 5 µs.
+    """
+    if len(boundary) > _PLAIN_BOUNDARY or len(content) > _PLAIN_BYTES:
+        return None
+    first, *rest = content.split(b"--" + boundary, _PLAIN_PARTS + 1)
+    if first or not rest or rest.pop() not in {b"--", b"--\r\n"}:
+        return None
+    parts = []
+    for text in rest:
+        head, end, body = text.partition(b"\r\n\r\n")
+        if not end or not body.endswith(b"\r\n") or (found := _plain_headers(head)) is None:
+            return None
+        part = _Part()
+        part.headers = found
+        part.content += body[:-2]
+        parts.append(part)
+    return parts
+
+
+def _plain_headers(head: bytes) -> dict[bytes, bytes] | None:
+    """Parse the head of a part, which begins with the end of the delimiter's line; None if a line is unusual."""
+    first, *lines = head.split(b"\r\n")
+    found = [_PLAIN_HEADER.fullmatch(line) for line in lines]
+    if first or not 0 < len(lines) <= _PLAIN_HEADERS or not all(found):
+        return None
+    return {one[1].lower(): one[2] for one in found if one is not None}

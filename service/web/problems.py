@@ -1,7 +1,8 @@
 """Map errors to HTTP responses: RFC 9457 problem documents; under /v2 the shape of the Open Inference Protocol."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from typing import Any
 
 import orjson
 from fastapi import FastAPI
@@ -20,6 +21,7 @@ MEDIA_TYPE = "application/problem+json"
 NO_SUCH_PATH = "no such path; /docs lists the routes"
 _METHODS = {"GET": ("GET", "HEAD"), "POST": ("POST",), "PUT": ("PUT",), "DELETE": ("DELETE",)}
 _UNCACHED = {"Cache-Control": "no-store"}
+_NO_OBJECT = {"dict_type", "model_type", "model_attributes_type"}  # of pydantic, which calls it a dictionary
 _CLOSED = {"Connection": "close"}  # the server closes a connection after an error that it did not expect
 SCHEMA = {
     "type": "object",
@@ -64,8 +66,7 @@ def of(err: Exception, path: str = "") -> Response:
             return problem(err.status_code, title, str(err.detail), err.headers, path)
         case RequestValidationError():
             malformed = any(fault["type"] == "json_invalid" for fault in err.errors())
-            faults = (f"{'.'.join(map(str, fault['loc']))}: {_words(fault)}" for fault in err.errors())
-            return problem(400 if malformed else 422, "Invalid request", "; ".join(faults), path=path)
+            return problem(400 if malformed else 422, "Invalid request", in_words(err.errors()), path=path)
         case ClientDisconnect():  # the client does not receive it
             return problem(
                 400, "Client disconnected", "the connection was closed before the end of the body", path=path
@@ -75,8 +76,25 @@ def of(err: Exception, path: str = "") -> Response:
             return problem(500, "Internal error", detail, _CLOSED, path)
 
 
-def _words(fault: Mapping[str, str]) -> str:
-    return fault["msg"].removeprefix("Value error, ")
+def in_words(faults: Sequence[Any]) -> str:
+    """Return the faults that pydantic has found in one line, each with the field that it is about."""
+    return "; ".join(dict.fromkeys(map(_words, faults)))
+
+
+def _words(fault: Any) -> str:
+    """Return one fault, with its place. Names of pydantic for the members of a union are no part of it."""
+    names = [str(part) for part in fault["loc"]]
+    place = ".".join(name for name in names if not name.startswith(("(", "function-", "constrained-")))
+    return f"{place}: {_text(fault)}" if place else _text(fault)
+
+
+def _text(fault: Any) -> str:
+    if fault["type"] in _NO_OBJECT:
+        return "must be a JSON object"
+    if fault["type"] == "string_pattern_mismatch":  # a regular expression says little to most readers
+        return "has another form than /docs says"
+    text: str = fault["msg"].removeprefix("Value error, ")
+    return text
 
 
 def _status(err: InvalidInput) -> int:

@@ -18,16 +18,29 @@ an Authorization, Host or Origin after the body would count in the access checks
 
 import asyncio
 from functools import partial
-from typing import ClassVar, NoReturn
+from itertools import count
+from typing import NoReturn
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 from starlette.responses import Response
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from service.web.exchange import AT_HEAD, AT_REFUSAL, AtHead, AtRefusal, Direct, Headers, Reply, reply_of
-from service.web.framing import fault_in_head
-from service.web.lingering import LINGER_BYTES, LINGER_S, ExpectOutlet, Lingering, Outlet
+from service.web.exchange import (
+    AT_HEAD,
+    AT_REFUSAL,
+    REFUSED,
+    AtHead,
+    AtRefusal,
+    Direct,
+    Refusal,
+    Refused,
+    Reply,
+    reply_of,
+)
+from service.web.framing import fault_in_head, head_without_upgrade
+from service.web.lingering import LINGER_BYTES, LINGER_S, Deaf, ExpectOutlet, Lingering, Outlet
 from service.web.problems import problem
+from service.web.refusals import Refusals
 
 MAX_HEAD_BYTES = 65_536  # request line and headers; also the framing between pieces of a body
 MAX_HEADERS = 128
@@ -35,13 +48,8 @@ PATIENCE_S = 10.0  # for the headers, from their first byte or from the connecti
 LEAST_BYTES_PER_S = 16_384  # minimum average rate of a body, after PATIENCE_S
 STALL_S = 30.0  # how long a client may read nothing of an answer
 _CLOSE = (b"connection", b"close")
-
-
-class _Deaf:
-    """Replaces the parser once the rest of a connection is not parsed."""
-
-    def feed_data(self, _: bytes) -> None:
-        """Discard the data."""
+_VERSIONS = {"1.0", "1.1"}
+_NUMBERS = count()
 
 
 class Protocol(HttpToolsProtocol):
@@ -61,7 +69,7 @@ class Protocol(HttpToolsProtocol):
     _turned_away = False  # the current request is answered already, or will not be
     _hang_up = False  # close after it
     _upgrade = False  # the head just parsed asks for an upgrade: it is parsed again without its Upgrade headers
-    _last: ClassVar[tuple[Response, Headers, bytes] | None] = None  # see _as_sent
+    _repeats: Refusal | None = None  # how the current request was refused, if the next one with its head may be, too
     _direct: Direct | None = None  # the current request, if it takes the fast path
     _parting: bytes | None = None  # a refusal that waits until the requests before it are answered
     _outlet: Outlet
@@ -70,10 +78,16 @@ class Protocol(HttpToolsProtocol):
         """Start waiting for a request."""
         super().connection_made(transport)
         self._outlet = Outlet(transport, self._end)
+        self._refusals = Refusals.of(self.server_state)
+        self._refused: Refused | None = self.app_state.get(REFUSED)
+        self._number = next(_NUMBERS)  # among all connections of the process
         self._began = self.loop.time()
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes. Headers without an end are refused when they are too large."""
+        is_between = self._began is None
+        if is_between and self._refusals.heads and self._is_refused_again(data):
+            return
         self._unread += len(data)
         try:
             try:
@@ -83,6 +97,10 @@ class Protocol(HttpToolsProtocol):
         except HttpParserError:
             self.logger.warning("Invalid HTTP request received.")
             self._refuse(*self._refusal)
+        if self._repeats is not None:
+            if is_between and self._began is None:
+                self._refusals.keep(data, self._received, self._repeats)
+            self._repeats = None
         if self._turned_away and self._hang_up:
             self._end()
         if self._unread > MAX_HEAD_BYTES and not self.transport.is_closing():
@@ -128,15 +146,8 @@ class Protocol(HttpToolsProtocol):
             self._upgrade = True
             return
         self._in_head = False
-        at_head: AtHead | None = self.app_state.get(AT_HEAD)
-        if at_head is not None and self._is_answered():
-            found = at_head(self.parser.get_method(), self.url, self.headers)
-            if isinstance(found, Response):
-                self._turn_away(found)
-                return
-            if found is not None and self._is_plain():
-                self._direct = self.cycle = Direct(found)  # type: ignore[assignment]
-                return
+        if self._is_answered() and self._is_taken():
+            return
         if (refusal := fault_in_head(self.headers, self.parser.get_http_version())) is not None:
             self._reject(*refusal)
         self._ask()
@@ -224,11 +235,26 @@ class Protocol(HttpToolsProtocol):
         self._outlet.detach()
         super().connection_lost(exc)
 
-    def _is_plain(self) -> bool:
-        """Return whether the answer can be written in one piece on a connection that stays open."""
-        parser = self.parser
-        stays = parser.should_keep_alive() and parser.get_http_version() == "1.1"
-        return stays and not (self.expect_100_continue or self.flow.write_paused)
+    def _is_taken(self) -> bool:
+        """Refuse the request from its head, or let it take the fast path; return whether the application is left out.
+
+        The fast path needs an answer in one piece, with nothing before it.
+        """
+        at_head: AtHead | None = self.app_state.get(AT_HEAD)
+        found = None if at_head is None else at_head(self.parser.get_method(), self.url, self.headers)
+        if isinstance(found, Refusal):
+            self._turn_away(found)
+            return True
+        is_known = self.parser.get_http_version() in _VERSIONS
+        if found is None or not is_known or self.expect_100_continue or self.flow.write_paused:
+            return False
+        self._direct = self.cycle = Direct(found, keep_alive=self._stays_open())  # type: ignore[assignment]
+        return True
+
+    def _stays_open(self) -> bool:
+        """Return whether the client lets the connection stay open after this request. HTTP/1.0 never does."""
+        keeps: bool = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
+        return keeps
 
     def _ignore_upgrade(self, rest: memoryview) -> None:
         """Parse the last head again without its Upgrade headers, and after it the `rest`: its body and later requests.
@@ -236,7 +262,7 @@ class Protocol(HttpToolsProtocol):
         The new parser carries over no state. The first time the head was parsed, nothing was done for the request.
         """
         while not self.transport.is_closing():
-            head = self._head_without_upgrade()
+            head = head_without_upgrade(self.parser, self.url, self.headers)
             self._upgrade = False
             self.parser = HttpRequestParser(self)
             self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn sets it
@@ -247,12 +273,6 @@ class Protocol(HttpToolsProtocol):
                 rest = rest[stop.args[0] :]
             else:
                 return
-
-    def _head_without_upgrade(self) -> bytes:
-        """Serialize the head from its parsed fields: no value holds a line break, so the framing stays the same."""
-        method, version = self.parser.get_method(), self.parser.get_http_version().encode()
-        fields = [b"%b: %b\r\n" % (name, value) for name, value in self.headers if name != b"upgrade"]
-        return b"".join([b"%b %b HTTP/%b\r\n" % (method, self.url, version), *fields, b"\r\n"])
 
     def _begin(self, direct: Direct) -> None:
         self._direct = None
@@ -281,37 +301,43 @@ class Protocol(HttpToolsProtocol):
             self.cycle = None  # type: ignore[assignment]
         if self.transport.is_closing():
             return
-        status, headers, body = reply
         stopping = _CLOSE in self.server_state.default_headers
-        self._write(status, headers if direct.keep_alive or stopping else [*headers, _CLOSE], body)
+        self._write(reply, closes=not (direct.keep_alive or stopping))
         if stopping or not direct.keep_alive:
             self._end()
         self.on_response_complete()
 
-    def _turn_away(self, refusal: Response) -> None:
+    def _turn_away(self, refusal: Refusal) -> None:
         """Write a refusal. The rest of the request is read and discarded, so that the client sees the answer.
 
         Close the connection afterwards if the client asked for it, or sent `Expect: 100-continue`: then the next bytes
         may be the body or a new request.
         """
         self._turned_away = True
-        keeps = self.parser.should_keep_alive() and self.parser.get_http_version() != "1.0"
-        stopping = _CLOSE in self.server_state.default_headers
-        self._hang_up = stopping or self.expect_100_continue or not keeps
-        if self._hang_up and not stopping:
-            status, headers, body = reply_of(refusal)
-            self._write(status, [*headers, _CLOSE], body)
+        defaults = self.server_state.default_headers
+        stopping = _CLOSE in defaults
+        self._hang_up = stopping or self.expect_100_continue or not self._stays_open()
+        if self._hang_up:
+            self._write(reply_of(refusal.response), closes=not stopping)
         else:
-            self.transport.write(self._as_sent(refusal))
+            self._repeats = refusal
+            self.transport.write(self._refusals.answer(refusal.response, defaults, self._content))
+        self._count_refusal()
 
-    def _as_sent(self, refusal: Response) -> bytes:
-        """Return the bytes of a refusal, cached until another refusal is used or the Date changes: refusals come in
-        floods.
-        """
-        last, defaults = Protocol._last, self.server_state.default_headers
-        if last is None or last[0] is not refusal or last[1] is not defaults:
-            last = Protocol._last = refusal, defaults, self._content(*reply_of(refusal))
-        return last[2]
+    def _is_refused_again(self, data: bytes) -> bool:
+        """Refuse a whole request with the head of an earlier one that was refused, without parsing it."""
+        known = self._refusals.find(data, self.server_state.default_headers)
+        if known is None or not self._is_answered() or not known.refusal.again():
+            return False
+        self.transport.write(known.content)
+        self._count_refusal()
+        self.server_state.total_requests += 1
+        self._idle_since = self.loop.time()
+        return True
+
+    def _count_refusal(self) -> None:
+        if self._refused is not None:
+            self._refused.add(self._number)
 
     def _refuse(self, status: int, title: str, detail: str) -> None:
         """Write an error after the answers to the requests before it, and end the connection.
@@ -332,7 +358,7 @@ class Protocol(HttpToolsProtocol):
         reply = b"" if silent else self._refusal_of(problem(status, title, detail, {"Connection": "close"}))
         if waits:
             self._parting = reply
-            self.parser = _Deaf()  # type: ignore[assignment]
+            self.parser = Deaf()  # type: ignore[assignment]
             return
         self.transport.write(reply)
         self._linger()
@@ -342,7 +368,7 @@ class Protocol(HttpToolsProtocol):
         at_refusal: AtRefusal | None = self.app_state.get(AT_REFUSAL)
         if at_refusal is not None:
             refusal.headers.update(at_refusal(self.headers or ()))
-        return self._content(*reply_of(refusal))
+        return self._content(reply_of(refusal))
 
     def _end(self) -> None:
         """Close the connection after its last answer; linger if the client may still be sending."""
@@ -361,9 +387,11 @@ class Protocol(HttpToolsProtocol):
         self.connection_lost(ConnectionAbortedError())
         Lingering(self.transport, self.connections, self.loop.time())
 
-    def _write(self, status: int, headers: Headers, body: bytes) -> None:
-        self.transport.write(self._content(status, headers, body))
+    def _write(self, reply: Reply, *, closes: bool) -> None:
+        status, headers, body = reply
+        self.transport.write(self._content((status, [*headers, _CLOSE] if closes else headers, body)))
 
-    def _content(self, status: int, headers: Headers, body: bytes) -> bytes:
+    def _content(self, reply: Reply) -> bytes:
+        status, headers, body = reply
         lines = [b"%b: %b\r\n" % line for line in (*self.server_state.default_headers, *headers)]
         return b"".join([STATUS_LINE[status], *lines, b"\r\n", body])
