@@ -33,6 +33,7 @@ from training.executor import Executor
 from training.fitting.resume import ResumePoints
 from training.recipe import Dataset, Hyperparameters, Progress, Recipe, Report, Split
 
+pytestmark = pytest.mark.slow
 AWAY = "the object store cannot be reached or used; try again in a few seconds"
 SPECS = {"line": LINE}
 _NO_ROWS = Split(torch.zeros(0, 1), torch.zeros(0, 1))
@@ -150,6 +151,28 @@ def test_damaged_copies_are_fetched_anew_and_damaged_objects_named(
         assert (refused.status_code, f"{key} in the object store is damaged" in refused.json()["detail"]) == (409, True)
         missing = client.get(f"/models/line/versions/{other}/checkpoint")
         assert (missing.status_code, "is damaged (sha256 differs)" in missing.json()["detail"]) == (404, True)
+
+
+def test_a_store_folder_without_room_for_copies_is_a_503_and_no_fault_of_the_version(
+    machines: Callable[..., Machine], shipped: Path
+) -> None:
+    a, b = machines("a"), machines("b")
+    with a.serving(shipped) as first, b.serving(shipped) as second:
+        number = upload(first, 5)
+        folder = b.folder / "checkpoints/line"
+        folder.rename(folder.with_name("aside"))
+        folder.write_bytes(b"")  # no folder, so that nothing can be written into it
+        answers = [
+            promote(second, number),
+            second.post("/predict/line", json={"inputs": [[10]]}, params={"version": number}),
+            second.get(f"/models/line/versions/{number}/checkpoint"),
+        ]
+        for found in answers:
+            assert found.status_code == 503
+            assert "cannot be copied from the object store: the store folder cannot" in found.json()["detail"]
+        assert answer(second) == answer(first)
+        folder.unlink()
+        assert promote(second, number).status_code == 200
 
 
 def _keys(machine: Machine) -> list[str]:

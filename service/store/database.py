@@ -1,5 +1,6 @@
 """The database: transactions and migrations. SQLite by default, PostgreSQL for several machines."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from service.settings import PREFIX, Settings, SettingsError
 from service.store.faults import Condition, Part, classify
 from service.store.url import locate
 
+log = logging.getLogger(__name__)
 _SQLITE_LOCK_S = 8
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _WRITER_LOCK = 0x746C6F6F70  # "tloop": the advisory lock that every writing transaction holds on PostgreSQL
@@ -127,6 +129,26 @@ class Store:
                         pass  # noted as a fault
                     raise SettingsError(f"{PREFIX}ARTIFACTS: {err}") from err
 
+    def rewrite(self) -> None:
+        """Have SQLite write its file anew (VACUUM): pages keep old copies of rows that were moved between them.
+
+        Writers wait meanwhile. Raises StoreUnavailable.
+        """
+        if self._sqlite:
+            with self._condition.watched("writes", counts=False), self._bare() as connection:
+                connection.exec_driver_sql("VACUUM")
+
+    def empty_log(self) -> bool:
+        """Have SQLite move its log into its file, and empty it: until then, the log has what was deleted.
+
+        Returns whether it is done; not if somebody reads or writes meanwhile. Raises StoreUnavailable.
+        """
+        if not self._sqlite:
+            return True
+        with self._condition.watched("writes", counts=False), self._bare() as connection:
+            busy: int = connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)").first()[0]  # type: ignore[index]
+        return not busy
+
     def try_again(self) -> None:
         """Write something to each part that failed to be written, to find out whether it works again.
 
@@ -157,10 +179,11 @@ class Store:
         except SettingsError as err:
             raise StoreUnavailable(str(err)) from err
 
-    def migrate(self) -> None:
+    def migrate(self) -> str | None:
         """Migrate the tables to the current schema. The first process does it; the others wait.
 
-        Raises StoreUnavailable, also if they are of a later release.
+        Returns the revision that they had; None if there were none. Raises StoreUnavailable, also if they are of a
+        later release.
         """
         try:
             for folder in {self._database_folder, self.folder}:
@@ -176,6 +199,9 @@ class Store:
                 )
             if found != newest:
                 _upgrade(connection)
+        if found not in {None, newest}:
+            log.info("database migrated", extra={"before": found, "revision": newest})
+        return found
 
     def require_schema(self) -> None:
         """Raise StoreUnavailable if the tables are not there, or of another release. Changes nothing."""
@@ -214,6 +240,10 @@ class Store:
             if self._refusal:
                 raise ObjectsUnavailable(self._refusal)
             yield
+
+    def _bare(self) -> Connection:
+        """Open a connection without a transaction."""
+        return self._engine.connect().execution_options(bare=True)
 
     def _writing(self) -> Connection:
         return self._engine.connect().execution_options(writes=True)
@@ -295,10 +325,12 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.isolation_level = None  # BEGIN is sent below, not by the driver
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
+        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten: see data/erasure.py
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:
-        writes = connection.get_execution_options().get("writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        options = connection.get_execution_options()
+        if not options.get("bare", False):
+            connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("writes", False) else "BEGIN")
 
     return engine

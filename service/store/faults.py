@@ -103,8 +103,8 @@ def _fault_of(part: Part, err: SQLAlchemyError | OSError | StoreUnavailable | Ob
     return Fault("files", unwritable(err) if isinstance(err, OSError) else err.detail)
 
 
-def _unavailable(part: Part, fault: Fault) -> StoreUnavailable:
-    return ObjectsAway(fault.detail) if part == "objects" else StoreUnavailable(fault.detail)
+def _unavailable(part: Part, fault: Fault, why: str = "") -> StoreUnavailable:
+    return ObjectsAway(fault.detail, why) if part == "objects" else StoreUnavailable(fault.detail)
 
 
 def _fault(kind: Kind) -> Fault:
@@ -145,7 +145,7 @@ class Condition:
                 self._succeeded(part)
                 raise
             self._failed(part, fault, err, counts=counts)
-            raise _unavailable(part, fault) from err
+            raise _unavailable(part, fault, err.why if isinstance(err, ObjectsUnavailable) else "") from err
         except BaseException:
             self._succeeded(part)  # what failed was not the store
             raise
@@ -175,7 +175,7 @@ class Condition:
         if counts and part != "reads":
             self._on_failed_write(fault.kind)
         if news:
-            error = str(getattr(err, "orig", None) or err).strip()
+            error = err.why if isinstance(err, ObjectsUnavailable) else str(getattr(err, "orig", None) or err).strip()
             log.warning("store unavailable", extra={"part": part, "reason": fault.detail, "error": error})
 
     def _succeeded(self, part: Part) -> None:
