@@ -163,6 +163,7 @@ def test_parts_are_sent_without_content_encoding(client: TestClient) -> None:
     assert "compress the file before the upload" in detail(answer, 415)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     ("body", "words"),
     [

@@ -20,6 +20,7 @@ from models.errors import CheckpointError
 from models.messages import Ingested
 from service.errors import Conflict, Invalid, NotFound, ObjectsAway
 from service.store.database import Store
+from service.store.feed import append
 from service.store.tables import datasets, jobs, versions
 
 _REFERENCE = re.compile(rf"({NAME.pattern})(?:@([1-9][0-9]{{0,8}}))?")
@@ -123,6 +124,11 @@ class Datasets:
             )
         return found
 
+    def require(self, model: str, reference: str) -> None:
+        """Raise as `find` does."""
+        with self._store.read() as connection:
+            self.find(connection, model, reference)
+
     def built_in(self, model: str, declared: Declared) -> Sequence[BuiltIn]:
         """Return the data of the model's recipe: the declared, and that which versions of the model were trained on."""
         query = select(versions).where(versions.c.model == model).order_by(versions.c.version)
@@ -201,7 +207,10 @@ class Datasets:
             "erased": False,
         }
         connection.execute(datasets.insert().values(row))
-        return DatasetVersion(**row, deleted_at=None)
+        added = DatasetVersion(**row, deleted_at=None)
+        told = {"dataset": added.label, "job": job, "sha256": made.sha256}
+        append(connection, "dataset.created", model, now, told)
+        return added
 
     def delete(self, model: str, name: str, number: int, *, erase: bool, now: float) -> None:
         """Delete a version; with `erase`, also its files, even if it was deleted before.
@@ -217,6 +226,9 @@ class Datasets:
             deleted_at = now if found.deleted_at is None else found.deleted_at
             values = {"deleted_at": deleted_at, "erased": erase or found.erased}
             connection.execute(update(datasets).where(_is(model, name, number)).values(**values))
+            if not (erase and found.erased):
+                kind = "dataset.erased" if erase else "dataset.deleted"
+                append(connection, kind, model, now, {"dataset": found.label, "sha256": found.sha256})
             if erase:
                 for job in _forget_rows(connection, found):
                     self._storage.remove(self._storage.report(model, job))
@@ -379,4 +391,4 @@ def without_rows(summary: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unknown(model: str, reference: str) -> NotFound:
-    return NotFound(f"{model} has no dataset {reference}; GET /models/{model}/datasets lists them")
+    return NotFound(f"{model} has no dataset {reference} made of a file; GET /models/{model}/datasets lists them")

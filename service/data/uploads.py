@@ -1,31 +1,29 @@
 """Files that arrive in parts: begun, appended to in order, finished, or removed when they are abandoned.
 
-The size of an upload's file is how much of it has arrived: no part needs the database to be written. A part holds the
-lock of the file while it is appended, so that web processes on all machines of the store take turns. A process that is
-killed during a part leaves a shorter part, after which the client continues. With an object store, the parts are
-objects: see `parts`.
+No part needs the database to be written. The received bytes are kept as parts: appended to a file in
+the store folder (see `file_parts`), or objects of an object store (see `object_parts`).
 """
 
-import asyncio
 import fcntl
 import hashlib
 import os
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
-from io import BufferedRandom
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import Connection, delete, func, select, update
 
-from service.data.parts import PART_BYTES, StoredPart, StoredParts
+from service.data.file_parts import FileParts, Part
+from service.data.object_parts import ObjectParts
+from service.data.parts import PART_BYTES, Parts, Receiving
 from service.errors import Conflict, Invalid, LimitReached, NotFound, StoreUnavailable, TooLarge
 from service.store.database import Store
 from service.store.tables import uploads
 
-__all__ = ["EXPIRY_S", "MOST_OPEN", "PART_BYTES", "Part", "Upload", "Uploads"]
+__all__ = ["EXPIRY_S", "MOST_OPEN", "PART_BYTES", "Upload", "Uploads"]
 EXPIRY_S = 86_400.0  # after the last part
 MOST_OPEN = 256  # uploads that have begun and are not finished
 
@@ -82,15 +80,10 @@ class Uploads:
             job=None,
         )
         with self._store.files():
-            path = self._storage.incoming(upload.id)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if parts := self._parts(upload.id):
-                parts.begin()
-            else:
-                path.touch()
+            self._parts(upload.id).begin()
         with self._store.write() as connection:
             if (connection.scalar(select(func.count()).where(uploads.c.job.is_(None))) or 0) >= MOST_OPEN:
-                self._forget(upload.id)
+                self._parts(upload.id).remove()
                 raise LimitReached(
                     f"{MOST_OPEN} uploads are open: finish some of them, or remove them with DELETE /uploads/ID",
                     retry_after_s=60,
@@ -117,22 +110,19 @@ class Uploads:
         if upload.job is not None:
             return upload.bytes
         try:
-            parts = self._parts(upload.id)
-            return parts.received() if parts else self._storage.incoming(upload.id).stat().st_size
+            return self._parts(upload.id).received()
         except FileNotFoundError as err:
             raise _unknown(upload.id) from err
 
     def expires_at(self, upload: Upload) -> float:
         """Return when an upload is removed if no other part comes, in seconds since 1970."""
         try:
-            parts = self._parts(upload.id)
-            touched_at = parts.touched_at() if parts else self._storage.incoming(upload.id).stat().st_mtime
-            return touched_at + EXPIRY_S
+            return self._parts(upload.id).touched_at() + EXPIRY_S
         except FileNotFoundError:
             return upload.created_at + EXPIRY_S
 
     @contextmanager
-    def part(self, upload: Upload, offset: int) -> Iterator["Part | StoredPart"]:
+    def part(self, upload: Upload, offset: int) -> Iterator[Receiving]:
         """Open the file to append a part that begins at `offset`.
 
         Raises Conflict, with the right offset, if it is another one, if another part is being received, or if the
@@ -140,18 +130,11 @@ class Uploads:
         """
         if upload.job is not None:
             raise Conflict(f"upload {upload.id} is finished: see GET /jobs/{upload.job}")
-        if parts := self._parts(upload.id):
-            yield StoredPart(
-                parts, offset, upload.bytes - offset, lambda: _require_offset(offset, self.received(upload))
-            )
-            return
-        with self._store.files(), self._locked(upload) as file:
-            size = file.seek(0, os.SEEK_END)
-            _require_offset(offset, size)
-            yield Part(file, upload.bytes - size)
+        with self._found(upload), self._parts(upload.id).receiving(offset, upload.bytes) as part:
+            yield part
 
     @contextmanager
-    def whole(self) -> Iterator["Part"]:
+    def whole(self) -> Iterator[Part]:
         """Open a file for an upload in one request; it is removed at the end, unless `keep_original` has moved it."""
         path = self._storage.incoming(uuid4().hex)
         with self._store.files():
@@ -167,11 +150,7 @@ class Uploads:
         """Return the SHA-256 of the whole file. Raises Conflict if parts are missing, Invalid if it is not the one that
         was announced.
         """
-        self._gather(upload)
-        with self._store.files(), self._locked(upload) as file:
-            size = file.seek(0, os.SEEK_END)
-            _require_all(upload, size)
-            file.seek(0)
+        with self._found(upload), self._parts(upload.id).gathered(upload.bytes) as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if upload.sha256 is not None and found != upload.sha256:
             raise Invalid(
@@ -228,7 +207,7 @@ class Uploads:
             if upload.job is not None:
                 raise Conflict(f"upload {upload.id} is finished: cancel its job with POST /jobs/{upload.job}/cancel")
             connection.execute(delete(uploads).where(uploads.c.id == upload_id))
-        self._forget(upload_id)
+        self._parts(upload_id).remove()
 
     def sweep(self, now: float) -> int:
         """Remove the uploads without a part since EXPIRY_S, and notes of finished ones. Returns how many."""
@@ -240,84 +219,27 @@ class Uploads:
             with self._store.write() as connection:
                 connection.execute(delete(uploads).where(uploads.c.id.in_([upload.id for upload in expired])))
             for upload in expired:
-                self._forget(upload.id)
+                self._parts(upload.id).remove()
         return len(expired)
 
     def forget_parts(self, upload: Upload) -> None:
-        """Remove the received bytes of a finished upload, also in the object store; later, if it is away."""
-        with suppress(OSError):  # else they are removed with the expired uploads
-            self._storage.incoming(upload.id).unlink(missing_ok=True)
-        if self._parts(upload.id):
-            with suppress(StoreUnavailable):
-                self._forget(upload.id)
+        """Remove the received bytes of a finished upload; with the expired uploads, if the store is away."""
+        with suppress(OSError, StoreUnavailable):
+            self._parts(upload.id).remove()
 
-    def _parts(self, upload_id: str) -> StoredParts | None:
-        """Return the parts in the object store; None if there is none."""
-        copies = self._storage.copies
-        return None if copies is None else StoredParts(copies, self._storage.incoming(upload_id))
-
-    def _gather(self, upload: Upload) -> None:
-        """Write the file of the parts in the object store, if there is one. Raises NotFound."""
-        if parts := self._parts(upload.id):
-            _require_all(upload, self.received(upload))
-            with self._store.files():
-                try:
-                    parts.gather()
-                except FileNotFoundError as err:
-                    raise _unknown(upload.id) from err
-
-    def _forget(self, upload_id: str) -> None:
-        """Remove the parts of an upload that have arrived."""
-        if parts := self._parts(upload_id):
-            parts.remove()
-        self._storage.incoming(upload_id).unlink(missing_ok=True)
+    def _parts(self, upload_id: str) -> Parts:
+        """Return the received parts of an upload."""
+        copies, path = self._storage.copies, self._storage.incoming(upload_id)
+        return FileParts(path) if copies is None else ObjectParts(copies, path)
 
     @contextmanager
-    def _locked(self, upload: Upload) -> Iterator[BufferedRandom]:
-        path = self._storage.incoming(upload.id)
-        try:
-            file = path.open("r+b")
-        except FileNotFoundError as err:
-            raise _unknown(upload.id) from err
-        with file:
+    def _found(self, upload: Upload) -> Iterator[None]:
+        """Watch the store folder. Raises NotFound if the parts of an upload were removed."""
+        with self._store.files():
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as err:
-                raise Conflict(
-                    f"another request sends a part of upload {upload.id}, or finishes it: send one part after the other"
-                ) from err
-            yield file
-
-
-class Part:
-    """A part that is being received. `left` is how many bytes may come."""
-
-    def __init__(self, file: IO[bytes], left: int) -> None:
-        self._file = file
-        self._digest = hashlib.sha256()
-        self.left = left
-
-    @property
-    def path(self) -> Path:
-        """Return the path of the file."""
-        return Path(self._file.name)
-
-    @property
-    def sha256(self) -> str:
-        """Return the SHA-256 of the written bytes."""
-        return self._digest.hexdigest()
-
-    async def write(self, pieces: AsyncIterator[bytes]) -> int:
-        """Append pieces as they arrive, in threads. Returns the size of the file."""
-        async for piece in pieces:
-            await asyncio.to_thread(self._append, piece)
-        await asyncio.to_thread(os.fsync, self._file.fileno())
-        return self._file.tell()
-
-    def _append(self, piece: bytes) -> None:
-        self._file.write(piece)
-        self._file.flush()
-        self._digest.update(piece)
+                yield
+            except FileNotFoundError as err:
+                raise _unknown(upload.id) from err
 
 
 def _upload(row: Mapping[Any, Any]) -> Upload:
@@ -331,24 +253,6 @@ def _required(connection: Connection, upload_id: str) -> Upload:
     if row is None:
         raise _unknown(upload_id)
     return _upload(row)
-
-
-def _require_offset(offset: int, received: int) -> None:
-    """Raise Conflict, with the right offset, if a part does not begin where the last one ended."""
-    if offset != received:
-        raise Conflict(
-            f"{received} bytes have arrived, so the next part begins at offset {received}, not {offset}",
-            {"Upload-Offset": str(received)},
-        )
-
-
-def _require_all(upload: Upload, received: int) -> None:
-    """Raise Conflict, with the next offset, if parts are missing."""
-    if received != upload.bytes:
-        raise Conflict(
-            f"{received} of {upload.bytes} bytes have arrived: send the rest, from offset {received}",
-            {"Upload-Offset": str(received)},
-        )
 
 
 def _unknown(upload_id: str) -> NotFound:
