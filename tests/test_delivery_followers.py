@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from service.delivery.followers import Followers
+from service.delivery.followers import MIXED, Followers
 
 
 def test_versions_are_those_of_all_running_processes(tmp_path: Path) -> None:
@@ -42,3 +42,19 @@ def test_without_a_folder_there_is_one_process() -> None:
     own.write("line", 2)
     assert own.versions("line") == {2}
     assert own.versions("mnist") == set()
+
+
+def test_a_stage_of_a_trial_is_followed_once_all_processes_do(tmp_path: Path) -> None:
+    own, other = Followers(tmp_path), Followers(tmp_path, os.getppid())
+    own.write("line", 1)
+    other.write("line", 1)
+    assert own.stages() == {}
+    own.write_trials({"t1": 0, "t2": 3})
+    assert other.stages() == {"t1": MIXED, "t2": MIXED}
+    other.write_trials({"t1": 1, "t2": 3})
+    assert own.stages() == {"t1": MIXED, "t2": 3}
+    own.write_trials({"t1": 1})
+    assert own.stages() == {"t1": 1, "t2": MIXED}
+    other.write_trials({})
+    own.write_trials({})
+    assert own.stages() == {}

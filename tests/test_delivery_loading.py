@@ -18,6 +18,7 @@ from service.settings import Settings
 from tests.fakes import LINE, InProcess, save_line
 from tests.problems import is_problem
 from tests.serving import BASE_URL, no_recipes, serving
+from tests.templates import migrated
 from tests.waiting import until
 
 SPECS = {"line": LINE, "slow": LINE, "none": LINE}
@@ -52,7 +53,7 @@ def started(folder: Path, load_wait_s: float | None = 0) -> Iterator[TestClient]
     """The application, whose start waits that long for its models; all but one have a shipped checkpoint."""
     for name in ("line", "slow"):
         save_line(folder, name)
-    settings = Settings(store=folder / "store")
+    settings = Settings(store=migrated(folder / "store"))
     app = create_app(settings, SPECS, folder, no_recipes, partial(InProcess, SPECS), load_wait_s=load_wait_s)
     with TestClient(app, BASE_URL, raise_server_exceptions=False) as client:
         yield client

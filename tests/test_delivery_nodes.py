@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from sqlalchemy import update
 
+from service.delivery.followers import MIXED
 from service.delivery.nodes import Nodes, Row
 from service.store.database import Store
 from service.store.tables import nodes as table
@@ -16,6 +17,7 @@ ROW = Row(
     loaded={"line": 1, "mnist": None},
     load={"waiting": 0, "requests_per_s": 2.5},
     software="torchloop",
+    trials={},
 )
 OTHER = ROW._replace(id="b" * 32, address="10.0.0.2:8000")
 THIRD = ROW._replace(id="c" * 32, address="10.0.0.3:8000")
@@ -99,3 +101,15 @@ def test_a_node_that_leaves_has_no_row(store: Store) -> None:
     with store.beat(1) as connection:
         Nodes(store).leave(connection, ROW.id)
     assert states(store) == {"b": "serving"}
+
+
+def test_nodes_that_do_not_follow_a_trial_are_named_until_they_do(store: Store) -> None:
+    nodes = Nodes(store)
+    for place, stages in (("a", {"t1": 1}), ("b", {"t1": 0}), ("c", {}), ("d", {"t1": MIXED})):
+        with store.beat(1) as connection:
+            nodes.beat(connection, ROW._replace(id=place, address=f"{place}:1", trials=stages))
+    assert nodes.behind_trial("t1", 1, but="") == ["b:1", "c:1", "d:1"]
+    assert nodes.behind_trial("t1", 1, but="b") == ["c:1", "d:1"]
+    assert nodes.behind_trial("t1", None, but="") == ["a:1", "b:1", "d:1"]
+    assert nodes.behind_trial("t2", None, but="") == []
+    assert {node.id: node.trials for node in nodes.all()}["a"] == {"t1": 1}

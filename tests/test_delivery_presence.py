@@ -92,6 +92,20 @@ def test_the_other_nodes_are_counted(store: Store) -> None:
     assert presence.others == ["other:1"]
 
 
+def test_another_node_with_the_same_address_is_named_once(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    first, second = (Presence(store, Followers(None), MODELS, address="here:1") for _ in range(2))
+    for one in (first, second):
+        one.join()
+    first._look()  # the row may be that of a node that has been killed
+    assert not caplog.records
+    for _ in range(3):
+        second.join()
+        first._look()
+    told = [record for record in caplog.records if record.msg.startswith("another node has this address")]
+    assert [record.__dict__["address"] for record in told] == ["here:1"]
+
+
+@pytest.mark.slow
 def test_while_the_database_is_away_the_nodes_seen_last_are_waited_for(
     postgres: Postgres, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

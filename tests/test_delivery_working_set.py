@@ -29,6 +29,7 @@ from service.store.database import Store
 from tests.fakes import LINE, InProcess, save_line
 from tests.problems import is_problem
 from tests.serving import BASE_URL, no_recipes
+from tests.templates import migrated
 from tests.waiting import until
 
 NAMES = ("a", "b", "c")
@@ -74,7 +75,7 @@ def started(folder: Path, slopes: Mapping[str, float] = SLOPES, **settings: Any)
     for name in NAMES:
         save_line(folder, name, slopes[name])
     specs = dict.fromkeys(NAMES, LINE)
-    chosen = Settings(**{"store": folder / "store", "max_loaded": 1, **settings})
+    chosen = Settings(**{"store": migrated(folder / "store"), "max_loaded": 1, **settings})
     app = create_app(chosen, specs, folder, no_recipes, partial(InProcess, specs))
     with TestClient(app, BASE_URL, raise_server_exceptions=False) as client:
         yield client
@@ -111,6 +112,7 @@ def test_a_start_loads_the_first_models_and_all_are_ready(
         assert re.search(r"c +1 +on demand", capsys.readouterr().out)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     ("path", "body"),
     [
@@ -213,7 +215,7 @@ def test_a_load_that_raises_anything_is_the_fault_of_its_model(
 def test_without_the_database_or_the_files_an_unloaded_model_is_a_503_and_comes_back(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(rollout, "_RETRY_S", 0)
+    monkeypatch.setattr(rollout, "RETRY_S", 0)
     with started(tmp_path) as client:
         client.post("/predict/a", json=BODY)
         with monkeypatch.context() as patch:
@@ -280,6 +282,7 @@ def test_a_promotion_waits_for_a_node_that_loads_the_model_on_demand(loads: Load
         assert waiting.result().status_code == 200
 
 
+@pytest.mark.slow
 def test_random_access_to_more_models_than_are_loaded_is_answered_by_each_model(tmp_path: Path) -> None:
     slopes = dict(zip(NAMES, (2, 5, 9), strict=True))
     with started(tmp_path, slopes) as client, ThreadPoolExecutor(8) as pool:
@@ -291,6 +294,7 @@ def test_random_access_to_more_models_than_are_loaded_is_answered_by_each_model(
         assert all(pool.map(ask, [*NAMES, *reversed(NAMES)] * 10))
 
 
+@pytest.mark.slow
 def test_a_network_that_a_batch_holds_stays_alive_when_it_is_unloaded(tmp_path: Path) -> None:
     engine = Engine({"a": LINE}, EagerBackend("cpu", 1, 8), 8)
     networks = WorkingSet(engine, 1)

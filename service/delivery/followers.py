@@ -2,8 +2,9 @@
 
 import logging
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import orjson
@@ -12,11 +13,12 @@ from service.telemetry.multiprocess import is_running
 
 log = logging.getLogger(__name__)
 ON_DEMAND = 0  # for a version, which is never 0
+MIXED = -1  # for a stage of a trial, which is at least 0
 
 
 @dataclass(slots=True, kw_only=True)
 class Follower:
-    """One web process: the version of each model that it answers with, and its work.
+    """One web process: the version of each model that it answers with, the stage of each trial, and its work.
 
     The version of a model whose live version it loads when a request needs it is ON_DEMAND.
     """
@@ -24,6 +26,7 @@ class Follower:
     loaded: dict[str, int] = field(default_factory=dict)
     waiting: int = 0  # requests that wait for the device
     answered: int = 0  # predictions since its start
+    trials: dict[str, int] = field(default_factory=dict)
 
 
 class Followers:
@@ -46,6 +49,11 @@ class Followers:
         """Record that this process loads the live versions of models on demand."""
         self._own.loaded |= dict.fromkeys(models, ON_DEMAND)
         self._share("unloaded versions")
+
+    def write_trials(self, stages: Mapping[str, int]) -> None:
+        """Record which stage of which open trials this process follows."""
+        self._own.trials = dict(stages)
+        self._share("stages of trials")
 
     def count(self, waiting: int, answered: int) -> None:
         """Record how many requests wait, and how many predictions were answered since the start."""
@@ -76,6 +84,19 @@ class Followers:
         it is loaded on demand.
         """
         return {process.loaded[model] for process in self.running() if model in process.loaded} - {ON_DEMAND}
+
+    def stages(self) -> dict[str, int]:
+        """Return the stage of each trial that running processes follow; MIXED if not all of them follow the same."""
+        return agreed_stages(self.running())
+
+
+def agreed_stages(processes: Sequence[Follower]) -> dict[str, int]:
+    """Return the stage of each trial that some of the processes follow; MIXED if not all follow the same."""
+    found = {
+        trial: {process.trials.get(trial, MIXED) for process in processes}
+        for trial in chain.from_iterable(process.trials for process in processes)
+    }
+    return {trial: stages.pop() if len(stages) == 1 else MIXED for trial, stages in found.items()}
 
 
 def _read(path: Path) -> Follower:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from models.messages import Pairs
 from service.delivery.pairs import above, advantage, p_if_equal
 
-Policy = Literal["never", "if_better", "no_worse", "always"]
+Policy = Literal["never", "if_better", "no_worse", "always", "trial"]
 SPLIT = "validation_"  # prefix of the compared figures: the test split is recorded, but decides nothing
 ALPHA = 0.05
 MARGIN = 0.01  # of no_worse: one point of accuracy; of an error, this share of live's
@@ -54,7 +54,8 @@ class Gate:
 
     `old_rows` are the examples of the dataset version that live was trained on, `new_rows` the others: an older version
     may fall behind on newer data only. None if there are no such examples, and both if the dataset version is the same,
-    or live was trained on other data than a dataset version that is there.
+    or live was trained on other data than a dataset version that is there. `trial` is the trial that was opened, which
+    decides instead.
     """
 
     decision: Literal["promoted", "kept"]
@@ -69,6 +70,7 @@ class Gate:
     p_value: float | None = None
     old_rows: Part | None = None
     new_rows: Part | None = None
+    trial: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """Return the decision as stored in the job's row."""
@@ -88,7 +90,8 @@ def decide(
 ) -> Gate:
     """Compare the figures of the candidate with those of the live version, measured on the same split.
 
-    `if_better` without `bounds` compares the two figures, and says how sure that is. `live` is None if no version is
+    `if_better` without `bounds` compares the two figures, and says how sure that is. `trial` keeps any version with a
+    figure, for a trial to decide, and promotes it if nothing is live. `live` is None if no version is
     live. An equal figure is not better. A missing or non-finite figure never wins. `apart` are the pairs of old and of
     new examples; they are shown, and decide nothing.
     """
@@ -117,8 +120,8 @@ def decide(
         return gate(True, "nothing was live" if live is None else missing)
     better = ours > theirs if higher_is_better else ours < theirs
     said = f"{metric} {ours:.6g} is {'better' if better else 'not better'} than {theirs:.6g} of live"
-    if policy == "if_better" and bounds is None:
-        return gate(better, f"{said}{_surety(pairs, p_value)}")
+    if policy == "trial" or (policy == "if_better" and bounds is None):
+        return gate(better and policy != "trial", f"{said}{_surety(pairs, p_value)}")
     if pairs is None or p_value is None:
         return gate(False, f"{said}; {_NOT_COMPARED}")
     passed, why = _tested(policy, bounds or Bounds(), pairs, theirs, p_value)

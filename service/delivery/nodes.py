@@ -5,32 +5,27 @@ second. Only the clock of the database counts, so that the clocks of the machine
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, literal_column, or_, select
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, delete, or_, select
 
+from service.store.clock import CLOCKS
 from service.store.database import Store
+from service.store.dialects import insert_of
 from service.store.tables import nodes
 
 LIVE_S = 3.0  # without a beat: the node is silent
 FORGOTTEN_S = 60.0  # without a beat: its row is removed
 State = Literal["serving", "leaving", "silent"]
 
-_CLOCKS: Mapping[str, ColumnElement[float]] = {
-    "sqlite": literal_column("(julianday('now') - 2440587.5) * 86400.0"),
-    "postgresql": literal_column("extract(epoch FROM clock_timestamp())::double precision"),
-}
-_INSERTS: Mapping[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
-
 
 class Row(NamedTuple):
     """The row that a node writes.
 
     `loaded` is None for a model whose version is not the same in all processes; models that are loaded on demand are
-    missing.
+    missing. `trials` are the stages of the open trials that the processes follow, or followers.MIXED.
     """
 
     id: str
@@ -40,6 +35,7 @@ class Row(NamedTuple):
     loaded: Mapping[str, int | None]
     load: Mapping[str, float]
     software: str
+    trials: Mapping[str, int]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +52,7 @@ class Node:
     loaded: Mapping[str, int | None]
     load: Mapping[str, float]
     software: str
+    trials: Mapping[str, int] = field(default_factory=dict)
 
 
 class Nodes:
@@ -75,6 +72,12 @@ class Nodes:
         with self._store.read() as connection:
             found = connection.execute(_statements(connection.dialect.name).live, {"but": but})
             return [row.address for row in found if row.loaded.get(model, version) != version]
+
+    def behind_trial(self, trial: str, stage: int | None, *, but: str) -> list[str]:
+        """Return the addresses of live nodes that do not follow a stage of a trial, None: its end; without `but`."""
+        with self._store.read() as connection:
+            found = connection.execute(_statements(connection.dialect.name).live, {"but": but})
+            return [row.address for row in found if row.trials.get(trial) != stage]
 
     def beat(self, connection: Connection, row: Row) -> None:
         """Write the row of a node, in a transaction of Store.beat."""
@@ -100,16 +103,16 @@ class _Statements(NamedTuple):
 
 @cache
 def _statements(dialect: str) -> _Statements:
-    clock = _CLOCKS[dialect]
+    clock = CLOCKS[dialect]
     silent_s = (clock - nodes.c.seen_at).label("silent_s")
     silent, forgotten = _older(clock, LIVE_S), _older(clock, FORGOTTEN_S)
     replaced = and_(nodes.c.address == bindparam("at"), nodes.c.id != bindparam("own"), silent)
     own: dict[str, Any] = {name: bindparam(name) for name in Row._fields}
-    insert = _INSERTS[dialect](nodes).values(**own, seen_at=clock, started_at=clock)
+    insert = insert_of(dialect)(nodes).values(**own, seen_at=clock, started_at=clock)
     changed = {name: insert.excluded[name] for name in (*own, "seen_at")}
     return _Statements(
         all=select(nodes, silent_s).where(~forgotten).order_by(nodes.c.started_at, nodes.c.id),
-        live=select(nodes.c.address, nodes.c.loaded)
+        live=select(nodes.c.address, nodes.c.loaded, nodes.c.trials)
         .where(nodes.c.state == "serving", nodes.c.id != bindparam("but"), ~silent)
         .order_by(nodes.c.address),
         beat=insert.on_conflict_do_update(index_elements=["id"], set_=changed),

@@ -19,6 +19,13 @@ class Pinned:
         """Return how many versions are loaded."""
         return len(self._loaded)
 
+    def ready(self, model: str, number: int) -> Loaded | None:
+        """Return a version if it is loaded."""
+        loaded = self._loaded.get((model, number))
+        if loaded is not None:
+            self._loaded.move_to_end((model, number))
+        return loaded
+
     async def version(self, model: str, number: int) -> Loaded:
         """Return a version, loaded. Raises what `load` raises."""
         if (model, number) not in self._loaded:

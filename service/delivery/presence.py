@@ -7,10 +7,11 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Literal, NamedTuple
 from uuid import NAMESPACE_OID, getnode, uuid4, uuid5
 
-from service.delivery.followers import ON_DEMAND, Follower, Followers
+from service.delivery.followers import ON_DEMAND, Follower, Followers, agreed_stages
 from service.delivery.nodes import FORGOTTEN_S, Nodes, Row
 from service.errors import StoreUnavailable
 from service.store.database import Store
@@ -66,6 +67,8 @@ class Presence:
         self._measured = (time.monotonic(), 0, 0.0)  # when, predictions until then, in a second
         self._beaten_at = self._looked_at = self._forgot_at = -math.inf
         self._others: list[str] = []
+        self._twins: dict[str, float] = {}  # id of a node with the same address -> when it was last seen
+        self._told = False  # of twins
 
     async def __aenter__(self) -> None:
         self._beating = asyncio.create_task(self._run())
@@ -119,15 +122,46 @@ class Presence:
 
         Returns the addresses of the nodes that do not.
         """
-        behind: Sequence[str] = self._others
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while behind := await asyncio.to_thread(self.behind, model, version):  # noqa: ASYNC110
-                    await asyncio.sleep(_FOLLOWED_S)
+        behind = await self._until_none(partial(self.behind, model, version), timeout_s)
         if behind:
             fields = {"model": model, "version": version, "nodes": ", ".join(behind)}
             log.warning("promotion not followed by all nodes in time", extra=fields)
         return behind
+
+    def follows(self, stages: Mapping[str, int]) -> None:
+        """Record which stages of open trials this process follows, and write the row soon. For the event loop."""
+        self._followers.write_trials(stages)
+        self._changed.set()
+
+    def behind_trial(self, trial: str, stage: int | None) -> list[str]:
+        """Return the addresses of the live nodes that do not follow a stage of a trial in all of their processes.
+
+        None: that have not ended it. If the database cannot be asked, these are the nodes that were seen last.
+        """
+        own = [] if self._followers.stages().get(trial) == stage else [self.address]
+        try:
+            return own + self.nodes.behind_trial(trial, stage, but=self.id)
+        except StoreUnavailable:
+            return own + self._others
+
+    async def everywhere_in(self, trial: str, stage: int | None, timeout_s: float) -> Sequence[str]:
+        """Wait until all web processes of all live nodes follow a stage of a trial, None: its end, as `everywhere`
+        does. Returns the addresses of the nodes that do not.
+        """
+        behind = await self._until_none(partial(self.behind_trial, trial, stage), timeout_s)
+        if behind:
+            fields = {"trial": trial, "stage": stage, "nodes": ", ".join(behind)}
+            log.warning("trial not followed by all nodes in time", extra=fields)
+        return behind
+
+    async def _until_none(self, behind: Callable[[], Sequence[str]], timeout_s: float) -> Sequence[str]:
+        """Wait until no node is behind. Returns the addresses of those that are after `timeout_s` seconds."""
+        left: Sequence[str] = self._others
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while left := await asyncio.to_thread(behind):  # noqa: ASYNC110 - another process would look as well
+                    await asyncio.sleep(_FOLLOWED_S)
+        return left
 
     @property
     def others(self) -> list[str]:
@@ -196,6 +230,7 @@ class Presence:
             },
             load={"waiting": sum(one.waiting for one in processes), "requests_per_s": self._rate(processes)},
             software=self._software,
+            trials=agreed_stages(processes),
         )
 
     def _rate(self, processes: Sequence[Follower]) -> float:
@@ -217,6 +252,16 @@ class Presence:
             return
         self._others = [node.address for node in found if node.state == "serving" and node.id != self.id]
         self._count(Counter[str](node.state for node in found))
+        self._warn_of_twins({node.id: node.seen_at for node in found if node.address == self.address})
+
+    def _warn_of_twins(self, seen: Mapping[str, float]) -> None:
+        """Log once that another node writes rows with this address. A row that was left by a node before is none."""
+        alive = any(self._twins.get(node, at) < at for node, at in seen.items() if node != self.id)
+        self._twins = dict(seen)
+        if alive and not self._told:
+            text = "another node has this address, so that balancers reach one of them: set TORCHLOOP_ADDRESS on both"
+            log.warning(text, extra={"address": self.address})
+        self._told = alive or (self._told and len(seen) > 1)
 
     def _leave(self) -> None:
         """Remove the row; another process of this service that stops later does so again."""

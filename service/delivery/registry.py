@@ -13,8 +13,11 @@ from typing import Any
 from sqlalchemy import Connection, Select, func, select
 
 from models.checkpoints.record import Record
-from service.errors import Conflict, Invalid, NotFound, PreconditionFailed
+from models.errors import UnwritableCopy
+from service.delivery.trial_rows import abort_open
+from service.errors import Conflict, Invalid, NotFound, PreconditionFailed, StoreUnavailable
 from service.store.database import Store
+from service.store.feed import append
 from service.store.tables import promotions, versions
 
 
@@ -61,7 +64,12 @@ class Registry:
         Raises CheckpointError if the object store has none, or a damaged one, and StoreUnavailable.
         """
         path, storage = self.path(version), self._store.storage
-        return path if storage.copies is None else storage.fetch_checkpoint(path, Record(**version.record))
+        if storage.copies is None:
+            return path
+        try:
+            return storage.fetch_checkpoint(path, Record(**version.record))
+        except UnwritableCopy as err:
+            raise StoreUnavailable(str(err)) from err
 
     def add(
         self,
@@ -85,6 +93,7 @@ class Registry:
                 record=asdict(record),
             ),
         )
+        append(connection, "version.registered", model, now, {"version": top + 1, "job": job})
         return int(top) + 1
 
     def count(self, connection: Connection, model: str) -> int:
@@ -104,11 +113,13 @@ class Registry:
 
     def version(self, model: str, number: int) -> Version:
         """Return one version. Raises NotFound, also if it is pruned or the number is out of the database's range."""
-        if not 0 < number < 2**31:
-            raise NotFound(f"{model} has no version {number}; GET /models/{model}/versions lists them")
-        query = select(versions).where(versions.c.model == model, versions.c.version == number)
         with self._store.read() as connection:
-            row = connection.execute(query).mappings().one_or_none()
+            return self.required(connection, model, number)
+
+    def required(self, connection: Connection, model: str, number: int) -> Version:
+        """Return one version in this transaction. Raises NotFound as `version` does."""
+        query = select(versions).where(versions.c.model == model, versions.c.version == number)
+        row = connection.execute(query).mappings().one_or_none() if 0 < number < 2**31 else None
         if row is None:
             raise NotFound(f"{model} has no version {number}; GET /models/{model}/versions lists them")
         _require_files(model, number, row["pruned_at"])
@@ -162,12 +173,13 @@ class Registry:
     ) -> int | None:
         """Make `version` live and return the previous one. Promoting the live version adds no row.
 
-        Raises NotFound if it is pruned.
+        Aborts the model's open trial, whose live version would not be live any more. Raises NotFound if it is pruned.
         """
         found = versions.c.model == model, versions.c.version == version
         _require_files(model, version, connection.scalar(select(versions.c.pruned_at).where(*found)))
         previous = self.live_of(connection, model)
         if previous != version:
+            abort_open(connection, model, by=by, reason=f"version {version} was promoted: {reason}", now=now)
             _append(connection, model=model, version=version, action="promote", at=now, by=by, reason=reason)
         return previous
 
@@ -185,9 +197,13 @@ class Registry:
     def rollback(
         self, connection: Connection, model: str, *, by: str, reason: str, now: float, key: str | None = None
     ) -> tuple[int, int]:
-        """Make the previous version live again. Returns (now live, previous). Raises Conflict if there is none."""
+        """Make the previous version live again, and abort the model's open trial. Returns (now live, previous).
+
+        Raises Conflict if there is none.
+        """
         stack = _replay(_rows(connection, model))
         target = _below_top(model, stack)
+        abort_open(connection, model, by=by, reason=f"version {target} was made live again: {reason}", now=now)
         values = {"model": model, "version": target, "action": "rollback", "at": now, "by": by, "reason": reason}
         _append(connection, **values, idempotency_key=key)
         return target, stack[-1]
@@ -249,3 +265,6 @@ def _below_top(model: str, stack: Sequence[int]) -> int:
 
 def _append(connection: Connection, **values: Any) -> None:
     connection.execute(promotions.insert().values(**values))
+    kind = {"promote": "version.promoted", "rollback": "version.rolled_back"}[values["action"]]
+    told = {name: values[name] for name in ("version", "by", "reason")}
+    append(connection, kind, values["model"], values["at"], told)

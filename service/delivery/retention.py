@@ -4,13 +4,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, delete, select, update
 
 from models.checkpoints import artifact_files
 from models.checkpoints.record import Record, record_path
 from models.errors import CheckpointError
 from service.delivery.registry import Registry, Version
-from service.store.tables import promotions, versions
+from service.delivery.trial_rows import open_of
+from service.store.feed import append
+from service.store.tables import promotions, trial_counts, trial_differences, trial_keys, trials, versions
 
 
 def models(connection: Connection) -> list[str]:
@@ -30,14 +32,23 @@ def registered(connection: Connection, model: str) -> Sequence[Version]:
 
 
 def outdated(connection: Connection, registry: Registry, model: str, keep: int, *, training: bool) -> Sequence[Version]:
-    """Return the versions to prune: all but the newest `keep` of those that rollbacks could not make live.
+    """Return the versions to prune: all but the newest `keep` of those that rollbacks could not make live and no open
+    trial compares.
 
     While a job of the model is `training`, versions that have been live stay too: it may be comparing with one.
     """
-    stays = set(registry.stack(connection, model))
+    trial = open_of(connection, model)
+    stays = {*registry.stack(connection, model), *(() if trial is None else (trial.version, trial.live))}
     free = [row for row in registered(connection, model) if row.pruned_at is None and row.version not in stays]
     spared = registry.promoted(connection, model) if training else set()
     return [row for row in free[: max(0, len(free) - keep)] if row.version not in spared]
+
+
+def remove_evidence(connection: Connection, before: float) -> None:
+    """Remove the counts, keys and differing samples of trials that had ended by then. Trials and their events stay."""
+    ended = select(trials.c.id).where(trials.c.finished_at < before)
+    for table in (trial_counts, trial_keys, trial_differences):
+        connection.execute(delete(table).where(table.c.trial.in_(ended)))
 
 
 def mark_pruned(connection: Connection, gone: Iterable[Version], now: float) -> None:
@@ -46,8 +57,9 @@ def mark_pruned(connection: Connection, gone: Iterable[Version], now: float) -> 
     """
     for one in gone:
         row = versions.c.model == one.model, versions.c.version == one.version
-        record = {**one.record, "artifacts": _files_in(one), "reference": {}}
+        record = {**one.record, "artifacts": _files_in(one), "reference": {}, "drift": {}}
         connection.execute(update(versions).where(*row).values(pruned_at=now, record=record))
+        append(connection, "version.pruned", one.model, now, {"version": one.version})
 
 
 def files_of(registry: Registry, version: Version) -> list[Path]:

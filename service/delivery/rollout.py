@@ -4,20 +4,21 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from models.checkpoints.record import Record
 from models.errors import CheckpointError
 from models.spec import ModelSpec
 from service.delivery.bootstrap import register_shipped
+from service.delivery.changes import Changes
 from service.delivery.live import LiveVersions
+from service.delivery.loader import Loader
 from service.delivery.pinned import Pinned
 from service.delivery.presence import Presence
 from service.delivery.registry import Registry, Version
-from service.errors import Conflict, NothingLive, ObjectsAway, ServiceError, StoreUnavailable
+from service.errors import NothingLive, ObjectsAway, ServiceError, StoreUnavailable
 from service.execution.threads import in_own_thread
 from service.inference.engine import Engine, Loaded
 from service.inference.working_set import WorkingSet
@@ -27,7 +28,7 @@ from service.telemetry.metrics import Metrics
 log = logging.getLogger(__name__)
 _POLL_S = 0.5
 _FOLLOW_S = 2.0  # how long a promotion waits for the other web processes and nodes
-_RETRY_S = 5.0  # after a version could not be loaded, or the store not be written
+RETRY_S = 5.0  # after a version could not be loaded, or the store not be written
 _LOADS = 4  # at a time, if the number of loaded networks is limited
 _NONE = 0  # stands for the number of a version, if there is none
 
@@ -66,6 +67,7 @@ class Rollout:
         self._specs = specs
         self._store = store
         self._registry = Registry(store)
+        self._changes = Changes(store, self._registry)
         self._versions = LiveVersions(self._registry)
         self._pretrained = pretrained
         self._engine = engine
@@ -85,7 +87,8 @@ class Rollout:
         self._retry_at: dict[tuple[str, int], float] = {}
         self._try_again_at = 0.0
         self._trial: asyncio.Task[None] | None = None
-        self._pinned = Pinned(self._verified)
+        self.loader = Loader(self._registry, engine, metrics)
+        self._pinned = Pinned(self.loader.verified)
         self.live: dict[str, int] = {}
         self.faults = engine.faults
         self.store_fault: str | None = None
@@ -124,6 +127,15 @@ class Rollout:
         """Load the live versions that are not loaded yet, once."""
         await self._look()
         await self.settled()
+
+    async def catch_up(self) -> None:
+        """Follow what was promoted while the process started, before it answers: keys that other processes answer with
+        a candidate that went live would go back. Waits for the loads that begin here, as entering does.
+        """
+        before = set(self._loads)
+        await self._look()
+        if begun := [task for model, task in self._loads.items() if model not in before]:
+            await asyncio.wait(begun, timeout=self._load_wait_s)
 
     async def _look(self) -> None:
         """Read which versions are live, and begin to load those that are not loaded yet."""
@@ -184,7 +196,7 @@ class Rollout:
     async def _try_again(self) -> None:
         """Find out now and then whether a store that failed to be written works again."""
         if self._store.faults and time.monotonic() >= self._try_again_at:
-            self._try_again_at = time.monotonic() + _RETRY_S
+            self._try_again_at = time.monotonic() + RETRY_S
             if "objects" in self._store.faults and (self._trial is None or self._trial.done()):
                 self._trial = asyncio.create_task(self._try_objects_again())  # nothing waits for a silent one
             with contextlib.suppress(StoreUnavailable):
@@ -199,15 +211,17 @@ class Rollout:
 
         Raises PreconditionFailed if another version than `expected` is live.
         """
+        return await self.promote_by(
+            model, number, partial(self._changes.promote, model, number, by=by, expected=expected)
+        )
+
+    async def promote_by(self, model: str, number: int, commit: Callable[[], int | None]) -> Change:
+        """Load and warm up a version, then have `commit` make it live, in a thread, and wait for the other nodes.
+
+        `commit` returns the previous live version. Raises NotFound, Conflict, and what `commit` raises.
+        """
         async with self._turns[model]:
-            loaded = await self._verified(model, number)
-
-            def commit() -> int | None:
-                with self._store.write() as connection:
-                    self._registry.expect_live(connection, model, expected)
-                    reason = "promoted by hand"
-                    return self._registry.promote(connection, model, number, by=by, reason=reason, now=time.time())
-
+            loaded = await self.loader.verified(model, number)
             previous = await asyncio.to_thread(commit)
             self._swap(loaded)
         return Change(number, previous, await self._everywhere(model, number))
@@ -219,34 +233,17 @@ class Rollout:
         Raises PreconditionFailed if another version than `expected` is live, and Invalid if the key is another model's.
         """
         async with self._turns[model]:
-            if (first := await asyncio.to_thread(self._rolled_back, model, key)) is not None:
+            if (first := await asyncio.to_thread(self._changes.rolled_back, model, key)) is not None:
                 is_live = await asyncio.to_thread(self._registry.live_version, model) == first[0]
                 return Change(*first, await self._everywhere(model, first[0]) if is_live else [])
             target = await asyncio.to_thread(self._registry.rollback_target, model)
-            loaded = await self._verified(model, target)
-            commit = partial(self._commit_rollback, model, target, by=by, expected=expected, key=key)
-            done, is_new = await asyncio.to_thread(commit)
-            if is_new:
+            loaded = await self.loader.verified(model, target)
+            commit = partial(self._changes.roll_back, model, target, by=by, expected=expected, key=key)
+            done = await asyncio.to_thread(commit)
+            if done.is_new:
                 self._swap(loaded)
-        return Change(*done, await self._everywhere(model, target) if is_new else [])
-
-    def _rolled_back(self, model: str, key: str | None) -> tuple[int, int] | None:
-        with self._store.read() as connection:
-            return self._registry.rolled_back(connection, model, key)
-
-    def _commit_rollback(
-        self, model: str, target: int, *, by: str, expected: int | None, key: str | None
-    ) -> tuple[tuple[int, int], bool]:
-        """Return the outcome of the rollback, and whether it was made now: not if its key has come again meanwhile."""
-        with self._store.write() as connection:
-            if (first := self._registry.rolled_back(connection, model, key)) is not None:
-                return first, False
-            self._registry.expect_live(connection, model, expected)
-            reason = "rolled back by hand"
-            done = self._registry.rollback(connection, model, by=by, reason=reason, now=time.time(), key=key)
-            if done[0] != target:
-                raise Conflict(f"another version of {model} went live in this moment: look, then try again")
-            return done, True
+        waiting_for = await self._everywhere(model, target) if done.is_new else []
+        return Change(done.live, done.previous, waiting_for)
 
     async def reload(self, model: str) -> None:
         """Load the live version again. Raises NothingLive, or Conflict: then the loaded version goes on answering."""
@@ -254,15 +251,22 @@ class Rollout:
             live = await asyncio.to_thread(self._registry.live)
             if model not in live:
                 raise NothingLive(f"{model} has no live version that could be loaded: promote one")
-            self._swap(await self._verified(model, live[model]))
+            self._swap(await self.loader.verified(model, live[model]))
 
     async def pinned(self, model: str, number: int) -> Loaded:
-        """Return a version by its number, live or not; the last few stay loaded. Raises NotFound, Conflict."""
+        """Return a version by its number: live, a candidate or another; of those the last few stay loaded.
+
+        Raises NotFound, Conflict.
+        """
+        return self.ready(model, number) or await self._pinned.version(model, number)
+
+    def ready(self, model: str, number: int) -> Loaded | None:
+        """Return a version by its number if it is loaded: live, a candidate or another."""
         live = self._engine.loaded(model)
         if live is not None and live.version == number:
             self._networks.used(model)
             return live
-        return await self._pinned.version(model, number)
+        return self.loader.candidates.get((model, number)) or self._pinned.ready(model, number)
 
     async def _run(self) -> None:
         while True:
@@ -291,7 +295,7 @@ class Rollout:
                     self._leave_unloaded([model])
                 else:
                     version = await asyncio.to_thread(self._registry.version, model, self.live[model])
-                    self._swap(await self._load(version))
+                    self._swap(await self.loader.load(version))
         except ObjectsAway as err:
             self._failed(model, err)
             self._offered.discard(model)
@@ -324,7 +328,7 @@ class Rollout:
         try:
             async with self._at_once, self._turns[model]:
                 if (loaded := self._engine.loaded(model)) is None:
-                    loaded = await self._load(await self._announced(model))
+                    loaded = await self.loader.load(await self._announced(model))
                     self._swap(loaded)
                     self._metrics.cold_start(time.monotonic() - began)
                 return loaded
@@ -348,10 +352,10 @@ class Rollout:
 
     def _failed(self, model: str, err: Exception) -> None:
         """Note why the live version of a model, or its shipped checkpoint, cannot be loaded."""
-        is_broken = isinstance(err, CheckpointError | ObjectsAway)
+        is_broken = isinstance(err, CheckpointError | StoreUnavailable)
         reason = str(err) if is_broken else f"loading {model} raised {type(err).__name__}, see the service's log"
         number = self.live.get(model, _NONE)
-        self._retry_at[model, number] = time.monotonic() + _RETRY_S
+        self._retry_at[model, number] = time.monotonic() + RETRY_S
         self._metrics.load_failures.labels(model).inc()
         if self.faults.get(model) != reason:
             fields, trace = {"model": model, "reason": reason}, None if is_broken else err
@@ -363,22 +367,6 @@ class Rollout:
         if model in self._networks.unloaded:
             self._networks.unloaded.discard(model)
             self._presence.unloaded([model])
-
-    async def _verified(self, model: str, number: int) -> Loaded:
-        """Load and warm up a version. Raises NotFound, and Conflict if its checkpoint is broken."""
-        version = await asyncio.to_thread(self._registry.version, model, number)
-        try:
-            return await self._load(version)
-        except CheckpointError as err:
-            self._metrics.load_failures.labels(model).inc()
-            raise Conflict(f"version {number} of {model} cannot be loaded, nothing was changed: {err}") from err
-
-    async def _load(self, version: Version) -> Loaded:
-        return await in_own_thread(partial(self._loaded, version))
-
-    def _loaded(self, version: Version) -> Loaded:
-        path, record = self._registry.fetched(version), Record(**version.record)
-        return self._engine.load(version.model, version.version, path, record)
 
     def _swap(self, loaded: Loaded) -> None:
         before = self._engine.loaded(loaded.model)

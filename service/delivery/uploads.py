@@ -30,13 +30,22 @@ _BYTES_PER_S = 5_000_000  # slower than any disk: a large file gets more time
 class Importer:
     """Register uploads, one at a time. A torch subprocess reads, evaluates and exports each."""
 
-    def __init__(self, store: Store, data: Path, recipes: ReadRecipes, start_child: StartChild = Child) -> None:
+    def __init__(
+        self,
+        store: Store,
+        data: Path,
+        recipes: ReadRecipes,
+        start_child: StartChild = Child,
+        *,
+        judge_forms: bool = False,
+    ) -> None:
         self._store = store
         self._storage = store.storage
         self._registry = Registry(store)
         self._data = data
         self._recipes = recipes
         self._start_child = start_child
+        self._judge = judge_forms
         self._turn = asyncio.Lock()
 
     async def register(self, model: str, pieces: AsyncIterator[bytes], arguments: str) -> Version:
@@ -72,7 +81,9 @@ class Importer:
             record = bundle.read(model, upload).record
         except CheckpointError as err:
             raise Invalid(str(err)) from err
-        if fault := unstorable([dict(record.config), dict(record.arguments), dict(record.reference)]):
+        if fault := unstorable(
+            [dict(record.config), dict(record.arguments), dict(record.reference), dict(record.drift)]
+        ):
             raise Invalid(f"the record in the bundle: {fault}")
         named = record.arguments
         if arguments and arguments != named:
@@ -94,7 +105,7 @@ class Importer:
             record, path = self._adopted(child, order, answer_s)
             if recipe is not None:
                 record = self._evaluated(child, order.model, record, path, answer_s, recipe)
-            export = Export(model=order.model, path=path.resolve(), record=record, store=order.store)
+            export = Export(model=order.model, path=path.resolve(), record=record, store=order.store, judge=self._judge)
             child.ask(export, answer_s)
         finally:
             child.stop()
@@ -133,11 +144,18 @@ class Importer:
                 record=record,
                 store=self._storage.location(),
                 dataset=dataset,
+                drift=True,
             )
             answer = child.ask(order, answer_s)
             if isinstance(answer, Evaluated):
                 sha256 = dataset.sha256 if dataset else ""
-                return replace(record, metrics=answer.metrics, dataset=answer.dataset, dataset_sha256=sha256)
+                return replace(
+                    record,
+                    metrics=answer.metrics,
+                    dataset=answer.dataset,
+                    dataset_sha256=sha256,
+                    drift=record.drift or answer.drift,
+                )
             if answer is not None and answer.kind is FailureKind.OBJECTS:
                 raise ObjectsAway(answer.detail)
             log.warning("upload not evaluated", extra={"model": model, "reason": _reason(answer)})
