@@ -34,6 +34,7 @@ def run(attempt: Attempt, node: str, stopping: Stopping, peers: Peers | None) ->
         device=settings.device if attempt.gpus else "cpu",
         lease_s=attempt.lease_s,
         stopping=stopping,
+        judge_forms=settings.form != "fp32",
         start_child=Child if peers is None else partial(GroupChild, peers),
     )
     if not worker.attempt(attempt.job, attempt.number, attempt.beats):

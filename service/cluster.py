@@ -11,6 +11,7 @@ if __name__ == "__main__":  # the imports below take time
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -20,6 +21,7 @@ from models.project import ProjectError, of_any_folder
 from models.signals import ignore_signals
 from service.execution.stop import Stop
 from service.execution.supervisor import Kept
+from service.jobs.resources import LEAST
 from service.jobs.worker import LEASE_S
 from service.logs import configure_logging, log_uncaught
 from service.settings import (
@@ -99,33 +101,51 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         prog=prog, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     text = "the head of the Ray cluster, as 10.0.0.1:6379 [RAY_ADDRESS, else the cluster of this machine]"
-    parser.add_argument("--address", metavar="HOST:PORT", default=os.environ.get("RAY_ADDRESS") or "auto", help=text)
-    parser.add_argument("--cpus", type=_number, default=1.0, help="CPUs of a job that asks for no number of them [1]")
-    parser.add_argument("--gpus", type=_number, default=0.0, help="GPUs, or the part of one, likewise [0]")
+    default = os.environ.get("RAY_ADDRESS") or "auto"
+    parser.add_argument("--address", metavar="HOST:PORT", type=_address, default=default, help=text)
+    parser.add_argument("--cpus", type=_amount, default=1.0, help="CPUs of a job that asks for no number of them [1]")
+    parser.add_argument("--gpus", type=_gpus, default=0.0, help="GPUs, or the part of one, likewise [0]")
     text = f"a job whose attempt is silent for this long is placed again [{LEASE_S:g}]"
-    parser.add_argument("--lease-s", type=_number, default=LEASE_S, help=text)
+    parser.add_argument("--lease-s", type=_lease, default=LEASE_S, help=text)
     text = "run the service on each node that offers CPUs, and start it again if it ends"
     parser.add_argument("--web", action="store_true", help=text)
     text = "CPUs that Ray sets aside for it on each node [0: none, predictions share them with jobs]"
-    parser.add_argument("--web-cpus", type=_number, default=0.0, help=text)
+    parser.add_argument("--web-cpus", type=_amount, default=0.0, help=text)
     text = "GPUs likewise, at most those of the node; without, it computes on the CPU [0]"
     parser.add_argument("--web-gpus", type=_gpus, default=0.0, help=text)
     project.add_option(parser)
     return parser
 
 
-def _number(word: str) -> float:
+def _address(word: str) -> str:
+    if word != "auto" and not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[\w.-]+):\d{1,5}", word):
+        raise argparse.ArgumentTypeError(f"{word} is no address of a head: write it as 10.0.0.1:6379")
+    return word
+
+
+def _number(word: str, least: float) -> float:
     try:
         number = float(word)
     except ValueError:
         number = -1
-    if not 0 <= number <= 4096:
-        raise argparse.ArgumentTypeError(f"{word} is not a number from 0 to 4096")
+    if not least <= number <= 4096:
+        raise argparse.ArgumentTypeError(f"{word} is not a number from {least:g} to 4096")
+    return number
+
+
+def _lease(word: str) -> float:
+    return _number(word, 1)
+
+
+def _amount(word: str) -> float:
+    number = _number(word, 0)
+    if 0 < number < LEAST:
+        raise argparse.ArgumentTypeError(f"{word} is less than {LEAST:g}, and not 0")
     return number
 
 
 def _gpus(word: str) -> float:
-    number = _number(word)
+    number = _amount(word)
     if number > 1 and not number.is_integer():
         raise argparse.ArgumentTypeError(f"{word} is more than one GPU, and no whole number of them")
     return number

@@ -70,12 +70,16 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _connected(address: str, stop: Stop, beat: Callable[[], None]) -> RayCluster:
     """Connect, however long it takes. Raises Open."""
+    said = ""
     while True:
         beat()
         try:
             return RayCluster(address, attempt.run, attempt.assist, group.run)
         except NoCluster as err:
-            log.warning("no Ray cluster, tried again", extra={"address": address, "reason": str(err)})
+            if said != str(err):
+                said = str(err)
+                log.warning("no Ray cluster, tried again", extra={"address": address, "reason": said})
+        stop.at_signals()  # Ray's own handlers would print stack traces
         if stop.wait(_AGAIN_S):
             sys.exit(0)
 

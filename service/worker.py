@@ -72,7 +72,14 @@ def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.w
     name = f"{platform.node()}-{os.getpid()}"
     here = Resources(cpus=device.cpus(), gpus=device.accelerators(settings.device))
     Worker(
-        store, settings.data, name, device=settings.device, lease_s=options.lease_s, capacity=here, stopping=stop
+        store,
+        settings.data,
+        name,
+        device=settings.device,
+        lease_s=options.lease_s,
+        capacity=here,
+        stopping=stop,
+        judge_forms=settings.form != "fp32",
     ).run()
     store.close()
     ignore_signals()

@@ -72,6 +72,15 @@ def _node(job: Job) -> str:
     return node
 
 
+def goes_on_with_jobs_that_ray_refuses(trial: Trial) -> None:
+    refused, empty = trial.enqueue({"gpus": 0.00001}), trial.enqueue({"nodes": 2, "cpus": 0})
+    trial.when(empty, lambda now: now.state == "running")
+    for job in (refused, empty):
+        trial.jobs.cancel(job.id, now=time.time())
+        assert trial.ended(job).state == "cancelled"
+    until(lambda: not any(map(_fits, trial.nodes.nodes.values())))
+
+
 def is_trained_on_two_nodes_and_outlives_one(trial: Trial) -> None:
     job = trial.enqueue({"gpus": 0.5, "nodes": 2})
     own = _node(trial.in_the_middle(job, 1))
@@ -140,6 +149,7 @@ def test_a_job_outlives_its_dispatcher_and_its_nodes_beside_another_worker(postg
     with ray_nodes(3, settings) as nodes, worker(store, url, project=project):
         trial = Trial(store, nodes)
         with dispatcher(nodes) as first:
+            goes_on_with_jobs_that_ray_refuses(trial)
             is_trained_on_two_nodes_and_outlives_one(trial)
             job, cancelled = trial.enqueue(ON_A_NODE), trial.enqueue(ON_A_NODE)
             trial.in_the_middle(cancelled, 1)

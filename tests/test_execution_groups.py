@@ -69,6 +69,13 @@ def test_a_share_is_set_aside_with_as_many_gpus_as_the_node_has() -> None:
     assert Trial(nodes, Share(0.5, 2)).look() == {"plain": Share(0.5, 0), "one": Share(0.5, 1), "eight": Share(0.5, 2)}
 
 
+def test_a_node_with_too_few_cpus_is_named_once(caplog: pytest.LogCaptureFixture) -> None:
+    trial = Trial({"a": Share(4, 0), "small": Share(2, 0)}, Share(4, 0))
+    assert trial.look(5) == {"a": Share(4, 0)}
+    told = [record.__dict__ for record in caplog.records if record.msg.startswith("node has too few CPUs")]
+    assert [(one["node"], one["cpus"], one["asked"]) for one in told] == [("small", 2, 4)]
+
+
 def test_a_group_that_ends_is_placed_again_ever_more_rarely_and_at_once_after_a_steady_time() -> None:
     trial = Trial({"a": Share(1, 0), "b": Share(1, 0)})
     times = []

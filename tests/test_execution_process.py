@@ -2,6 +2,8 @@
 
 import io
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -120,3 +122,15 @@ def test_the_subprocess_inherits_no_key_and_no_password(monkeypatch: pytest.Monk
     child.stop()
     assert "SECRET" not in str(environ)
     assert environ["TORCHLOOP_DATA"] == "kept"
+
+
+def test_an_order_that_cannot_be_read_ends_the_subprocess_with_a_trace() -> None:
+    command = [sys.executable, "-m", "training.process"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as child:
+        assert child.stdin
+        assert child.stderr
+        child.stdin.write(b"{}\n")
+        child.stdin.flush()
+        words = child.stderr.read()  # its end, though the input goes on
+    assert child.returncode == 1
+    assert b"Traceback" in words

@@ -239,4 +239,4 @@ def test_signals_end_the_client() -> None:
                 send_many(process, seed=7)
                 status, log = end(process)
     assert status == 130
-    assert log == "torchloop: interrupted: a job that was queued goes on\n"
+    assert log == "torchloop: interrupted: a job that was queued, or a trial that was opened, goes on\n"

@@ -1,16 +1,19 @@
 """The dispatcher with a cluster in memory. Time is an argument: nothing here waits."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.execution.attempts import Attempt, job_and_number, node_of, worker_of
+from service.errors import StoreUnavailable
+from service.execution.attempts import Attempt, Unplaceable, job_and_number, node_of, worker_of
+from service.execution.groups import Share
 from service.jobs.dispatcher import Dispatcher
 from service.jobs.queue import Job, Jobs
 from service.jobs.resources import Resources
 from service.store.database import Store
+from service.store.feed import Changes
 
 NODE = "a1"
 
@@ -22,13 +25,20 @@ class InMemory:
         self.attempts: dict[str, Attempt] = {}
         self.avoided: dict[str, set[str]] = {}
         self.removed: list[str] = []
+        self.offers = {NODE: Share(64, 8)}
+        self.refused: set[str] = set()
 
     def placed(self) -> Collection[str]:
         return {*self.attempts, "another-actor", "other"}
 
+    def nodes(self) -> Mapping[str, Share]:
+        return self.offers
+
     def place(self, attempt: Attempt, avoid: Collection[str]) -> bool:
         if attempt.name in self.attempts:
             return False
+        if attempt.job in self.refused:
+            raise Unplaceable("no such resources")
         self.attempts[attempt.name] = attempt
         self.avoided[attempt.name] = set(avoid)
         return True
@@ -237,3 +247,73 @@ def test_jobs_are_placed_in_the_order_in_which_workers_claim_them(trial: Trial) 
     while job := trial.jobs.claim("w", now=0, monotonic_s=0, lease_s=6):
         claimed.append(job.id)
     assert [job.id for job in waiting.jobs] == claimed[:7]
+
+
+def test_a_job_that_the_cluster_refuses_holds_up_no_other_one(trial: Trial, caplog: pytest.LogCaptureFixture) -> None:
+    refused, other = trial.enqueue(resources={"gpus": 0.00001}), trial.enqueue()
+    trial.cluster.refused = {refused.id}
+    assert trial.look(1) == [f"{other.id}-1"]
+    told = [record for record in caplog.records if record.msg == "attempt refused by the cluster"]
+    assert [(record.__dict__["job"], record.__dict__["reason"]) for record in told] == [
+        (refused.id, "no such resources")
+    ] * 2
+    trial.cluster.refused.clear()
+    assert f"{refused.id}-1" in trial.look(2)
+
+
+def test_a_job_says_that_the_cluster_does_not_have_what_it_waits_for(trial: Trial) -> None:
+    trial.cluster.offers = {NODE: Share(2, 0), "b2": Share(4, 1)}
+    fitting = trial.enqueue(resources={"cpus": 4, "gpus": 1})
+    large, wide = trial.enqueue(resources={"cpus": 5}), trial.enqueue(resources={"nodes": 2, "cpus": 3})
+    trial.look(4.5)
+    assert [_reasons(trial, job) for job in (fitting, large, wide)] == [[], [], []]
+    trial.look(5)
+    assert _reasons(trial, fitting) == []
+    said = "the cluster does not have what it waits for: "
+    assert _reasons(trial, large) == [f"{said}a worker or node with 5 CPUs"]
+    assert _reasons(trial, wide) == [f"{said}2 nodes with 3 CPUs each"]
+    trial.cluster.offers["c3"] = Share(5, 0)
+    trial.look(1)
+    del trial.cluster.offers["c3"]
+    trial.look(6)
+    there = "the cluster has what it waits for, but not free"
+    for job, asks in ((large, "a worker or node with 5 CPUs"), (wide, "2 nodes with 3 CPUs each")):
+        assert _reasons(trial, job) == [f"{said}{asks}", there, f"{said}{asks}"]
+
+
+def test_what_several_dispatchers_find_or_one_before_and_after_a_restart_is_told_once(trial: Trial) -> None:
+    """Two dispatchers on one cluster: each change is one event of the job, and one entry of the feed."""
+    trial.cluster.offers = {NODE: Share(2, 0)}
+    job = trial.enqueue(resources={"cpus": 5})
+    other = Trial(trial.store, trial.cluster)
+    for one in (trial, other, Trial(trial.store, trial.cluster)):  # the last one was started later
+        one.look(6)
+    trial.cluster.offers[NODE] = Share(8, 0)
+    for one in (trial, other):
+        one.look(1)
+    said = ["the cluster does not have what it waits for: a worker or node with 5 CPUs"]
+    said += ["the cluster has what it waits for, but not free"]
+    assert _reasons(trial, job) == said
+    told = [entry.data for entry in Changes(trial.store).new_events(0, 99)]
+    assert [one["reason"] for one in told if "reason" in one] == said
+    trial.claim(f"{job.id}-1")
+    trial.jobs.wait_for(job.id, "too late", now=0)
+    assert _reasons(trial, job) == said
+
+
+def test_what_the_database_has_not_noted_is_told_again(trial: Trial, monkeypatch: pytest.MonkeyPatch) -> None:
+    def away(*_: object, **__: object) -> None:
+        raise StoreUnavailable("away")
+
+    job = trial.enqueue(resources={"cpus": 500})
+    with monkeypatch.context() as context:
+        context.setattr(trial.dispatcher._jobs, "wait_for", away)
+        with pytest.raises(StoreUnavailable):
+            trial.look(6)
+    trial.look()
+    assert len(_reasons(trial, job)) == 1
+
+
+def _reasons(trial: Trial, job: Job) -> list[str]:
+    found = trial.jobs.events(job.id, kind="state")
+    return [event.data["reason"] for event in found if "reason" in event.data]

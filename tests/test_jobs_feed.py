@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event
 
+from service.delivery.trials import TrialEvent, Trials
 from service.errors import LimitReached
 from service.jobs.feed import Feed
 from service.jobs.queue import Event, Job, Jobs
 from service.store.database import Store
+from tests.trials import opened
 
 STREAMS = 1000
 
@@ -84,6 +86,7 @@ def words(events: list[Event]) -> list[Any]:
     return [event.data.get("state", event.data.get("step")) for event in events]
 
 
+@pytest.mark.slow
 def test_a_thousand_streams_take_one_query_a_look(jobs: Jobs) -> None:
     async def main() -> None:
         pauses, job = Pauses(), enqueue(jobs)
@@ -139,6 +142,29 @@ async def _all(events: AsyncIterator[Event | None]) -> list[Event]:
     return [event async for event in events if event is not None]
 
 
+def test_a_stream_of_a_trial_ends_with_the_trial(store: Store) -> None:
+    async def main() -> None:
+        pauses, trials, trial = Pauses(), Trials(store), opened(store)
+        feed = Feed(trials, 1, pauses, address="/trials")
+        with feed.opened(trial.id, 0) as events:
+            assert (await anext(events), trials.last_event()) == (trials.events(trial.id)[0], 1)
+            rest = asyncio.create_task(told(events))
+            with pytest.raises(LimitReached, match=f"poll GET /trials/{trial.id}"):
+                feed.opened(trial.id, 0).__enter__()
+            await pauses.look()
+            moved = trials.advance(trial, by="a", reason="", now=1)
+            trials.note_fault(moved, "load", "broken", now=2)
+            await pauses.look()
+            trials.roll_back(moved, by="a", reason="", now=3)
+            await pauses.look()
+            assert await rest == ["canary", None, "rolled_back"]
+
+    async def told(events: AsyncIterator[TrialEvent | None]) -> list[str | None]:
+        return [event.data.get("state") async for event in events if event is not None]
+
+    run(main)
+
+
 def test_a_slow_stream_keeps_few_events_in_memory_and_misses_none(jobs: Jobs) -> None:
     async def main() -> None:
         pauses = Pauses()
@@ -183,5 +209,22 @@ def test_without_streams_the_database_is_left_alone(jobs: Jobs) -> None:
         with feed.opened(job.id, 0) as again:
             assert words(await take(again, 1)) == ["queued"]
             await again.aclose()  # type: ignore[attr-defined]
+
+    run(main)
+
+
+def test_a_service_that_stops_ends_its_streams_after_what_they_have(jobs: Jobs) -> None:
+    async def main() -> None:
+        job = enqueue(jobs)
+        feed = Feed(jobs, 2, pauses := Pauses())
+        async with feed:
+            with feed.opened(job.id, 0) as events:
+                assert [event.kind for event in await take(events, 1)] == ["state"]
+                waiting = asyncio.create_task(anext(events, None))
+                await pauses.reached()
+                feed.leave()
+                assert await waiting is None
+            with feed.opened(job.id, 0) as events:
+                assert await anext(events, None) is None
 
     run(main)

@@ -11,6 +11,7 @@ from service.jobs.queue import Jobs
 from service.store.database import Store
 from tests.dataset_service import Scripted, work
 from tests.fakes import ROOT
+from tests.templates import migrated
 
 
 def test_output_is_bounded_and_says_where_the_rest_is() -> None:
@@ -40,8 +41,7 @@ def answered(answer: Failed | None, _: object) -> Failed | None:
 
 
 def test_what_the_subprocess_prints_becomes_events_of_its_job(tmp_path: Path) -> None:
-    store = Store(tmp_path)
-    store.migrate()
+    store = Store(migrated(tmp_path))
     jobs = Jobs(store)
     failed = Failed(kind=FailureKind.TRAINING, title="No", detail="it failed")
     for answer in (failed, None):

@@ -12,6 +12,7 @@ from service.errors import Conflict, Invalid, LimitReached, NotFound
 from service.jobs.queue import MAX_ATTEMPTS, Job, Jobs, LeaseLost
 from service.jobs.resources import Resources
 from service.store.database import Store
+from service.store.feed import Changes
 from tests.fakes import ROOT
 
 KEPT = Gate(decision="kept", metric="validation_mse", candidate=1.0, live=0.5, reason="not better")
@@ -102,6 +103,7 @@ def test_a_job_without_heartbeats_for_its_lease_is_claimed_by_another_worker(job
     assert (second.id, second.attempt, second.worker, second.started_at) == (first.id, 2, "b", 0)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("ahead", [-3600, -20, -5, 0, 5, 20, 3600, 10**9])
 def test_the_clock_of_a_worker_neither_takes_a_live_job_nor_keeps_a_dead_one(
     store: Store, jobs: Jobs, ahead: float
@@ -281,7 +283,7 @@ def test_a_key_fills_its_own_share_of_the_queue_only(jobs: Jobs) -> None:
 
 
 @pytest.mark.parametrize("model", [None, "m", "other"])
-def test_all_queued_jobs_are_cancelled_at_once(jobs: Jobs, model: str | None) -> None:
+def test_all_queued_jobs_are_cancelled_at_once(jobs: Jobs, store: Store, model: str | None) -> None:
     for name in ("m", "m", "other", "other"):
         jobs.enqueue(name, {}, "never", submitter=name, now=0)
     running = claim(jobs)
@@ -294,6 +296,8 @@ def test_all_queued_jobs_are_cancelled_at_once(jobs: Jobs, model: str | None) ->
         assert jobs.events(job.id)[-1].data == {"state": "cancelled", "error": None}
     assert len(jobs.page(state="queued", limit=9)) == 3 - len(chosen)
     assert jobs.cancel_queued(model, now=8) == 0
+    told = [entry.data["job"] for entry in Changes(store).new_events(0, 99) if entry.kind == "job.cancelled"]
+    assert sorted(told) == sorted(job.id for job in chosen)
 
 
 def test_a_worker_takes_the_jobs_that_it_has_the_resources_for(jobs: Jobs) -> None:

@@ -1,9 +1,10 @@
 """An attempt at a job, as it is placed on a node of a cluster."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
+from service.execution.groups import Share
 from service.execution.peers import Peers
 from service.execution.stop import Stopping
 
@@ -59,16 +60,23 @@ def node_of(worker: str | None) -> str | None:
     return parts[1] if len(parts) == 3 and parts[0] == _CLUSTER else None
 
 
+class Unplaceable(Exception):
+    """Error: the cluster refuses an attempt, for instance its resources. The message names the reason."""
+
+
 class Cluster(Protocol):
     """Places attempts on nodes with free resources, and keeps them there without this process. Repeats none."""
 
     def placed(self) -> Collection[str]:
         """Return the names of the attempts that run or wait for resources."""
 
+    def nodes(self) -> Mapping[str, Share]:
+        """Return the live nodes by their ids, with all that they offer."""
+
     def place(self, attempt: Attempt, avoid: Collection[str]) -> bool:
         """Have an attempt made as soon as its nodes have the resources, on one of `avoid` (ids) only if no others do.
 
-        Returns False if it is placed already.
+        Returns False if it is placed already. Raises Unplaceable.
         """
 
     def remove(self, name: str) -> None:

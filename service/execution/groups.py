@@ -49,6 +49,7 @@ class Groups:
         self._share = share
         self._monotonic = monotonic
         self._pauses = Pauses()
+        self._small: set[str] = set()  # nodes with too few CPUs
 
     def look(self) -> None:
         """Place a group on each node that has none: a new node, or one whose group has ended. Call it twice a second.
@@ -58,10 +59,15 @@ class Groups:
         at, placed = self._monotonic(), self._sites.placed()
         nodes = {node: has for node, has in self._sites.nodes().items() if has.cpus > 0}
         self._pauses.keep(nodes)
+        small = {node for node, has in nodes.items() if has.cpus < self._share.cpus}
+        for node in sorted(small - self._small):
+            fields = {"node": node, "cpus": nodes[node].cpus, "asked": self._share.cpus}
+            log.warning("node has too few CPUs for web processes and gets none", extra=fields)
+        self._small = small
         for node, has in nodes.items():
             if name_of(node) in placed:
                 self._pauses.forget_after(node, at, _STEADY_S)
-            elif has.cpus >= self._share.cpus and self._pauses.over(node, at):
+            elif node not in small and self._pauses.over(node, at):
                 self._place(node, has, at)
 
     def _place(self, node: str, has: Share, at: float) -> None:

@@ -31,7 +31,7 @@ from ray.util.placement_group import (
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy, PlacementGroupSchedulingStrategy
 
 from models.groups import Group
-from service.execution.attempts import Assist, Attempt, Run, job_and_number
+from service.execution.attempts import Assist, Attempt, Run, Unplaceable, job_and_number
 from service.execution.groups import Share
 from service.execution.stop import Stop
 
@@ -43,6 +43,7 @@ _NODE = "ray.io/node-id"  # a label that Ray gives each node
 _PROBE_S = 60.0
 _Work = Callable[[str, Stop], None]  # of an actor on the node with that id, until it is done or the stop is requested
 Serve = Callable[[Share, str, Stop], None]  # keeps the web processes of a node
+_SMALLEST = {"CPU": 0.01}  # for an attempt without CPUs and GPUs: Ray reserves no empty bundles
 _EMPTY_S = 2.0  # between the reservation of an attempt and its actor, at the most
 
 
@@ -197,12 +198,14 @@ class RayCluster:
         return self._start(name, partial(self._serve, share), options)
 
     def _start(self, name: str, do: _Work, options: Mapping[str, Any]) -> bool:
-        """Start an actor on a node. Returns False if there is one of that name."""
+        """Start an actor on a node. Returns False if there is one of that name. Raises Unplaceable."""
         once = {"lifetime": "detached", "max_restarts": 0, "max_task_retries": 0}
         try:
             self._actor.options(name=name, **once, **options).remote(name, do)
         except ActorAlreadyExistsError:
             return False
+        except ValueError as err:  # of the options
+            raise Unplaceable(str(err)) from err
         return True
 
     def _free(self, attempts: Collection[str]) -> None:
@@ -228,8 +231,11 @@ class RayCluster:
 
 
 def _reserved(attempt: Attempt, avoid: Collection[str]) -> PlacementGroup:
-    """Reserve the resources of an attempt on several nodes: not on those to avoid, if the others are enough."""
-    bundle = {name: number for name, number in (("CPU", attempt.cpus), ("GPU", attempt.gpus)) if number}
+    """Reserve the resources of an attempt on several nodes: not on those to avoid, if the others are enough.
+
+    Raises Unplaceable.
+    """
+    bundle = {name: number for name, number in (("CPU", attempt.cpus), ("GPU", attempt.gpus)) if number} or _SMALLEST
     usable = [node for node in ray.nodes() if node["Alive"] and node["NodeID"] not in avoid and _has(node, bundle)]
     selector = {_NODE: f"!in({','.join(sorted(avoid))})"} if avoid and len(usable) >= attempt.nodes else {}
     try:
@@ -242,6 +248,8 @@ def _reserved(attempt: Attempt, avoid: Collection[str]) -> PlacementGroup:
         )
     except RaySystemError:  # of another dispatcher
         return get_placement_group(attempt.name)
+    except ValueError as err:  # of the bundles
+        raise Unplaceable(str(err)) from err
 
 
 def _has(node: Mapping[str, Any], bundle: Mapping[str, float]) -> bool:

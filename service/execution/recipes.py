@@ -13,13 +13,11 @@ import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import orjson
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import ValidationError
-from jsonschema.validators import extend
 
 import models
 from models.checkpoints.files import write_whole
@@ -27,6 +25,9 @@ from models.checkpoints.storage import Storage
 from models.errors import shown
 from service.errors import Invalid
 from service.settings import for_training
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
 
 log = logging.getLogger(__name__)
 _ROOT = Path(models.__file__).parents[1]
@@ -40,8 +41,14 @@ def _is_whole(_: object, value: object) -> bool:
     return type(value) is int
 
 
-_TYPES = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole)
-_Validator = extend(Draft202012Validator, type_checker=_TYPES)  # type: ignore[no-untyped-call]
+@cache
+def _validator() -> Any:
+    """Return the class of validators, which is imported for the first order: it takes 30 ms."""
+    from jsonschema import Draft202012Validator  # noqa: PLC0415
+    from jsonschema.validators import extend  # noqa: PLC0415
+
+    types = Draft202012Validator.TYPE_CHECKER.redefine("integer", _is_whole)
+    return extend(Draft202012Validator, type_checker=types)  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,11 +195,11 @@ def faults_of(recipe: RecipeSchema, values: Mapping[str, Any]) -> list[str]:
         if fault := unstorable(values[name]):
             faults.append(f"{name}: {fault}")
         else:
-            faults += [f"{name}: {_in_words(error)}" for error in _Validator(known[name]).iter_errors(values[name])]
+            faults += [f"{name}: {_in_words(error)}" for error in _validator()(known[name]).iter_errors(values[name])]
     return faults
 
 
-def _in_words(error: ValidationError) -> str:
+def _in_words(error: "ValidationError") -> str:
     """Return the message of an error, with the way out if a whole number has a fraction or an exponent."""
     way_out = ": write it without a point or an exponent" if isinstance(error.instance, float) else ""
     is_type = error.validator == "type" and "integer" in str(error.validator_value)

@@ -17,8 +17,12 @@ class Threads:
         self._pool = ThreadPoolExecutor(2, thread_name_prefix="decode")
 
     async def run(self, function: Callable[[], T]) -> T:
-        """Return the result of `function`, called in a thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+        """Return the result of `function`, called in a thread; outside an event loop, in the thread of the caller."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return function()
+        return await loop.run_in_executor(self._pool, function)
 
     async def run_if_large(self, size: int, function: Callable[[], T]) -> T:
         """Return the result of `function`, called in a thread if it processes more than INLINE_BYTES bytes of data."""

@@ -7,19 +7,21 @@ Several may run: the name of an attempt is placed once, and the row decides whic
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping
 
-from service.execution.attempts import Attempt, Cluster, job_and_number, name_of, node_of, worker_of
+from service.execution.attempts import Attempt, Cluster, Unplaceable, job_and_number, name_of, node_of, worker_of
+from service.execution.groups import Share
 from service.execution.pauses import Pauses
 from service.jobs.leases import Lease
 from service.jobs.queue import FINAL, Job, Jobs
-from service.jobs.resources import Resources
+from service.jobs.resources import Resources, in_words
 from service.store.database import Store
 
 log = logging.getLogger(__name__)
 _LOOKED_AT = 200  # waiting jobs, the first ones
 _PENDING = 4  # attempts of the same resources that wait for a node: the order of the queue holds for the others
 _OVER_S = 15.0  # after which an attempt that counts no more is ended by force, if it has not ended by itself
+_LACKING_S = 5.0  # without nodes that have the resources of a job, after which that is told
 _SUSPECT_S = 60.0  # for which a node that let a lease expire is avoided
 
 
@@ -45,6 +47,8 @@ class Dispatcher:
         self._monotonic = monotonic
         self._over: dict[str, float] = {}  # name of an attempt that counts no more -> since when
         self._pauses = Pauses()  # between placements of an attempt that ends before it claims its job
+        self._lacking: dict[str, float] = {}  # name of an attempt that no nodes have the resources for -> since when
+        self._told: set[str] = set()  # of these, the ones of which that is told
         self._suspects: dict[str, float] = {}  # id of a node -> until when
 
     def look(self) -> None:
@@ -61,10 +65,33 @@ class Dispatcher:
         over = {name for name, (job, number) in placed.items() if _is_over(board.others.get(job), number)}
         self._end_late(over, at)
         self._suspect([job for job in board.jobs if job.state == "running"], at)
-        self._place(board.jobs, placed, at)
+        attempts = [self._attempt(job) for job in board.jobs]
+        self._place(attempts, placed, at)
+        self._tell({attempt.name: attempt for attempt in attempts if attempt.name in placed}, at)
 
-    def _place(self, waiting: Collection[Job], placed: Collection[str], at: float) -> None:
-        attempts = [self._attempt(job) for job in waiting]
+    def _tell(self, pending: Mapping[str, Attempt], at: float) -> None:
+        """Tell of jobs that wait for more than the cluster has, and of those for which it has enough by now.
+
+        Each change is told once, however many dispatchers see it: see Jobs.wait_for. Raises StoreUnavailable.
+        """
+        offers = self._cluster.nodes().values() if pending else ()
+        lacking = {name for name, attempt in pending.items() if not _fits(attempt, offers)}
+        self._lacking = {name: self._lacking.get(name, at) for name in lacking}
+        self._told &= pending.keys()
+        for name in self._told - lacking:
+            self._say(pending[name], "the cluster has what it waits for, but not free")
+            self._told.discard(name)
+        for name, since in self._lacking.items():
+            if at - since >= _LACKING_S and name not in self._told:
+                job, asks = pending[name].job, _asks(pending[name])
+                log.warning("job waits for more than the cluster has", extra={"job": job, "waits_for": asks})
+                self._say(pending[name], f"the cluster does not have what it waits for: {asks}")
+                self._told.add(name)
+
+    def _say(self, attempt: Attempt, reason: str) -> None:
+        self._jobs.wait_for(attempt.job, reason, now=self._now())
+
+    def _place(self, attempts: Collection[Attempt], placed: Collection[str], at: float) -> None:
         self._pauses.keep({attempt.name for attempt in attempts})
         pending: Counter[tuple[float, float, int]] = Counter()
         for attempt in attempts:
@@ -79,10 +106,12 @@ class Dispatcher:
         fields = {"job": attempt.job, "attempt": attempt.number}
         if self._pauses.tried(attempt.name, at):
             log.warning("attempt ended before it claimed its job, it is placed again", extra=fields)
-        if self._cluster.place(attempt, self._suspects.keys()):
-            log.info(
-                "attempt placed", extra={**fields, "cpus": attempt.cpus, "gpus": attempt.gpus, "nodes": attempt.nodes}
-            )
+        asks = {"cpus": attempt.cpus, "gpus": attempt.gpus, "nodes": attempt.nodes}
+        try:
+            if self._cluster.place(attempt, self._suspects.keys()):
+                log.info("attempt placed", extra={**fields, **asks})
+        except Unplaceable as err:  # the other jobs go on
+            log.warning("attempt refused by the cluster", extra={**fields, **asks, "reason": str(err)})
 
     def _attempt(self, job: Job) -> Attempt:
         resources = self._default.asked(job.resources)
@@ -112,6 +141,15 @@ class Dispatcher:
                 if node not in self._suspects:
                     log.warning("node avoided: its worker is silent", extra={"node": node, "job": job.id})
                 self._suspects[node] = at + _SUSPECT_S
+
+
+def _asks(attempt: Attempt) -> str:
+    return in_words({"cpus": attempt.cpus, "gpus": attempt.gpus, "nodes": attempt.nodes})
+
+
+def _fits(attempt: Attempt, offers: Iterable[Share]) -> bool:
+    """Whether the cluster has as many nodes with these resources as an attempt asks for, if nothing else used them."""
+    return sum(has.cpus >= attempt.cpus and has.gpus >= attempt.gpus for has in offers) >= attempt.nodes
 
 
 def _is_over(job: Job | None, number: int) -> bool:

@@ -1,12 +1,12 @@
-"""Feed of job events: one poller for all event streams of a web process."""
+"""Feed of events: one poller for all event streams of one kind in a web process."""
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Generic, Protocol, TypeVar
 
 from service.errors import LimitReached, StoreUnavailable
-from service.jobs.queue import FINAL, Event, Jobs
 
 _POLL_S = 0.25
 _BATCH = 1000  # events in one query
@@ -18,18 +18,53 @@ async def _pause() -> None:
     await asyncio.sleep(_POLL_S)
 
 
-class _Stream:
+class FeedEvent(Protocol):
+    """An event. `id` rises over all subjects; `is_last`: none of its subject follows."""
+
+    @property
+    def id(self) -> int: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def is_last(self) -> bool: ...
+
+
+E = TypeVar("E", bound=FeedEvent)
+E_co = TypeVar("E_co", bound=FeedEvent, covariant=True)
+
+
+class Source(Protocol[E_co]):
+    """The table of the events, of jobs or of trials. Its methods raise StoreUnavailable."""
+
+    def has_ended(self, subject: str, /) -> bool:
+        """Return whether no event of the subject follows. Raises NotFound."""
+        ...
+
+    def events(self, subject: str, /, after: int = 0) -> Sequence[E_co]:
+        """Return the events of a subject after event `after`, oldest first: all, or the first 1,000 or more of them."""
+        ...
+
+    def last_event(self) -> int:
+        """Return the id of the last event of all subjects; 0 if there is none."""
+        ...
+
+    def new_events(self, after: int, limit: int) -> Sequence[E_co]:
+        """Return events of all subjects after event `after`, oldest first."""
+        ...
+
+
+class _Stream(Generic[E]):
     """One open stream: the events that it has not sent yet, or a note that it must read them from the database."""
 
-    def __init__(self, job: str, *, behind: bool) -> None:
-        self.job = job
-        self._events: list[Event] = []
+    def __init__(self, subject: str, *, behind: bool) -> None:
+        self.subject = subject
+        self._events: list[E] = []
         self._behind = behind
         self._news = asyncio.Event()
         if behind:
             self._news.set()
 
-    def put(self, event: Event) -> None:
+    def put(self, event: E) -> None:
         """Keep an event."""
         if len(self._events) >= _WAITING:
             self.fall_behind()
@@ -43,7 +78,11 @@ class _Stream:
         self._behind = True
         self._news.set()
 
-    async def next(self) -> Sequence[Event] | None:
+    def wake(self) -> None:
+        """Have `next` return at once."""
+        self._news.set()
+
+    async def next(self) -> Sequence[E] | None:
         """Wait for events; None if they must be read from the database. Raises TimeoutError."""
         async with asyncio.timeout(_KEEP_ALIVE_S):
             await self._news.wait()
@@ -53,24 +92,29 @@ class _Stream:
         return None if behind else taken
 
 
-class Feed:
-    """Reads the new events of all jobs with one query, as often as `pause` returns, and hands them to the streams.
+class Feed(Generic[E]):
+    """Reads the new events of all subjects with one query, as often as `pause` returns, and hands them to the streams.
 
     It polls only while there are streams. At most `most` may be open. Enter it while the service runs.
     """
 
     def __init__(
         self,
-        jobs: Jobs,
+        source: Source[E],
         most: int,
         pause: Callable[[], Awaitable[None]] = _pause,
+        *,
+        address: str = "/jobs",
     ) -> None:
-        self._jobs = jobs
+        """`address` is where a subject can be polled instead."""
+        self._source = source
         self._most = most
         self._pause = pause
-        self._streams: set[_Stream] = set()
+        self._address = address
+        self._streams: set[_Stream[E]] = set()
         self._last: int | None = None  # id of the last event that was read; None while the poller does not run
         self._polling: asyncio.Task[None] | None = None
+        self._leaving = False
 
     async def __aenter__(self) -> None:
         """Nothing to start: the first stream starts the poller."""
@@ -80,17 +124,26 @@ class Feed:
             self._polling.cancel()
             await asyncio.gather(self._polling, return_exceptions=True)
 
+    def leave(self) -> None:
+        """End all streams, also those to come: the service stops, and clients connect again elsewhere."""
+        self._leaving = True
+        for stream in self._streams:
+            stream.wake()
+
     @contextmanager
-    def opened(self, job: str, after: int) -> Iterator[AsyncIterator[Event | None]]:
-        """Open a stream of the events of `job` after event `after`, to the job's end; None is a sign of life.
+    def opened(self, subject: str, after: int) -> Iterator[AsyncIterator[E | None]]:
+        """Open a stream of the events of a subject after event `after`, to its end; None is a sign of life.
 
         Raises LimitReached.
         """
         if len(self._streams) >= self._most:
             raise LimitReached(
-                f"{self._most} event streams are open already: close one, or poll GET /jobs/{job}", retry_after_s=5
+                f"{self._most} event streams are open already: close one, or poll GET {self._address}/{subject}".rstrip(
+                    "/"
+                ),
+                retry_after_s=5,
             )
-        stream = _Stream(job, behind=self._last is not None)
+        stream = _Stream[E](subject, behind=self._last is not None)
         self._streams.add(stream)
         if self._polling is None or self._polling.done():
             self._polling = asyncio.create_task(self._poll())
@@ -99,15 +152,17 @@ class Feed:
         finally:
             self._streams.discard(stream)
 
-    async def _events(self, stream: _Stream, after: int) -> AsyncIterator[Event | None]:
+    async def _events(self, stream: _Stream[E], after: int) -> AsyncIterator[E | None]:
         over = False
-        while not over:
+        while not over and not self._leaving:
+            whole = True
             try:
                 events = await stream.next()
                 if events is None:
-                    # read before the events: no event follows the final state
-                    over = (await asyncio.to_thread(self._jobs.get, stream.job)).state in FINAL
-                    events = await asyncio.to_thread(self._jobs.events, stream.job, after)
+                    # read before the events: no event follows the last one
+                    over = await asyncio.to_thread(self._source.has_ended, stream.subject)
+                    events = await asyncio.to_thread(self._source.events, stream.subject, after)
+                    whole = len(events) < _BATCH
             except TimeoutError:
                 yield None
                 continue
@@ -120,7 +175,9 @@ class Feed:
                 if event.id > after:
                     after = event.id
                     yield event
-                    over = over or _is_last(event)
+                    over = over or event.is_last
+            if not whole:
+                stream.fall_behind()
 
     async def _poll(self) -> None:
         try:
@@ -134,21 +191,17 @@ class Feed:
     async def _look(self) -> None:
         """Read the new events. The first look only notes their position; each stream reads the earlier ones itself."""
         if self._last is None:
-            self._last = await asyncio.to_thread(self._jobs.last_event)
+            self._last = await asyncio.to_thread(self._source.last_event)
             for stream in self._streams:
                 stream.fall_behind()
             return
-        while events := await asyncio.to_thread(self._jobs.new_events, self._last, _BATCH):
+        while events := await asyncio.to_thread(self._source.new_events, self._last, _BATCH):
             self._last = events[-1].id
-            by_job: dict[str, list[_Stream]] = {}
+            by_subject: dict[str, list[_Stream[E]]] = {}
             for stream in self._streams:
-                by_job.setdefault(stream.job, []).append(stream)
+                by_subject.setdefault(stream.subject, []).append(stream)
             for event in events:
-                for stream in by_job.get(event.job, ()):
+                for stream in by_subject.get(event.subject, ()):
                     stream.put(event)
             if len(events) < _BATCH:
                 return
-
-
-def _is_last(event: Event) -> bool:
-    return event.kind == "state" and event.data.get("state") in FINAL

@@ -161,6 +161,8 @@ class Ingests:
             kin=tuple(self._storage.dataset(job.model, sha256).resolve() for sha256 in kin),
             allow_rejected=job.ingest["allow_rejected"],
             config=job.config,
+            from_built_in=job.ingest.get("from_built_in", False),
+            weight=job.ingest.get("weight", 1),
         )
 
     def finish(self, job: Job, made: Ingested, *, now: float) -> None:

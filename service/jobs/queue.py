@@ -7,13 +7,12 @@ fencing token: a worker that froze and continues after its lease expired gets Le
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from uuid import uuid4
 
 from sqlalchemy import Connection, and_, func, select, update
 
 from service.data.datasets import Datasets, DatasetVersion, may_mean
 from service.delivery.gate import Gate, Policy
-from service.errors import Conflict, Invalid, LimitReached
+from service.errors import Conflict
 from service.jobs import turns
 from service.jobs.leases import Lease, Leases
 from service.jobs.resources import Resources
@@ -25,17 +24,24 @@ from service.jobs.rows import (
     Kind,
     LeaseLost,
     State,
+    added,
     change,
     claimed,
     end,
+    give_up_waiting,
     job_of,
     known,
     one,
+    release,
+    require_same,
     required,
     spent,
     tell_state,
+    told_of,
+    with_key,
 )
 from service.store.database import Store
+from service.store.feed import append_all
 from service.store.tables import events, jobs
 
 __all__ = ["FINAL", "MAX_ATTEMPTS", "Event", "Job", "Jobs", "Kind", "LeaseLost", "State"]
@@ -80,12 +86,13 @@ class Jobs:
         `most` jobs of this submitter are queued.
         """
         with self._store.write() as connection:
-            first = None if key is None else one(connection, jobs.c.idempotency_key == key)
+            first = with_key(connection, key)
             if first is not None:
                 order = "train", model, config, promote, promote_bounds, tensorboard, resources
                 what = first.kind, first.model, first.config, first.promote, first.promote_bounds
                 known = *what, first.tensorboard, first.resources
-                _require_same(first, same=known == order and may_mean(dataset, first.dataset))
+                same = known == order and first.feedback is None and may_mean(dataset, first.dataset)
+                require_same(first, same=same)
                 return first
             pinned = None if dataset is None else self._datasets.find(connection, model, dataset)
             values = {
@@ -98,7 +105,7 @@ class Jobs:
                 "idempotency_key": key,
                 **_pin(pinned),
             }
-            return _added(connection, values, submitter, most, now)
+            return added(connection, values, submitter, most, now)
 
     def enqueue_ingest(
         self,
@@ -117,11 +124,11 @@ class Jobs:
         """Add an ingest job in the caller's transaction, or return the first job with the same idempotency key, which
         has another id than `job_id`. See jobs/ingests.py. Raises as `enqueue` does.
         """
-        first = None if key is None else one(connection, jobs.c.idempotency_key == key)
+        first = with_key(connection, key)
         if first is not None:
             name = (first.dataset or "").partition("@")[0]
             order = "ingest", model, dataset, ingest
-            _require_same(first, same=(first.kind, first.model, name, first.ingest) == order)
+            require_same(first, same=(first.kind, first.model, name, first.ingest) == order)
             return first
         values = {
             "id": job_id,
@@ -134,12 +141,16 @@ class Jobs:
             "ingest": dict(ingest),
             "idempotency_key": key,
         }
-        return _added(connection, values, submitter, most, now)
+        return added(connection, values, submitter, most, now)
 
     def get(self, job_id: str) -> Job:
         """Return one job. Raises NotFound."""
         with self._store.read() as connection:
             return required(connection, job_id)
+
+    def has_ended(self, job_id: str) -> bool:
+        """Return whether a job has ended, and no event of it follows. Raises NotFound."""
+        return self.get(job_id).state in FINAL
 
     def page(
         self,
@@ -203,8 +214,11 @@ class Jobs:
                 ]
                 connection.execute(update(jobs).where(chosen).values(state="cancelled", error=None, finished_at=now))
                 connection.execute(events.insert(), rows)
-                for row in found:
-                    self._drop_file(connection, job_of(row))
+                ended = [job_of(row) for row in found]
+                told = [(job.model, told_of(job, job.attempt, data)) for job in ended]
+                append_all(connection, "job.cancelled", now, told)
+                for job in ended:
+                    self._drop_file(connection, job)
         return len(found)
 
     def claim(
@@ -289,6 +303,7 @@ class Jobs:
         """Mark an ingest job as succeeded, in the transaction that registers its dataset version. Raises LeaseLost."""
         change(connection, job, report=report)
         end(connection, job, now, state="succeeded", **_pin(version))
+        release(connection, job, _pin(version), now)
 
     def fail(self, job: Job, title: str, detail: str, *, report: Mapping[str, Any] | None = None, now: float) -> None:
         """Mark the job as failed, without another attempt. Raises LeaseLost."""
@@ -296,6 +311,19 @@ class Jobs:
             if report is not None:
                 change(connection, job, report=report)
             self._end(connection, job, now, state="failed", error={"title": title, "detail": detail})
+
+    def wait_for(self, job_id: str, reason: str, *, now: float) -> None:
+        """Add an event to a queued job that says why it waits, unless that is what its last state says: another
+        dispatcher, or this one before a restart, has found the same.
+        """
+        with self._store.write(durable=False) as connection:
+            job = one(connection, jobs.c.id == job_id)
+            if job is None or job.state != "queued":
+                return
+            told = {"state": "queued", "reason": reason}
+            states = select(events.c.data).where(events.c.job == job_id, events.c.kind == "state")
+            if connection.scalar(states.order_by(events.c.id.desc()).limit(1)) != told:
+                tell_state(connection, job, job.attempt, now, told)
 
     def cancelled(self, job: Job, *, now: float) -> None:
         """Mark the job as cancelled. Raises LeaseLost."""
@@ -311,11 +339,12 @@ class Jobs:
             released = job.released + 1 if in_good_order else job.released
             error = None if in_good_order else {"title": f"Attempt {job.attempt} ended early", "detail": reason}
             change(connection, job, state="queued", worker=None, released=released, error=error)
-            tell_state(connection, job.id, job.attempt, now, {"state": "queued", "reason": reason})
+            tell_state(connection, job, job.attempt, now, {"state": "queued", "reason": reason})
 
     def _end(self, connection: Connection, job: Job, now: float, *, state: State, **values: Any) -> None:
         """End a job without a result. Raises LeaseLost."""
         end(connection, job, now, state=state, **values)
+        give_up_waiting(connection, job, state, now)
         self._drop_file(connection, job)
 
     def _drop_file(self, connection: Connection, job: Job) -> None:
@@ -326,27 +355,3 @@ class Jobs:
 
 def _pin(version: DatasetVersion | None) -> dict[str, str]:
     return {} if version is None else {"dataset": version.label, "dataset_sha256": version.sha256}
-
-
-def _require_same(first: Job, *, same: bool) -> None:
-    """Raise Invalid if a repeated idempotency key came with another order than the first job."""
-    if not same:
-        raise Invalid(f"this Idempotency-Key was sent with another order, job {first.id}: send a new key")
-
-
-def _added(connection: Connection, values: Mapping[str, Any], submitter: str, most: int, now: float) -> Job:
-    """Insert a queued job. Raises LimitReached if the submitter has `most` queued jobs."""
-    _check_room(connection, submitter, most)
-    row: dict[str, Any] = {"id": uuid4().hex, **values, "state": "queued", "submitter": submitter, "created_at": now}
-    connection.execute(jobs.insert().values(attempt=0, released=0, cancel_requested=False, **row))
-    tell_state(connection, row["id"], 0, now, {"state": "queued"})
-    return required(connection, row["id"])
-
-
-def _check_room(connection: Connection, submitter: str, most: int) -> None:
-    """Raise LimitReached if the submitter has `most` queued jobs."""
-    query = select(func.count()).where(jobs.c.state == "queued", jobs.c.submitter == submitter)
-    if (connection.scalar(query) or 0) >= most:
-        raise LimitReached(
-            f"{most} jobs are queued already: wait, or cancel some of them with POST /jobs/ID/cancel", retry_after_s=10
-        )

@@ -1,4 +1,7 @@
-"""The order in which jobs are claimed: those that were begun first, then submitters in turn (round-robin)."""
+"""The order in which jobs are claimed: those that were begun first, then submitters in turn (round-robin).
+
+Jobs that wait for their dataset to be made are not claimed.
+"""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -39,7 +42,7 @@ def next_rows(connection: Connection, expired: Sequence[str], most: int) -> Sequ
     """Return the jobs that `next_row` would return one after the other, at most `most`."""
     rows = list(connection.execute(select(jobs).where(_begun(expired)).order_by(jobs.c.number).limit(most)))
     place = func.row_number().over(partition_by=jobs.c.submitter, order_by=jobs.c.number).label("place")
-    new = and_(jobs.c.state == "queued", jobs.c.attempt == 0)
+    new = and_(jobs.c.state == "queued", jobs.c.attempt == 0, jobs.c.after.is_(None))
     ranked = select(jobs.c.number, jobs.c.submitter, place).where(new).subquery()
     first = list(connection.execute(select(ranked).where(ranked.c.place <= most)))
     served = _served(connection, {row.submitter for row in first})
@@ -58,8 +61,8 @@ def _begun(expired: Sequence[str]) -> ColumnElement[bool]:
 
 def _next_in_turn(connection: Connection, fits: ColumnElement[bool]) -> Row[Any] | None:
     """Return the oldest queued job of the submitter that was served least recently (round-robin)."""
-    oldest = func.min(jobs.c.number)
-    queued = select(jobs.c.submitter, oldest).where(jobs.c.state == "queued", fits).group_by(jobs.c.submitter)
+    oldest, free = func.min(jobs.c.number), (jobs.c.state == "queued", jobs.c.after.is_(None))
+    queued = select(jobs.c.submitter, oldest).where(*free, fits).group_by(jobs.c.submitter)
     first: dict[str, int] = {row[0]: row[1] for row in connection.execute(queued)}
     if not first:
         return None

@@ -6,10 +6,12 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
+
+from sqlalchemy import Connection
 
 from models.checkpoints.location import DatasetFile
 from models.checkpoints.record import Record
@@ -28,9 +30,10 @@ from models.messages import (
     Progressed,
     R,
 )
-from service.delivery.gate import Bounds, decide
+from service.delivery.gate import Bounds, Gate, decide
 from service.delivery.registry import Registry
-from service.errors import NotFound, ObjectsAway, StoreUnavailable
+from service.delivery.trials import Opening, Trials
+from service.errors import Conflict, NotFound, ObjectsAway, StoreUnavailable
 from service.execution.process import Child, Printed, StartChild
 from service.execution.stop import Stopping
 from service.jobs.ingests import Ingests, reported
@@ -75,6 +78,7 @@ class Worker:
         lease_s: float = LEASE_S,
         capacity: Resources | None = None,
         stopping: Stopping | None = None,
+        judge_forms: bool = False,
         now: Callable[[], float] = time.time,
         start_child: StartChild = Child,
     ) -> None:
@@ -82,12 +86,14 @@ class Worker:
         self._storage = store.storage
         self._registry = Registry(store)
         self._jobs = Jobs(store)
+        self._trials = Trials(store)
         self._ingests = Ingests(store, self._jobs)
         self._data = data
         self._name = name
         self._device = device
         self._lease_s = lease_s
         self._capacity = capacity
+        self._judge_forms = judge_forms
         self._stopping: Stopping = stopping or threading.Event()
         self._now = now
         self._start_child = start_child
@@ -226,9 +232,20 @@ class Worker:
             version = self._registry.add(connection, job.model, path, record, job=job.id, now=now)
             if gate.decision == "promoted":
                 self._registry.promote(connection, job.model, version, by=job.id, reason=gate.reason, now=now)
+            elif job.promote == "trial" and gate.candidate is not None:
+                gate = self._tried(connection, job, version, gate, now)
             self._jobs.finish(connection, job, version, gate, now=now)
         log.info("job succeeded", extra={"job": job.id, "model": job.model, "version": version, **gate.as_dict()})
         return True
+
+    def _tried(self, connection: Connection, job: Job, version: int, gate: Gate, now: float) -> Gate:
+        """Open a trial of a new version. Returns the gate that names it, or says why there is none."""
+        order = Opening(model=job.model, version=version)
+        try:
+            trial = self._trials.begin_in(connection, order, by=job.id, job=job.id, now=now)
+        except Conflict as err:
+            return replace(gate, reason=f"{gate.reason}; no trial was opened: {err.detail}")
+        return replace(gate, reason=f"{gate.reason}; trial {trial.id} decides", trial=trial.id)
 
     def _live_figures(self, job: Job, child: Child, live: int, candidate: Record) -> Evaluated:
         """Return the figures of the live version on the candidate's split: measured, or else from its record."""
@@ -260,7 +277,8 @@ class Worker:
     def _export(self, job: Job, child: Child, record: Record) -> None:
         """Write the export now, so that the version goes live sooner. A failure shows when it is loaded."""
         path = self._storage.checkpoint(job.model, record.sha256).resolve()
-        order = Export(model=job.model, path=path, record=record, store=self._storage.location(patient=True))
+        store = self._storage.location(patient=True)
+        order = Export(model=job.model, path=path, record=record, store=store, judge=self._judge_forms)
         self._order(job, child, order)
 
     def _order(self, job: Job, child: Child, order: Order[R]) -> R | Failed | None:
