@@ -35,6 +35,7 @@ def logged(code: str, log_format: str) -> list[str]:
     return done.stderr.splitlines()
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("code", NOISE.values(), ids=NOISE)
 def test_every_line_is_json(code: str) -> None:
     lines: list[Mapping[str, Any]] = [json.loads(line) for line in logged(code, "json")]
@@ -47,6 +48,7 @@ def test_every_line_is_json(code: str) -> None:
         assert lines[0]["output"].splitlines()[-1] == "ValueError: y\ufffd"
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("code", NOISE.values(), ids=NOISE)
 def test_every_record_of_text_begins_with_date_and_time(code: str) -> None:
     first, *rest = logged(code, "text")

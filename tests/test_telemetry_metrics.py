@@ -73,3 +73,22 @@ def test_counts_are_exact_while_another_thread_collects() -> None:
     assert exposed["torchloop_stage_seconds_count", "a", "total"] == 5_000
     assert exposed["torchloop_requests_total", "a", "200"] == 5_000
     assert seen == sorted(seen)
+
+
+def test_drift_is_exposed_for_the_features_of_now_and_gone_with_its_samples() -> None:
+    metrics = Metrics()
+
+    def shown() -> dict[str, float]:
+        lines = metrics.exposition().decode().splitlines()
+        found = (line.rpartition(" ") for line in lines if line.startswith("torchloop_drift"))
+        return {name: float(value) for name, _, value in found}
+
+    metrics.drift("a", {"ink": (0.2, 0.05), "answers: label": (0.01, 0.06)}, alarm=True)
+    metrics.drift("a", {"ink": (0.1, 0.05)}, alarm=False)
+    assert shown() == {
+        'torchloop_drift_psi{feature="ink",model="a"}': 0.1,
+        'torchloop_drift_limit{feature="ink",model="a"}': 0.05,
+        'torchloop_drift_alarm{model="a"}': 0,
+    }
+    metrics.drift("a", {}, alarm=False)
+    assert shown() == {}

@@ -13,12 +13,14 @@ from prometheus_client.samples import Sample
 
 from service.telemetry.bulk import BulkHistogram
 from service.telemetry.multiprocess import Combined, Joined
+from service.telemetry.trial_metrics import GAUGES as TRIAL_GAUGES
+from service.telemetry.trial_metrics import TrialMetrics
 
 STAGES = ("decode", "queue", "forward", "total")
 _PUBLISH_S = 0.5
 _AT_ONCE = 256  # requests whose stages are counted together
 # Upper bounds of the buckets, in seconds and in samples.
-_SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+SECONDS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _LOAD_SECONDS = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256, 1024, 4096, 16_384)
 _GAUGES: dict[str, Joined] = {
@@ -27,6 +29,10 @@ _GAUGES: dict[str, Joined] = {
     "torchloop_backend": "highest",
     "torchloop_last_batch_timestamp_seconds": "highest",
     "torchloop_nodes": "highest",
+    **dict.fromkeys(TRIAL_GAUGES, "highest"),
+    "torchloop_drift_psi": "highest",
+    "torchloop_drift_limit": "highest",
+    "torchloop_drift_alarm": "highest",
 }
 _BACKENDS = ("onnxruntime", "eager", "compile")
 _NODE_STATES = ("serving", "leaving", "silent")
@@ -80,8 +86,17 @@ class Metrics:
             ["state"],
             registry=registry,
         )
+        self.trials = TrialMetrics(registry)
         self._loads, self._unloads, self._cold_starts = _loads(registry)
         self._explanations, self._refused, self._failed_writes = _rare_events(registry)
+        self._drift_psi, self._drift_limit, self._drift_alarm = _drift(registry)
+        self._drifting: dict[str, set[str]] = {}  # the features that have a number, by model
+        self._captures = Counter(
+            "torchloop_captures",
+            "Samples drawn for capture: captured, dropped (no room in the queue, or too large) or failed",
+            ["model", "outcome"],
+            registry=registry,
+        )
         # Counted here first, and in the metrics in bulk: one by one they cost 5 µs a request.
         self._counting = threading.Lock()
         self._answers: defaultdict[tuple[str, int], int] = defaultdict(int)  # all answers so far
@@ -104,9 +119,27 @@ class Metrics:
         for state in _NODE_STATES:
             self._nodes.labels(state).set(states.get(state, 0))
 
+    def drift(self, model: str, found: Mapping[str, tuple[float, float]], *, alarm: bool) -> None:
+        """Set PSI and limit of each feature of a model's live version; none: it has no figures. For one thread."""
+        for gone in self._drifting.pop(model, set()) - found.keys():
+            self._drift_psi.remove(model, gone)
+            self._drift_limit.remove(model, gone)
+        if not found:
+            self._drift_alarm.remove(model)
+            return
+        self._drifting[model] = set(found)
+        for feature, (psi, limit) in found.items():
+            self._drift_psi.labels(model, feature).set(psi)
+            self._drift_limit.labels(model, feature).set(limit)
+        self._drift_alarm.labels(model).set(alarm)
+
     def explanation(self, model: str, status: int) -> None:
         """Count one answer of POST /explain."""
         self._explanations.labels(model, str(status)).inc()
+
+    def captures(self, model: str, outcome: str, samples: int) -> None:
+        """Count samples that were captured, dropped or failed to be captured. Thread-safe."""
+        self._captures.labels(model, outcome).inc(samples)
 
     def refused(self, status: int) -> None:
         """Count one request that was refused because of its key, host or origin."""
@@ -209,7 +242,7 @@ def _requests(registry: CollectorRegistry) -> tuple[Counter, BulkHistogram]:
         "torchloop_stage_seconds",
         f"Time of a prediction request in each stage: {', '.join(STAGES)}",
         ["model", "stage"],
-        buckets=_SECONDS,
+        buckets=SECONDS,
         registry=registry,
     )
     return requests, stage_seconds
@@ -253,3 +286,26 @@ def _rare_events(registry: CollectorRegistry) -> tuple[Counter, Counter, Counter
         registry=registry,
     )
     return explanations, refused, failed_writes
+
+
+def _drift(registry: CollectorRegistry) -> tuple[Gauge, Gauge, Gauge]:
+    """Return the gauges of drift in the last hour: PSI and its limit, and whether there is drift."""
+    psi = Gauge(
+        "torchloop_drift_psi",
+        "Population stability index of a feature, or of the answers, of the live version in the last hour",
+        ["model", "feature"],
+        registry=registry,
+    )
+    limit = Gauge(
+        "torchloop_drift_limit",
+        "Limit of the population stability index for as many samples",
+        ["model", "feature"],
+        registry=registry,
+    )
+    alarm = Gauge(
+        "torchloop_drift_alarm",
+        "1 if a feature or the answers of the live version have drifted in the last hour",
+        ["model"],
+        registry=registry,
+    )
+    return psi, limit, alarm
