@@ -138,6 +138,7 @@ def pickled() -> bytes:
     return file.getvalue()
 
 
+@pytest.mark.slow
 def test_broken_bundles_are_refused_and_leave_nothing(checkpoint: Path, tmp_path: Path) -> None:
     file, content = artifact_of(checkpoint), pickled()
     sha256 = hashlib.sha256(content).hexdigest()
@@ -240,6 +241,7 @@ def test_a_record_from_elsewhere_makes_the_client_send_no_other_file(checkpoint:
             client.register("text", tmp_path / "text.pt")
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"{}", b'{"artifacts": 5}', b'{"artifacts": {}}', b"[" * 99_999])
 def test_another_json_file_beside_the_weights_changes_nothing(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "line.pt"

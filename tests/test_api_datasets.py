@@ -186,7 +186,7 @@ def test_training_pins_the_newest_version_of_a_name(client: TestClient, store: S
 def test_an_unknown_dataset_to_train_on_is_refused(client: TestClient, store: Store) -> None:
     add(client, store)
     cases = [
-        ("field@2", 404, "line has no dataset field@2; GET /models/line/datasets lists them"),
+        ("field@2", 404, "line has no dataset field@2 made of a file; GET /models/line/datasets lists them"),
         ("none", 404, "line has no dataset none"),
         ("Field@1", 422, "write it as name@version"),
         ("field@0", 422, "write it as name@version"),

@@ -33,6 +33,7 @@ from tests.fakes import LINE, ROOT, InProcess, running_server, save_line, shippe
 from tests.problems import is_problem
 from tests.serving import no_recipes, npy, png, serving
 from tests.sockets import Connection, listening
+from tests.templates import migrated
 from tests.waiting import until
 
 SEVEN = png(drawn_seven())
@@ -78,6 +79,7 @@ def test_the_classifiers_gradient_is_that_of_its_labels_logit(client: TestClient
         assert entry["gradient"] == pytest.approx(by_hand(network, x)[entry["label"]].tolist(), abs=1e-5)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("method", ["gradient", "integrated_gradients"])
 def test_the_saliency_of_a_picture_is_28_by_28_in_0_to_1(client: TestClient, method: str) -> None:
     response = client.post(f"/explain/mnist?method={method}", content=SEVEN, headers={"content-type": "image/png"})
@@ -195,6 +197,7 @@ def test_a_child_that_dies_is_an_error(tmp_path: Path) -> None:
         assert is_problem(client.post("/explain/line", json={"inputs": [[1]]}), 500, "starts it again")
 
 
+@pytest.mark.slow
 def test_one_more_than_may_wait_is_refused_and_the_others_are_answered(tmp_path: Path) -> None:
     save_line(tmp_path)
     Slow.go_on.clear()
@@ -223,11 +226,12 @@ class Noted(Slow):
         super().send(order)
 
 
+@pytest.mark.slow
 def test_explanations_whose_clients_left_while_they_waited_are_not_computed(tmp_path: Path) -> None:
     save_line(tmp_path)
     Slow.go_on.clear()
     Noted.reached.clear()
-    settings = Settings(store=tmp_path / "store", backend="eager", request_timeout_s=60)
+    settings = Settings(store=migrated(tmp_path / "store"), backend="eager", request_timeout_s=60)
     app = create_app(settings, {"line": LINE}, tmp_path, no_recipes, partial(Noted, {"line": LINE}))
     with listening(app) as (where, _), ExitStack() as stack:
 

@@ -56,6 +56,7 @@ def explained(client: TestClient, path: str, inputs: list[Any]) -> dict[str, Any
     return body
 
 
+@pytest.mark.slow
 def test_the_gradient_of_each_number_of_mixed_columns(client: TestClient, folder: Path) -> None:
     row = {"age": 22.0, "sex": "male", "fare": 50.0}
     body = explained(client, "table", [row, {**row, "fare": None}, {**row, "age": 500}])
@@ -70,6 +71,7 @@ def test_the_gradient_of_each_number_of_mixed_columns(client: TestClient, folder
     assert first["value"] == pytest.approx(predictions[0]["value"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_integrated_gradients_of_mixed_columns_add_up(client: TestClient, folder: Path) -> None:
     row = {"age": 22.0, "sex": "male", "fare": 50.0}
     known, missing = explained(
@@ -87,6 +89,7 @@ def test_a_model_of_texts_alone_says_that_they_have_no_gradient(client: TestClie
     assert not may_be_explained(SIGNATURES["text"])
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("method", ["gradient", "integrated_gradients"])
 @pytest.mark.parametrize("name", EXPLAINED)
 def test_attributions_have_the_form_of_each_sample_alone_and_in_company(

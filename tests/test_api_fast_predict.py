@@ -4,86 +4,24 @@ Each is also sent in chunks, which takes it the way of all others: what is answe
 """
 
 import io
-import re
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from models.mnist import drawn_seven
 from models.outputs import values
-from models.spec import Array, ModelSpec
-from service.api import fast_predict
-from service.app import create_app
-from service.settings import Key, Settings
-from tests.fakes import LINE, InProcess, save_line
-from tests.serving import line_recipes
-from tests.sockets import Address, Connection, listening
+from models.spec import Array
+from service.settings import Key
+from tests.fakes import LINE, save_line
+from tests.fast_ways import JSON, NPY, PNG, application, array, ask, ask_in_chunks, noted_ways, picture
+from tests.sockets import Address, Connection
 from tests.waiting import until
-
-Answer = tuple[int, bytes, dict[str, str]]
-PNG, NPY, JSON = "image/png", "application/x-npy", "application/json"
-
-
-def picture(pixels: Array = drawn_seven(), kind: str = "png") -> bytes:  # noqa: B008 - nobody changes it
-    file = io.BytesIO()
-    Image.fromarray(pixels).save(file, kind)
-    return file.getvalue()
-
-
-def array(samples: Array) -> bytes:
-    file = io.BytesIO()
-    np.save(file, samples)
-    return file.getvalue()
-
-
-@contextmanager
-def application(store: Path, specs: dict[str, ModelSpec] | None = None, **settings: Any) -> Iterator[Address]:
-    def child(_: object = None) -> InProcess:
-        return InProcess(specs)
-
-    told = Settings(store=store / "store", **settings)
-    app = (
-        create_app(told, specs, store, line_recipes, child)
-        if specs
-        else create_app(told, read=line_recipes, start_child=child)
-    )
-    with listening(app) as (where, _):
-        yield where
-
-
-def lines(where: Address, path: str, kind: str, more: dict[str, str]) -> bytes:
-    told = {"Host": f"localhost:{where[1]}", "Content-Type": kind, **more}
-    return "".join([f"POST {path} HTTP/1.1\r\n", *(f"{n}: {v}\r\n" for n, v in told.items()), "\r\n"]).encode()
-
-
-def ask(where: Address, model: str, kind: str, body: bytes, **more: str) -> Answer:
-    """Status, content and headers of one request; the headers without their times."""
-    with Connection(where) as caller:
-        caller.send(lines(where, f"/predict/{model}", kind, {**more, "Content-Length": str(len(body))}) + body)
-        return of(caller)
-
-
-def ask_in_chunks(where: Address, model: str, kind: str, body: bytes, **more: str) -> Answer:
-    with Connection(where) as caller:
-        head = lines(where, f"/predict/{model}", kind, {**more, "Transfer-Encoding": "chunked"})
-        caller.send(head + (b"%x\r\n%b\r\n" % (len(body), body) if body else b"") + b"0\r\n\r\n")
-        return of(caller)
-
-
-def of(caller: Connection) -> Answer:
-    status, content = caller.answer()
-    headers = {name: value for name, value in caller.headers.items() if name != "date"}
-    if "server-timing" in headers:
-        headers["server-timing"] = re.sub(r"[\d.]+", "0", headers["server-timing"])
-    return status, content, headers
 
 
 @pytest.fixture(scope="module")
@@ -95,19 +33,10 @@ def where(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Address]:
 @pytest.fixture
 def taken(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Of each small request: whether it was answered without a task."""
-    found: list[bool] = []
-    begin = fast_predict.Exchange.begin
-
-    def noted(self: fast_predict.Exchange, *arguments: Any) -> bool:
-        found.append(True)  # before the answer is seen
-        found[-1] = begin(self, *arguments)
-        return found[-1]
-
-    monkeypatch.setattr(fast_predict.Exchange, "begin", noted)
-    return found
+    return noted_ways(monkeypatch)
 
 
-HUGE = picture(np.zeros((300, 300), np.uint8))
+HUGE = picture(np.zeros((600, 600), np.uint8))
 BODIES: dict[str, tuple[str, str, bytes, int]] = {
     "a PNG": ("mnist", PNG, picture(), 200),
     "bytes of no type": ("mnist", "application/octet-stream", picture(), 200),
@@ -126,6 +55,7 @@ BODIES: dict[str, tuple[str, str, bytes, int]] = {
 }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("name", BODIES)
 def test_both_ways_give_the_same_answer(where: Address, name: str, taken: list[bool]) -> None:
     model, kind, body, status = BODIES[name]
@@ -149,9 +79,11 @@ def test_npy_is_answered_where_it_is_asked_for(where: Address, taken: list[bool]
         (HUGE, {}, ""),
         (picture() + bytes(65_536), {}, ""),
         (picture(), {"Accept": "*/*", "accept": JSON}, ""),
-        (picture(), {}, "?version=1"),
+        (picture(), {}, "?version=2"),
+        (picture(), {}, "?version=one"),
+        (picture(), {}, "?other=1"),
     ],
-    ids=["many pixels", "many bytes", "a header twice", "a version"],
+    ids=["many pixels", "many bytes", "a header twice", "a version that is not loaded", "no version", "another query"],
 )
 def test_large_or_unusual_requests_fall_through_to_the_application(
     where: Address,
@@ -163,6 +95,13 @@ def test_large_or_unusual_requests_fall_through_to_the_application(
     answer = ask(where, f"mnist{path}", PNG, body, **more)
     assert answer == ask_in_chunks(where, f"mnist{path}", PNG, body, **more)
     assert True not in taken
+
+
+def test_the_version_asked_for_answers_if_it_is_loaded(where: Address, taken: list[bool]) -> None:
+    answer = ask(where, "mnist?version=1", PNG, picture())
+    assert answer[0] == 200
+    assert answer == ask_in_chunks(where, "mnist?version=1", PNG, picture())
+    assert taken == [True]
 
 
 def test_a_body_above_the_limit_is_too_large(tmp_path: Path, taken: list[bool]) -> None:
@@ -251,6 +190,7 @@ def test_a_request_that_times_out_gets_504(tmp_path: Path) -> None:
         assert (status, b"no answer within 0.05 s" in content) == (504, True)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("part", ["preprocess", "postprocess", "describe"])
 def test_an_unexpected_exception_is_500_logged_and_counted(
     tmp_path: Path,

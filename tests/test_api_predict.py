@@ -10,6 +10,7 @@ from starlette.testclient import TestClient
 
 from models.entries import MAX_SAMPLES
 from models.mnist import drawn_seven
+from service.telemetry.ids import version_of
 from tests.fakes import LINE, save_line
 from tests.problems import is_problem
 from tests.serving import npy, png, serving
@@ -35,7 +36,11 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 def test_json_rows_are_answered_in_order(line: TestClient) -> None:
     response = line.post("/predict/line", json={"inputs": [[0], [1], [2.5]]})
     assert response.status_code == 200
-    assert response.json() == {"model": "line", "version": 1, "predictions": [{"value": 1}, {"value": 3}, {"value": 6}]}
+    answer = response.json()
+    identity = answer.pop("id")
+    assert answer == {"model": "line", "version": 1, "predictions": [{"value": 1}, {"value": 3}, {"value": 6}]}
+    assert response.headers["x-prediction-id"] == identity
+    assert version_of(identity) == 1
     assert response.headers["x-model-version"] == "1"
     assert re.fullmatch(
         r"decode;dur=[\d.]+, queue;dur=[\d.]+, forward;dur=[\d.]+, total;dur=[\d.]+",
@@ -112,7 +117,8 @@ def test_every_body_kind_gives_the_same_numbers(client: TestClient) -> None:
         {"content": npy(pixels), "headers": {"content-type": "application/x-npy"}},
     ]
     answers = [client.post("/predict/mnist", **body).json() for body in bodies]
-    assert all(answer == answers[0] for answer in answers)
+    assert all(answer["predictions"] == answers[0]["predictions"] for answer in answers)
+    assert len({answer["id"] for answer in answers}) == len(answers)
 
 
 def test_a_form_of_several_pictures_with_a_broken_one(client: TestClient) -> None:

@@ -17,6 +17,7 @@ from tests.fakes import LINE, Line, save_line
 from tests.line_versions import promote
 from tests.problems import is_problem
 from tests.serving import no_recipes, npy, serving
+from tests.templates import migrated
 
 SPECS = {"line": replace(LINE, check=feature_ranges("x"))}
 TITLE = "Unlike the training data"
@@ -25,8 +26,7 @@ ROUTES = ("/predict/line", "/preview/line")
 
 def register(folder: Path, reference: Mapping[str, Any]) -> None:
     """The next version of `line`, fitted to data with that reference."""
-    store = Store(folder)
-    store.migrate()
+    store = Store(migrated(folder))
     path = folder / "checkpoints" / "line" / f"{len(Registry(store).versions('line'))}.pt"
     sha256 = state_dict.save_weights(Line().state_dict(), path)
     record = Record(model="line", sha256=sha256, reference=reference)

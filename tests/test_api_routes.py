@@ -13,6 +13,7 @@ from service.settings import Settings
 from service.web.json_limit import MAX_JSON_BYTES
 from tests.fakes import LINE, InProcess, save_line, shipped_specs
 from tests.serving import BASE_URL, LINE_RECIPE, line_recipes, serving
+from tests.templates import migrated
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +108,8 @@ def test_unknown_addresses_are_problem_documents(line: TestClient) -> None:
 def test_s15_an_unexpected_failure_shows_nothing_of_the_machine(tmp_path: Path) -> None:
     save_line(tmp_path)
     specs = {"line": LINE}
-    app = create_app(Settings(store=tmp_path / "store"), specs, tmp_path, line_recipes, partial(InProcess, specs))
+    settings = Settings(store=migrated(tmp_path / "store"))
+    app = create_app(settings, specs, tmp_path, line_recipes, partial(InProcess, specs))
 
     @app.get("/boom")
     async def boom() -> None:

@@ -23,6 +23,7 @@ from tests.fakes import LINE, InProcess, save_line
 from tests.problems import is_problem
 from tests.serving import line_recipes, serving
 from tests.sockets import listening
+from tests.templates import migrated
 from tests.waiting import until
 
 
@@ -272,8 +273,7 @@ SECRETS = {"one": "train", "two": "train", "boss": "admin", "reads": "predict"}
 def locked(tmp_path: Path) -> Iterator[TestClient]:
     """A service with two keys of scope train, and jobs from before it had keys."""
     save_line(tmp_path / "shipped")
-    store = Store(tmp_path)
-    store.migrate()
+    store = Store(migrated(tmp_path))
     Jobs(store).enqueue("line", {"epochs": 1}, "never", submitter="anyone", now=time.time())
     store.close()
     keys = tuple(Key(scope=scope, secret=secret) for secret, scope in SECRETS.items())
@@ -379,7 +379,7 @@ def test_a_job_without_a_point_has_no_plot_yet(client: TestClient, tmp_path: Pat
 
 def test_event_streams_beyond_the_limit_get_429_until_one_is_closed(tmp_path: Path) -> None:
     save_line(tmp_path / "shipped")
-    settings = Settings(store=tmp_path, max_event_streams=2)
+    settings = Settings(store=migrated(tmp_path), max_event_streams=2)
     app = create_app(settings, {"line": LINE}, tmp_path / "shipped", line_recipes, partial(InProcess, {"line": LINE}))
     with listening(app) as ((host, port), _), httpx.Client(base_url=f"http://{host}:{port}") as http:
         path = f"/jobs/{http.post('/train', json={'model': 'line'}).json()['id']}/events"

@@ -19,6 +19,7 @@ REFUSED: list[tuple[Any, str]] = [
     ({"cpus": 5}, "cpus is 5, and a job may ask for at most 4 here: ask for less, or have TORCHLOOP_MAX_RESOURCES"),
     ({"cpus": 1, "gpus": 1}, "gpus is 1, and a job may ask for at most 0.5 here"),
     ({"gpus": 2}, "less than or equal to 1"),
+    ({"gpus": 1e-8}, "resources.gpus: the smallest part of a GPU is 0.01; 0 is none"),
     ({"cpus": 0}, "greater than or equal to 0.1"),
     ({"cpus": "2"}, "valid number"),
     ({"cpus": True}, "valid number"),
@@ -50,6 +51,7 @@ def train(app: TestClient, resources: Any) -> Any:
         ({"gpus": 0.5}, {"gpus": 0.5}),
         ({"cpus": 4, "gpus": None}, {"cpus": 4}),
         ({"nodes": 2}, {"nodes": 2}),
+        ({"gpus": 0}, {"gpus": 0}),
     ],
 )
 def test_a_job_asks_for_resources_within_the_bounds(app: TestClient, asked: Any, kept: Any) -> None:
@@ -106,3 +108,26 @@ def test_output_of_a_job_is_an_event_and_cannot_steer_the_terminal(capsys: pytes
     out, err = capsys.readouterr()
     assert out == "7  a\\x1b[2Jb c\n7  d\n"
     assert "a\\x1b[2Jb c" in err
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        (None, None),
+        ({"gpus": 0}, "any worker or node"),
+        ({"cpus": 4, "gpus": 0.5}, "a worker or node with 4 CPUs and 0.5 GPU"),
+        ({"cpus": 1, "nodes": 2}, "2 nodes with 1 CPU each"),
+        ({"nodes": 2}, "2 nodes"),
+    ],
+)
+def test_a_queued_job_says_what_it_waits_for(app: TestClient, asked: Any, said: str | None) -> None:
+    job = train(app, asked).json()
+    assert job["waits_for"] == app.get(f"/jobs/{job['id']}").json()["waits_for"] == said
+    ended = app.post(f"/jobs/{job['id']}/cancel").json()
+    assert (ended["state"], ended["waits_for"]) == ("cancelled", None)
+
+
+def test_the_list_of_jobs_names_what_they_wait_for(app: TestClient, capsys: pytest.CaptureFixture[str]) -> None:
+    job = train(app, {"cpus": 3}).json()
+    tables.jobs([job])
+    assert "waits for a worker or node with 3 CPUs" in capsys.readouterr().out

@@ -68,6 +68,7 @@ def in_form(tensors: dict[str, torch.Tensor], form: str) -> bytes:
     return saved(tensors)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("form", ["torch", "safetensors"])
 @pytest.mark.parametrize("dtype", dtypes(), ids=str)
 def test_a_dtype_is_converted_and_said_or_a_422_that_names_it(

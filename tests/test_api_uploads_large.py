@@ -34,6 +34,7 @@ def left(client: TestClient, tmp_path: Path) -> tuple[list[Path], int]:
     return list((tmp_path / "store").glob(".upload-*")), len(client.get(ADDRESS).json()["versions"])
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     ("coding", "content"),
     [

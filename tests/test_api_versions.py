@@ -15,11 +15,13 @@ from starlette.testclient import TestClient
 from service.delivery.registry import Registry
 from service.settings import Key
 from service.store.database import Store
+from service.telemetry.ids import version_of
 from service.upkeep.pruner import Pruner
 from service.upkeep.rules import Rules
 from tests.fakes import LINE, Line, save_line
 from tests.line_versions import promote, state, upload
 from tests.serving import no_recipes, serving
+from tests.templates import migrated
 
 
 @pytest.fixture
@@ -40,7 +42,9 @@ def unchanged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
 
 
 def answer(client: TestClient, **params: Any) -> Any:
-    return client.post("/predict/line", json={"inputs": [[10]]}, params=params).json()
+    answer = client.post("/predict/line", json={"inputs": [[10]]}, params=params).json()
+    assert version_of(answer.pop("id")) == answer["version"]
+    return answer
 
 
 def test_the_shipped_checkpoint_is_version_one_promoted_by_the_start(client: TestClient) -> None:
@@ -287,8 +291,7 @@ def test_the_key_of_a_rollback_is_of_one_model(tmp_path: Path) -> None:
 
 def test_a_rollback_whose_key_has_come_to_another_process_meanwhile_is_not_made_again(tmp_path: Path) -> None:
     """Two web processes get the same request: the second looks it up again in its transaction."""
-    store = Store(tmp_path)
-    store.migrate()
+    store = Store(migrated(tmp_path))
     registry = Registry(store)
     with store.write() as connection:
         for number in (1, 2, 3):

@@ -26,7 +26,10 @@ from schemathesis.schemas import BaseSchema
 from starlette.types import Receive, Scope, Send
 
 from models import catalog, mnist
+from models.checkpoints.record import Record
 from service.app import create_app
+from service.delivery.registry import Registry
+from service.delivery.trials import Opening, Trials
 from service.jobs.queue import Jobs
 from service.settings import Key, Settings
 from service.store.database import Store
@@ -38,8 +41,13 @@ pytestmark = pytest.mark.slow
 
 SPECS = {"line": LINE, "mnist": mnist.SPEC}
 # What no schema can say: a number whose double is infinite, a picture without ink, a state_dict that does not fit, the
-# hyperparameters of each recipe, whether it learns files. What is valid under the schema may be refused there.
-BY_CONTENT = r"^POST (/(predict|explain|preview)/.*|/models/\{model\}/(datasets/\{name\}/)?(versions|uploads)|/train)$"
+# hyperparameters of each recipe, whether it learns files, shares that rise. What is valid under the schema may be
+# refused there.
+BY_CONTENT = (
+    r"^POST (/(predict|explain|preview)/.*|/models/\{model\}/((datasets/\{name\}/)?(versions|uploads)|trial)|/train)$"
+    r"|^(GET|DELETE) /models/\{model\}/captures$"  # the cursor of another order, two of id, key and before
+    r"|^PUT /models/\{model\}/retrain$"  # a duration of 0, a trigger without a dataset
+)
 PICTURES = r"^POST (/(predict|explain)/mnist|/preview/.*)$"  # a minute of variants of 784 pixels, and unwritable types
 PREDICT = r"^POST /(predict|explain)/"  # of several samples a bad one fails alone, and the answer is 200
 
@@ -96,6 +104,7 @@ def described(name: str, *keys: Key) -> BaseSchema:
         exceptions.append({"include-path-regex": "^/health/", "checks": {"unsupported_method": {"enabled": False}}})
         options["auth"] = {"openapi": {"key": {"bearer": keys[0].secret}}}
     description = fresh.app.openapi()
+    del description["paths"]["/events"]  # an answer without end
     for path in ("/predict/mnist", "/explain/mnist"):
         body = description["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
         del body["properties"]["inputs"]["maxItems"]  # one more than that is a body of 13 million numbers
@@ -107,18 +116,23 @@ def described(name: str, *keys: Key) -> BaseSchema:
 
 
 def map_path_parameters(_: Any, parameters: dict[str, Any] | None) -> dict[str, Any]:
-    """Half of the valid jobs and versions that are asked for exist; a value of another type stays what it is."""
+    """Half of the valid jobs and versions that are asked for exist; a value that is none stays what it is."""
     parameters = parameters or {}
     for name in there.keys() & parameters.keys():
-        if type(parameters[name]) is type(there[name]) and len(str(parameters[name])) % 2:
+        value = parameters[name]
+        is_valid = type(value) is type(there[name]) and not (isinstance(value, int) and value < 1)
+        if is_valid and len(str(value)) % 2:
             parameters[name] = there[name]
     return parameters
 
 
+WHOLE = ("version", "max_examples", "max_bytes")
+
+
 def filter_body(_: Any, body: Any) -> bool:
-    """Leave out a version written as 3.0: an integer to JSON schema, and refused."""
-    version = body.get("version") if isinstance(body, dict) else None
-    return not (isinstance(version, float) and version.is_integer())
+    """Leave out a whole number written as 3.0: an integer to JSON schema, and refused."""
+    numbers = [body.get(name) for name in WHOLE] if isinstance(body, dict) else []
+    return not any(isinstance(number, float) and number.is_integer() for number in numbers)
 
 
 @pytest.fixture(scope="session")
@@ -130,6 +144,7 @@ def shipped() -> Iterator[None]:
     with FOLDER:
         for name in ("open", "locked"):
             finished_job(HERE / name)
+            finished_trial(HERE / name)
         yield
 
 
@@ -145,6 +160,22 @@ def finished_job(folder: Path) -> None:
     jobs.cancel(job.id, now=time.time())
     store.close()
     there["job_id"] = job.id
+
+
+def finished_trial(folder: Path) -> None:
+    """A trial that is over, of a model that is not served any more."""
+    store = Store(folder)
+    registry = Registry(store)
+    with store.write() as connection:
+        for _ in range(2):
+            record = Record(model="gone", sha256="0" * 64)
+            registry.add(connection, "gone", store.folder / "gone.pt", record, job=None, now=1)
+        registry.promote(connection, "gone", 1, by="test", reason="", now=1)
+    trials = Trials(store)
+    trial = trials.begin(Opening(model="gone", version=2), by="test", now=2)
+    trials.abort(trial, by="test", reason="over", now=3)
+    store.close()
+    there["trial_id"] = trial.id
 
 
 @schemathesis.pytest.parametrize(

@@ -79,6 +79,7 @@ WRITTEN: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("written", WRITTEN)
 @pytest.mark.parametrize("extra", range(3))
 def test_base64_is_read_in_every_usual_form(client: TestClient, written: str, extra: int) -> None:

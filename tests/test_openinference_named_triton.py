@@ -20,6 +20,7 @@ from tests.fakes import InProcess
 from tests.serving import no_recipes
 from tests.signatures import SIGNATURES, save, spot
 from tests.sockets import listening
+from tests.templates import migrated
 
 NAMES = ("table", "text", "tagger", "heads", "denoiser")
 
@@ -30,7 +31,7 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     models = {name: SIGNATURES[name] for name in NAMES}
     for name in models:
         save(folder, name)
-    settings = Settings(store=folder / "store")
+    settings = Settings(store=migrated(folder / "store"))
     app = create_app(settings, models, folder, no_recipes, partial(InProcess, models))
     with listening(app) as ((host, port), _):
         yield f"{host}:{port}"
@@ -62,6 +63,7 @@ def predicted(address: str, name: str, samples: list[Any]) -> list[dict[str, Any
     return predictions
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("binary", [True, False])
 def test_mixed_columns(address: str, client: triton.InferenceServerClient, binary: bool) -> None:
     columns = {"age": np.array([22, 38], np.float32), "sex": objects("male", "female")}

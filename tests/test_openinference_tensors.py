@@ -59,6 +59,19 @@ def test_json_data_may_be_flat_or_nested(data: Any) -> None:
     assert (found.id, found.timeout_s, found.outputs) == ("x", None, [Wanted("output", False)])
 
 
+def test_booleans_are_no_whole_numbers_but_may_be_parameters() -> None:
+    accepted = {"input": [TensorType("input", "UINT8", (-1,))]}
+
+    def read_levels(data: list[Any], **parameters: bool) -> Inference:
+        item = {"name": "input", "datatype": "UINT8", "shape": [2], "data": data}
+        return parse(json.dumps({"inputs": [item], "parameters": parameters}).encode(), None, accepted, ["output"])
+
+    assert read_levels([0, 255], binary_data_output=False).inputs["input"].data.tolist() == [0, 255]
+    for data in ([True, 2], [2, False]):
+        with pytest.raises(Malformed, match="int values alone"):
+            read_levels(data)
+
+
 def test_binary_data_follow_the_json() -> None:
     found = binary(16, ROWS.tobytes())
     np.testing.assert_array_equal(found.inputs["input"].data, ROWS)
@@ -121,17 +134,17 @@ def test_data_that_are_not_aligned_are_moved() -> None:
 
 def test_values_that_are_no_numbers_go_out_as_bare_words() -> None:
     values = np.array([[0.1, np.nan], [np.inf, -np.inf]], np.float32)
-    content, size = encode("m", "1", "an id", [(Wanted("output", False), values)])
+    content, size = encode("m", "1", "an id", "a prediction", [(Wanted("output", False), values)])
     assert size is None
     assert b"[0.1,NaN,Infinity,-Infinity]" in content
     answer = json.loads(content)
-    assert answer["id"] == "an id"
+    assert (answer["id"], answer["parameters"]) == ("an id", {"prediction_id": "a prediction"})
     np.testing.assert_array_equal(np.array(answer["outputs"][0]["data"], np.float32), values.ravel())
 
 
 def test_outputs_may_be_mixed_and_keep_their_order() -> None:
     wanted = [Wanted("a", True), Wanted("b", False), Wanted("c", True)]
-    content, size = encode("m", "1", None, [(item, ROWS * place) for place, item in enumerate(wanted)])
+    content, size = encode("m", "1", None, "a prediction", [(item, ROWS * place) for place, item in enumerate(wanted)])
     assert size is not None
     head, tail = json.loads(content[:size]), content[size:]
     assert [output["name"] for output in head["outputs"]] == ["a", "b", "c"]
@@ -219,12 +232,13 @@ def test_a_bad_input_is_a_clear_error(item: Any, words: str) -> None:
     assert len(caught.value.detail) < 400
 
 
-def test_whole_numbers_are_not_rounded_and_not_wrapped() -> None:
+@pytest.mark.parametrize("has_booleans", [True, False])
+def test_whole_numbers_are_not_rounded_and_not_wrapped(has_booleans: bool) -> None:
     kind = TensorType("x", "UINT8", (-1,))
-    for data in ([256], [-1], [1.0], [1.5], [2**64 - 1, -1]):
+    for data in ([256], [-1], [1.0], [1.5], [2**64 - 1, -1], ["1"], [None], ["7", 7]):
         with pytest.raises(Malformed, match=r"0\.\.255|int values"):
-            from_json(data, kind, (len(data),))
-    assert from_json([0, 255], kind, (2,)).tolist() == [0, 255]
+            from_json(data, kind, (len(data),), has_booleans=has_booleans)
+    assert from_json([0, 255], kind, (2,), has_booleans=has_booleans).tolist() == [0, 255]
     assert from_json([2**64 - 1], TensorType("x", "UINT64", (-1,)), (1,)).tolist() == [2**64 - 1]
 
 

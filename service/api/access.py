@@ -3,9 +3,13 @@
 from collections.abc import Mapping
 
 from service.api import (
+    captures,
+    changes,
     dataset_uploads,
     datasets,
+    drift,
     explain,
+    feedback,
     health,
     jobs,
     models,
@@ -13,7 +17,10 @@ from service.api import (
     page,
     predict,
     preview,
+    replay,
+    retrain,
     thumbnails,
+    trials,
     versions,
 )
 from service.api.openinference import infer, metadata, repository
@@ -32,11 +39,18 @@ RULES: Mapping[str, Access] = {
     **explain.ACCESS,
     **models.ACCESS,
     **versions.ACCESS,
+    **trials.ACCESS,
     **jobs.ACCESS,
     **datasets.ACCESS,
     **dataset_uploads.ACCESS,
     **thumbnails.ACCESS,
+    **captures.ACCESS,
+    **feedback.ACCESS,
+    **replay.ACCESS,
+    **retrain.ACCESS,
     **nodes.ACCESS,
+    **drift.ACCESS,
+    **changes.ACCESS,
     **health.ACCESS,
     **page.ACCESS,
     **metadata.ACCESS,

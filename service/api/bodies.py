@@ -4,12 +4,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from functools import partial
 
-from starlette.datastructures import Headers
 from starlette.types import Receive, Scope
 
 from models.coding import Coder
 from models.spec import ModelSpec
-from service.execution.threads import Threads
+from service.execution.threads import INLINE_BYTES, Threads
 from service.inference.decoding import Decoder, Samples, media_types, samples_of, unsupported
 from service.media_types import MULTIPART, plain
 from service.web.bodies import PIECE_BYTES, content_coding, header, pieces, read_body
@@ -68,22 +67,47 @@ class RequestBodies:
         return await decode(await self.read(scope, receive))
 
     def decoder_for(
-        self, scope: Scope, spec: ModelSpec, coder: Coder | None = None
+        self, scope: Scope, spec: ModelSpec, coder: Coder | None = None, *, segment: bool = False
     ) -> Callable[[bytes], Awaitable[Samples]]:
-        """Return the function that decodes this request's body. Raises UnsupportedMediaType, before the body is read.
+        """Return the function that decodes this request's body. Raises UnsupportedMediaType, before the body is read,
+        and Invalid if the samples in a picture are asked for, by `segment`, and there is none or the model cannot.
 
         `coder` is that of the version that will answer; only models with named inputs need it. The function raises
         Malformed, or the InvalidInput of a body without a good sample.
         """
-        media_type = plain(header(scope, b"content-type").decode("latin-1"))
+        content_type = header(scope, b"content-type").decode("latin-1")
+        media_type = plain(content_type)
+        if segment:
+            self._decoder.require_segments(media_type, spec)
+            return partial(self._decoder.segments, spec)
         if self._decoder.accepts(media_type, spec):
             return partial(self._decoder.decode, media_type, spec, coder=coder)
         if media_type == MULTIPART and MULTIPART in media_types(spec):
-            return partial(self._form, Headers(scope=scope), spec, coder)
+            return partial(self._form, content_type, spec, coder)
         raise unsupported(media_type, spec)
 
-    async def _form(self, headers: Headers, spec: ModelSpec, coder: Coder | None, body: bytes) -> Samples:
+    def inline_decoder_for(
+        self, content_type: str, spec: ModelSpec, size: int
+    ) -> Callable[[bytes], Samples | None] | None:
+        """Return the function that decodes a small body of a plain model on the event loop; None if there is none.
+
+        The function returns None for pictures that need a thread, and raises what that of `decoder_for` raises.
+        """
+        media_type = plain(content_type)
+        if size > self.max_bytes:
+            return None
+        if self._decoder.decodes_inline(media_type, spec, size):
+            return partial(self._decoder.decode_inline, media_type, spec)
+        if media_type == MULTIPART and spec.picture is not None and size <= INLINE_BYTES:
+            return partial(self._small_form, content_type, spec)
+        return None
+
+    async def _form(self, content_type: str, spec: ModelSpec, coder: Coder | None, body: bytes) -> Samples:
         if coder is not None and spec.inputs:
-            return await self._decoder.form(fields(headers, body), coder)
-        entries = await self._decoder.pictures(files(headers, body), spec)
+            return await self._decoder.form(fields(content_type, body), coder)
+        entries = await self._decoder.pictures(files(content_type, body), spec)
         return await self._threads.run_if_large(entries.good.nbytes, partial(samples_of, spec, entries))
+
+    def _small_form(self, content_type: str, spec: ModelSpec, body: bytes) -> Samples | None:
+        entries = self._decoder.pictures_inline(files(content_type, body), spec)
+        return None if entries is None else samples_of(spec, entries)

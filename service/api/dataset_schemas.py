@@ -7,10 +7,12 @@ from pydantic import BaseModel, Field
 
 from models.catalog import NAME
 from service.api.schemas import StrictBody, Time, WholeJsonNumber
+from service.api.written import SHA256, WITHOUT_NUL, Form
 
-DatasetName = Annotated[str, InPath(pattern=f"^{NAME.pattern}$", description="lower-case letters, digits, - and _")]
-FORMAT = r"^[a-z0-9_-]{1,32}$"
-Column = Annotated[str, Field(min_length=1, max_length=200, pattern=r"^[^\x00]*$")]
+_NAME = Form(f"^{NAME.pattern}$", "names have 1 to 64 lower-case letters, digits, - and _, a letter or digit first")
+DatasetName = Annotated[str, _NAME, InPath(description="lower-case letters, digits, - and _")]
+FORMAT = Form(r"^[a-z0-9_-]{1,32}$", "must be auto, or the name of a format in lower case, such as csv")
+Column = Annotated[str, Field(min_length=1, max_length=200), WITHOUT_NUL]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 
 
@@ -26,12 +28,10 @@ class BeginUpload(StrictBody):
     """A file that will arrive in parts."""
 
     bytes: WholeJsonNumber = Field(ge=1, le=2**53, description="size of the file")
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+    sha256: Annotated[str, SHA256] | None = Field(
         None, description="SHA-256 of the file, checked when the upload is finished"
     )
-    format: Annotated[str, Field(pattern=FORMAT)] = Field(
-        "auto", description="format of the file; auto: by its content"
-    )
+    format: Annotated[str, FORMAT] = Field("auto", description="format of the file; auto: by its content")
     options: ColumnOptions = ColumnOptions()
 
 

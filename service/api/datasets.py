@@ -16,6 +16,7 @@ from service.api.dataset_schemas import FORMAT, Column, DatasetInfo, DatasetList
 from service.api.jobs import Authorization, queued
 from service.api.openapi import DATASET_BODY
 from service.api.schemas import IdempotencyKey, JobInfo, WholeNumber
+from service.api.written import Form
 from service.data.datasets import BuiltIn, Datasets, DatasetVersion
 from service.data.reports import page_of
 from service.data.uploads import Uploads
@@ -38,11 +39,14 @@ PAGE = 200  # refused rows
 
 Parent = Annotated[str | None, Query(description='dataset version that grows, as "field@3", or a bare name')]
 ReportedJob = Annotated[
-    str | None,
-    Query(pattern=r"^[0-9a-f]{32}$", description="ingest job, if equal rows were sent again; by default the first one"),
+    Annotated[str, Form(r"^[0-9a-f]{32}$", "must be the id of a job: 32 digits of 0-9 and a-f")] | None,
+    Query(description="ingest job, if equal rows were sent again; by default the first one"),
 ]
 OptionalColumn = Annotated[Column | None, Query()]
-Cursor = Annotated[str | None, Query(pattern=r"^[0-9]{1,17}$", description="`cursor` of the previous page")]
+Cursor = Annotated[
+    Annotated[str, Form(r"^[0-9]{1,17}$", "send the `cursor` of the page before")] | None,
+    Query(description="`cursor` of the previous page"),
+]
 
 
 def router(
@@ -106,7 +110,7 @@ def _small_files(
         response: Response,
         parent: Parent = None,
         allow_rejected: Annotated[Share, Query(description="greatest share of refused rows, 0 to 1")] = 0.0,
-        form: Annotated[str, Query(alias="format", pattern=FORMAT, description="auto: by the content")] = "auto",
+        form: Annotated[str, FORMAT, Query(alias="format", description="auto: by the content")] = "auto",
         label_column: OptionalColumn = None,
         split_column: OptionalColumn = None,
         group_column: OptionalColumn = None,

@@ -1,7 +1,7 @@
 """POST /explain/{model}: feature attributions of each answer. Bodies as for /predict."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,16 +23,20 @@ from service.delivery.rollout import Rollout
 from service.errors import Conflict, Invalid, require_model
 from service.inference.engine import Loaded
 from service.inference.explainer import Explainer
+from service.inference.pipeline import Pipeline
 from service.media_types import JSON
+from service.telemetry.ids import next_stem
 from service.telemetry.metrics import Metrics
 from service.web import problems
 from service.web.auth import Access
+from service.web.queries import require_known
 
 ACCESS: Mapping[str, Access] = {
     "POST /explain/{model}": Access("predict", 400, 403, 404, 409, 413, 415, 422, 429, 503, 504),
 }
 
 T = TypeVar("T")
+_PARAMETERS = ("version", "method", "output")
 MAX_SAMPLES = 256  # a gradient costs several forward passes, integrated gradients cost hundreds
 
 
@@ -40,7 +44,7 @@ def router(
     specs: Mapping[str, ModelSpec],
     bodies: RequestBodies,
     rollout: Rollout,
-    live: Callable[[str], Awaitable[Loaded]],
+    pipeline: Pipeline,
     registry: Registry,
     explainer: Explainer,
     metrics: Metrics,
@@ -48,8 +52,12 @@ def router(
     """Return the route. It is described in openapi.py, as /predict is."""
     routes = APIRouter(include_in_schema=False)
 
-    async def version_of(model: str, number: int | None) -> Loaded:
-        return await live(model) if number is None else await rollout.pinned(model, number)
+    async def version_of(model: str, request: Request) -> Loaded:
+        """Return the version that is asked for, or that answers predictions of the same key: a candidate, or live."""
+        if (number := asked_version(model, request.query_params)) is not None:
+            return await rollout.pinned(model, number)
+        candidate = pipeline.candidate(model, dict(request.scope["headers"]), next_stem())
+        return candidate or await pipeline.live(model)
 
     def checkpoint_of(loaded: Loaded) -> Path:
         try:
@@ -66,10 +74,11 @@ def router(
     ) -> Response:
         require_model(model, specs)
         with counted(metrics, model):
+            require_known(request.query_params, _PARAMETERS)
             return await answer(model, request, method, output_of(model, specs[model], output))
 
     async def answer(model: str, request: Request, method: Method, output: str) -> Response:
-        loaded = await version_of(model, asked_version(model, request.query_params))
+        loaded = await version_of(model, request)
         spec = loaded.spec
         samples = await bodies.samples(request.scope, request.receive, spec, loaded.coder)
         if samples.count > MAX_SAMPLES:

@@ -2,19 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from typing import Annotated, Any, Literal
 
-import orjson
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, StreamingResponse
 from pydantic import Field
-from starlette.types import Receive, Scope, Send
 
 from models.checkpoints.storage import Storage
 from models.errors import CheckpointError
 from models.spec import ModelSpec
+from service.api.event_stream import EventStream, told_of
 from service.api.schemas import (
     WRITTEN_PLAINLY,
     Cancelled,
@@ -24,15 +23,18 @@ from service.api.schemas import (
     JobInfo,
     JobPage,
     NoWorse,
-    ResourcesRequest,
-    TrainRequest,
 )
+from service.api.train_schemas import ResourcesRequest, TrainRequest
+from service.api.written import WITHOUT_NUL, Form
 from service.data.datasets import Datasets, without_rows
 from service.delivery.gate import Policy
 from service.errors import Invalid, NotFound, require_model
-from service.execution.recipes import ReadRecipes, RecipeSchema, complete_config, require_target
+from service.execution.recipes import ReadRecipes, RecipeSchema
 from service.jobs.feed import Feed
+from service.jobs.learning import Learning, Lesson
+from service.jobs.lessons import data_of_recipe, lesson_of, to_train_on
 from service.jobs.queue import FINAL, Event, Job, Jobs, Kind, State
+from service.jobs.resources import in_words
 from service.settings import MaxResources
 from service.web.auth import Access, Keyring, caller
 from service.web.json_limit import Bounded
@@ -49,12 +51,14 @@ ACCESS: Mapping[str, Access] = {
 }
 
 _NUMBER = r"^[0-9]{0,17}$"  # in the range of both databases; empty means not given
+_NEXT = Form(_NUMBER, "send the `cursor` of the page before")
+_EVENT = Form(_NUMBER, "must be the id of an event, a whole number")
 JobsPage = Annotated[Annotated[int, Field(ge=1, le=200), WRITTEN_PLAINLY], Query(description="jobs a page")]
-Cursor = Annotated[str | None, Query(pattern=_NUMBER, description="`next` of the previous page")]
+Cursor = Annotated[Annotated[str, _NEXT] | None, Query(description="`cursor` of the previous page")]
 LastEvent = Annotated[
-    str | None, Header(alias="Last-Event-ID", pattern=_NUMBER, description="send only events after this one")
+    Annotated[str, _EVENT] | None, Header(alias="Last-Event-ID", description="send only events after this one")
 ]
-ModelName = Annotated[str | None, Query(pattern=r"^[^\x00]*$", description="jobs of this model only")]
+ModelName = Annotated[Annotated[str, WITHOUT_NUL] | None, Query(description="jobs of this model only")]
 
 
 Authorization = Annotated[str, Header(include_in_schema=False)]
@@ -64,7 +68,8 @@ def router(
     specs: Mapping[str, ModelSpec],
     jobs: Jobs,
     datasets: Datasets,
-    feed: Feed,
+    learning: Learning,
+    feed: Feed[Event],
     storage: Storage,
     recipes: ReadRecipes,
     keys: Keyring,
@@ -73,7 +78,7 @@ def router(
 ) -> APIRouter:
     """Return the routes. Each key may have `max_queued` jobs in the queue, and each job ask for `max_resources`."""
     routes = APIRouter(tags=["jobs"])
-    routes.routes.extend(_commands(specs, jobs, datasets, recipes, keys, max_queued, max_resources).routes)
+    routes.routes.extend(_commands(specs, jobs, datasets, learning, recipes, keys, max_queued, max_resources).routes)
     routes.routes.extend(_cancels(jobs, keys).routes)
     routes.routes.extend(_lists(jobs).routes)
     routes.routes.extend(_reports(jobs, feed, storage).routes)
@@ -84,6 +89,7 @@ def _commands(
     specs: Mapping[str, ModelSpec],
     jobs: Jobs,
     datasets: Datasets,
+    learning: Learning,
     recipes: ReadRecipes,
     keys: Keyring,
     max_queued: int,
@@ -104,23 +110,22 @@ def _commands(
         Workers take the jobs of different keys in turn.
         """
         require_model(body.model, specs)
-        config, dataset = await _chosen(body, await recipes(), datasets)
+        known, now = await recipes(), time.time()
         policy, bounds = _policy(body.promote)
         resources = _bounded(body.resources, max_resources or MaxResources())
-        job = await asyncio.to_thread(
-            jobs.enqueue,
-            body.model,
-            config,
-            policy,
-            promote_bounds=bounds,
-            tensorboard=body.tensorboard,
-            resources=resources,
-            dataset=dataset,
-            key=idempotency_key,
-            submitter=keys.name(authorization.encode("latin-1")),
-            most=max_queued,
-            now=time.time(),
-        )
+        place: dict[str, Any] = {
+            "key": idempotency_key,
+            "submitter": keys.name(authorization.encode("latin-1")),
+            "most": max_queued,
+            "now": now,
+        }
+        order: dict[str, Any] = {"promote_bounds": bounds, "tensorboard": body.tensorboard, "resources": resources}
+        if body.feedback is not None:
+            lesson = await _lesson(body, known, datasets, policy, now)
+            job = await asyncio.to_thread(learning.queue, replace(lesson, **order), **place)
+            return queued(job, request, response)
+        config, dataset = await to_train_on(body.model, body.config, body.dataset, known, datasets)
+        job = await asyncio.to_thread(jobs.enqueue, body.model, config, policy, dataset=dataset, **order, **place)
         return queued(job, request, response)
 
     return routes
@@ -150,18 +155,22 @@ def _cancels(jobs: Jobs, keys: Keyring) -> APIRouter:
     return routes
 
 
-async def _chosen(
-    body: TrainRequest, recipes: Mapping[str, RecipeSchema], datasets: Datasets
-) -> tuple[Mapping[str, Any], str | None]:
-    """Return the complete config, and the dataset to train on; None for the data of the recipe. Raises Invalid."""
-    config = complete_config(body.model, recipes, body.config)
-    if body.dataset is None:
-        return config, None
-    declared = recipes[body.model].built_in
-    if name := await asyncio.to_thread(datasets.named_built_in, body.model, body.dataset, declared):
-        return _with_built_in(config, recipes[body.model].hyperparameters, name), None
-    require_target(body.model, recipes)
-    return config, body.dataset
+async def _lesson(
+    body: TrainRequest, recipes: Mapping[str, RecipeSchema], datasets: Datasets, policy: Policy, now: float
+) -> Lesson:
+    """Return the order to train on feedback. Raises Invalid."""
+    assert body.feedback
+    return await lesson_of(
+        body.model,
+        body.config,
+        body.dataset or data_of_recipe(body.model, body.config, recipes),
+        recipes,
+        datasets,
+        since=body.feedback.begin(now),
+        weight=body.feedback.weight,
+        chosen_as=body.feedback.model_dump(mode="json"),
+        promote=policy,
+    )
 
 
 def _bounded(asked: ResourcesRequest | None, most: MaxResources) -> dict[str, float] | None:
@@ -174,12 +183,6 @@ def _bounded(asked: ResourcesRequest | None, most: MaxResources) -> dict[str, fl
                 f"less, or have TORCHLOOP_MAX_RESOURCES raised"
             )
     return wish or None
-
-
-def _with_built_in(config: Mapping[str, Any], schema: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return a config that chooses the data `name` of the recipe, if the recipe has a choice."""
-    choices = schema["properties"].get("dataset", {}).get("enum", ())
-    return {**config, "dataset": name} if name in choices else dict(config)
 
 
 def _limited_to(keys: Keyring, request: Request, authorization: str) -> str | None:
@@ -216,7 +219,7 @@ def _lists(jobs: Jobs) -> APIRouter:
     return routes
 
 
-def _reports(jobs: Jobs, feed: Feed, storage: Storage) -> APIRouter:
+def _reports(jobs: Jobs, feed: Feed[Event], storage: Storage) -> APIRouter:
     routes = APIRouter(tags=["jobs"])
 
     @routes.get("/jobs/{job_id}/history", summary="Every reported point")
@@ -242,7 +245,7 @@ def _reports(jobs: Jobs, feed: Feed, storage: Storage) -> APIRouter:
         after = _number(last_event_id) or 0
         if job.state in FINAL and not await asyncio.to_thread(jobs.events, job_id, after):
             return Response(status_code=204)
-        return _EventStream(feed, job_id, after)
+        return EventStream(feed, job_id, after, told_of("job"))
 
     @routes.get(
         "/jobs/{job_id}/plot.png",
@@ -261,33 +264,6 @@ def _reports(jobs: Jobs, feed: Feed, storage: Storage) -> APIRouter:
         return FileResponse(path, media_type="image/png", headers={"Cache-Control": "no-cache"})
 
     return routes
-
-
-class _EventStream(StreamingResponse):
-    """Server-sent events of a job, while the connection is open. Raises LimitReached before anything is sent."""
-
-    def __init__(self, feed: Feed, job: str, after: int) -> None:
-        super().__init__((), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
-        self._feed = feed
-        self._job = job
-        self._after = after
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events."""
-        with self._feed.opened(self._job, self._after) as events:
-            self.body_iterator = _lines(events)
-            await super().__call__(scope, receive, send)
-
-
-async def _lines(events: AsyncIterator[Event | None]) -> AsyncIterator[bytes]:
-    """Yield events as they are sent, and comments that keep the connection open through proxies."""
-    async for event in events:
-        yield b": still here\n\n" if event is None else _encoded(event)
-
-
-def _encoded(event: Event) -> bytes:
-    data = orjson.dumps({"job": event.job, "attempt": event.attempt, **event.data})
-    return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.kind.encode(), data)
 
 
 def _number(text: str | None) -> int | None:
@@ -317,4 +293,8 @@ def info(job: Job, *, rows: bool = True) -> JobInfo:
         fields["promote"] = {job.promote: job.promote_bounds}
     if job.report is not None and not rows:
         fields["report"] = without_rows(job.report)
-    return JobInfo(**{name: fields[name] for name in JobInfo.model_fields})
+    if job.state == "queued" and job.after:
+        fields["waits_for"] = f"job {job.after}, which makes its dataset"
+    elif job.state == "queued" and job.resources:
+        fields["waits_for"] = in_words(job.resources)
+    return JobInfo(**{name: fields[name] for name in JobInfo.model_fields if name in fields})

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Response
 
 from models.catalog import Specs
 from models.spec import ModelSpec
+from service.api.form_schemas import form_info
 from service.api.schemas import Example, ModelInfo, ModelList
 from service.api.signatures import (
     MOST_LISTED,
@@ -90,6 +91,7 @@ def router(
             device=device,
             backend=loaded.network.backend if loaded else None,
             backend_reason=(loaded.network.reason or None) if loaded else None,
+            forms=form_info(loaded.network.switched) if loaded else None,
             media_types=media_types(spec),
             signature=signature(spec),
             body_schema=body_schema(spec),

@@ -68,6 +68,25 @@ PREVIEW_BODY: dict[str, Any] = {
     },
 }
 _BINARY = {"type": "string", "format": "binary"}
+_VERSION = {
+    "name": "version",
+    "in": "query",
+    "description": "a version that is not live",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_SEGMENT = {
+    "name": "segment",
+    "in": "query",
+    "description": "true: the body is one picture; answer each sample in it, in reading order, with its box",
+    "schema": {"type": "boolean", "default": False},
+}
+_BOX = {
+    "type": "array",
+    "items": {"type": "integer"},
+    "minItems": 4,
+    "maxItems": 4,
+    "description": "with segment=true: left, top, right, bottom, in pixels of the upright picture",
+}
 _ERROR_ENTRY = {
     "type": "object",
     "required": ["error"],
@@ -151,17 +170,11 @@ def _problem(status: str) -> dict[str, Any]:
 
 
 def _predict(name: str, spec: ModelSpec) -> dict[str, Any]:
-    version = {
-        "name": "version",
-        "in": "query",
-        "description": "a version that is not live",
-        "schema": {"type": "integer", "minimum": 0},
-    }
     return {
         "tags": ["predict"],
         "summary": f"Predict: {spec.summary}",
         "operationId": f"predict_{name}",
-        "parameters": [version],
+        "parameters": [_VERSION, *([_SEGMENT] if spec.segments else [])],
         "requestBody": {"required": True, "content": {kind: _body(kind, spec) for kind in media_types(spec)}},
         "responses": {"200": _answer(name, spec)},
     }
@@ -188,7 +201,7 @@ def _explain(name: str, spec: ModelSpec) -> dict[str, Any]:
         **described,
         "summary": f"Explain: {spec.summary}",
         "operationId": f"explain_{name}",
-        "parameters": [method, *([output] if spec.outputs else []), *described["parameters"]],
+        "parameters": [method, *([output] if spec.outputs else []), _VERSION],
         "responses": {
             **described["responses"],
             "200": {
@@ -273,13 +286,16 @@ def _shape(described: Mapping[str, Any]) -> str:
 
 
 def _answer(name: str, spec: ModelSpec) -> dict[str, Any]:
-    entry = {"anyOf": [prediction_schema(spec), _ERROR_ENTRY]}
+    prediction = prediction_schema(spec)
+    if spec.segments:
+        prediction = {**prediction, "properties": {**prediction["properties"], "box": _BOX}}
+    entry = {"anyOf": [prediction, _ERROR_ENTRY]}
     text = {"schema": {"type": "string"}}
     return {
         "description": "one prediction a sample; a sample that failed has its error in its place",
-        "headers": {"X-Model-Version": text, "Server-Timing": text},
+        "headers": {"X-Model-Version": text, "X-Prediction-Id": text, "Server-Timing": text},
         "content": {
-            JSON: {"schema": _entries(name, "predictions", entry)},
+            JSON: {"schema": _with_id(_entries(name, "predictions", entry))},
             **{kind: {"schema": {**_BINARY, "description": _binary_answer(kind, spec)}} for kind in binary_types(spec)},
         },
     }
@@ -292,6 +308,11 @@ def _binary_answer(media_type: str, spec: ModelSpec) -> str:
         return "float32 values (N, k)"
     outputs = (f"{name} {_shape(output.described())}" for name, output in spec.outputs.items())
     return f"{'arrays' if media_type == NPZ else 'an array'}: {', '.join(outputs)}"
+
+
+def _with_id(schema: Mapping[str, Any]) -> dict[str, Any]:
+    identity = {"type": "string", "description": "names the answer, for feedback and replay"}
+    return {**schema, "required": [*schema["required"], "id"], "properties": {**schema["properties"], "id": identity}}
 
 
 def _entries(name: str, field: str, entry: Mapping[str, Any]) -> dict[str, Any]:

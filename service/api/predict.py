@@ -12,25 +12,30 @@ from models.errors import InvalidInput
 from models.samples import Columns
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
-from service.api.predictions import PredictionRequest, wanted
+from service.api.predictions import PredictionRequest, showing, wanted
 from service.api.schemas import is_whole_number
 from service.errors import Invalid, NotFound, ServiceError, require_model
 from service.execution.threads import Threads
-from service.inference.batcher import Answer
+from service.inference.callers import Answer
+from service.inference.decoding import Samples
 from service.inference.engine import Loaded
-from service.inference.pipeline import Lane, Pipeline
+from service.inference.pipeline import Lane, Pipeline, shown
+from service.telemetry.served import by_name
 from service.web import problems
 from service.web.auth import Access
 from service.web.bodies import header
 from service.web.disconnect import unless_gone
 from service.web.exchange import Reply
 from service.web.prefix import route_path
+from service.web.queries import require_known
 
 ACCESS: Mapping[str, Access] = {
     "POST /predict/{model}": Access("predict", 400, 403, 404, 409, 413, 415, 422, 429, 503, 504),
 }
 
 PREFIX = "/predict/"
+ROUTE = f"{PREFIX}{{model}}"
+_PARAMETERS = ("version", "segment")
 
 
 class PredictRoute:
@@ -52,7 +57,7 @@ class PredictRoute:
 
     def routes(self) -> list[Route]:
         """Return the route to mount."""
-        return [Route(f"{PREFIX}{{model}}", self, methods=["POST"], name="predict")]
+        return [Route(ROUTE, self, methods=["POST"], name="predict")]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. Every outcome for a known model is counted."""
@@ -62,7 +67,8 @@ class PredictRoute:
         except ServiceError as err:
             await problems.of(err)(scope, receive, send)
             return
-        request = PredictionRequest(name, self._specs[name], wanted(header(scope, b"accept"), self._specs[name]))
+        accept = wanted(header(scope, b"accept"), self._specs[name])
+        request = PredictionRequest(name, self._specs[name], accept, by_name(scope["headers"]))
         try:
             status, headers, content = await self._predict(scope, receive, request)
         except ClientDisconnect:
@@ -76,30 +82,44 @@ class PredictRoute:
         await send({"type": "http.response.body", "body": content})
 
     async def _predict(self, scope: Scope, receive: Receive, request: PredictionRequest) -> Reply:
-        lane = await self._lane(request, scope["query_string"])
+        query = QueryParams(scope["query_string"])
+        require_known(query, _PARAMETERS)
+        segment = asks_for_segments(query)
+        lane = await self._lane(request, query)
         spec, coder = request.spec, None
         if lane.pinned is not None:
             request.describe, spec, coder = lane.pinned.describe, lane.pinned.spec, lane.pinned.coder
-        decode = self._bodies.decoder_for(scope, spec, coder)
+        decode = self._bodies.decoder_for(scope, spec, coder, segment=segment)
         body = await self._bodies.read(scope, receive)
-        predicted = self._pipeline.predict(lane, partial(decode, body), request.watch)
+        again = partial(self._decoded_for, scope, body, segment)
+        show = showing(
+            self._pipeline, ROUTE, request.stem, lane, request.headers, request.watch, body, decoded_for=again
+        )
+        predicted = self._pipeline.predict(lane, partial(decode, body), request.watch, show=show)
         samples, answer = await unless_gone(receive, predicted)
-        return await self._threads.run_if_large(
+        reply = self._threads.run_if_large(
             _size(answer), lambda: request.answer(samples, answer, self._pipeline.metrics)
         )
+        return await shown(show, samples, answer, reply)
 
-    async def _lane(self, request: PredictionRequest, query: bytes) -> Lane:
-        """Return the lane of the live version, or of the version in `?version=`.
+    async def _decoded_for(self, scope: Scope, body: bytes, segment: bool, version: Loaded) -> Samples:
+        """Decode the body of a request for another version."""
+        return await self._bodies.decoder_for(scope, version.spec, version.coder, segment=segment)(body)
+
+    async def _lane(self, request: PredictionRequest, query: QueryParams) -> Lane:
+        """Return the lane of the live version, of a candidate, or of the version in `?version=`.
 
         The version is taken now if samples or predictions depend on its artifacts, so that a promotion does not
         come between encoding, computing and describing. So is one that must be loaded first: it has the check.
         """
         name = request.model
-        number = asked_version(name, QueryParams(query)) if query else None
+        number = asked_version(name, query)
         if number is None:
+            if (candidate := self._pipeline.candidate(name, request.headers, request.stem)) is not None:
+                return Lane(name, candidate)
             is_taken_later = self._specs[name].is_plain and name not in self._pipeline.networks.unloaded
             return Lane(name, None if is_taken_later else await self._pipeline.live(name, request.watch))
-        return Lane(name, await self._pinned(name, number))
+        return Lane(name, await self._pinned(name, number), by_number=True)
 
 
 def _size(answer: Answer) -> int:
@@ -112,10 +132,18 @@ def asked_version(model: str, query: QueryParams) -> int | None:
     given = query.getlist("version")
     if not given:
         return None
-    if len(given) > 1:
-        raise Invalid(f"version is given {len(given)} times; give it once")
     if not is_whole_number(given[0]):
         raise Invalid(f"version must be a whole number such as 3, not {given[0][:40]!r}")
     if len(given[0]) > 9:
         raise NotFound(f"{model} has no version {given[0][:40]}")
     return int(given[0])
+
+
+def asks_for_segments(query: QueryParams) -> bool:
+    """Whether `?segment=true` asks for each sample in one picture. Raises Invalid unless it is true or false."""
+    given = query.getlist("segment")
+    if given in ([], ["false"]):
+        return False
+    if given == ["true"]:
+        return True
+    raise Invalid(f"segment must be true or false, given once, not {', '.join(given)[:40]!r}")

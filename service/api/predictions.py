@@ -1,6 +1,7 @@
 """Write predictions as response bodies, for the fast path and the ASGI route."""
 
-from collections.abc import Callable, Iterable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
@@ -13,16 +14,21 @@ from PIL import Image
 from models.errors import InvalidInput
 from models.samples import Columns, all_finite, finite_rows
 from models.spec import ModelSpec
-from service.inference.batcher import Answer
+from service.errors import QueueFull
+from service.inference.callers import Answer
 from service.inference.decoding import Samples, require_all
+from service.inference.engine import Loaded
 from service.inference.npz import write_npz
-from service.inference.pipeline import Stopwatch
-from service.media_types import JSON, NPY, NPZ, PNG
+from service.inference.pipeline import Canary, Lane, Pipeline, Show, Stopwatch
+from service.media_types import JSON, NPY, NPZ, PNG, plain
+from service.telemetry.ids import next_stem, prediction_id
 from service.telemetry.metrics import STAGES, Metrics
+from service.telemetry.served import Observer, Observers, Served
 from service.web import problems
 from service.web.answers import NO_STORE
 from service.web.exchange import Reply, reply_of
 
+FULL = problems.of(QueueFull())  # made once: a queue that is cut refuses hundreds of requests at once
 NOT_FINITE = InvalidInput("No finite answer", "the network's answer is not a finite number: the input is out of range")
 
 
@@ -54,27 +60,33 @@ _TIMING = ", ".join(f"{stage};dur=%.3f" for stage in STAGES).encode()  # millise
 _JSON_TYPE, _PNG_TYPE = JSON.encode(), PNG.encode()
 _NP = b"application/x-np"  # begin of .npy's and .npz's media types
 Describe = Callable[[Any], Iterable[Any]]
+DecodedFor = Callable[[Loaded], Awaitable[Samples]]  # decodes the body of a request for another version
 
 
 @dataclass(slots=True, eq=False)
 class PredictionRequest:
     """One request for predictions: model, wanted media type, and the times of its stages.
 
-    `describe` is that of the version that answers, for models that are not plain; see `ModelSpec.is_plain`.
+    `headers` are by lower-case name. `describe` is that of the version that answers, for models that are not plain; see
+    `ModelSpec.is_plain`.
     """
 
     model: str
     spec: ModelSpec
     wanted: str
+    headers: Mapping[bytes, bytes]
     watch: Stopwatch = field(default_factory=Stopwatch)
+    stem: str = field(default_factory=next_stem)
     describe: Describe | None = None
+    timeout_s: float | None = None  # None: that of the service
 
     def answer(self, samples: Samples, answer: Answer, metrics: Metrics) -> Reply:
         """Return the reply with predictions, and count it. Raises InvalidInput."""
+        prediction = prediction_id(self.stem, answer.version)
         if self.wanted == JSON:
             describe = self.describe or self.spec.describe
             assert describe
-            content, media_type = _json(self.model, describe, samples, answer), _JSON_TYPE
+            content, media_type = self._json(describe, samples, answer, prediction), _JSON_TYPE
         else:
             content, media_type = _binary(self.wanted, self.spec, samples, answer), self.wanted.encode()
         spent_s = decode_s, queue_s, forward_s, total_s = self.watch.stages(answer)
@@ -83,17 +95,104 @@ class PredictionRequest:
             (b"content-type", media_type),
             (b"content-length", b"%d" % len(content)),
             (b"x-model-version", b"%d" % answer.version),
+            (b"x-prediction-id", prediction.encode()),
             (b"server-timing", _TIMING % (decode_s * 1000, queue_s * 1000, forward_s * 1000, total_s * 1000)),
             NO_STORE,
         ]
         metrics.request(self.model, 200)
         return 200, headers, content
 
+    def _json(self, describe: Describe, samples: Samples, answer: Answer, prediction: str) -> bytes:
+        """Return predictions in the order of the body's samples; a failed sample has its error in its place."""
+        finite = None if answer.finite else finite_rows(answer.values)
+        predictions = in_order(describe(answer.values), samples.errors, finite)
+        if samples.places:
+            predictions = [{**one, "box": place} for one, place in zip(predictions, samples.places, strict=True)]
+        identity = {"model": self.model, "version": answer.version, "id": prediction}
+        return orjson.dumps({**identity, "predictions": predictions}, option=orjson.OPT_SERIALIZE_NUMPY)
+
     def refuse(self, err: Exception, metrics: Metrics) -> Reply:
         """Return the reply to an error, and count it."""
-        response = problems.of(err)
+        response = FULL if isinstance(err, QueueFull) else problems.of(err)
         metrics.request(self.model, response.status_code)
         return reply_of(response)
+
+
+@dataclass(slots=True, eq=False)
+class _Showing:
+    """Shows a request to the observers of its model: called with its samples, and the answer or error, when it ends.
+
+    `canary` counts it, unless the request names its version.
+    """
+
+    observers: Observers
+    interested: Sequence[Observer]
+    canary: Canary | None
+    route: str
+    stem: str
+    lane: Lane
+    headers: Mapping[bytes, bytes]
+    watch: Stopwatch
+    body: bytes
+    decoded_for: DecodedFor | None
+
+    def __call__(self, samples: Samples, outcome: Answer | Exception) -> None:
+        """See the class."""
+        if self.canary is not None:
+            self.canary.ended(self.lane.pinned, self.headers, self.stem, samples, outcome)
+        if self.interested:
+            self.observers.show(self._served(samples, outcome), self.interested)
+
+    def _served(self, samples: Samples, outcome: Answer | Exception) -> Served:
+        answer, bad = (outcome if isinstance(outcome, Answer) else None), samples.errors
+        pinned = self.lane.pinned
+        return Served(
+            route=self.route,
+            model=self.lane.model,
+            stem=self.stem,
+            version=answer.version if answer else (pinned.version if pinned else None),
+            headers=self.headers,
+            media_type=plain(self.headers.get(b"content-type", b"").decode("latin-1")),
+            body=self.body,
+            samples=samples.good,
+            positions=[row for row in range(samples.count) if row not in bad] if bad else range(samples.count),
+            values=answer.values if answer else None,
+            error=None if isinstance(outcome, Answer) else outcome,
+            batch_size=answer.batch_size if answer else 0,
+            queue_s=answer.queue_s if answer else 0.0,
+            forward_s=answer.forward_s if answer else 0.0,
+            total_s=time.perf_counter() - self.watch.arrived,
+            entries=samples.entries,
+            describe=pinned.describe if pinned else None,
+            backend=pinned.network.backend if pinned else None,
+            form=pinned.network.form_of(answer.batch_size, self.watch.arrived) if pinned and answer else None,
+            arrived=self.watch.arrived,
+            by_number=self.lane.by_number,
+            decoded_for=self.decoded_for,
+        )
+
+
+def showing(
+    pipeline: Pipeline,
+    route: str,
+    stem: str,
+    lane: Lane,
+    headers: Mapping[bytes, bytes],
+    watch: Stopwatch,
+    body: bytes,
+    *,
+    decoded_for: DecodedFor | None = None,
+    counts: bool = True,
+) -> Show | None:
+    """Return the function that shows the outcome of a request to the observers that want it, and to the trial of its
+    model if it `counts` for it; None if none does.
+    """
+    observers = pipeline.observers
+    interested = observers.interested(lane.model, headers, stem)
+    canary = pipeline.canaries.get(lane.model) if counts and not lane.by_number else None
+    if canary is None and not interested:
+        return None
+    return _Showing(observers, interested, canary, route, stem, lane, headers, watch, body, decoded_for)
 
 
 def wanted(accept: bytes, spec: ModelSpec) -> str:
@@ -132,14 +231,6 @@ def _weight(parameter: str) -> float:
         return float(parameter.removeprefix("q="))
     except ValueError:
         return 1.0
-
-
-def _json(name: str, describe: Describe, samples: Samples, answer: Answer) -> bytes:
-    """Return predictions in the order of the body's samples; a failed sample has its error in its place."""
-    finite = None if answer.finite else finite_rows(answer.values)
-    predictions = in_order(describe(answer.values), samples.errors, finite)
-    body = {"model": name, "version": answer.version, "predictions": predictions}
-    return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _binary(media_type: str, spec: ModelSpec, samples: Samples, answer: Answer) -> bytes:

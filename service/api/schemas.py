@@ -13,12 +13,12 @@ from pydantic import (
     Discriminator,
     Field,
     PlainSerializer,
-    StrictBool,
     Tag,
     model_validator,
 )
 
 from models.errors import shown
+from service.api.form_schemas import FormInfo
 from service.delivery.gate import Policy
 
 _LONGEST_NAME = 80  # characters that are compared with known names
@@ -30,7 +30,7 @@ def _from_seconds(value: object) -> object:
 
 def _no_bare_number(value: object) -> object:
     """Refuse bare numbers: otherwise 2026 would be a moment in 1970."""
-    if isinstance(value, str) and not re.match(r"\d{4}-", value):
+    if isinstance(value, int | float) or (isinstance(value, str) and not re.match(r"\d{4}-", value)):
         raise ValueError("write a time as 2026-11-23T19:00:00Z")
     if isinstance(value, str) and re.search(r"\d:\d\S* \d\d:?\d\d$", value):
         raise ValueError("a + in a URL means a space: write the offset as %2B01:00, or end the time with Z for UTC")
@@ -118,6 +118,7 @@ class ModelInfo(BaseModel):
     backend_reason: str | None = Field(
         None, description="why the network is not run in ONNX Runtime, if that was tried"
     )
+    forms: FormInfo | None = None
     media_types: list[str] = Field(
         [], description="media types that POST /predict/{name} accepts; empty: the file of the model cannot be used"
     )
@@ -201,48 +202,13 @@ class StrictBody(BaseModel):
     @classmethod
     def _refuse_unknown_fields(cls, body: Any) -> Any:
         names = body if isinstance(body, dict) else {}
-        unknown = next((name for name in names if name not in cls.model_fields), None)
+        known = [field.alias or name for name, field in cls.model_fields.items()]
+        unknown = next((name for name in names if name not in known), None)
         if unknown is None:
             return body
-        near = get_close_matches(unknown[:_LONGEST_NAME], cls.model_fields, 1)
+        near = get_close_matches(unknown[:_LONGEST_NAME], known, 1)
         hint = f"did you mean {near[0]}? " if near else ""
-        raise ValueError(f"{shown(unknown)} is not a field; {hint}the fields are {', '.join(cls.model_fields)}")
-
-
-class PromoteRequest(StrictBody):
-    """The version to promote."""
-
-    version: WholeJsonNumber = Field(ge=1, le=2**31 - 1)
-
-
-class Promoted(BaseModel):
-    """The live version now, and the previous one."""
-
-    model: str
-    live: int
-    previous: int | None
-    waiting_for: list[str] = Field(
-        description="addresses of the nodes that did not answer with the live version within two seconds; they follow "
-        "when they can; see GET /nodes"
-    )
-
-
-class PromotionInfo(BaseModel):
-    """`version` was live from `at` on."""
-
-    version: int
-    action: Literal["promote", "rollback"]
-    at: Time
-    by: str = Field(description='a job\'s id, a key\'s scope, "anyone" if the service has no keys, or "start"')
-    reason: str
-
-
-class History(BaseModel):
-    """The promotions of a model, oldest first."""
-
-    model: str
-    live: int | None = Field(description="the live version, now or at the requested time")
-    promotions: list[PromotionInfo]
+        raise ValueError(f"{shown(unknown)} is not a field; {hint}the fields are {', '.join(known)}")
 
 
 class GateBounds(StrictBody):
@@ -283,54 +249,6 @@ Promote = Annotated[
 ]
 
 
-class ResourcesRequest(StrictBody):
-    """What an attempt at the job needs."""
-
-    cpus: float | None = Field(
-        None, strict=True, ge=0.1, le=4096, allow_inf_nan=False, description="CPUs; null: as `torchloop cluster` says"
-    )
-    gpus: float | None = Field(
-        None,
-        strict=True,
-        ge=0,
-        le=1,
-        allow_inf_nan=False,
-        description="1, or the part of a GPU that other jobs share, as 0.25; null: as `torchloop cluster` says",
-    )
-    nodes: int | None = Field(
-        None,
-        strict=True,
-        ge=1,
-        le=64,
-        description="machines of the cluster that train the network together, each with these CPUs and GPUs and with "
-        "batches of its own; null: 1",
-    )
-
-
-class TrainRequest(StrictBody):
-    """What to train, and when to promote it."""
-
-    model: str
-    config: dict[str, Any] = Field(default_factory=dict, description="hyperparameters; the others have their defaults")
-    dataset: str | None = Field(
-        None,
-        description='dataset version to train on, as "field@4"; a bare name means its newest version now; null: the '
-        "data of the recipe",
-    )
-    promote: Promote = Field(
-        "if_better",
-        description="when the version goes live: if_better compares the two figures on the validation split; "
-        '{"if_better": {"alpha": 0.05}} asks for a difference beyond chance; no_worse for one within a margin',
-    )
-    tensorboard: StrictBool = Field(
-        False,
-        description="also write TensorBoard event files, into STORE/jobs/ID/tensorboard",
-    )
-    resources: ResourcesRequest | None = Field(
-        None, description="CPUs, GPUs and nodes that the job needs, at most TORCHLOOP_MAX_RESOURCES"
-    )
-
-
 class JobInfo(BaseModel):
     """One job: training, or the ingest of a dataset."""
 
@@ -347,6 +265,15 @@ class JobInfo(BaseModel):
     promote: Promote
     tensorboard: bool
     resources: dict[str, float] | None = Field(description="what the job asks for: cpus, gpus, nodes")
+    waits_for: str | None = Field(
+        None, description="of a queued job: the resources that must be free for it, or the job that makes its dataset"
+    )
+    after: str | None = Field(
+        description="the ingest job that makes the dataset; null once it is made, or if there is none"
+    )
+    feedback: dict[str, Any] | None = Field(
+        description="of a job that learns from feedback: the dataset that grew, `since` and `weight`, as they were sent"
+    )
     attempt: int
     progress: dict[str, Any] | None = Field(description="the last point reported: epoch, step, loss, metrics")
     version: int | None = Field(description="the version that the job registered")

@@ -12,6 +12,7 @@ from models.checkpoints.storage import Storage
 from models.spec import ModelSpec
 from service.api.dataset_schemas import DatasetName, ExampleInfo, ExampleList
 from service.api.schemas import WRITTEN_PLAINLY, WholeNumber
+from service.api.written import SHA256
 from service.data import thumbnails
 from service.data.datasets import Datasets, DatasetVersion
 from service.errors import NotFound, require_model
@@ -28,13 +29,13 @@ ACCESS: Mapping[str, Access] = {
     f"GET {_OF_ROW}": Access("predict", 404, 422, 503),
     f"GET {_OF_JOB}": Access("predict", 404, 422, 503),
 }
-_HEADERS = {
+HEADERS = {
     "Cache-Control": "no-store",  # erased rows are not shown again
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "X-Content-Type-Options": "nosniff",
 }
 
-Digest = Annotated[str, InPath(pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the content of an example")]
+Digest = Annotated[str, SHA256, InPath(description="SHA-256 of the content of an example")]
 Row = Annotated[Annotated[int, Field(ge=0, le=2**53), WRITTEN_PLAINLY], InPath(description="`row` of the report")]
 
 
@@ -83,4 +84,4 @@ def router(specs: Mapping[str, ModelSpec], datasets: Datasets, jobs: Jobs, stora
 
 
 async def _sent(read: Callable[[], bytes]) -> Response:
-    return Png(await asyncio.to_thread(read), headers=_HEADERS)
+    return Png(await asyncio.to_thread(read), headers=HEADERS)

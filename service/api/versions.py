@@ -20,20 +20,19 @@ from models.errors import CheckpointError
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.openapi import CHECKPOINT_BODY
+from service.api.promotion_schemas import History, Promoted, PromoteRequest, PromotionInfo, TrialStep
 from service.api.schemas import (
     WRITTEN_PLAINLY,
-    History,
     IdempotencyKey,
     Moment,
-    Promoted,
-    PromoteRequest,
-    PromotionInfo,
     VersionInfo,
     VersionList,
     WholeNumber,
 )
+from service.api.written import Form
 from service.delivery.registry import Registry, Version
 from service.delivery.rollout import Rollout
+from service.delivery.trials import TrialEvent, Trials
 from service.delivery.uploads import Importer
 from service.errors import NotFound, require_model
 from service.media_types import OCTETS, TAR
@@ -60,8 +59,8 @@ Before = Annotated[
 ]
 
 Expected = Annotated[
-    str | None,
-    Header(pattern=r'^("?[0-9]{1,9}"?|\*)$', description='the version that must be live, as "3"; if another is: 412'),
+    Annotated[str, Form(r'^("?[0-9]{1,9}"?|\*)$', 'must be the number of a version, as "3", or *')] | None,
+    Header(description='the version that must be live, as "3"; if another is: 412'),
 ]
 
 
@@ -173,7 +172,9 @@ def _page(found: Sequence[Version], limit: int | None, live: int | None) -> Vers
     return VersionList(versions=[_info(version, live) for version in page], before=before)
 
 
-def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollout: Rollout) -> APIRouter:
+def promotions_router(
+    specs: Mapping[str, ModelSpec], registry: Registry, rollout: Rollout, trials: Trials
+) -> APIRouter:
     """Return the routes of promotions."""
     routes = APIRouter(tags=["promotions"], route_class=Bounded)
 
@@ -200,12 +201,24 @@ def promotions_router(specs: Mapping[str, ModelSpec], registry: Registry, rollou
 
     @routes.get("/models/{model}/promotions", summary="History of promotions")
     async def promotions(model: str, at: At = None) -> History:
+        """Promotions, rollbacks, and the steps of trials."""
         moment = None if at is None else (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()
         rows = await asyncio.to_thread(registry.history, _known(specs, model), moment)
+        steps = await asyncio.to_thread(trials.states, model, moment)
         infos = [PromotionInfo.model_validate(row, from_attributes=True) for row in rows]
-        return History(model=model, live=rows[-1].version if rows else None, promotions=infos)
+        both: list[PromotionInfo | TrialStep] = [
+            *map(_step, steps),
+            *infos,
+        ]  # a trial ends before its promotion, at the same time
+        both.sort(key=lambda info: info.at)
+        return History(model=model, live=rows[-1].version if rows else None, promotions=both)
 
     return routes
+
+
+def _step(event: TrialEvent) -> TrialStep:
+    fields = {name: event.data[name] for name in ("version", "by", "reason", "state")}
+    return TrialStep(action="trial", at=event.at, trial=event.trial, **fields)
 
 
 def _version_in(if_match: str | None) -> int | None:

@@ -19,6 +19,7 @@ from models.catalog import Specs
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.openinference.codec import json_object
+from service.api.openinference.inferring import Signature
 from service.api.schemas import is_whole_number
 from service.delivery.closed import Closed
 from service.delivery.rollout import Rollout
@@ -50,6 +51,7 @@ class Offered:
     ) -> None:
         """`shared` is a folder in which the web processes of one service share the models that are unloaded."""
         self.specs = Specs(specs, specs.faults if isinstance(specs, Specs) else {})
+        self.signatures = {name: Signature.of(name, spec) for name, spec in self.specs.items()}
         self.closed = Closed(self.specs, shared)
         self._engine = engine
         self._rollout = rollout
@@ -77,13 +79,18 @@ class Offered:
             raise NotFound(f"{name} has no version {version[:40]!r}")
         return await self._rollout.pinned(name, int(version))
 
-    async def lane(self, request: Request, watch: Stopwatch) -> Lane:
-        """Return the lane of the version named in a request, or of the live one. Raises as `pinned` does.
+    async def lane(self, request: Request, watch: Stopwatch, stem: str, headers: Mapping[bytes, bytes]) -> Lane:
+        """Return the lane of the version named in a request, of a candidate, or of the live version.
+
+        Raises as `pinned` does.
 
         The live version is taken now if samples or values depend on its artifacts, or it is unloaded: see
         `PredictRoute`.
         """
         name, pinned = self.known(request), await self.pinned(request)
+        if pinned is not None:
+            return Lane(name, pinned, by_number=True)
+        pinned = self._pipeline.candidate(name, headers, stem)
         if pinned is None and (name in self._unloaded or not self.specs[name].is_plain):
             pinned = await self._pipeline.live(name, watch)
         return Lane(name, pinned)

@@ -24,7 +24,7 @@ DATATYPES: Mapping[str, np.dtype[Any]] = {
 }
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
 _JSON_TYPES: Mapping[str, set[type]] = {"b": {bool}, "u": {int}, "i": {int}, "f": {int, float}}
-_MAX_DEPTH = 100
+MAX_DEPTH = 100
 _SHOWN = 60  # characters of a client's value in a message
 
 
@@ -46,12 +46,19 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
     return BYTES if dtype.hasobject else _NAMES[dtype.newbyteorder("<")]
 
 
-def from_json(data: Any, kind: TensorType, shape: tuple[int, ...]) -> Array:
-    """Convert nested or flat lists, in row-major order, to an array. In an optional tensor of floats, null is NaN."""
+def from_json(data: Any, kind: TensorType, shape: tuple[int, ...], *, has_booleans: bool = True) -> Array:
+    """Convert nested or flat lists, in row-major order, to an array. In an optional tensor of floats, null is NaN.
+
+    `has_booleans`: whether there may be booleans in the lists.
+    """
     if kind.datatype == "FP16":
         raise Malformed(f"input {kind.name!r}: FP16 has no form in JSON; send it as binary data")
     if not isinstance(data, list):
         raise Malformed(f"input {kind.name!r}: data must be a list")
+    if kind.datatype == "UINT8" and not has_booleans and len(data) == math.prod(shape):
+        flat = _bytes(data)
+        if flat is not None:
+            return flat.reshape(shape)
     dtype = DATATYPES.get(kind.datatype)
     allowed = {str} if dtype is None else _JSON_TYPES[dtype.kind]
     nulls = {NoneType} if kind.optional and (dtype is None or dtype.kind == "f") else set()
@@ -77,7 +84,8 @@ def from_bytes(data: memoryview, kind: TensorType, shape: tuple[int, ...]) -> Ar
         )
     if dtype.kind == "b" and np.any(np.frombuffer(data, np.uint8) > 1):
         raise Malformed(f"input {kind.name!r}: a BOOL is a byte 0 or 1")
-    return np.require(np.frombuffer(data, dtype).reshape(shape), requirements="A")
+    array = np.frombuffer(data, dtype).reshape(shape)
+    return array if array.flags.aligned else array.copy()
 
 
 def elements(items: list[bytes]) -> Array:
@@ -87,12 +95,15 @@ def elements(items: list[bytes]) -> Array:
     return array
 
 
-def to_json(values: Array) -> Any:
-    """Write values as flat JSON data; NaN and infinities as bare words, as other servers of the protocol do."""
+def to_json(values: Array, *, finite: bool = False) -> Any:
+    """Write values as flat JSON data; NaN and infinities as bare words, as other servers of the protocol do.
+
+    `finite`: there are known to be none.
+    """
     if values.dtype == object:
         return [item.decode() for item in values.flat]
-    flat = np.ascontiguousarray(values).reshape(-1)
-    if flat.dtype.kind != "f" or np.isfinite(flat).all():
+    flat = values.ravel()
+    if finite or flat.dtype.kind != "f" or np.isfinite(flat).all():
         return flat
     words = [
         orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY) if np.isfinite(value) else _word(value) for value in flat
@@ -126,8 +137,8 @@ def types_in(data: Iterable[Any], depth: int = 1) -> set[type]:
 
     Checked before NumPy sees it: a string among numbers would make it widen every number to that string's length.
     """
-    if depth > _MAX_DEPTH:
-        raise Malformed(f"the JSON is nested deeper than {_MAX_DEPTH}")
+    if depth > MAX_DEPTH:
+        raise Malformed(f"the JSON is nested deeper than {MAX_DEPTH}")
     found = set(map(type, data))
     if found & {list, dict}:
         for part in data:
@@ -140,6 +151,17 @@ def shown(value: Any) -> str:
     """Return a client's value, shortened for a message."""
     text = repr(value[:_SHOWN] if isinstance(value, str) else value)
     return text if len(text) <= _SHOWN + 2 else f"{text[:_SHOWN]}..."
+
+
+def _bytes(data: list[Any]) -> Array | None:
+    """Convert whole numbers from 0 to 255, no booleans among them, to uint8; None if there is anything else.
+
+    A tenth of the time that NumPy takes.
+    """
+    try:
+        return np.frombuffer(bytes(data), np.uint8)
+    except (ValueError, TypeError):
+        return None
 
 
 def _array(data: list[Any], dtype: np.dtype[Any], kind: TensorType) -> Array:
