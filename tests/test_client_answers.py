@@ -46,6 +46,7 @@ def test_a_redirect_names_its_target_without_the_query(status: int) -> None:
             call()
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 407, 413, 418, 429, 500, 502, 503, 504, 599])
 @pytest.mark.parametrize("kind", ["text/html", "application/json", "application/problem+json"])
 def test_an_error_of_another_server_is_an_error_of_its_status(status: int, kind: str) -> None:

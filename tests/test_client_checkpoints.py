@@ -71,6 +71,7 @@ def check(client: Client, checkpoint: Any, **arguments: Any) -> None:
     assert client.predict("line", [[1.0]], version=added["version"])["predictions"] == [{"value": 6.0}]
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", CHECKPOINTS)
 def test_every_kind_of_checkpoint_is_registered(line: Client, kind: str) -> None:
     check(line, CHECKPOINTS[kind]())

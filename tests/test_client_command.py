@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -12,10 +14,17 @@ from typing import Any
 import pytest
 
 from models.catalog import specs
+from models.mnist import drawn_seven
+from service.app import create_app
 from service.client import __main__ as command
 from service.client import hyperparameters
 from service.client.hyperparameters import BadOption
-from tests.fakes import ROOT, running_server
+from service.settings import from_environment
+from tests.fakes import LINE, ROOT, InProcess, running_server, save_line
+from tests.serving import no_recipes
+from tests.sockets import listening
+from tests.templates import migrated
+from tests.written_pages import number
 
 pytestmark = pytest.mark.slow
 
@@ -34,7 +43,10 @@ def run(url: str, capsys: pytest.CaptureFixture[str]) -> Any:
 
     def run(*words: str, key: str = "secret") -> tuple[int, str, str]:
         capsys.readouterr()
-        status = command.main(words, {"TORCHLOOP_URL": url, "TORCHLOOP_KEY": key})
+        try:
+            status = command.main(words, {"TORCHLOOP_URL": url, "TORCHLOOP_KEY": key})
+        except SystemExit as end:  # of the parser
+            status = int(str(end.code))
         said = capsys.readouterr()
         return status, said.out, said.err
 
@@ -49,6 +61,18 @@ def test_pictures_and_numbers_are_predicted(run: Any) -> None:
     assert [row.split()[:2] for row in rows] == [[SEVEN, "7"]] * 2
     status, out, _ = run("predict", "regressor", "--inputs", "[[0.5], [1.0]]", "--json")
     assert len(json.loads(out)["predictions"]) == 2
+
+
+def test_each_digit_of_a_number_is_a_row_with_its_box(run: Any, tmp_path: Path) -> None:
+    page, boxes = number([drawn_seven()] * 2)
+    page.save(tmp_path / "number.png")
+    status, out, _ = run("predict", "mnist", str(tmp_path / "number.png"), "--segment")
+    header, *rows = out.splitlines()
+    assert status == 0
+    assert header.split() == ["sample", "label", "probability"]
+    for row, box in zip(rows, boxes, strict=True):
+        assert [int(place) for place in re.findall(r"\d+", row)[:4]] == pytest.approx(box, abs=3)
+        assert row.split()[4] == "7"
 
 
 def test_a_model_is_trained_followed_listed_and_rolled_back(run: Any) -> None:
@@ -296,12 +320,10 @@ def test_output_that_cannot_be_written_ends_without_a_traceback(url: str, words:
         (["models", "--key", "wrong-ä"], 1, "name a key by --key"),
     ],
 )  # fmt: skip
-def test_odd_arguments_end_in_one_line(url: str, words: list[str], status: int, says: str) -> None:
-    done = said_to(url, words)
-    assert done.returncode == status
-    assert done.stdout == b""
-    assert done.stderr.count(b"\n") == 1
-    assert says in done.stderr.decode()
+def test_odd_arguments_end_in_one_line(run: Any, words: list[str], status: int, says: str) -> None:
+    ended, out, err = run(*words)
+    assert (ended, out, err.count("\n")) == (status, "", 1)
+    assert says in err
 
 
 def test_the_version_is_printed() -> None:
@@ -309,8 +331,15 @@ def test_the_version_is_printed() -> None:
     assert (done.returncode, done.stdout.split()[0]) == (0, b"torchloop")
 
 
-def test_a_key_with_a_line_end_or_not_in_ascii_opens_the_service() -> None:
-    with running_server({"TORCHLOOP_API_KEYS": "admin:schlüssel"}) as url:
+def test_a_key_with_a_line_end_or_not_in_ascii_opens_the_service(tmp_path: Path) -> None:
+    settings = from_environment(
+        {"TORCHLOOP_API_KEYS": "admin:schlüssel", "TORCHLOOP_STORE": str(migrated(tmp_path / "store"))}
+    )
+    save_line(tmp_path)
+    app = create_app(settings, {"line": LINE}, tmp_path, no_recipes, partial(InProcess, {"line": LINE}))
+    with listening(app) as ((host, port), _):
         for key in ("schlüssel", "schlüssel\n", " schlüssel\r\n"):
             for environ in ASCII:
-                assert said_to(url, ["models"], environ={"TORCHLOOP_KEY": key, **environ}).returncode == 0
+                done = said_to(f"http://{host}:{port}", ["models"], environ={"TORCHLOOP_KEY": key, **environ})
+                assert done.returncode == 0
+        assert said_to(f"http://{host}:{port}", ["models"], environ={"TORCHLOOP_KEY": "schl"}).returncode == 1

@@ -206,6 +206,7 @@ def test_a_timeout_that_cannot_be_one_is_refused(timeout_s: Any) -> None:
         Client(timeout_s=timeout_s)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize(
     "proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "127.0.0.1:9", "odd://x", "http://x:y"]
 )

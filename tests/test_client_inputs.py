@@ -75,6 +75,7 @@ def sent_pixels(picture: Image.Image) -> Any:
     return np.asarray(sent.convert("L") if not sent.mode.startswith("I") else sent).astype(int)
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("orientation", STORED)
 @pytest.mark.parametrize("mode", MODES)
 def test_a_pillow_image_of_any_mode_is_sent_upright(mode: str, orientation: int) -> None:
@@ -219,6 +220,7 @@ ONE_SEVEN: Mapping[str, Callable[[], Any]] = {
 }
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("kind", ONE_SEVEN)
 def test_every_kind_of_input_is_read(client: Client, kind: str) -> None:
     (prediction,) = client.predict("mnist", ONE_SEVEN[kind]())["predictions"]

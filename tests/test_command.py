@@ -1,6 +1,7 @@
 """The command `torchloop`, also as installed from the wheel: no checkout, and a folder elsewhere."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import httpx
 import pytest
 
 from service import command
+from service.client import __main__ as client
 from tests.fakes import ROOT, running_server
 
 
@@ -96,6 +98,7 @@ def test_the_client_alone_is_a_wheel_that_needs_neither_torch_nor_fastapi(checko
     assert needed == ["Requires-Dist: httpx>=0.28", "Requires-Dist: rich>=14"]
 
 
+@pytest.mark.many
 @pytest.mark.parametrize("words", [["predict", "--help"], ["jobs", "--help"], ["--version"], ["--help"]])
 def test_client_commands_load_neither_torch_nor_fastapi(words: list[str]) -> None:
     code = (
@@ -114,6 +117,14 @@ def test_each_command_has_a_help_page_that_names_it(verb: str, capsys: pytest.Ca
         command.main([verb, "--help"])
     assert end.value.code == 0
     assert f"usage: torchloop {verb}" in capsys.readouterr().out
+
+
+def test_each_command_of_the_client_is_one_of_torchloop(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        client.main(["--help"])
+    found = re.findall(r"^    ([a-z]+) ", capsys.readouterr().out, re.MULTILINE)
+    assert "events" in found
+    assert [verb for verb in found if not any(verb in verbs for verbs in command.VERBS.values())] == []
 
 
 def test_help_lists_every_command_and_an_unknown_one_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         Unreachable,
         UnsupportedMediaType,
     )
-    from service.client.events import Event
+    from service.client.events import Entry, Event
 
 __all__ = [
     "AsyncClient",
@@ -40,6 +40,7 @@ __all__ = [
     "Call",
     "Client",
     "Conflict",
+    "Entry",
     "Event",
     "Forbidden",
     "Invalid",

@@ -24,7 +24,20 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from service.client import answers, data_command, fields, files, hyperparameters, tables, terminal
+from service.client import (
+    answers,
+    capture_command,
+    data_command,
+    drift_command,
+    events_command,
+    fields,
+    files,
+    hyperparameters,
+    retrain_command,
+    tables,
+    terminal,
+    trial_command,
+)
 from service.client.clients import TIMEOUT_S, URL, Client
 from service.client.connection import BadURL
 from service.client.errors import Forbidden, TorchloopError, Unauthorized
@@ -95,7 +108,7 @@ def _main(words: Sequence[str] | None, environ: Mapping[str, str], prog: str) ->
             raise
         return _failed(_in_words(err), 2 if isinstance(err, hyperparameters.BadOption | BadURL) else 1)
     except KeyboardInterrupt:
-        return _failed("interrupted: a job that was queued goes on", INTERRUPTED)
+        return _failed("interrupted: a job that was queued, or a trial that was opened, goes on", INTERRUPTED)
 
 
 def _in_words(err: Exception) -> str:
@@ -112,9 +125,12 @@ def _predict(client: Client, options: argparse.Namespace, _: Sequence[str]) -> i
         path = Path(options.output).expanduser()
         path.write_bytes(client.predict_picture(options.model, data, version=options.version))
         return tables.show(options, {"path": str(path)}, lambda written: tables.say(written["path"]))
-    found = client.predict(options.model, data, version=options.version)
+    found = client.predict(options.model, data, version=options.version, segment=options.segment)
     rows = found["predictions"]
-    names = options.files if len(options.files) == len(rows) else [str(i) for i in range(len(rows))]
+    if options.segment:
+        names = [", ".join(map(str, row["box"])) for row in rows]
+    else:
+        names = options.files if len(options.files) == len(rows) else [str(i) for i in range(len(rows))]
     outputs: Sequence[answers.Output] = ()
     if not options.json and any(isinstance(value, list) for row in rows for value in row.values()):
         outputs = (client.model(options.model).get("signature") or {"outputs": ()})["outputs"]
@@ -153,8 +169,10 @@ def _train(client: Client, options: argparse.Namespace, rest: Sequence[str]) -> 
         tables.say("")
         tables.say(hyperparameters.described(options.model, client.model(options.model)["hyperparameters"]))
         return 0
-    schema = client.model(options.model)["hyperparameters"]
-    if options.dataset in ((schema or {}).get("properties", {}).get("dataset", {}).get("enum") or ()):
+    schema, feedback = client.model(options.model)["hyperparameters"], retrain_command.feedback_of(options)
+    if feedback is None and options.dataset in (
+        (schema or {}).get("properties", {}).get("dataset", {}).get("enum") or ()
+    ):
         rest, options.dataset = [*rest, "--dataset", options.dataset], None  # data of the recipe: a hyperparameter
     config = hyperparameters.read(options.model, schema, rest)
     job = client.submit(
@@ -164,6 +182,7 @@ def _train(client: Client, options: argparse.Namespace, rest: Sequence[str]) -> 
         dataset=options.dataset,
         tensorboard=options.tensorboard,
         resources=_resources(options),
+        feedback=feedback,
     )
     if options.follow:
         with bar(sys.stderr.isatty()) as show:
@@ -273,8 +292,12 @@ def _parser(prog: str) -> _Parser:
         text = "queue a training job; hyperparameters are options, such as --epochs 1: MODEL --help lists them"
         _add_train_options(command(_train, f"{name} model", text, _Help))
     data_command.add_to(commands, shared)
+    capture_command.add_to(commands, shared)
     command(_models, "models", "list models and their live versions")
     command(_nodes, "nodes", "list the services that share the database, and what they have loaded")
+    retrain_command.add_options(command(retrain_command.run, "retrain model", retrain_command.TEXT))
+    drift_command.add_options(command(drift_command.run, "drift model", drift_command.TEXT))
+    events_command.add_options(command(events_command.run, "events", events_command.TEXT))
     command(_versions, "versions model", "the versions of a model")
     jobs = command(_jobs, "jobs", "jobs, the newest first")
     jobs.add_argument("--model")
@@ -285,6 +308,7 @@ def _parser(prog: str) -> _Parser:
     command(_cancel, "cancel job", "stop a job")
     command(_promote, "promote model version", "make a version live")
     command(_rollback, "rollback model", "make the version before live again")
+    trial_command.add_to(commands, shared)
     register = command(
         _register, "register model file", "upload a state_dict or a bundle as a new version; - is standard input"
     )
@@ -306,6 +330,8 @@ def _add_predict_options(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("--field", metavar="NAME=VALUE", action="append", default=[], help=text)
     predict.add_argument("--output", metavar="FILE", help="save the picture that the model answers, as PNG")
     predict.add_argument("--version", type=int, help="a version other than the live one")
+    text = "answer each sample in one picture, in reading order, with its box: left, top, right, bottom"
+    predict.add_argument("--segment", action="store_true", help=text)
 
 
 def _add_train_options(train: argparse.ArgumentParser) -> None:
@@ -321,6 +347,7 @@ def _add_train_options(train: argparse.ArgumentParser) -> None:
     train.add_argument("--cpus", type=float, help="CPUs that the job needs, on a cluster")
     train.add_argument("--gpus", type=float, help="GPUs that it needs: 1, or a part of a shared one, as 0.25")
     train.add_argument("--nodes", type=int, help="nodes of a cluster that train it together, each with as much")
+    retrain_command.add_feedback_options(train)
     train.add_argument("--tensorboard", action="store_true", help="keep TensorBoard event files as well")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Literal, NotRequired, TypedDict
 
-Policy = Literal["never", "if_better", "no_worse", "always"]
+Policy = Literal["never", "if_better", "no_worse", "always", "trial"]
 Bounds = Mapping[str, float | None]  # alpha, margin
 Promote = Policy | Mapping[Literal["if_better", "no_worse"], Bounds]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -12,10 +12,14 @@ FINAL: frozenset[str] = frozenset({"succeeded", "failed", "cancelled"})
 
 
 class Predictions(TypedDict):
-    """One entry per sample, in order; a failed sample has `{"error": {"title", "detail"}}` in its place."""
+    """One entry per sample, in order; a failed sample has `{"error": {"title", "detail"}}` in its place.
+
+    `id` names the answer, for feedback and replay.
+    """
 
     model: str
     version: int
+    id: str
     predictions: list[dict[str, Any]]
 
 
@@ -82,6 +86,7 @@ class Model(TypedDict):
     device: str
     backend: str | None
     backend_reason: str | None
+    forms: dict[str, Any] | None
     media_types: list[str]
     signature: Signature | None
     body_schema: dict[str, Any] | None
@@ -132,12 +137,26 @@ class Promotion(TypedDict):
     reason: str
 
 
+class TrialStep(TypedDict):
+    """A trial of `version` was in this state from `at` on; the live version did not change."""
+
+    version: int
+    action: Literal["trial"]
+    at: str
+    by: str
+    reason: str
+    trial: str
+    state: Literal["shadow", "canary", "paused", "promoted", "rolled_back", "aborted"]
+
+
 class History(TypedDict):
-    """The promotions of a model, oldest first; `live` is the live version, now or at the requested time."""
+    """The promotions of a model and the steps of its trials, oldest first; `live` is the live version, now or at the
+    requested time.
+    """
 
     model: str
     live: int | None
-    promotions: list[Promotion]
+    promotions: list[Promotion | TrialStep]
 
 
 class Job(TypedDict):
@@ -153,6 +172,9 @@ class Job(TypedDict):
     promote: Promote
     tensorboard: bool
     resources: dict[str, float] | None
+    waits_for: str | None
+    after: str | None
+    feedback: dict[str, Any] | None
     attempt: int
     progress: dict[str, Any] | None
     version: int | None
@@ -219,6 +241,47 @@ class UploadState(TypedDict):
     part_bytes: int
     expires_at: str
     job: str | None
+
+
+class DriftBin(TypedDict):
+    """One bin: its share of the samples in the reference and in the window. Labels and outer bins lack bounds."""
+
+    name: str
+    low: float | None
+    high: float | None
+    reference: float
+    window: float
+
+
+class FeatureDrift(TypedDict):
+    """One feature, or one answer. `halves` have `samples`, `psi` and `limit` of the earlier and the later half."""
+
+    name: str
+    kind: Literal["feature", "answer"]
+    drifted: bool
+    samples: int
+    reference_samples: int
+    psi: float
+    limit: float | None
+    halves: list[dict[str, float | None]]
+    bins: list[DriftBin]
+
+
+class Drift(TypedDict):
+    """Inputs and answers of a version in a window, compared with its reference.
+
+    `confidence`: the mean probability of its labels, `reference` and `window`; None if it answers none.
+    """
+
+    model: str
+    version: int
+    window: str
+    since: str
+    until: str
+    state: Literal["drift", "suspected", "stable", "too few samples"]
+    samples: int
+    features: list[FeatureDrift]
+    confidence: dict[str, float | None] | None
 
 
 class Load(TypedDict):

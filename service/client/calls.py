@@ -4,7 +4,7 @@ Client and AsyncClient have each function below as a method; see `method` in cli
 """
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -34,13 +34,14 @@ _BYTES_PER_S = 2_500_000  # of its check; the service itself waits half as long
 
 
 def predict(
-    model: str, data: Any, *, version: int | None = None
+    model: str, data: Any, *, version: int | None = None, segment: bool = False
 ) -> Call[answers.Predictions] | Asking[answers.Predictions]:
     """Predictions for `data` (see inputs.body), by the live version or the given one.
 
-    Strings in a list are texts if the model's only input is a text, and names of files otherwise.
+    Strings in a list are texts if the model's only input is a text, and names of files otherwise. With `segment`, data
+    is one picture, and each sample in it is answered, in reading order, with its `box`: left, top, right, bottom.
     """
-    return _predicted(model, data, version, "application/json", object_with("predictions"))
+    return _predicted(model, data, version, "application/json", object_with("predictions"), segment=segment)
 
 
 def predict_picture(model: str, data: Any, *, version: int | None = None) -> Call[bytes] | Asking[bytes]:
@@ -56,12 +57,20 @@ def predict_arrays(
 
 
 def _predicted(
-    model: str, data: Any, version: int | None, accept: str, read: Callable[[httpx.Response], T]
+    model: str,
+    data: Any,
+    version: int | None,
+    accept: str,
+    read: Callable[[httpx.Response], T],
+    *,
+    segment: bool = False,
 ) -> Call[T] | Asking[T]:
     def call(texts: bool = False) -> Call[T]:
         given = inputs.body(data, texts=texts)
         given["headers"] = {**given.get("headers", {}), "Accept": accept}
         given["params"] = {} if version is None else {"version": version}
+        if segment:
+            given["params"]["segment"] = "true"
         return Call(method="POST", path=path("predict", model), read=read, repeatable=True, arguments=given)
 
     return Asking(get(path("models", model), _takes_texts), call) if named.are_words(data) else call()
@@ -118,12 +127,14 @@ def submit(
     dataset: str | None = None,
     tensorboard: bool = False,
     resources: Mapping[str, float] | None = None,
+    feedback: Mapping[str, Any] | None = None,
     idempotency_key: str | None = None,
 ) -> Call[answers.Job]:
     """Queue a training job, on a dataset version such as "field@4", or the newest one of a bare name.
 
     `promote` may have bounds: {"if_better": {"alpha": 0.05}}.
     `resources`: those that the job needs, {"cpus": 4, "gpus": 0.5, "nodes": 2}.
+    `feedback`: also learn from labelled captures, {"since": "P7D", "weight": 20}: `dataset` grows by them.
 
     It has an Idempotency-Key, generated unless given, so that a retry starts no second job.
     """
@@ -139,6 +150,8 @@ def submit(
         order["dataset"] = dataset
     if resources is not None:
         order["resources"] = resources
+    if feedback is not None:
+        order["feedback"] = feedback
     arguments = json_body(order, "order")
     arguments["headers"] |= key_header(idempotency_key)
     return Call(method="POST", path="/train", read=object_with("id"), repeatable=True, arguments=arguments)
@@ -177,6 +190,17 @@ def stream(job_id: str, headers: Mapping[str, str]) -> Call[None]:
     return Call(
         method="GET", path=path("jobs", job_id, "events"), read=no_content, repeatable=True, arguments=arguments
     )
+
+
+def change_stream(
+    model: str | None, kind: str | Sequence[str] | None, follow: bool, headers: Mapping[str, str]
+) -> Call[None]:
+    """The feed of all changes, as server-sent events; see events.py."""
+    chosen: dict[str, Any] = {} if model is None else {"model": model}
+    chosen |= {} if kind is None else {"kind": [kind] if isinstance(kind, str) else list(kind)}
+    chosen |= {} if follow else {"follow": "false"}
+    arguments = {"headers": headers, "params": chosen}
+    return Call(method="GET", path="/events", read=no_content, repeatable=True, arguments=arguments)
 
 
 def plot(job_id: str) -> Call[bytes]:
@@ -282,6 +306,14 @@ def rollback(model: str, *, idempotency_key: str | None = None) -> Call[answers.
 def promotions(model: str, *, at: str | None = None) -> Call[answers.History]:
     """History of promotions; with `at` (ISO 8601), until that time."""
     return get(path("models", model, "promotions"), object_with("promotions"), at=at)
+
+
+def drift(model: str, *, version: int | None = None, window: str | None = None) -> Call[answers.Drift]:
+    """Recent inputs and answers of a version, by default the live one, compared with its data.
+
+    `window`: minutes, hours or days until now, such as 30m, 1h or 7d.
+    """
+    return get(path("models", model, "drift"), object_with("features"), version=version, window=window)
 
 
 def nodes() -> Call[list[answers.Node]]:

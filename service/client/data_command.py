@@ -2,11 +2,13 @@
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from service.client import tables
 from service.client.clients import Client
+from service.client.subcommands import added
 
 
 def add_to(commands: Any, shared: argparse.ArgumentParser) -> None:
@@ -15,16 +17,7 @@ def add_to(commands: Any, shared: argparse.ArgumentParser) -> None:
     data = commands.add_parser("data", help=text, description=text, allow_abbrev=False)
     verbs = data.add_subparsers(metavar="VERB", title="verbs", required=True)
 
-    def verb(run: Callable[..., int], words: str, text: str) -> argparse.ArgumentParser:
-        name, *arguments = words.split()
-        sub: argparse.ArgumentParser = verbs.add_parser(
-            name, help=text, description=text, parents=[shared], allow_abbrev=False
-        )
-        sub.set_defaults(run=run, fail=sub.error)
-        for argument in arguments:
-            sub.add_argument(argument, metavar=argument.upper())
-        return sub
-
+    verb = partial(added, verbs, shared)
     _add_options(verb(_add, "add model name file", "upload a file of examples, and make a dataset version of it"))
     verb(_list, "list model", "the dataset versions of a model")
     report = verb(

@@ -46,7 +46,7 @@ def models(found: Sequence[Model]) -> None:
         (m["name"], m["live"], _loaded(m), m["backend"], m["device"], m["metric"], m["fault"] or m["summary"])
         for m in found
     ]
-    _table(("model", "live", "loaded", "backend", "device", "gate", "summary"), rows)
+    table(("model", "live", "loaded", "backend", "device", "gate", "summary"), rows)
 
 
 def _loaded(model: Model) -> int | str | None:
@@ -70,7 +70,7 @@ def nodes(found: Sequence[Node]) -> None:
         )
         for n in found
     ]
-    _table(("node", "state", "started", "seen", "processes", "waiting", "per s", "loaded", "software"), rows)
+    table(("node", "state", "started", "seen", "processes", "waiting", "per s", "loaded", "software"), rows)
 
 
 def versions(found: Sequence[Version]) -> None:
@@ -79,7 +79,7 @@ def versions(found: Sequence[Version]) -> None:
         (v["version"], "live" if v["live"] else "", _time(v["created_at"]), figures(v["metrics"]), v["sha256"][:12])
         for v in found
     ]
-    _table(("version", "", "made", "figures", "sha256"), rows)
+    table(("version", "", "made", "figures", "sha256"), rows)
 
 
 def jobs(found: Sequence[Job]) -> None:
@@ -96,7 +96,7 @@ def jobs(found: Sequence[Job]) -> None:
         )
         for j in found
     ]
-    _table(("job", "model", "state", "done", "version", "queued", "outcome"), rows)
+    table(("job", "model", "state", "done", "version", "queued", "outcome"), rows)
 
 
 def datasets(found: Sequence[Dataset]) -> None:
@@ -113,7 +113,7 @@ def datasets(found: Sequence[Dataset]) -> None:
         )
         for d in found
     ]
-    _table(("dataset", "made", "train", "validation", "test", "refused", "parent", "trained", "sha256"), rows)
+    table(("dataset", "made", "train", "validation", "test", "refused", "parent", "trained", "sha256"), rows)
 
 
 def report(found: Report | Mapping[str, Any]) -> None:
@@ -127,7 +127,7 @@ def report(found: Report | Mapping[str, Any]) -> None:
         for row in reason["first"]
     ]
     if rows:
-        _table(("row", "column", "value", "error"), rows)
+        table(("row", "column", "value", "error"), rows)
     if len(rows) < found["rejected"]:
         say(f"and {found['rejected'] - len(rows)} more refused rows")
 
@@ -142,7 +142,7 @@ def predictions(names: Sequence[str], found: Sequence[Mapping[str, Any]], output
         (name, *(_cell(item.get(key, ""), named.get(key)) for key in keys))
         for name, item in zip(names, found, strict=True)
     ]
-    _table(("sample", *keys), rows)
+    table(("sample", *keys), rows)
 
 
 def promoted(done: Promoted) -> None:
@@ -173,9 +173,13 @@ def _part(part: Mapping[str, Any]) -> str:
 
 
 def event(told: Event) -> None:
-    """Print an event of a job in one line."""
+    """Print an event of a job or a trial in one line."""
+    if told.kind == "fault" or "stage" in told.data:
+        say(f"{told.id}  {_of_trial(told)}")
+        return
     if told.kind == "state":
-        say(f"{told.id}  {told.data['state']}")
+        reason = told.data.get("reason")
+        say(f"{told.id}  {told.data['state']}{f': {terminal.printable(reason)}' if reason else ''}")
         return
     if told.kind == "log":
         say(textwrap.indent(terminal.printable(told.data["output"]), f"{told.id}  "))
@@ -188,12 +192,20 @@ def event(told: Event) -> None:
     say(f"{told.id}  {place}  {figures({'loss': point['loss'], **point['metrics']})}")
 
 
+def _of_trial(told: Event) -> str:
+    """`canary, stage 2: stage 1 of 3 is fulfilled`, or the fault of the candidate."""
+    data = told.data
+    if told.kind == "fault":
+        return f"fault, {data['kind']}: {data['detail']}"
+    return f"{data['state'].replace('_', ' ')}, stage {data['stage'] + 1}: {data['reason']}"
+
+
 def figures(values: Mapping[str, float]) -> str:
     """`accuracy 0.9912  loss 0.02801`."""
     return "  ".join(f"{name} {value:.4g}" for name, value in values.items())
 
 
-def _table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def table(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table. Its first column and its figures are never cut or broken.
 
     In a file or pipe each row is one line. A terminal that is too narrow gets a paragraph for each row instead.
@@ -271,4 +283,6 @@ def _done(found: Job) -> str:
 def _outcome(found: Job) -> str:
     if found["error"]:
         return found["error"]["detail"]
+    if waits_for := found.get("waits_for"):  # an older service does not say it
+        return f"waits for {waits_for}"
     return f"{found['gate']['decision']}, {found['gate']['reason']}" if found["gate"] else ""
