@@ -18,6 +18,7 @@ from tests.fakes import ROOT, InProcess, running_server
 from tests.serving import no_recipes
 from tests.signatures import SIGNATURES, save
 from tests.sockets import listening
+from tests.templates import migrated
 
 pytestmark = pytest.mark.slow
 
@@ -153,7 +154,7 @@ def test_named_inputs_are_explained_each(page: Page, tmp_path: Path) -> None:
     models = {name: SIGNATURES[name] for name in ("heads", "table", "text")}
     for name in models:
         save(tmp_path, name)
-    settings = Settings(store=tmp_path / "store")
+    settings = Settings(store=migrated(tmp_path / "store"))
     with listening(create_app(settings, models, tmp_path, no_recipes, partial(InProcess, models))) as ((_, port), _):
         for name, said in (
             ("table", r"the answer changes by \S+ per unit of age, \S+ per unit of fare\.$"),
@@ -242,7 +243,7 @@ def test_a_job_is_cancelled_and_one_that_fails_says_why(page: Page, url: str) ->
 
 def test_a_narrow_screen_is_never_scrolled_sideways(page: Page, url: str) -> None:
     page.set_viewport_size({"width": 360, "height": 740})
-    for section in ("predict", "train", "versions", "data"):
+    for section in ("predict", "train", "versions", "data", "audit"):
         for model in ("classifier", "mnist", "regressor"):
             page.goto(f"{url}/#{section}/{model}")
             expect(page.locator("h1")).to_contain_text(model)

@@ -1,5 +1,6 @@
-// Answer panel: headline, probabilities as bars, named outputs, version and time; or an error message.
+// Answer panel: headline, probabilities as bars, named outputs, version and time, and its correction; or an error message.
 
+import { correctionPanel } from "./correct.js";
 import { h } from "./dom.js";
 import { figure, percent } from "./format.js";
 import { barList, outputBlock } from "./outputs.js";
@@ -15,7 +16,8 @@ export function answerPanel(waiting, model) {
   const blocks = h("div", { class: "blocks" });
   const meta = h("p", { class: "meta" });
   const trouble = h("p", { class: "trouble", role: "alert" });
-  const element = h("section", { class: "answer", "aria-label": "Answer" }, headline, trouble, bars.element, blocks, meta);
+  const correction = correctionPanel(model);
+  const element = h("div", {}, h("section", { class: "answer", "aria-label": "Answer" }, headline, trouble, bars.element, blocks, meta), correction.element);
 
   function clear(text = waiting) {
     headline.hidden = false;
@@ -24,6 +26,7 @@ export function answerPanel(waiting, model) {
     meta.textContent = "";
     bars.clear();
     blocks.replaceChildren();
+    correction.about(null);
   }
 
   function show(prediction, answer) {
@@ -38,6 +41,7 @@ export function answerPanel(waiting, model) {
     bars.draw(shares, labelsOf(model, shares.length), prediction.label);
     blocks.replaceChildren(...blocksOf(prediction, model));
     meta.replaceChildren(...metaOf(answer));
+    correction.about(answer.id);
   }
 
   function fail(error) {
@@ -47,6 +51,7 @@ export function answerPanel(waiting, model) {
     blocks.replaceChildren();
     meta.textContent = "";
     trouble.textContent = error.message;
+    correction.about(null);
   }
 
   clear();

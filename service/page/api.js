@@ -103,9 +103,18 @@ export async function getText(path) {
 }
 
 /** POST a JSON body. */
-export async function postJson(path, body, options = {}) {
+export function postJson(path, body, options = {}) {
+  return sendJson("POST", path, body, options);
+}
+
+/** PUT a JSON body. */
+export function putJson(path, body) {
+  return sendJson("PUT", path, body);
+}
+
+async function sendJson(method, path, body, options = {}) {
   const headers = { "Content-Type": "application/json", ...options.headers };
-  return (await send(path, { ...options, method: "POST", headers, body: JSON.stringify(body) })).json();
+  return (await send(path, { ...options, method, headers, body: JSON.stringify(body) })).json();
 }
 
 /** POST a body of any media type. Returns the parsed JSON. */
@@ -118,7 +127,7 @@ function sendBody(path, body, mediaType) {
   return send(path, { method: "POST", headers: { "Content-Type": mediaType }, body: content });
 }
 
-/** POST a prediction request. Returns the predictions, the version that computed them, and the times in ms. */
+/** POST a prediction request. Returns the predictions, their id, the version that computed them, and the times in ms. */
 export async function predict(model, body, mediaType = "application/json") {
   const began = performance.now();
   const response = await sendBody(`predict/${model}`, body, mediaType);
@@ -126,6 +135,7 @@ export async function predict(model, body, mediaType = "application/json") {
   const total = /total;dur=([\d.]+)/.exec(response.headers.get("Server-Timing") ?? "");
   return {
     predictions,
+    id: response.headers.get("X-Prediction-Id"),
     version: response.headers.get("X-Model-Version"),
     serverMs: total ? Number(total[1]) : null,
     roundMs: performance.now() - began,
@@ -137,27 +147,35 @@ export async function asUrl(path, options = {}) {
   return URL.createObjectURL(await (await send(path, options)).blob());
 }
 
-/** Debounce `work`: run it with the latest arguments, after a short pause, and never concurrently with itself. */
-export function debounced(work, quietMs = 60) {
+/** Throttle `work`: run it with the latest arguments, `pauseMs` after its last start or later, never concurrently with itself. */
+export function throttled(work, pauseMs = 60) {
   let waiting = null;
   let busy = false;
   let timer = 0;
+  let began = -Infinity;
+
+  function schedule() {
+    if (waiting === null || busy) return;
+    timer ||= setTimeout(run, Math.max(0, began + pauseMs - performance.now()));
+  }
+
   async function run() {
     timer = 0;
-    if (busy || waiting === null) return;
     const latest = waiting;
     waiting = null;
     busy = true;
+    began = performance.now();
     try {
       await work(...latest);
     } finally {
       busy = false;
-      if (waiting !== null && !timer) run();
+      schedule();
     }
   }
+
   return (...args) => {
     waiting = args;
-    timer ||= setTimeout(run, quietMs);
+    schedule();
   };
 }
 

@@ -55,7 +55,7 @@ export function cardFrame(first, { open = false, headline, content, buttons = []
     if (loaded) return;
     loaded = true;
     if (!isFinal(job.state)) {
-      await trying(() => follow(job.id, onEvent, ending.signal));
+      await trying(() => follow(`jobs/${job.id}/events`, onEvent, ending.signal));
       if (ending.signal.aborted) return;
       ended();
     }

@@ -1,6 +1,6 @@
 // Input for a model that maps one number to one number: its curve, and a slider for the input.
 
-import { debounced, predict } from "./api.js";
+import { predict, throttled } from "./api.js";
 import { answerPanel } from "./answer.js";
 import { h } from "./dom.js";
 import { explainPanel } from "./explain.js";
@@ -26,7 +26,7 @@ export function curveInput(model) {
   let mark = null; // [input, answer]
   const why = explainPanel(model, { names: ["the input"], explained: drawTangent });
 
-  const askCurve = debounced(async () => {
+  const askCurve = throttled(async () => {
     const [low, high] = [Number(from.value), Number(to.value)];
     if (!(high > low)) return;
     Object.assign(slider, { min: low, max: high, step: Number(((high - low) / 300).toPrecision(12)) });
@@ -40,7 +40,7 @@ export function curveInput(model) {
     }
   });
 
-  const ask = debounced(async () => {
+  const ask = throttled(async () => {
     const x = Number(slider.value);
     shown.textContent = figure(x);
     try {

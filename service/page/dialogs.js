@@ -30,6 +30,12 @@ export function confirmed(title, text, action) {
   return openDialog(title, [h("p", {}, text)], action, () => true).then((answer) => answer === true);
 }
 
+/** Ask for confirmation and a reason, which may be empty. Returns the reason, or null if the user cancels. */
+export function reasoned(title, text, action) {
+  const field = h("input", { id: "reason-field", autocomplete: "off", maxlength: "1000" });
+  return openDialog(title, [h("p", {}, text), h("label", { for: "reason-field" }, "Reason, for the history"), field], action, () => field.value.trim());
+}
+
 /** Ask for an API key because of `problem`. Returns true if one was entered. It is stored for this tab only. */
 export async function askKey(problem) {
   const field = h("input", { id: "key-field", type: "password", autocomplete: "off", required: true, spellcheck: "false",
@@ -64,20 +70,31 @@ export function closeDialogs() {
   for (const dialog of document.querySelectorAll("dialog:not(.key-dialog)")) dialog.close();
 }
 
-/** Open a modal dialog. Returns the value of its action, or null. */
-function openDialog(title, body, action, value, size = "") {
+/** Open a modal dialog. Returns the value of its action, or null. If `value()` throws, the dialog shows the error and stays. */
+export function openDialog(title, body, action, value, size = "") {
+  const trouble = h("p", { class: "trouble", role: "alert" });
   const cancel = h("button", { type: "button" }, action ? "Cancel" : "Close");
-  const form = h("form", { method: "dialog" }, h("h2", { id: "dialog-title" }, title), body,
+  const form = h("form", { method: "dialog" }, h("h2", { id: "dialog-title" }, title), body, trouble,
     h("p", { class: "actions" }, cancel, action && h("button", { class: "main" }, action)));
   const dialog = h("dialog", { "aria-labelledby": "dialog-title", class: size }, form);
   document.body.append(dialog);
   dialog.showModal();
   return new Promise((resolve) => {
     let answer = null;
-    form.addEventListener("submit", (event) => {
+    let busy = false;
+    form.addEventListener("submit", async (event) => {
       event.preventDefault();
-      answer = value();
-      dialog.close();
+      if (busy) return;
+      busy = true;
+      trouble.textContent = "";
+      try {
+        answer = await value();
+        dialog.close();
+      } catch (error) {
+        trouble.textContent = error.message;
+      } finally {
+        busy = false;
+      }
     });
     cancel.addEventListener("click", () => dialog.close());
     dialog.addEventListener("close", () => {

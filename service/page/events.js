@@ -3,20 +3,21 @@
 import { Problem, send } from "./api.js";
 
 const RECONNECT_MS = 1000;
-const FINAL = new Set(["succeeded", "failed", "cancelled"]);
+const FINAL = new Set(["succeeded", "failed", "cancelled", // of jobs, and of trials:
+  "promoted", "rolled_back", "aborted"]);
 
 export function isFinal(state) {
   return FINAL.has(state);
 }
 
-/** Call `onEvent(kind, data)` for each event of a job until it ends; after a lost connection, resume with Last-Event-ID. */
-export async function follow(job, onEvent, signal) {
+/** Call `onEvent(kind, data)` for each event of a job or trial, at `path`, until it ends; after a lost connection, resume with Last-Event-ID. */
+export async function follow(path, onEvent, signal) {
   let last = "";
   while (!signal.aborted) {
     try {
       const headers = last ? { "Last-Event-ID": last } : {};
-      const response = await send(`jobs/${job}/events`, { headers, signal });
-      if (response.status === 204) return; // the job has ended, and there is no other event
+      const response = await send(path, { headers, signal });
+      if (response.status === 204) return; // it has ended, and there is no other event
       for await (const event of parsed(response.body)) {
         last = event.id || last;
         const data = JSON.parse(event.data);

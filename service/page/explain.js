@@ -1,6 +1,6 @@
 // Explanation panel: feature attributions of an answer, requested when the user switches it on.
 
-import { debounced, postBody } from "./api.js";
+import { postBody, throttled } from "./api.js";
 import { h } from "./dom.js";
 import { figure } from "./format.js";
 import { drawGrid, greatestOf, heat } from "./grid.js";
@@ -23,7 +23,7 @@ export function explainPanel(model, { names = [], first = "gradient", explained 
     h("p", { class: "choose" }, wanted, h("label", { for: "explain" }, "Explain the answer"), method), shown);
   let asked = null; // [body, type] of the displayed answer
 
-  const ask = debounced(async () => {
+  const ask = throttled(async () => {
     const about = asked;
     if (!about || !wanted.checked) return;
     if (!words.textContent) words.textContent = "Loading; the first explanation takes a few seconds …";

@@ -1,6 +1,6 @@
 // Input for a classifier of two numbers: its decision regions in colour, and a point that the user can move.
 
-import { debounced, predict } from "./api.js";
+import { predict, throttled } from "./api.js";
 import { answerPanel } from "./answer.js";
 import { colour, h, onScheme } from "./dom.js";
 import { explainPanel } from "./explain.js";
@@ -23,7 +23,7 @@ export function fieldInput(model) {
   const why = explainPanel(model, { names: NAMES });
   let rows = [];
 
-  const askField = debounced(async () => {
+  const askField = throttled(async () => {
     const centre = (at) => half * ((2 * (at + 0.5)) / CELLS - 1);
     const inputs = Array.from({ length: CELLS * CELLS }, (_, at) => [centre(at % CELLS), -centre(Math.floor(at / CELLS))]);
     try {
@@ -35,7 +35,7 @@ export function fieldInput(model) {
     }
   });
 
-  const ask = debounced(async () => {
+  const ask = throttled(async () => {
     try {
       const body = { inputs: [[...point]] };
       const given = await predict(model.name, body);

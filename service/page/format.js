@@ -45,3 +45,29 @@ export function duration(from, to) {
 export function words(name) {
   return name.replaceAll("_", " ");
 }
+
+/** "nothing is live" -> "Nothing is live.". */
+export function sentence(text) {
+  return text ? `${text[0].toUpperCase()}${text.slice(1)}${/[.!?]$/.test(text) ? "" : "."}` : "";
+}
+
+const UNITS = [["d", 86_400], ["h", 3_600], ["min", 60]];
+
+/** 5400 -> "1 h 30 min": the two largest units. */
+export function lasting(seconds) {
+  let left = Math.round(seconds * 10) / 10;
+  const parts = [];
+  for (const [unit, size] of UNITS) {
+    const count = Math.floor(left / size);
+    if (count) parts.push(`${count} ${unit}`);
+    left -= count * size;
+  }
+  if (left >= 0.1 || !parts.length) parts.push(`${Number(left.toFixed(parts.length || left >= 10 ? 0 : 1))} s`);
+  return parts.slice(0, 2).join(" ");
+}
+
+/** Return the seconds of an ISO 8601 duration: "PT10M" -> 600. */
+export function secondsIn(iso) {
+  const [, days, hours, minutes, seconds] = /^P(?:(\d+)D)?(?:T(?:(\d+)H)?(?:(\d+)M)?(?:([\d.]+)S)?)?$/.exec(iso).map((one) => Number(one ?? 0));
+  return days * 86_400 + hours * 3_600 + minutes * 60 + seconds;
+}

@@ -62,18 +62,26 @@ function headline(job) {
   const began = job.started_at ?? job.created_at;
   const parts = [job.dataset, when(job.created_at)].filter(Boolean);
   if (job.state === "running" && job.progress) parts.push(`epoch ${job.progress.epoch} of ${job.progress.epochs}`);
+  if (job.waits_for) parts.push(`waits for ${job.waits_for}`);
   if (job.finished_at) parts.push(duration(began, job.finished_at));
   if (job.version) parts.push(`version ${job.version}`);
-  if (job.gate) parts.push(job.gate.decision === "promoted" ? "went live" : "not promoted");
+  if (job.gate) parts.push(OUTCOMES[outcomeOf(job.gate)][0]);
   return parts.join(" · ");
+}
+
+const OUTCOMES = { promoted: ["went live", "Promoted"], kept: ["not promoted", "Not promoted"], trial: ["on trial", "On trial"] };
+
+function outcomeOf(gate) {
+  return gate.trial ? "trial" : gate.decision;
 }
 
 function factsOf(job) {
   const facts = [];
   if (job.gate) {
-    const decision = job.gate.decision === "promoted" ? "Promoted" : "Not promoted";
+    const decision = OUTCOMES[outcomeOf(job.gate)][1];
     const values = `${words(job.gate.metric)}: ${figure(job.gate.candidate)}, live ${figure(job.gate.live)}`;
     facts.push(h("p", { class: `gate ${job.gate.decision}` }, h("strong", {}, decision), `: ${job.gate.reason}. `, h("span", { class: "help" }, `(${values})`)));
+    if (job.gate.trial) facts.push(h("p", {}, h("a", { href: `#versions/${job.model}` }, "Show the trial")));
     for (const part of ["old_rows", "new_rows"]) {
       if (job.gate[part]) facts.push(h("p", { class: "help gate-part" }, `${words(part)}: ${partOf(job.gate[part])}`));
     }

@@ -1,6 +1,7 @@
 // Navigation between models and sections, the service's status, and the API key.
 
 import { Unreachable, asUrl, connection, getJsonSoon, getText, onKeyNeeded, savedKey } from "./api.js";
+import { auditView } from "./audit.js";
 import { dataView } from "./data.js";
 import { askKey, closeDialogs, notify, showText, trying } from "./dialogs.js";
 import { h } from "./dom.js";
@@ -10,7 +11,7 @@ import { trainView } from "./train.js";
 import { versionsView } from "./versions.js";
 
 const SECTIONS = { predict: ["Predict", predictView], train: ["Train", trainView], versions: ["Versions", versionsView],
-  data: ["Data", dataView] };
+  data: ["Data", dataView], audit: ["Audit", auditView] };
 const POLL_MS = 4000; // interval between requests for the live versions
 const main = document.getElementById("main");
 const tabs = document.getElementById("models");

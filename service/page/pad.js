@@ -1,6 +1,7 @@
 // Drawing pad for one picture: drawn with a mouse or a finger, dropped, or chosen as a file.
 
 import { colour, h, onScheme } from "./dom.js";
+import { greyPng } from "./png.js";
 
 const SIZE = 448; // pixels of the pad; CSS scales it
 const SENT = 112; // pixels of a drawing that is sent: enough for 28x28, and fast to normalise
@@ -88,10 +89,12 @@ export function picturePad({ prefix = "", label = "Drawing pad", sent = SENT, ch
 }
 
 /** Encode the strokes as a PNG, dark on white in any colour scheme. */
-function pictureOf(strokes, size) {
+async function pictureOf(strokes, size) {
   const canvas = h("canvas", { width: size, height: size });
-  paint(canvas.getContext("2d"), size, strokes, "#000", "#fff");
-  return new Promise((resolve) => canvas.toBlob((body) => resolve({ body, type: "image/png" }), "image/png"));
+  const context = canvas.getContext("2d", { willReadFrequently: true });
+  paint(context, size, strokes, "#000", "#fff");
+  const { data } = context.getImageData(0, 0, size, size); // red, green, blue and opacity of each pixel
+  return { body: greyPng(Uint8Array.from({ length: size * size }, (_, at) => data[4 * at]), size, size), type: "image/png" };
 }
 
 function paint(context, size, strokes, ink, paper) {

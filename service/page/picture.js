@@ -1,11 +1,13 @@
 // Picture input: a drawing made with a mouse or a finger, or a file.
 
-import { debounced, exampleOf, postBody, predict } from "./api.js";
+import { exampleOf, postBody, predict, throttled } from "./api.js";
 import { answerPanel } from "./answer.js";
 import { h } from "./dom.js";
 import { explainPanel } from "./explain.js";
 import { drawGrid, imageOf, rowsOf } from "./grid.js";
 import { picturePad } from "./pad.js";
+
+const PAUSE_MS = 15; // between two requests while a stroke is drawn
 
 export function pictureInput(model) {
   const seen = h("canvas", { id: "seen", width: 28, height: 28, role: "img", "aria-label": "Network input" });
@@ -16,18 +18,22 @@ export function pictureInput(model) {
   const bytes = model.signature.inputs[0].dtype === "uint8";
   let current = null; // function that makes the last request, to repeat it
 
-  const ask = debounced(async (makeBody) => {
+  const ask = throttled(async (makeBody) => {
     current = makeBody;
     try {
       const { body, type } = await makeBody();
-      const [given, sample] = await Promise.all([predict(model.name, body, type), preview(model.name, body, type)]);
-      if (current !== makeBody || pad.isBlank()) return; // cleared meanwhile
+      const given = await predict(model.name, body, type);
+      if (isOutdated(makeBody)) return;
       answer.show(given.predictions[0], given);
-      drawSeen(sample);
       why.about(body, type);
+      look(makeBody, body, type);
     } catch (error) {
       if (!pad.isBlank()) fail(error);
     }
+  }, PAUSE_MS);
+  const look = throttled(async (makeBody, body, type) => {
+    const sample = await preview(model.name, body, type).catch(() => null);
+    if (!isOutdated(makeBody)) drawSeen(sample);
   });
   const pad = picturePad({
     changed: ask,
@@ -37,6 +43,11 @@ export function pictureInput(model) {
       answer.clear();
     },
   });
+
+  /** Whether the pad was cleared or changed since `makeBody` was its body. */
+  function isOutdated(makeBody) {
+    return current !== makeBody || pad.isBlank();
+  }
 
   function fail(error) {
     answer.fail(error);

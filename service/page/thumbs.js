@@ -13,7 +13,7 @@ const observer = new IntersectionObserver((entries) => {
   }
 }, { rootMargin: AHEAD });
 
-const paths = new WeakMap();
+const sources = new WeakMap(); // image -> its path, and the text that replaces it
 
 /** Create a list of thumbnails. Each of `items` has `path` (null: no picture), `alt`, and `title` and `lines` below it. */
 export function gallery(items, label) {
@@ -27,20 +27,21 @@ function figureOf({ path, alt, title = null, lines = [] }) {
     h("figcaption", {}, title && h("strong", {}, title), lines.map((line) => h("span", {}, line)))));
 }
 
-/** Create a picture of at most 96 pixels; one that cannot be loaded is replaced by its text. */
-export function thumbnail(path, alt) {
+/** Create a picture of at most 96 pixels; one that cannot be loaded is replaced by the text `missing`. */
+export function thumbnail(path, alt, missing = "no picture") {
   const image = h("img", { class: "thumb", alt, width: 96, height: 96 });
-  paths.set(image, path);
+  sources.set(image, { path, missing });
   observer.observe(image);
   return image;
 }
 
 async function load(image) {
+  const { path, missing } = sources.get(image);
   try {
-    const url = await asUrl(paths.get(image), { quiet: true });
+    const url = await asUrl(path, { quiet: true });
     image.addEventListener("load", () => URL.revokeObjectURL(url), { once: true });
     image.src = url;
   } catch {
-    image.replaceWith(h("span", { class: "thumb none" }, "no picture")); // erased, or the connection is lost
+    image.replaceWith(h("span", { class: "thumb none" }, missing)); // erased, or the connection is lost
   }
 }

@@ -12,6 +12,7 @@ const POLICIES = [ // value of "promote", its text
   ["if_better", "if it is better than the live version"],
   [{ if_better: { alpha: 0.05 } }, "if it is better beyond chance (p < 0.05)"],
   ["no_worse", "if it is not worse by more than a margin"],
+  ["trial", "if it proves itself in a trial on live requests"],
   ["always", "always"],
   ["never", "never, only register it"],
 ];

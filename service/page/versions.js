@@ -1,12 +1,15 @@
-// The Versions section: all versions, the live one, comparison of two, and the promotion history.
+// The Versions section: the trial, all versions, the live one, comparison of two, and the promotion history.
 
 import { asUrl, getJson, postJson, send } from "./api.js";
 import { comparison } from "./compare.js";
 import { confirmed, notify, showPicture, trying } from "./dialogs.js";
+import { driftCard } from "./drift.js";
 import { h } from "./dom.js";
 import { figure, when, words } from "./format.js";
 import { pairChoice } from "./pair.js";
 import { nodesCard } from "./nodes.js";
+import { askTrial } from "./opentrial.js";
+import { trialCard } from "./trial.js";
 
 export function versionsView({ model, now, refreshModels }) {
   const table = h("div", { class: "scroll card" });
@@ -14,6 +17,8 @@ export function versionsView({ model, now, refreshModels }) {
   const compared = h("div", {});
   const choice = pairChoice(compare);
   const nodes = nodesCard(model);
+  const drift = driftCard(model);
+  const trial = trialCard(model, () => Promise.all([refreshModels(), refresh()]));
   const back = h("button", { type: "button", on: { click: rollBack } }, "Roll back");
   let versions = [];
   let plots = null;
@@ -23,6 +28,8 @@ export function versionsView({ model, now, refreshModels }) {
   async function refresh() {
     const path = `models/${model.name}`;
     nodes.refresh();
+    drift.refresh();
+    trial.refresh();
     const found = await trying(() => Promise.all([getJson(`${path}/versions`), getJson(`${path}/promotions`)]));
     if (!found || stopped) return;
     versions = found[0].versions;
@@ -42,6 +49,7 @@ export function versionsView({ model, now, refreshModels }) {
   function row(version, figures) {
     const name = `Version ${version.version}`;
     const promote = version.live ? null : button("Promote", () => makeLive(version.version), name);
+    const tried = version.live || now().live === null ? null : button("Trial", () => openTrial(version.version), name);
     const picture = version.job ? button("Picture", () => showRun(version), name) : null;
     return h("tr", { class: version.live ? "live" : null },
       h("td", { data: { label: "Compare" } }, choice.box(version.version, `Compare version ${version.version}`)),
@@ -49,7 +57,7 @@ export function versionsView({ model, now, refreshModels }) {
       figures.map((key) => h("td", { class: "number", data: { label: words(key) } }, figure(version.metrics[key]))),
       h("td", { data: { label: "Created" } }, when(version.created_at)),
       h("td", { class: "origin", data: { label: "Origin" } }, version.job ? `job ${version.job.slice(0, 8)}` : "from a file", h("small", { class: "help" }, version.dataset)),
-      h("td", {}, h("span", { class: "does" }, promote, button("Download", () => download(version), name), picture)));
+      h("td", {}, h("span", { class: "does" }, promote, tried, button("Download", () => download(version), name), picture)));
   }
 
   async function compare(pair) {
@@ -72,6 +80,18 @@ export function versionsView({ model, now, refreshModels }) {
     const text = `It is loaded and warmed up, then replaces the live version (${now().live ?? "none"}). No request fails.`;
     if (!(await confirmed(`Make version ${number} live?`, text, "Promote"))) return;
     await change(() => postJson(`models/${model.name}/promote`, { version: number }));
+  }
+
+  async function openTrial(number) {
+    if (trial.isOpen()) {
+      notify("A trial is open: abort it first, or wait for its end.");
+      return;
+    }
+    const opened = await askTrial(model, number, now().live);
+    if (!opened || stopped) return;
+    trial.show(opened);
+    await refresh();
+    trial.element.scrollIntoView({ block: "nearest" });
   }
 
   async function rollBack() {
@@ -104,13 +124,15 @@ export function versionsView({ model, now, refreshModels }) {
 
   const heading = h("div", { class: "heading with-action" }, h("div", {}, h("h1", {}, `Versions of ${model.name}`),
     h("p", {}, "Version numbers are permanent. Select two versions to compare them.")), back);
-  const element = h("section", {}, heading, table, compared, nodes.element, h("h2", {}, "History"), history);
+  const element = h("section", {}, heading, trial.element, table, compared, drift.element, nodes.element, h("h2", {}, "History"), history);
   return {
     element,
     refresh,
     stop() {
       stopped = true;
       nodes.stop();
+      drift.stop();
+      trial.stop();
       plots?.stop();
     },
   };
@@ -132,13 +154,19 @@ function stackOf(newestFirst) {
   const stack = [];
   for (const one of [...newestFirst].reverse()) {
     if (one.action === "rollback") stack.pop();
-    else stack.push(one.version);
+    else if (one.action === "promote") stack.push(one.version);
   }
   return stack;
 }
 
+const DID = {
+  promote: (version) => `Version ${version} went live`,
+  rollback: (version) => `Rolled back to version ${version}`,
+  trial: (version, state) => `Trial of version ${version}: ${words(state)}`,
+};
+
 function entry(promotion) {
   const by = /^[0-9a-f]{32}$/.test(promotion.by) ? `job ${promotion.by.slice(0, 8)}` : promotion.by;
-  return h("li", {}, h("strong", {}, promotion.action === "rollback" ? `Rolled back to version ${promotion.version}` : `Version ${promotion.version} went live`),
+  return h("li", {}, h("strong", {}, DID[promotion.action](promotion.version, promotion.state)),
     h("span", { class: "help" }, ` ${when(promotion.at)}, by ${by}: ${promotion.reason}`));
 }
