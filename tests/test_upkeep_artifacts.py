@@ -17,7 +17,8 @@ from service.store.database import Store
 from service.upkeep.faults import Checker
 from service.upkeep.pruner import Pruner
 from service.upkeep.rules import Rules
-from tests.upkeep import MODEL, Filled, aged
+from tests.templates import migrated
+from tests.upkeep import MODEL, Filled, aged, environment
 
 LARGE = {"table": np.zeros(3 * 2**18)}  # 6 MiB: a file
 LATER = 4e9  # seconds since 1970: all files are old
@@ -25,8 +26,7 @@ LATER = 4e9  # seconds since 1970: all files are old
 
 def filled_folder(folder: Path) -> Path:
     """Return a store folder with a file of each kind, and others that are not copied."""
-    store = Store(folder)
-    store.migrate()
+    store = Store(migrated(folder))
     filled = Filled(store)
     filled.add(b"weights", artifacts=LARGE)
     storage = filled.storage
@@ -58,6 +58,7 @@ def copied(capsys: pytest.CaptureFixture[str], source: object, target: object, s
     return found
 
 
+@pytest.mark.slow
 def test_the_files_are_copied_there_and_back(tmp_path: Path, s3: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
     first, second, folder = s3.create_bucket(), f"file://{tmp_path}/objects", filled_folder(tmp_path / "a")
     before = contents(folder)
@@ -87,6 +88,15 @@ def test_what_cannot_be_copied_is_named(tmp_path: Path, capsys: pytest.CaptureFi
     assert f"failed: {key} in the object store is damaged" in capsys.readouterr().out
     assert main(["artifacts", "copy", str(folder), str(tmp_path / "b")]) == 2
     assert "copy them with cp -a" in capsys.readouterr().err
+    for place in (tmp_path / "nowhere", f"file://{tmp_path}/nothing"):
+        target = url if isinstance(place, Path) else tmp_path / "c"
+        assert main(["artifacts", "copy", str(place), str(target)]) == 2
+        assert f"{place} has no files of a store: check the name" in capsys.readouterr().err
+    for one, other in ((url, url), (url, f"{url}/in"), (f"{url}/in/", url)):
+        assert main(["artifacts", "copy", one, other]) == 2
+        assert "FROM and TO are the same place" in capsys.readouterr().err
+    assert main(["artifacts", "copy", url, f"{url}-2"]) == 1, "a similar name"
+    capsys.readouterr()
     for words in (["copy", "ftp://host/", "b"], ["copy", "nobody@://", "b"], ["move", "a", "b"]):
         with pytest.raises(SystemExit):
             main(["artifacts", *words])
@@ -95,8 +105,7 @@ def test_what_cannot_be_copied_is_named(tmp_path: Path, capsys: pytest.CaptureFi
 @pytest.fixture
 def filled(tmp_path: Path) -> Iterator[Filled]:
     """A store with an object store: version 1 is live, 2 and 3 are not, 3 has a file of an artifact."""
-    store = Store(tmp_path / "store", artifacts=f"file://{tmp_path}/objects")
-    store.migrate()
+    store = Store(migrated(tmp_path / "store"), artifacts=f"file://{tmp_path}/objects")
     filled = Filled(store)
     for content, artifacts in ((b"1", {}), (b"2", {}), (b"3", LARGE)):
         filled.add(content, artifacts=artifacts)
@@ -168,3 +177,19 @@ def test_prune_removes_objects_and_copies(filled: Filled) -> None:
     assert [path.name for path in (filled.store.folder / "checkpoints").rglob("*.*")] == [
         Path(key_of_name(filled, 1)).name
     ]
+
+
+def test_why_an_object_store_cannot_be_used_is_one_line(
+    store: Store, database_url: str, s3: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in environment(store, database_url).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("TORCHLOOP_ARTIFACTS", s3.create_bucket())
+    said = "torchloop: the object store cannot be reached or used; try again in a few seconds (Connection refused)\n"
+    s3.stop()
+    try:
+        for words in (["fsck"], ["prune"], ["artifacts", "copy", "s3://bucket/prefix", str(store.folder)]):
+            assert main(words) == 2
+            assert capsys.readouterr().err == said
+    finally:
+        s3.start()

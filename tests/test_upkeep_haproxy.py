@@ -20,7 +20,8 @@ from tests.fakes import ROOT
 from tests.upkeep import environment
 
 ROW = Row(
-    id="a" * 32, address="10.0.0.1:8000", state="serving", processes=1, loaded={}, load={}, software="torchloop"
+    id="a" * 32, address="10.0.0.1:8000", state="serving", processes=1, loaded={}, load={}, software="torchloop",
+    trials={},
 )  # fmt: skip
 EXAMPLES = ("10.0.0.11:8000", "10.0.0.12:8000")
 STATES = """1
@@ -177,3 +178,20 @@ def test_what_cannot_be_reached_is_named_in_one_line(
     monkeypatch.setenv("TORCHLOOP_STORE", str(tmp_path / "empty"))
     assert main(["haproxy"]) == 2
     assert "there is no database in the store folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--spare", "-3"], "argument --spare: -3 is not a number from 0 to 9999"),
+        (["--spare", "100000"], "argument --spare: 100000 is not a number from 0 to 9999"),
+        (["--watch"], "--watch needs --socket or --output"),
+    ],
+)
+def test_options_that_make_no_configuration_are_refused(
+    words: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["haproxy", *words])
+    assert ended.value.code == 2
+    assert told in capsys.readouterr().err

@@ -47,8 +47,12 @@ def main(words: Sequence[str] | None = None, *, prog: str = "torchloop artifacts
     options = parser.parse_args(words)
     try:
         done = copied(steps(options.source, options.target))
-    except (ObjectsRefused, ObjectsUnavailable) as err:
+        if done == Copied():
+            raise ObjectsRefused(f"{options.source} has no files of a store: check the name")
+    except ObjectsRefused as err:
         return refuse(str(err), _WRONG)
+    except ObjectsUnavailable as err:
+        return refuse(f"{err} ({err.why})", _WRONG)
     if options.json:
         sys.stdout.write(f"{json.dumps(asdict(done))}\n")
     else:
@@ -74,10 +78,12 @@ def copied(steps: Iterable[Step]) -> Copied:
 
 
 def steps(source: str, target: str) -> Iterator[Step]:
-    """Yield the files to copy. Raises ObjectsRefused, also if both are folders or there is nothing to copy."""
+    """Yield the files to copy. Raises ObjectsRefused, also if both are folders, or one is in the other."""
     match "://" in source, "://" in target:
         case False, False:
             raise ObjectsRefused("both are folders: copy them with cp -a")
+        case True, True if f"{source}/".startswith(f"{target}/") or f"{target}/".startswith(f"{source}/"):
+            raise ObjectsRefused("FROM and TO are the same place, or one is in the other: name another one")
         case False, True:
             yield from _given(Path(source), _opened(target))
         case True, False:

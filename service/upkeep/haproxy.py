@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import re
 import sys
 import time
 from collections.abc import Sequence
@@ -36,8 +37,19 @@ def main(words: Sequence[str] | None = None, *, prog: str = "torchloop haproxy")
     text = "path of the runtime socket in the configuration [/run/haproxy/admin.sock]"
     parser.add_argument("--stats-socket", default="/run/haproxy/admin.sock", metavar="PATH", help=text)
     text = "servers in the configuration that --socket can give to nodes that come later [16]"
-    parser.add_argument("--spare", type=int, default=16, metavar="NUMBER", help=text)
-    return run(parser, words, _watch)
+    parser.add_argument("--spare", type=_spare, default=16, metavar="NUMBER", help=text)
+    return run(parser, words, _watch, _check)
+
+
+def _check(parser: OptionParser, options: argparse.Namespace) -> None:
+    if options.watch and not (options.socket or options.output):
+        parser.error("--watch needs --socket or --output")
+
+
+def _spare(word: str) -> int:
+    if not re.fullmatch(r"\d{1,4}", word):
+        raise argparse.ArgumentTypeError(f"{word} is not a number from 0 to 9999")
+    return int(word)
 
 
 def _watch(store: Store, _: Settings, options: argparse.Namespace) -> int:
@@ -56,7 +68,7 @@ def _watch(store: Store, _: Settings, options: argparse.Namespace) -> int:
             if reason != said:
                 refuse(reason, _FAILED)
             said = reason
-        if not (options.watch and (options.socket or options.output)):
+        if not options.watch:
             return _FAILED if said else 0
         time.sleep(_LOOK_S)
 

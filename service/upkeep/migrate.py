@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from service.errors import ServiceError
 from service.settings import OptionParser, SettingsError, from_environment, refuse
-from service.store.database import Store
+from service.store.database import Store, newest_revision
 
 _DESCRIPTION = (
     "Bring the tables of the database to the schema of this version, or do nothing if they have it. The service and "
@@ -24,10 +24,16 @@ def main(words: Sequence[str] | None = None, *, prog: str = "torchloop migrate")
     except SettingsError as err:
         return refuse(str(err), 2)
     try:
-        store.migrate()
+        before = store.migrate()
     except ServiceError as err:
         return refuse(err.detail, 1)
     finally:
         store.close()
-    sys.stdout.write("the database has the schema of this version\n")
+    sys.stdout.write(f"{_done(before, newest_revision())}: the database has the schema of this version\n")
     return 0
+
+
+def _done(before: str | None, newest: str) -> str:
+    if before is None:
+        return f"tables made, revision {newest}"
+    return f"nothing to do, revision {newest}" if before == newest else f"migrated from revision {before} to {newest}"

@@ -19,8 +19,9 @@ _DESCRIPTION = (
     f"{PREFIX}KEEP_JOBS_DAYS days ago, and files that nothing needs: those of removed versions and jobs, exports of "
     "other code, samples of datasets that other code has decoded, originals of no dataset version, resume points of "
     "finished jobs, abandoned uploads and temporary files. By default neither is set, and every version and job stays. "
-    "A dataset version stays until it is erased. A version that is live, or that rollbacks could make live, always "
-    "stays. The service and its workers may run meanwhile. Use the settings of the service."
+    "A dataset version stays until it is erased. A version that is live, that rollbacks could make live, or that an "
+    "open trial compares always stays; the evidence of trials goes as jobs do. The service and its workers may run "
+    "meanwhile. Use the settings of the service."
 )
 
 

@@ -75,6 +75,7 @@ class Pruner:
         for model in self._datasets.models():
             self._remove_in_turns(partial(self._datasets.unneeded, model=model), done)
         self._prune_jobs(done)
+        self._prune_trials()
         self._remove(self._temporary(done), done)
         Uploads(self._store, max_bytes=0).sweep(self._now)
         return done
@@ -91,6 +92,12 @@ class Pruner:
         self._remove(self._of_jobs(folders, states, expired), done)
         for job_id in set(folders) - {job for job, state in states.items() if state not in FINAL}:
             self._storage.remove_empty(job_id)
+
+    def _prune_trials(self) -> None:
+        days = self._rules.keep_jobs_days
+        if days is not None:
+            with self._store.write() as connection:
+                retention.remove_evidence(connection, self._now - days * DAY_S)
 
     def _require_own(self, connection: Connection) -> None:
         """Raise Conflict if the store has weights and the database no version: it is probably another store's."""

@@ -17,8 +17,9 @@ Decided = tuple[Named, bool]  # and whether it is removed
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What stays: the newest `keep_versions` unpromoted versions of a model, and jobs that ended in the last
-    `keep_jobs_days`; None: all. `orphans`: files that belong to no version and no job of this database go too.
+    """What stays: the newest `keep_versions` unpromoted versions of a model; jobs, and evidence of trials, that ended
+    in the last `keep_jobs_days`; None: all. `orphans`: files that belong to no version and no job of this database go
+    too.
     """
 
     keep_versions: int | None = None
