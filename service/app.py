@@ -1,65 +1,96 @@
 """Composition root of the web process."""
 
+import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.routing import BaseRoute
 from starlette.types import Lifespan
 
-from models import catalog, device
-from models.project import Project
 from models.spec import ModelSpec
-from service.api import access, dataset_uploads, documentation, explain, openapi, page, preview, versions
+from service.api import (
+    access,
+    dataset_uploads,
+    documentation,
+    explain,
+    openapi,
+    page,
+    preview,
+    replay,
+    retrain,
+    versions,
+)
+from service.api import captures as capture_routes
+from service.api import changes as change_routes
 from service.api import datasets as dataset_routes
+from service.api import drift as drift_routes
+from service.api import feedback as feedback_routes
 from service.api import health as ops_routes
 from service.api import jobs as job_routes
 from service.api import models as model_routes
 from service.api import nodes as node_routes
 from service.api import thumbnails as thumbnail_routes
-from service.api.bodies import RequestBodies
-from service.api.fast_predict import FastPath
+from service.api import trials as trial_routes
+from service.api.captured import picture_files
+from service.api.fast_predict import FastPath, predict_ways
 from service.api.openinference import metadata, repository
 from service.api.openinference.infer import InferRoute
+from service.api.openinference.small import infer_ways
 from service.api.predict import PredictRoute
+from service.api.truth_forms import TruthForms
+from service.data.capture import Capture, CaptureWriter
+from service.data.captures import Captures
 from service.data.datasets import Datasets
+from service.data.drift import Drift
+from service.data.drift_counter import DriftCounter
+from service.data.drift_rows import DriftRows
+from service.data.drift_states import DriftStates
+from service.data.erasure import Erasure
+from service.data.feedback import Feedback
+from service.data.sampled import Waiting
 from service.data.uploads import Uploads
-from service.delivery.followers import Followers
-from service.delivery.presence import Presence, Work
-from service.delivery.registry import Registry
-from service.delivery.rollout import Rollout
+from service.delivery.presence import Presence
+from service.delivery.trial_control import TrialControl
+from service.delivery.trial_leader import Leader
+from service.delivery.trial_tally import Tallies
+from service.delivery.trial_truths import TrialTruths
+from service.delivery.trials import TrialEvent, Trials
 from service.delivery.uploads import Importer
-from service.execution.process import Child, StartChild
-from service.execution.recipes import ReadRecipes, Recipes, ask_training, read_recipes
-from service.execution.threads import Threads
-from service.inference.admission import Admission
-from service.inference.backends import choice
-from service.inference.backends.exports import Exports
-from service.inference.batcher import Batcher
-from service.inference.decoding import Decoder
-from service.inference.engine import Engine
+from service.execution.process import StartChild
+from service.execution.recipes import ReadRecipes
 from service.inference.explainer import Explainer
-from service.inference.pipeline import Pipeline, held_by, networks_of
-from service.inference.working_set import WorkingSet
+from service.inference.pipeline import Pipeline
 from service.jobs.feed import Feed
+from service.jobs.feed_retention import FeedRetention
 from service.jobs.ingests import Ingests
-from service.jobs.queue import Jobs
+from service.jobs.learning import Learning
+from service.jobs.queue import Event
+from service.jobs.retrain_rows import RetrainRows
+from service.jobs.retrainer import Retrainer
+from service.jobs.webhooks import Webhooks
+from service.parts import SOFTWARE, VERSION, Parts, parts_of, with_defaults
 from service.settings import Settings
-from service.store.database import Store
+from service.store.feed import Changes
+from service.store.leadership import Leadership
 from service.telemetry.metrics import Metrics
+from service.telemetry.served import Served
+from service.telemetry.tracing import tracing_of
 from service.web import problems
 from service.web.answers import Answers
 from service.web.auth import Guard, Keyring
 from service.web.cors import allow_origins, refusal_headers
-from service.web.exchange import AT_HEAD, AT_REFUSAL, LEAVING, LOADS
+from service.web.exchange import AT_HEAD, AT_REFUSAL, LEAVING, LOADS, REFUSED
 from service.web.prefix import Prefix
+from service.web.queries import check_queries
 from service.web.started import Running, Started
-
-VERSION = "0.1.0"
 
 
 def create_app(
@@ -71,179 +102,245 @@ def create_app(
     shared: Path | None = None,
     load_wait_s: float | None = None,
     address: str = "",
+    now: Callable[[], float] = time.time,
 ) -> FastAPI:
     """Return the application with all models and the shipped checkpoints, unless others are given.
 
     `start_child` starts the torch subprocess. `shared` is a folder in which the web processes of one service share
     metrics and what they have loaded. The start waits `load_wait_s` seconds for the models, by default until each is
-    loaded or has failed. `address` is where other machines reach the service, by default that of the settings.
-    Raises ValueError if the device is not available, ProjectError.
+    loaded or has failed. `address` is where other machines reach the service, by default that of the settings. `now` is
+    the clock by which drift is counted. Raises ValueError if the device is not available, ProjectError.
     """
-    specs, shipped, read, start_child = _defaults(settings, specs, pretrained, read, start_child)
-    metrics = Metrics(shared)
-    store = Store.of(settings, metrics.failed_write)
-    exports = Exports(store.storage, start_child, shipped[-1])
-    where = device.resolve(settings.device)
-    backend = choice.choose(settings.backend, where, exports, settings.web_processes, settings.max_batch)
-    engine = Engine(specs, backend, settings.max_batch)
-    threads, recipes, registry, jobs = Threads(), Recipes(read), Registry(store), Jobs(store)
-    pipeline = _pipeline(settings, engine, metrics, Decoder(settings.max_pixels, threads, settings.max_body_bytes))
-    presence = _presence(settings, store, Followers(shared), list(specs), address, metrics, pipeline.admission)
-    rollout = Rollout(specs, store, shipped, engine, metrics, presence, pipeline.networks, load_wait_s=load_wait_s)
-    specs = engine.served()
-    bodies = RequestBodies(settings.max_body_bytes, settings.max_checkpoint_bytes, pipeline.decoder, threads)
-    feed, running = Feed(jobs, settings.max_event_streams), Running()
-    refusal = partial(refusal_headers, settings.cors_origins)
+    specs, shipped, read, start_child = with_defaults(settings, specs, pretrained, read, start_child)
+    parts = parts_of(settings, specs, shipped, read, start_child, shared, load_wait_s, address)
+    keys = Keyring(settings.api_keys, access.TABLE, settings.cors_origins)
+    feed = Feed(parts.jobs, settings.max_event_streams)
+    explainer, running = Explainer(settings.request_timeout_s, start_child), Running()
+    observing = _observing(parts.specs, parts.pipeline)
+    drift, offered = _drift(settings, parts, now), _offered(parts, shared)
+    hooks = _hooks(settings, parts, offered, keys)
+    presence, rollout = parts.presence, parts.rollout
+    trials, capture = _trials(settings, parts), _capture(parts)
+    changes = Feed(Changes(parts.store), settings.max_event_streams)
+    webhooks = Webhooks(parts.store, settings.webhooks, uuid4().hex)
+    learning, retrainer = _learning(settings, parts)
+    retention = FeedRetention(Changes(parts.store), settings.keep_events_days)
+    following: list[AbstractAsyncContextManager[object]] = [
+        *(presence, rollout, parts.follower, trials.leader, feed, trials.feed, changes, webhooks, retrainer, retention),
+    ]
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[dict[str, object]]:
-        async with metrics.published(), recipes, presence, rollout, feed, running.marked():
-            yield {AT_HEAD: fast.at_head, AT_REFUSAL: refusal, LOADS: rollout, LEAVING: presence.leaving}
-            await pipeline.batcher.drain()
-        for part in (engine, exports, explainer, threads, store):
+        serving = _entered([parts.metrics.published(), parts.recipes, *following, *observing, capture, drift])
+        async with serving, running.marked():
+            await rollout.catch_up()
+            yield {**hooks, LOADS: rollout, LEAVING: partial(_leave, presence, (feed, trials.feed, changes))}
+            await parts.pipeline.batcher.drain()
+            await asyncio.sleep(0)  # the last requests are shown to observers
+        for part in (parts.engine, parts.exports, explainer, parts.threads, parts.store):
             part.close()
 
-    app, keys = _bare(lifespan), Keyring(settings.api_keys, access.TABLE, settings.cors_origins)
-    fast = _fast_path(settings, specs, pipeline, keys)
-    _add_middleware(app, settings, keys, metrics)
+    app = _bare(lifespan)
+    _add_middleware(app, settings, keys, parts.metrics)
     app.add_middleware(Started, running=running)
-    app.router.routes.extend([*page.routes(), *documentation.routes(app)])  # include_router would build each twice
-    app.router.routes.extend(PredictRoute(specs, bodies, pipeline, threads, rollout.pinned).routes())
-    offered = repository.Offered(specs, engine, rollout, pipeline, shared)
-    _add_v2(app, offered, engine, rollout, registry, metrics, bodies, pipeline, threads, settings.max_batch)
-    app.router.routes.extend(preview.router(specs, bodies, pipeline.live).routes)
-    explainer = Explainer(settings.request_timeout_s, start_child)
-    app.router.routes.extend(explain.router(specs, bodies, rollout, pipeline.live, registry, explainer, metrics).routes)
-    app.router.routes.extend(model_routes.router(specs, engine, pipeline.networks, rollout, recipes, where).routes)
-    _add_versions(app, specs, registry, rollout, Importer(store, settings.data, recipes, start_child), bodies)
-    _add_jobs(app, settings, specs, store, jobs, feed, recipes, bodies, keys)
-    app.router.routes.extend(ops_routes.router(specs, rollout, metrics, store).routes)
-    app.router.routes.extend(node_routes.router(presence).routes)
+    _add_predictions(app, settings, parts, explainer, offered)
+    importer = Importer(parts.store, settings.data, parts.recipes, start_child, judge_forms=settings.form != "fp32")
+    _add_versions(app, parts, trials, importer, keys)
+    _add_jobs(app, settings, parts, feed, learning, keys)
+    _mount(app, drift_routes.router(parts.specs, parts.registry, drift.rows, drift.now).routes)
+    _mount(app, change_routes.router(Changes(parts.store), changes).routes)
+    _add_captures(app, parts, capture)
     problems.install(app)
-    openapi.describe(app, specs, access.TABLE, locked=bool(settings.api_keys))
+    openapi.describe(app, parts.specs, access.TABLE, locked=bool(settings.api_keys))
     return app
 
 
-def _defaults(
-    settings: Settings,
-    specs: Mapping[str, ModelSpec] | None,
-    pretrained: Path | None,
-    read: ReadRecipes | None,
-    start_child: StartChild | None,
-) -> tuple[Mapping[str, ModelSpec], Sequence[Path], ReadRecipes, StartChild]:
-    """Complete the arguments of create_app with the models of the settings: built-in ones, and the project folder's."""
-    project = Project(settings.project, settings.builtin == "on")
-    environ = {**os.environ, **project.variables}
-    return (
-        catalog.specs(project) if specs is None else specs,
-        project.pretrained(catalog.PRETRAINED) if pretrained is None else (pretrained,),
-        read or partial(read_recipes, settings.store, partial(ask_training, environ)),
-        start_child or partial(Child, environ),
-    )
+def _observing(specs: Mapping[str, ModelSpec], pipeline: Pipeline) -> Sequence[AbstractAsyncContextManager[object]]:
+    """Return the parts that see predictions after their answers, to be entered while the service runs."""
+    tracing = tracing_of(os.environ, SOFTWARE)
+    if tracing is None:
+        return []
+    for model in specs:
+        pipeline.observers.add(model, tracing)
+    return [tracing]
 
 
-def _presence(
-    settings: Settings,
-    store: Store,
-    followers: Followers,
-    models: Sequence[str],
-    address: str,
-    metrics: Metrics,
-    admission: Admission,
-) -> Presence:
-    """Wire the row of this service in the table of nodes."""
-    return Presence(
-        store,
-        followers,
-        models,
-        address=address or f"{settings.host}:{settings.port}",
-        software=f"torchloop {VERSION}",
-        work=lambda: Work(admission.waiting, metrics.answered),
-        count=metrics.nodes,
-    )
+def _drift(settings: Settings, parts: Parts, now: Callable[[], float]) -> DriftCounter:
+    """Wire the counts of what versions answer, and the metrics of drift."""
+
+    def live(model: str) -> int | None:
+        loaded = parts.engine.loaded(model)
+        return None if loaded is None else loaded.version
+
+    def show(model: str, found: Drift | None) -> None:
+        findings = () if found is None else found.findings
+        figures = {one.distribution.title: (one.psi, one.limit) for one in findings if one.window.any()}
+        parts.metrics.drift(model, figures, alarm=found is not None and found.state == "drift")
+
+    rows, states, keep_days = DriftRows(parts.store), DriftStates(parts.store), settings.keep_drift_days
+    observers = parts.pipeline.observers
+    return DriftCounter(parts.specs, observers, rows, states, live=live, show=show, keep_days=keep_days, now=now)
 
 
-def _pipeline(settings: Settings, engine: Engine, metrics: Metrics, decoder: Decoder) -> Pipeline:
-    """Wire the stages of a prediction."""
-    take, networks = networks_of(engine, metrics), WorkingSet(engine, settings.max_loaded)
-    wait_s = settings.max_wait_ms / 1000
-    batcher = Batcher(take, max_batch=settings.max_batch, max_wait_s=wait_s, hold=held_by(networks))
-    admission = Admission(batcher, settings.queue_limit, time.monotonic)
-    metrics.waiting.set_function(lambda: admission.waiting)
-    return Pipeline(
-        decoder=decoder,
-        admission=admission,
-        batcher=batcher,
-        metrics=metrics,
-        timeout_s=settings.request_timeout_s,
-        networks=networks,
-    )
+@asynccontextmanager
+async def _entered(parts: Sequence[AbstractAsyncContextManager[object]]) -> AsyncIterator[None]:
+    """Enter parts one after the other, and leave them in the other order."""
+    async with AsyncExitStack() as stack:
+        for part in parts:
+            await stack.enter_async_context(part)
+        yield
 
 
-def _add_versions(
-    app: FastAPI,
-    specs: Mapping[str, ModelSpec],
-    registry: Registry,
-    rollout: Rollout,
-    importer: Importer,
-    bodies: RequestBodies,
+def _add_predictions(
+    app: FastAPI, settings: Settings, parts: Parts, explainer: Explainer, offered: repository.Offered
 ) -> None:
-    """Add the routes of versions and promotions."""
-    app.router.routes.extend(versions.versions_router(specs, registry, importer, bodies).routes)
-    app.router.routes.extend(versions.promotions_router(specs, registry, rollout).routes)
+    """Add the page, its documentation, and the routes of predictions, of the models and of the service's state."""
+    specs, bodies, pipeline, rollout, threads = (
+        parts.specs,
+        parts.bodies,
+        parts.pipeline,
+        parts.rollout,
+        parts.threads,
+    )
+    engine, metrics, registry = parts.engine, parts.metrics, parts.registry
+    _mount(
+        app,
+        page.routes(),
+        documentation.routes(app),
+        PredictRoute(specs, bodies, pipeline, threads, rollout.pinned).routes(),
+        InferRoute(offered, bodies, pipeline, threads).routes(),
+        metadata.routes(VERSION, offered, engine, rollout, registry, metrics, settings.max_batch),
+        repository.routes(offered, bodies, rollout),
+        preview.router(specs, bodies, pipeline.live).routes,
+        explain.router(specs, bodies, rollout, pipeline, registry, explainer, metrics).routes,
+        model_routes.router(specs, engine, pipeline.networks, rollout, parts.recipes, parts.device).routes,
+        ops_routes.router(specs, rollout, metrics, parts.store).routes,
+        node_routes.router(parts.presence).routes,
+    )
 
 
-def _add_v2(
-    app: FastAPI,
-    offered: repository.Offered,
-    engine: Engine,
-    rollout: Rollout,
-    registry: Registry,
-    metrics: Metrics,
-    bodies: RequestBodies,
-    pipeline: Pipeline,
-    threads: Threads,
-    max_batch: int,
-) -> None:
-    """Add the routes of the Open Inference Protocol."""
-    described = metadata.routes(VERSION, offered, engine, rollout, registry, metrics, max_batch)
-    app.router.routes.extend([*InferRoute(offered, bodies, pipeline, threads).routes(), *described])
-    app.router.routes.extend(repository.routes(offered, bodies, rollout))
+class _Trials(NamedTuple):
+    """The parts of trials."""
+
+    trials: Trials
+    tallies: Tallies
+    control: TrialControl
+    leader: Leader
+    feed: Feed[TrialEvent]
+
+
+def _trials(settings: Settings, parts: Parts) -> _Trials:
+    """Wire the trials of candidates."""
+    trials, tallies = Trials(parts.store), Tallies(parts.store)
+    leadership, rollout = Leadership(parts.store, "trials", uuid4().hex), parts.rollout
+    return _Trials(
+        trials,
+        tallies,
+        TrialControl(trials, rollout, parts.follower.everywhere),
+        Leader(
+            trials,
+            tallies,
+            leadership,
+            rollout.promote_by,
+            parts.metrics.trials,
+            note_truths=TrialTruths(parts.store, trials, parts.specs).note,
+        ),
+        Feed(trials, settings.max_event_streams, address="/trials"),
+    )
+
+
+def _add_versions(app: FastAPI, parts: Parts, trials: _Trials, importer: Importer, keys: Keyring) -> None:
+    """Add the routes of versions, promotions and trials."""
+    specs, registry = parts.specs, parts.registry
+    _mount(
+        app,
+        versions.versions_router(specs, registry, importer, parts.bodies).routes,
+        versions.promotions_router(specs, registry, parts.rollout, trials.trials).routes,
+        trial_routes.router(specs, trials.trials, trials.tallies, trials.control, trials.feed, keys).routes,
+    )
+
+
+def _leave(presence: Presence, feeds: Iterable[Feed[Any]]) -> None:
+    """Tell the other nodes that this one stops, and end all streams."""
+    presence.leaving()
+    for feed in feeds:
+        feed.leave()
+
+
+def _learning(settings: Settings, parts: Parts) -> tuple[Learning, Retrainer]:
+    """Wire the training on feedback."""
+    uploads, most = Uploads(parts.store, settings.max_dataset_bytes), settings.max_queued_jobs
+    learning = Learning(parts.specs, parts.store, parts.jobs, uploads)
+    return learning, Retrainer(parts.store, learning, parts.recipes, uuid4().hex, most)
 
 
 def _add_jobs(
-    app: FastAPI,
-    settings: Settings,
-    specs: Mapping[str, ModelSpec],
-    store: Store,
-    jobs: Jobs,
-    feed: Feed,
-    recipes: ReadRecipes,
-    bodies: RequestBodies,
-    keys: Keyring,
+    app: FastAPI, settings: Settings, parts: Parts, feed: Feed[Event], learning: Learning, keys: Keyring
 ) -> None:
     """Add the routes of jobs, and of the datasets that jobs make and train on."""
-    storage, datasets, ingests = store.storage, Datasets(store), Ingests(store, jobs)
-    uploads, most = Uploads(store, settings.max_dataset_bytes), settings.max_queued_jobs
+    specs, jobs, recipes, storage = parts.specs, parts.jobs, parts.recipes, parts.store.storage
+    datasets, ingests = Datasets(parts.store), Ingests(parts.store, jobs)
+    uploads, most = Uploads(parts.store, settings.max_dataset_bytes), settings.max_queued_jobs
     bound = settings.max_resources
-    for routes in (
-        job_routes.router(specs, jobs, datasets, feed, storage, recipes, keys, most, bound),
-        dataset_routes.router(specs, datasets, uploads, ingests, storage, recipes, bodies, keys, most),
-        thumbnail_routes.router(specs, datasets, jobs, storage),
-        dataset_uploads.router(specs, uploads, ingests, recipes, keys, most),
-    ):
-        app.router.routes.extend(routes.routes)
-
-
-def _fast_path(settings: Settings, specs: Mapping[str, ModelSpec], pipeline: Pipeline, keys: Keyring) -> FastPath:
-    return FastPath(
-        specs,
-        pipeline,
-        keys,
-        settings.max_body_bytes,
-        root_path=settings.root_path,
-        cross_origin=bool(settings.cors_origins),
+    _mount(
+        app,
+        job_routes.router(specs, jobs, datasets, learning, feed, storage, recipes, keys, most, bound).routes,
+        dataset_routes.router(specs, datasets, uploads, ingests, storage, recipes, parts.bodies, keys, most).routes,
+        thumbnail_routes.router(specs, datasets, jobs, storage).routes,
+        dataset_uploads.router(specs, uploads, ingests, recipes, keys, most).routes,
+        retrain.router(specs, RetrainRows(parts.store), datasets, recipes, keys).routes,
     )
+
+
+def _capture(parts: Parts) -> Capture:
+    """Wire the capture of answered samples."""
+
+    def backend(model: str, version: int) -> str | None:
+        loaded = parts.engine.loaded(model)
+        return loaded.network.backend if loaded is not None and loaded.version == version else None
+
+    def form_of(served: Served) -> str | None:
+        loaded = parts.engine.loaded(served.model)
+        if loaded is None or loaded.version != served.version:
+            return served.form
+        return served.form or loaded.network.form_of(served.batch_size, served.arrived)
+
+    waiting, files, count = Waiting(), partial(picture_files, specs=parts.specs), parts.metrics.captures
+    writer = CaptureWriter(parts.specs, Captures(parts.store), waiting, count, backend, files)
+    return Capture(parts.pipeline.observers, parts.store, writer, waiting, count, form_of)
+
+
+def _add_captures(app: FastAPI, parts: Parts, capture: Capture) -> None:
+    """Add the routes of captures, feedback and replay."""
+    specs, store, registry = parts.specs, parts.store, parts.registry
+    captures, feedback = Captures(store), Feedback(store)
+    _mount(
+        app,
+        capture_routes.router(specs, captures, feedback, Erasure(store), capture.follow).routes,
+        feedback_routes.router(specs, TruthForms(parts.engine), feedback, registry, store).routes,
+        replay.router(specs, captures, feedback, registry, parts.pipeline, parts.rollout.pinned).routes,
+    )
+
+
+def _mount(app: FastAPI, *groups: Sequence[BaseRoute]) -> None:
+    """Add routes as they are; include_router would build each of them twice."""
+    for routes in groups:
+        check_queries(routes)
+        app.router.routes.extend(routes)
+
+
+def _offered(parts: Parts, shared: Path | None) -> repository.Offered:
+    return repository.Offered(parts.specs, parts.engine, parts.rollout, parts.pipeline, shared)
+
+
+def _hooks(settings: Settings, parts: Parts, offered: repository.Offered, keys: Keyring) -> dict[str, object]:
+    """Return the callbacks that the server calls before, or instead of, the application: see `service.web.exchange`."""
+    pipeline, ready = parts.pipeline, parts.rollout.ready
+    ways = {**predict_ways(parts.specs, pipeline, parts.bodies, ready), **infer_ways(offered, pipeline, ready)}
+    origins = settings.cors_origins
+    fast = FastPath(ways, pipeline, keys, root_path=settings.root_path, cross_origin=bool(origins))
+    refusal = partial(refusal_headers, origins)
+    return {AT_HEAD: fast.at_head, AT_REFUSAL: refusal, REFUSED: pipeline.admission.refused}
 
 
 def _add_middleware(app: FastAPI, settings: Settings, keys: Keyring, metrics: Metrics) -> None:

@@ -22,6 +22,7 @@ from models.catalog import discovered
 from models.checkpoints import state_dict
 from models.coding import Coder
 from models.contract import Command, checks, require
+from models.drift.features import features_of
 from models.eager import built
 from models.entries import from_array, from_json, inputs_in
 from models.samples import Columns, all_finite, joined
@@ -115,6 +116,14 @@ def every_activation_builds_a_network(_: str, spec: ModelSpec, __: Path) -> None
             require(all_finite(answers), f"with activation={activation} the answers are not finite")
 
 
+def each_sample_has_one_number_for_each_feature(_: str, spec: ModelSpec, __: Path) -> None:
+    """`features`, or the standard ones, return numbers (N,) by name, of which drift is measured."""
+    samples = example_of(spec)
+    for name, numbers in features_of(spec)(samples).items():
+        fits = getattr(numbers, "shape", None) == (len(samples),) and numbers.dtype.kind in "fiub"
+        require(fits, f"the feature {name} is not one number for each of {len(samples)} samples, ({len(samples)},)")
+
+
 CHECKS = checks(
     the_example_is_a_valid_body_that_decodes_to_itself,
     predictions_have_the_declared_form,
@@ -123,6 +132,7 @@ CHECKS = checks(
     the_state_dict_determines_the_answer,
     the_open_inference_protocol_carries_the_example_in_json_and_in_binary,
     every_activation_builds_a_network,
+    each_sample_has_one_number_for_each_feature,
 )
 
 

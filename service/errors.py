@@ -147,7 +147,11 @@ class StoreUnavailable(ServiceError):
 
 
 class ObjectsAway(StoreUnavailable, ObjectsUnavailable):
-    """The object store cannot be reached or used for now."""
+    """The object store cannot be reached or used for now. `why` is for logs, see ObjectsUnavailable."""
+
+    def __init__(self, detail: str, why: str = "") -> None:
+        super().__init__(detail)
+        self.why = why
 
 
 class DeadlineExceeded(ServiceError):

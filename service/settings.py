@@ -14,6 +14,9 @@ from typing import Annotated, Any, Literal, NoReturn
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from service.credentials import Key, Scope, Webhook, parse_keys, parse_webhooks
+
+__all__ = ["ANY", "PREFIX", "Key", "MaxResources", "Scope", "Settings", "SettingsError", "Webhook", "from_environment"]
 PREFIX = "TORCHLOOP_"
 ANY = "*"  # every origin
 _OF_OTHERS = {"URL", "KEY", "TORCH"}  # settings of the client, and of environment.py
@@ -26,24 +29,13 @@ _OTHER_NAMES = {"workers": "web_processes", "bind": "host", "database": "databas
 _PORT = re.compile(r"TORCHLOOP_(?:[A-Z0-9_]+_)?PORT")
 _PORT_URL = re.compile(r"(?:tcp|udp|sctp)://\S+")
 # Of no use to a training worker, and secret: the keys, and the settings that may not be without them.
-_OF_WEB_ONLY = {f"{PREFIX}{name}" for name in ("API_KEYS", "KEY", "HOST", "CORS_ORIGINS")}
+_OF_WEB_ONLY = {f"{PREFIX}{name}" for name in ("API_KEYS", "KEY", "HOST", "CORS_ORIGINS", "WEBHOOKS")}
 _RAY_TOKEN = "RAY_AUTH_TOKEN"  # noqa: S105 - the name of a variable
 log = logging.getLogger(__name__)
-
-Scope = Literal["predict", "train", "admin"]
 
 
 class SettingsError(Exception):
     """An unknown setting or a bad value, in one line."""
-
-
-class Key(BaseModel):
-    """An API key and its scope. The secret never appears in a text."""
-
-    model_config = ConfigDict(frozen=True)
-
-    scope: Scope
-    secret: str = Field(min_length=1, repr=False)
 
 
 class MaxResources(BaseModel):
@@ -61,22 +53,10 @@ def _parse_resources(value: object) -> object:
     if not isinstance(value, str):
         return value
     pairs = [part.partition("=") for part in _parse_list(value)]
-    if not all(name in MaxResources.model_fields and number for name, _, number in pairs):
+    names = [name for name, _, _ in pairs]
+    if not all(name in MaxResources.model_fields and number for name, _, number in pairs) or len({*names}) < len(names):
         raise ValueError('write it as "cpus=8,gpus=1,nodes=4"')
     return {name: number for name, _, number in pairs}
-
-
-def _parse_keys(value: object) -> object:
-    """Parse `predict:KEY1,admin:KEY2` into fields of keys."""
-    if not isinstance(value, str):
-        return value
-    keys = []
-    for part in filter(None, (part.strip() for part in value.split(","))):
-        scope, colon, secret = part.partition(":")
-        if not colon or scope not in {"predict", "train", "admin"} or not secret:
-            raise ValueError('write it as "predict:KEY1,train:KEY2,admin:KEY3"')
-        keys.append({"scope": scope, "secret": secret})
-    return keys
 
 
 def _parse_list(value: Any) -> Any:
@@ -147,9 +127,11 @@ def _check_address(address: str) -> str:
 
 def check_artifacts(artifacts: str) -> str:
     """Return a folder's path without a leading ~, or the URL of an object store. Raises ValueError if it is neither."""
+    if re.match(r"(s3|gs|az|file):/?(?!/)", artifacts):
+        raise ValueError(f"write two slashes after the colon, as in s3://BUCKET/PREFIX; {artifacts} would be a folder")
     if "://" not in artifacts:
         return str(_is_folder(_expanded(Path(artifacts)))) if artifacts.strip() else ""
-    if not re.fullmatch(r"(s3|gs|az)://[\w.-]+(/[\w.=-]+)*/?|file:///[^?#]+", artifacts):
+    if "/.." in artifacts or not re.fullmatch(r"(s3|gs|az)://[\w.-]+(/[\w.=-]+)*/?|file:///[^?#]+", artifacts):
         raise ValueError("write a folder, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX or az://ACCOUNT/CONTAINER/PREFIX")
     if find_spec("obstore") is None:
         raise ValueError('object stores need another package: pip install "torchloop[s3]"')
@@ -206,6 +188,17 @@ class Settings(BaseModel):
         description="auto: ONNX Runtime on a CPU if it agrees with PyTorch, else eager | eager | onnxruntime | "
         "compile: PyTorch with torch.compile, which needs a C++ compiler",
     )
+    form: Literal["auto", "fp32", "bf16", "int8"] = Field(
+        "auto",
+        description="numeric form of networks, with the extra openvino. auto: the fastest one that the gate lets in, "
+        "for each batch size | fp32 | bf16 | int8: that one, if the gate lets it in",
+    )
+    form_labels: int = Field(
+        0, ge=0, le=1_000_000, description="labels of the validation split that a form may change to be let in"
+    )
+    form_probability: float = Field(
+        0.02, ge=0, le=1, description="largest change of a probability there that a form may make to be let in"
+    )
     max_loaded: int | None = Field(
         None,
         ge=1,
@@ -246,10 +239,25 @@ class Settings(BaseModel):
     keep_jobs_days: float | None = Field(
         None, ge=0, le=36_500, description="days after which torchloop prune removes finished jobs; by default never"
     )
+    keep_drift_days: float = Field(
+        30,
+        ge=1,
+        le=36_500,
+        description="days after which counts for drift are removed; after one day, minutes are joined to hours",
+    )
+    keep_events_days: float = Field(
+        90,
+        ge=1,
+        le=36_500,
+        description="days after which changes are removed from the feed, unless a webhook has yet to get them",
+    )
     max_pixels: int = Field(25_000_000, ge=1, le=2**31, description="largest picture, width times height")
-    api_keys: Annotated[tuple[Key, ...], BeforeValidator(_parse_keys)] = Field(
+    api_keys: Annotated[tuple[Key, ...], BeforeValidator(parse_keys)] = Field(
         (),
         description="scope:KEY pairs, separated by commas; scopes predict, train, admin",
+    )
+    webhooks: Annotated[tuple[Webhook, ...], BeforeValidator(parse_webhooks)] = Field(
+        (), description="receivers of the feed of changes: URL and signing key, whsec_BASE64, separated by commas"
     )
     keep_alive_s: int = Field(
         75, ge=1, le=86_400, description="how long an idle connection stays open; longer than a load balancer's timeout"
@@ -345,13 +353,15 @@ def refuse(reason: str, status: int) -> int:
 def _in_words(fault: Any) -> str:
     if not fault["loc"]:
         return str(fault["ctx"]["error"])
-    name = f"{PREFIX}{str(fault['loc'][0]).upper()}"
+    first, *rest = fault["loc"]
+    name = f"{PREFIX}{str(first).upper()}"
     if fault["type"] == "extra_forbidden":
-        near = get_close_matches(str(fault["loc"][0]), Settings.model_fields, 1)
+        near = get_close_matches(str(first), Settings.model_fields, 1)
         known = ", ".join(f"{PREFIX}{field.upper()}" for field in Settings.model_fields)
         hint = f"did you mean {PREFIX}{near[0].upper()}?" if near else f"the settings are {known}"
         return f"{name} is not a known setting; {hint}"
-    return f"{name}: {fault['msg'].removeprefix('Value error, ')}"
+    part = "".join(f"{one}: " for one in rest if isinstance(one, str) and one in MaxResources.model_fields)
+    return f"{name}: {part}{fault['msg'].removeprefix('Value error, ')}"
 
 
 def is_loopback(host: str) -> bool:
