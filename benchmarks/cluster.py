@@ -194,10 +194,12 @@ def _without_head(options: Options, faults: Faults, running: cluster_jobs.Trial)
         running.nodes.do("lose-head")
         time.sleep(seconds)
 
-    faults.under_load(f"Ray head dead for {seconds:g} s", away)
-    reached = cluster_jobs.epoch(running.jobs.get(job.id))
-    now = running.when(job, lambda now: cluster_jobs.epoch(now) > reached)
-    running.nodes.do("return-head")
+    try:
+        faults.under_load(f"Ray head dead for {seconds:g} s", away)
+        reached = cluster_jobs.epoch(running.jobs.get(job.id))
+        now = running.when(job, lambda now: cluster_jobs.epoch(now) > reached)
+    finally:
+        running.nodes.do("return-head")
     began = time.monotonic()
     running.end(running.begun())
     back_s = time.monotonic() - began

@@ -26,7 +26,7 @@ PATIENCE_S = 180.0
 _TAKEN_UP_S, _PAST_S = 10.0, 20.0  # the aims
 _WOKEN_S = 5.0
 _A_JOB_S = 30.0
-_LONG: Mapping[str, Any] = {"epochs": 10_000, "hidden": 50}
+_LONG: Mapping[str, Any] = {"epochs": 10_000, "hidden": 50, "batch_size": 1}  # longer than the head is dead
 _SHORT: Mapping[str, Any] = {"epochs": 500, "hidden": 50}
 
 
@@ -72,6 +72,8 @@ class Trial:
             now = self.jobs.get(job.id)
             if condition(now):
                 return now
+            if now.state in FINAL:
+                break
             time.sleep(_POLL_S)
         raise NeverCame(f"job {job.id} is {self.jobs.get(job.id).state}")
 

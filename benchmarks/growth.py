@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 from benchmarks import Options, load
 from benchmarks.batches import npy_body
 from benchmarks.load import Body, Load
-from benchmarks.report import table
+from benchmarks.report import Aim, table
 from benchmarks.servers import SEVEN, Running, Server, copy_checkout, started, torchloop
 from benchmarks.service_process import ROOT
 
@@ -53,12 +53,17 @@ def main(options: Options) -> str:
         with started(server) as running:
             running.settle()
             load.send(running.url, SEVEN, _PATH, connections=64, seconds=1)
-            tables = [
-                connections_table(_repeat(options, CONNECTIONS, lambda count: _connections(running, count, options))),
-                samples_table(_repeat(options, SAMPLES, lambda count: _samples(running, count, options))),
-                pictures_table(_repeat(options, _kinds(), lambda kind: _picture(running, kind, options))),
-            ]
-    tables.append(models_table(_models(options)))
+            connections = _repeat(options, CONNECTIONS, lambda count: _connections(running, count, options))
+            samples = _repeat(options, SAMPLES, lambda count: _samples(running, count, options))
+            pictures = _repeat(options, _kinds(), lambda kind: _picture(running, kind, options))
+    models = _models(options)
+    loads = [one for seen in [*connections.values(), *samples.values()] for one in seen]
+    loads += [one for pairs in pictures.values() for pair in pairs for one in pair]
+    loads += [one.seen for grown in models.values() for one in grown]
+    tables = [
+        *(connections_table(connections), samples_table(samples), pictures_table(pictures), models_table(models)),
+        table(["", "reached", "aim", ""], [Aim("bad answers in all", [sum(one.bad for one in loads)], 0).cells()]),
+    ]
     head = f"  two web processes, medians of {options.rounds} rounds, every response checked"
     return "\n\n".join([head, *tables])
 

@@ -12,7 +12,9 @@ import socket
 import threading
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import NamedTuple
 
 _CONNECTIONS = 2048  # most concurrent requests
@@ -30,12 +32,32 @@ class Answer(NamedTuple):
     status: int
 
 
-class Client:
-    """Client that POSTs the same body to one path repeatedly. A context manager: it closes the connections."""
+def post(path: str, content: bytes, media_type: str, *more: str, version: str = "1.1") -> bytes:
+    """Return the bytes of a request. `more`: header lines."""
+    length = f"Content-Length: {len(content)}"
+    lines = [f"POST {path} HTTP/{version}", "Host: 127.0.0.1", f"Content-Type: {media_type}", *more, length]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n" + content
 
-    def __init__(self, host: str, port: int, path: str, content: bytes, media_type: str) -> None:
-        head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: {media_type}\r\nContent-Length: {len(content)}"
-        self._request = head.encode() + b"\r\n\r\n" + content
+
+class Client:
+    """Client that POSTs the same body to one path repeatedly. A context manager: it closes the connections.
+
+    `requests`: bytes that are sent in turn instead. `closes`: the server closes the connection after each response.
+    """
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        path: str = "",
+        content: bytes = b"",
+        media_type: str = "",
+        *,
+        requests: Sequence[bytes] = (),
+        closes: bool = False,
+    ) -> None:
+        self._requests = deque(requests or [post(path, content, media_type)])
+        self._closes = closes
         self._where = host, port
         self._poll = select.epoll()
         self._all: dict[int, socket.socket] = {}
@@ -84,7 +106,8 @@ class Client:
             while free and now < seconds and sent < at_most and sent / rate <= now:
                 connection = self._idle.popleft()
                 busy[connection.fileno()] = (sent / rate if rate < math.inf else now, b"")
-                connection.send(self._request)
+                connection.send(self._requests[0])
+                self._requests.rotate(-1)
                 sent, free = sent + 1, free - 1
             wait = min(sent / rate - now, _LOOK_S) if free and sent < at_most else _LOOK_S
             for number, _ in self._poll.poll(max(0.0, wait)):
@@ -102,7 +125,7 @@ class Client:
         """Ensure that `connections` are open and idle: replace those that the server has closed."""
         for number, _ in self._poll.poll(0):
             self._drop(number)
-        self._idle = deque(self._all.values())
+        self._idle = deque(islice(self._all.values(), connections))  # the others stay open and unused
         while len(self._idle) < connections:
             self._open()
             if len(self._idle) % _AT_ONCE == 0:
@@ -134,9 +157,12 @@ class Client:
             answers.append(Answer(due, took_s, int(received[9:12]) if piece else LOST))
             change = 1
         else:
-            self._idle.remove(connection)  # the server has closed it
-            change = 0
-        if piece:
+            change = 0  # the server has closed it
+            if connection not in self._idle:
+                self._drop(number)
+                return change
+            self._idle.remove(connection)
+        if piece and not self._closes:
             self._idle.append(connection)
             return change
         self._drop(number)

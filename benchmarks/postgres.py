@@ -207,12 +207,12 @@ class Postgres:
                 "WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
             )
 
-    def create_database(self, name: str, owner: str = "postgres") -> str:
-        """A fresh database; its URL as a setting. The owner is created if it is not there."""
+    def create_database(self, name: str, owner: str = "postgres", template: str = "template1") -> str:
+        """A fresh database, a copy of `template`; its URL as a setting. The owner is created if it is not there."""
         with self._connected() as connection:
             if not connection.execute("SELECT 1 FROM pg_roles WHERE rolname = %s", [owner]).fetchone():
                 connection.execute(f'CREATE ROLE "{owner}" LOGIN'.encode())
-            connection.execute(f'CREATE DATABASE "{name}" OWNER "{owner}"'.encode())
+            connection.execute(f'CREATE DATABASE "{name}" OWNER "{owner}" TEMPLATE "{template}"'.encode())
         return f"postgresql+psycopg://postgres@/{name}?host={self._folder}"
 
     def execute(self, statement: str) -> None:

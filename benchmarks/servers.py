@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -19,7 +19,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from benchmarks.load import Body
+from benchmarks.load import Body, LoadError
 from benchmarks.service_process import ROOT, NotStarted
 
 PRETRAINED = ROOT / "models" / "pretrained"  # as models.catalog.PRETRAINED, which would import PyTorch
@@ -53,11 +53,11 @@ class Server:
     ready: str = ""
 
 
-def torchloop(store: Path, *, cwd: Path = ROOT) -> Server:
-    """Return this service with two web processes and no worker."""
-    settings = {"STORE": str(store), "WORKER": "external", "WEB_PROCESSES": "2", "PORT": "{port}"}
+def torchloop(store: Path, *, cwd: Path = ROOT, form: str = "auto") -> Server:
+    """Return this service with two web processes and no worker, computing in a numeric form."""
+    settings = {"STORE": str(store), "WORKER": "external", "WEB_PROCESSES": "2", "PORT": "{port}", "FORM": form}
     return Server(
-        name="torchloop",
+        name="torchloop" if form == "auto" else f"torchloop, {form}",
         command=("{python}", "-m", "service"),
         path="/predict/mnist",
         environ={f"TORCHLOOP_{name}": value for name, value in settings.items()},
@@ -136,7 +136,7 @@ class Running:
 
     def cpu_s(self) -> float:
         """Return the CPU time of its running processes so far, in s."""
-        return sum(times.user + times.system for times in (process.cpu_times() for process in _tree(self.parent)))
+        return sum(map(cpu_s, _tree(self.parent)))
 
     def resident_mb(self) -> list[float]:
         """Return the resident memory of each process, largest first; shared pages count in each."""
@@ -200,8 +200,35 @@ def _is_ready(client: httpx.Client, url: str, server: Server) -> bool:
     return not server.ready or client.get(url + server.ready).status_code == httpx.codes.OK
 
 
+def cpu_s(process: psutil.Process) -> float:
+    """Return the CPU time of a process so far, in s."""
+    times = process.cpu_times()
+    return float(times.user + times.system)
+
+
 def _tree(parent: psutil.Process) -> tuple[psutil.Process, ...]:
     return parent, *parent.children(recursive=True)
+
+
+def in_turn(servers: Sequence[Server], turn: int) -> list[Server]:
+    """Return the servers in the order of a round: each begins with another one, so that the order favours none."""
+    first = turn % len(servers)
+    return [*servers[first:], *servers[:first]]
+
+
+def attempt(server: Server, faults: dict[str, str], action: Callable[[Server], None]) -> None:
+    """Run `action`; a server that fails is recorded in `faults` and left out from then on."""
+    if server.name in faults:
+        return
+    sys.stderr.write(f"serving: {server.name}\n")
+    try:
+        action(server)
+    except NotInstalled as err:
+        faults[server.name] = f"not installed: {err}"
+    except NotStarted as err:
+        faults[server.name] = f"not started: {err}"
+    except (LoadError, psutil.Error) as err:
+        faults[server.name] = f"not measured: {err}"
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:

@@ -3,32 +3,29 @@
 The other servers are a hand-written FastAPI route, LitServe and mosec. wrk sends the same picture over 1, 16, 64 and
 256 connections and checks every response. In each round every server is started, measured at each number of
 connections, and stopped: LitServe uses a third of a core while idle, so only one runs at a time. All serve the same
-weights with two processes. A figure is the median over the rounds; a ratio is taken within each round. CPU time and
-memory are of the server's process tree, without wrk. mosec is measured with and without batching; the ratio to mosec
-is that to the faster of the two.
+weights with two processes, this service also in float32 only. A figure is the median over the rounds; a ratio is taken
+within each round. CPU time and memory are of the server's process tree, without wrk. mosec is measured with and without
+batching; the ratio to mosec is that to the faster of the two.
 """
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-import psutil
-
-from benchmarks import Options, batches, floors, load
-from benchmarks.load import Load, LoadError
+from benchmarks import Options, batches, drawings, floors, load
+from benchmarks.load import Load
 from benchmarks.servers import (
     BARE,
     HANDWRITTEN,
     LITSERVE,
     MOSEC,
-    NotInstalled,
     Running,
     Server,
+    attempt,
+    in_turn,
     started,
     torchloop,
 )
-from benchmarks.service_process import NotStarted
 from benchmarks.serving_tables import AT, CONNECTIONS, Round, Visit, tables
 
 
@@ -38,15 +35,17 @@ def main(options: Options) -> str:
         return load.MISSING
     faults: dict[str, str] = {}
     unbatched: dict[str, str] = {}  # servers that failed only with batches, and why
+    undrawn: dict[str, str] = {}  # the same with drawings
     with TemporaryDirectory() as store:
-        servers = [torchloop(Path(store)), HANDWRITTEN, *MOSEC, LITSERVE, BARE]
+        servers = [torchloop(Path(store)), torchloop(Path(store), form="fp32"), HANDWRITTEN, *MOSEC, LITSERVE, BARE]
         for server in servers:  # the first start writes stores and bytecode
-            _attempt(server, faults, _start)
+            attempt(server, faults, _start)
         rounds = []
         for turn in range(options.rounds):
             visits = _visits(servers, faults, options.seconds, turn)
             rates = _batches([torchloop(Path(store)), LITSERVE], unbatched, options.seconds)
-            rounds.append(Round(visits=visits, floors=floors.floors(), batches=rates))
+            drawn = _drawings([torchloop(Path(store)), HANDWRITTEN], undrawn, options.seconds)
+            rounds.append(Round(visits=visits, floors=floors.floors(), batches=rates, drawings=drawn))
     return tables(rounds, faults, unbatched, [server.name for server in servers])
 
 
@@ -56,15 +55,14 @@ def _start(server: Server) -> None:
 
 
 def _visits(servers: Sequence[Server], faults: dict[str, str], seconds: int, turn: int) -> dict[str, Visit]:
-    """Measure every server; each round starts with a different one, so that the order does not favour any."""
-    first = turn % len(servers)
+    """Measure every server."""
     visits: dict[str, Visit] = {}
 
     def visit(server: Server) -> None:
         visits[server.name] = _visit(server, seconds)
 
-    for server in [*servers[first:], *servers[:first]]:
-        _attempt(server, faults, visit)
+    for server in in_turn(servers, turn):
+        attempt(server, faults, visit)
     return visits
 
 
@@ -76,24 +74,21 @@ def _batches(servers: Sequence[Server], faults: dict[str, str], seconds: int) ->
         rates.update(batches.through(server, seconds))
 
     for server in servers:
-        _attempt(server, faults, measure)
+        attempt(server, faults, measure)
     after = batches.bare(seconds)
     return {**{name: (before[name] + after[name]) / 2 for name in after}, **rates}
 
 
-def _attempt(server: Server, faults: dict[str, str], action: Callable[[Server], None]) -> None:
-    """Run `action`; a server that fails is recorded in `faults` and left out from then on."""
-    if server.name in faults:
-        return
-    sys.stderr.write(f"serving: {server.name}\n")
-    try:
-        action(server)
-    except NotInstalled as err:
-        faults[server.name] = f"not installed: {err}"
-    except NotStarted as err:
-        faults[server.name] = f"not started: {err}"
-    except (LoadError, psutil.Error) as err:
-        faults[server.name] = f"not measured: {err}"
+def _drawings(servers: Sequence[Server], faults: dict[str, str], seconds: int) -> dict[str, float]:
+    """Measure drawings of 280 x 280; see `drawings.through`."""
+    found: dict[str, float] = {}
+
+    def measure(server: Server) -> None:
+        found.update(drawings.through(server, seconds))
+
+    for server in servers:
+        attempt(server, faults, measure)
+    return found
 
 
 def _visit(server: Server, seconds: int) -> Visit:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import Options, epoch, flame, loop, neighbours, openloop
+from benchmarks import Options, epoch, flame, loop, neighbours, openloop, trials
 from benchmarks import __main__ as command
 from benchmarks.loop import Answer, Change, Window
 from tests.fakes import ROOT
@@ -18,7 +18,7 @@ def test_an_unknown_benchmark_is_refused_with_those_there_are(capsys: pytest.Cap
     with pytest.raises(SystemExit) as ended:
         command.main(["epoch", "teatime"])
     assert ended.value.code == 2
-    assert "no benchmark teatime; there are cancel, cluster, database, epoch" in capsys.readouterr().err
+    assert "no benchmark teatime; there are cancel, capture, cluster, database, drift, epoch" in capsys.readouterr().err
 
 
 def test_every_benchmark_that_is_offered_takes_the_options() -> None:
@@ -97,6 +97,14 @@ def test_a_flame_graph_names_what_it_shows_and_no_path_of_the_machine() -> None:
     )
 
 
+def test_the_tables_of_trials_compare_the_rules(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("_LARGE", "_TRIALS"):
+        monkeypatch.setattr(trials, name, 40)
+    text = trials.main(Options())
+    assert text.count("\n\n") == 3
+    assert all(words in text for words in ("evidence, alpha 0.01", "counting keys", "a point worse", "40 whole trials"))
+
+
 def test_the_table_of_neighbours_says_whether_the_aim_is_met() -> None:
     def answers(*milliseconds: float) -> list[openloop.Answer]:
         return [openloop.Answer(0.0, one / 1000, 200) for one in milliseconds]
@@ -108,3 +116,16 @@ def test_the_table_of_neighbours_says_whether_the_aim_is_met() -> None:
     assert "p99 at most 50 ms     60.0  no" in text
     assert "a batch of 60 takes 4.00 s; the web process has 200 MB afterwards" in text
     assert "mnist beside 60    60.0    60.0        60.0            1" in text
+
+
+def test_the_aims_of_the_epoch_compare_medians() -> None:
+    taken = {
+        "classic": [epoch.Epoch(18.0, 0.98), epoch.Epoch(20.0, 0.98)],
+        "torchloop": [epoch.Epoch(4.0, 0.99), epoch.Epoch(4.4, 0.97)],
+    }
+    rows = [line.split()[-4:] for line in epoch._aims(taken).splitlines()[1:]]
+    assert rows == [
+        ["4.2", "at", "most", "4.5", "yes"][-4:],
+        ["at", "least", "4", "yes"],
+        ["at", "least", "0", "yes"],
+    ]

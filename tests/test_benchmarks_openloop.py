@@ -8,8 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from benchmarks.openloop import LOST, Answer, Client
-from benchmarks.overload import table_of
+from benchmarks import shapes
+from benchmarks.openloop import LOST, Answer, Client, post
+from benchmarks.overload import Phase, table_of
 
 pytestmark = pytest.mark.slow
 
@@ -44,13 +45,13 @@ class Server(socketserver.ThreadingTCPServer):
 
 
 @contextmanager
-def client_of(handler: type[Handler]) -> Iterator[Client]:
+def client_of(handler: type[Handler], *, closes: bool = False) -> Iterator[Client]:
     """A client of a server with that handler."""
     with Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         host, port = server.server_address[:2]
-        with Client(str(host), int(port), "/predict/mnist", b"body", "image/png") as client:
+        with Client(str(host), int(port), "/predict/mnist", b"body", "image/png", closes=closes) as client:
             yield client
         server.shutdown()
         thread.join()
@@ -92,12 +93,51 @@ def test_an_open_loop_ends_when_it_is_told_to() -> None:
     assert {answer.status for answer in answers} <= {200}
 
 
-def test_the_overload_table_shows_counts_and_aims() -> None:
+def test_a_client_whose_server_closes_connections_opens_another_one_for_each_request() -> None:
+    with client_of(Handler, closes=True) as client:
+        answers = client.closed_loop(1, 60, at_most=5)
+    assert [answer.status for answer in answers] == [200] * 5
+
+
+def test_requests_are_sent_in_turn() -> None:
+    head, _, _ = post("/", b"", "text/plain").partition(b"\r\n\r\n")
+    assert post("/", b"abc", "text/plain", "X: 1", version="1.0") == (
+        b"POST / HTTP/1.0\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nX: 1\r\nContent-Length: 3\r\n\r\nabc"
+    )
+    assert head.startswith(b"POST / HTTP/1.1\r\n")
+
+
+def test_the_overload_table_shows_counts_costs_and_aims() -> None:
     fast, slow, refused = Answer(1, 0.01, 200), Answer(2, 0.03, 200), Answer(3, 0.001, 429)
-    phases = {name: [[fast, fast]] for name in ("sustained", "calm", "after", "recovered")}
-    phases |= {"flood": [[fast, slow, refused, Answer(0, 1, LOST)]], "settled": [[fast, refused]]}
-    told = table_of(phases, 1)
+    phases = {name: Phase([fast, fast], 1) for name in ("calm", "after", "recovered", "retrying", "served again")}
+    phases["sustained"] = Phase([fast, fast], 1, 0.0002)
+    phases["flood"] = Phase([fast, slow, refused, Answer(0, 1, LOST)], 1, 0.00022)
+    told = table_of([{**phases, "settled": phases["flood"].since(1)}])
     assert "sustained with 64 callers: 2 requests/s; medians of 1 rounds" in told
     flood = next(line for line in told.splitlines() if line.startswith("  flood"))
     assert flood.split() == ["flood", "4", "2", "1", "1", "10.0", "30.0", "1.0"]
-    assert [line.split()[-1] for line in told.splitlines()[-3:]] == ["3.00", "1.00", "1.00"]
+    assert [line.split()[-1] for line in told.splitlines() if line.startswith(("  an answer", "  a refusal"))] == [
+        "100",
+        "20.0",
+    ]
+    assert "p99 of admitted requests in the flood / sustained" in told
+    reached = [line.split("  ")[-4:] for line in told.splitlines() if "at most" in line or "at least" in line]
+    assert len(reached) == 7
+
+
+def test_the_table_of_shapes_compares_closing_requests_with_new_connections_too() -> None:
+    seen = {shapes.PLAIN: 100.0, "form": 120.0, shapes.NEW: 200.0, "PNG, HTTP/1.0": 220.0}
+    seen |= {shapes.BARE_PLAIN: 20.0, shapes.BARE_NEW: 70.0}
+    told = shapes.table_of([seen, seen]).splitlines()
+    rows = {line.split("  ")[1]: line.split() for line in told if "/" in line and "at most" in line}
+    assert rows["form / PNG"][-5:] == ["1.2", "at", "most", "1.3", "yes"]
+    assert rows["PNG, HTTP/1.0 / PNG"][-1] == "no"
+    assert rows[f"PNG, HTTP/1.0 / {shapes.NEW}"][-5:] == ["1.1", "at", "most", "1.3", "yes"]
+    added = "what a new connection adds / what it adds to a bare ASGI application"
+    assert rows[added][-5:] == ["2", "at", "most", "1.3", "no"]
+
+
+def test_each_shape_is_one_whole_request() -> None:
+    for request, _ in shapes.requests().values():
+        head, _, body = request.partition(b"\r\n\r\n")
+        assert int(head.rpartition(b"Content-Length: ")[2]) == len(body)

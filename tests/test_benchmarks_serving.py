@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import Options, batches, growth, load, report, servers, serving, serving_tables
+from benchmarks import Options, batches, growth, load, medium, report, servers, serving, serving_tables
 from benchmarks import __main__ as command
 from benchmarks.load import Load, LoadError
 from benchmarks.serving_tables import CONNECTIONS, Round, Visit
@@ -35,7 +35,7 @@ def test_output_without_counts_is_an_error_and_no_figure(output: str) -> None:
         load.parse(output)
 
 
-@pytest.mark.parametrize("main", [serving.main, growth.main])
+@pytest.mark.parametrize("main", [serving.main, growth.main, medium.main])
 def test_without_wrk_it_is_skipped_and_says_how_to_get_it(
     main: Callable[[Options], str],
     monkeypatch: pytest.MonkeyPatch,
@@ -107,7 +107,8 @@ def seen_round(visits: Mapping[str, Visit]) -> Round:
 
 ROUNDS = [
     seen_round({
-        "torchloop": visit(rate, bad=1), "handwritten": visit(1000), "bare": visit(9000, cpu_us=70.0),
+        "torchloop": visit(rate, bad=1), "torchloop, fp32": visit(rate), "handwritten": visit(1000),
+        "bare": visit(9000, cpu_us=70.0),
         "mosec": visit(500), "mosec, no batches": visit(2000),
     })
     for rate in (2000, 4000, 9000)
@@ -134,6 +135,7 @@ def test_aims_are_met_missed_or_unknown() -> None:
     assert reached["at least 2x mosec at 64"] == ["2", "yes"]
     assert reached["at least 2x handwritten at 1"] == ["4", "yes"]
     assert reached["at most 1.6x the sum of the floors"] == ["1.5", "yes"]
+    assert reached["at most 120 MB in one web process, in float32"] == ["200", "no"]
     assert reached["at least 2x litserve, 256 pictures"] == ["3", "yes"]
     assert reached["at least 0.85x ONNX Runtime alone on all cores, 256 pictures"] == ["0.95", "yes"]
     unknown = serving_tables._aims([seen_round({})])
@@ -156,7 +158,7 @@ def test_a_failing_server_is_left_out_and_the_others_go_on() -> None:
             raise servers.NotInstalled("no network")
 
     for server in (servers.LITSERVE, servers.HANDWRITTEN, servers.LITSERVE):
-        serving._attempt(server, faults, action)
+        servers.attempt(server, faults, action)
     assert faults == {"litserve": "not installed: no network"}
     assert tried == ["litserve", "handwritten"]
 
@@ -221,3 +223,25 @@ def test_growth_tables_tell_medians() -> None:
 
 def test_of_no_figure_the_median_is_unknown() -> None:
     assert math.isnan(serving_tables._over([], lambda _: 1.0))
+
+
+def test_the_table_of_the_medium_network_has_ratios_within_a_round_and_names_what_failed() -> None:
+    def visit(requests: int) -> medium.Visit:
+        seen = Load(requests=requests, seconds=2.0, p50_ms=1.0, p99_ms=2.0, bad=0)
+        return medium.Visit(seen=seen, cpu_ms=3.0)
+
+    rounds = [
+        {"torchloop": visit(300), "torchloop, fp32": visit(200), "mosec": visit(100)},
+        {"torchloop": visit(30), "torchloop, fp32": visit(10), "mosec": visit(20)},
+    ]
+    names = ["torchloop", "torchloop, fp32", "mosec", "litserve"]
+    lines = medium.tables(rounds, {"litserve": "not installed"}, names).splitlines()
+    assert next(line.split() for line in lines if line.startswith("  litserve ")) == ["litserve", "not", "installed"]
+    assert next(line.split() for line in lines if "torchloop / mosec" in line)[3:] == [
+        "2.25",
+        "at",
+        "least",
+        "2",
+        "yes",
+    ]
+    assert next(line.split() for line in lines if "torchloop, fp32 / mosec" in line)[4] == "1.25"

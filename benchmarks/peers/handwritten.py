@@ -30,8 +30,10 @@ app = FastAPI()
 
 @app.post("/predict")
 async def predict(request: Request) -> dict[str, Any]:
-    """Predict the digit in a 28x28 picture, and the probability of each digit."""
+    """Predict the digit in a picture, resized to 28x28, and the probability of each digit."""
     picture = Image.open(io.BytesIO(await request.body())).convert("L")
+    if picture.size != (28, 28):
+        picture = picture.resize((28, 28))
     sample = torch.from_numpy(np.array(picture)).float().div(255)[None, None]
     with torch.inference_mode():
         probabilities = network(sample).softmax(dim=1)[0]
