@@ -18,6 +18,10 @@ from benchmarks.postgres import NoPostgres, Postgres
 from service.store.database import Store
 from tests.templates import migrated
 
+# The OpenMP of PyTorch reads it when it is loaded, here and in subprocesses. Otherwise its threads wait for one another
+# in busy loops, which costs half of the CPU time of a small training while other tests have the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 if TYPE_CHECKING:  # only the tests of the page need it
     from playwright.sync_api import Browser, Page
 
@@ -34,6 +38,18 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     """Do not import files that hold slow tests only if these are left out: their imports take seconds."""
     left_out = config.option.markexpr == "not slow" and collection_path.suffix == ".py"
     return True if left_out and _ALL_SLOW.search(collection_path.read_text()) else None
+
+
+@pytest.hookimpl(tryfirst=True)  # before the marks select
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow all cases but the first of a test that tries one behaviour in many cases."""
+    seen: set[str] = set()
+    for item in items:
+        if item.get_closest_marker("many") and not item.get_closest_marker("slow"):
+            function = item.nodeid.partition("[")[0]
+            if function in seen:
+                item.add_marker("slow")
+            seen.add(function)
 
 
 def pytest_collection_finish() -> None:
@@ -59,6 +75,16 @@ def postgres() -> Iterator[Postgres]:
 
 
 @pytest.fixture(scope="session")
+def _migrated_database(postgres: Postgres) -> str:
+    """The name of a database with the tables of today, to be copied."""
+    with TemporaryDirectory() as folder:
+        store = Store(Path(folder), postgres.create_database("migrated"))
+        store.migrate()
+        store.close()
+    return "migrated"
+
+
+@pytest.fixture(scope="session")
 def _s3_server() -> Iterator[S3Server]:
     server = S3Server()
     yield server
@@ -74,21 +100,27 @@ def s3(_s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> S3Server:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.slow)])
-def database_url(request: pytest.FixtureRequest) -> str:
-    """The setting of each database: "" for SQLite in the store folder, a fresh database's URL for PostgreSQL."""
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The setting of each database: "" for SQLite in the store folder, a fresh database's URL for PostgreSQL.
+
+    It has the tables of today if the test takes the fixture `store`, too.
+    """
     if request.param == "sqlite":
-        return ""
+        yield ""
+        return
     server: Postgres = request.getfixturevalue("postgres")
-    return server.create_database(f"t{uuid4().hex}")
+    is_migrated = "store" in request.fixturenames
+    template = request.getfixturevalue("_migrated_database") if is_migrated else "template1"
+    name = f"t{uuid4().hex}"
+    yield server.create_database(name, template=template)
+    server.execute(f'DROP DATABASE "{name}" WITH (FORCE)')  # its files are many: the end of the server would take long
 
 
 @pytest.fixture
 def store(tmp_path: Path, database_url: str) -> Iterator[Store]:
     """An empty, migrated store, once on each database."""
     store = Store(tmp_path / "store", database_url)
-    if database_url:
-        store.migrate()
-    else:
+    if not database_url:
         migrated(store.folder)
     yield store
     store.close()

@@ -65,7 +65,7 @@ def blocks(page: Path) -> tuple[Block, ...]:
 def copy_of_the_checkout(folder: Path, page: Path) -> Path:
     """Copy the checkout to a folder, with the files that the page shows."""
     copy = folder / "copy"
-    for name in ("models", "training", "service", "benchmarks", "tests"):
+    for name in ("models", "training", "service", "benchmarks", "examples", "tests"):
         shutil.copytree(ROOT / name, copy / name)  # with the compiled files, which are valid there, too
     for name in ("pyproject.toml", "Makefile"):
         shutil.copy(ROOT / name, copy)

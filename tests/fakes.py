@@ -17,6 +17,7 @@ from models.messages import Message, Order, decode_message, decode_order, encode
 from models.spec import ModelSpec
 from service.execution.process import Child
 from tests.line import LINE, Line, save_line
+from tests.templates import migrated
 from training import executor
 from training.report.live_plot import EVERY_S
 
@@ -78,7 +79,7 @@ def _made(project: str) -> Path:
 
 
 def started_before(store: Path, project: str = "") -> Path:
-    """Copy to a store folder what the first start of a service makes besides the database. Returns the folder.
+    """Copy to a store folder the schemas that the first start of a service makes. Returns the folder.
 
     `project` is the project folder of the service, if it has one and other tests use the same.
     """
@@ -96,6 +97,8 @@ def running_server(
     """
     with TemporaryDirectory() as folder:
         settings = {"TORCHLOOP_STORE": folder, **settings}
-        started_before(Path(settings["TORCHLOOP_STORE"]))
+        store = started_before(Path(settings["TORCHLOOP_STORE"]))
+        if "TORCHLOOP_DATABASE_URL" not in settings:
+            migrated(store)
         with running_service(settings, cwd=cwd, command=command, own_session=True) as (url, _):
             yield url

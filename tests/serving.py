@@ -1,7 +1,8 @@
 """The real application, in process, around the fake model or the real ones."""
 
 import io
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -50,6 +51,7 @@ def serving(
     specs: Mapping[str, ModelSpec] | None = None,
     recipes: ReadRecipes = line_recipes,
     child: type[InProcess] = InProcess,
+    now: Callable[[], float] = time.time,
     **settings: Any,
 ) -> Iterator[TestClient]:
     """A client of the started application; its store is a temporary one unless given."""
@@ -63,6 +65,7 @@ def serving(
             pretrained,
             recipes,
             partial(child, specs),
+            now=now,
         )
         with TestClient(app, BASE_URL, raise_server_exceptions=False) as client:
             yield client

@@ -108,6 +108,15 @@ def test_an_activation_that_gives_no_finite_answer_is_named() -> None:
     assert "with activation=tanh" in faults_of_spec(network=Choosy)["every activation builds a network"]
 
 
+@pytest.mark.parametrize(
+    "wrong", [lambda rows: {"x": rows}, lambda rows: {"x": rows.tolist()}, lambda rows: {"x": rows[:0, 0]}]
+)
+def test_features_are_one_number_for_each_sample(wrong: Callable[[Any], Any]) -> None:
+    faults = faults_of_spec(features=wrong)
+    assert "the feature x is not one number" in faults["each sample has one number for each feature"]
+    assert not faults_of_spec(features=lambda rows: {"x": rows[:, 0]})
+
+
 class Blind(Bag):
     """Takes the mean over the padding, too."""
 

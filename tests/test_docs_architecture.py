@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ET
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ PICTURE = ROOT / "docs" / "architecture.svg"
 GROUND = {"settings", "logs", "errors", "media_types"}
 
 
+@cache
 def used() -> dict[str, set[str]]:
     """Folder of service/ -> the folders and ground modules of service/ that it imports."""
     files = modules(ROOT)

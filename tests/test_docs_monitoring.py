@@ -5,9 +5,12 @@ import re
 
 import yaml
 
+from service.delivery.trial_rule import verdicts
+from service.delivery.trial_tally import Tally
 from service.settings import from_environment
 from service.telemetry.metrics import Metrics
 from tests.fakes import ROOT
+from tests.trials import trial_of
 
 DEPLOY = ROOT / "deploy"
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -35,7 +38,11 @@ def exposed() -> dict[str, set[str]]:
     metrics.loaded("mnist", 1, "eager")
     metrics.load_failures.labels("mnist").inc()
     metrics.failed_write("full")
+    metrics.captures("mnist", "captured", 1)
     metrics.nodes({"serving": 1})
+    trial = trial_of()
+    metrics.trials.show(trial, verdicts(trial, Tally()))
+    metrics.drift("mnist", {"ink mean": (0.1, 0.05)}, alarm=True)
     samples = re.findall(r"^(\w+)(?:\{(.*)\})? ", metrics.exposition().decode(), re.MULTILINE)
     return {name: set(re.findall(r'(\w+)="', labels)) for name, labels in samples}
 

@@ -41,11 +41,21 @@ NOT_RUN = {
     ("operating.md", "pg_dump --format=custom ..."): "takes a PostgreSQL server",
     ("several-machines.md", 'pip install "torchloop[s3]"'): "takes an object store",
     (
+        "operating.md",
+        'pip install "torchloop[openvino]"',
+    ): "installs a package; tests/test_checkpoints_openvino.py has it",
+    (
         "several-machines.md",
         "torchloop artifacts copy ...",
     ): "takes an object store; tests/test_upkeep_artifacts.py has one",
     ("several-machines.md", "WEB_PORTS=8000-8003 docker compose ..."): "takes Docker",
     ("several-machines.md", "kubectl create namespace torchloop"): "takes Kubernetes",
+    ("operating.md", "$ OTEL_EXPORTER_OTLP_ENDPOINT=..."): "takes a collector; tests/test_telemetry_tracing.py has one",
+    ("operating.md", "$ curl -sN http://127.0.0.1:8000/events?kind=version..."): "the stream does not end",
+    (
+        "captures.md",
+        "$ curl http://127.0.0.1:8000/train ...",
+    ): "takes minutes; examples/learn.py, which the README runs, has it",
     ("operating.md", "mv store store.broken"): "starts the service a second time; the copy is looked into instead",
     ("operating.md", "export TORCHLOOP_METRICS_KEY=..."): "takes Docker",
     (
@@ -159,5 +169,15 @@ def test_the_commands_of_the_page_on_datasets_print_what_it_says(tmp_path: Path)
 
 
 @pytest.mark.slow
+def test_the_commands_of_the_page_on_captures_print_what_it_says(tmp_path: Path) -> None:
+    do(DOCS / "captures.md", copy_of_the_checkout(tmp_path, DOCS / "captures.md"))
+
+
+@pytest.mark.slow
 def test_the_tests_of_the_testing_page_pass(tmp_path: Path) -> None:
     do(DOCS / "testing.md", copy_of_the_checkout(tmp_path, DOCS / "testing.md"))
+
+
+@pytest.mark.slow
+def test_the_trials_of_the_page_on_trials_end_as_it_says(tmp_path: Path) -> None:
+    do(DOCS / "trials.md", copy_of_the_checkout(tmp_path, DOCS / "trials.md"))

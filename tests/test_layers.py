@@ -3,27 +3,30 @@
 import ast
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
 
 from tests.each import each_holds
 from tests.fakes import ROOT
-from tests.sources import FILES, PACKAGES, imports
+from tests.sources import FILES, PACKAGES, called, imports
 
 OTHERS = [path for folder in ("benchmarks", "examples", "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
 SOURCES = [*FILES, *OTHERS]
+TESTS = sorted((ROOT / "tests").glob("*.py"))
 MAY_IMPORT = {"models": {"models"}, "training": {"models", "training"}, "service": {"models", "service"}}
 # Folders of service/ -> the folders that they may import besides themselves and the modules at the ground.
-GROUND = {"settings", "logs", "errors", "media_types"}
+GROUND = {"credentials", "settings", "logs", "errors", "media_types"}
 NOT_AT_IMPORT = {"obstore", "ray", "psycopg", "alembic"}
 NOT_OF_A_WORKER = {
     *("obstore", "ray", "torch", "training", "fastapi"),
     *("service.inference", "service.web", "service.api"),
 }
 ROOTS = {
-    "__main__", "app", "attempt", "check", "cluster", "command", "dataset", "dispatch", "group", "register", "serve",
-    "worker",
+    "__main__", "app", "attempt", "check", "cluster", "command", "dataset", "dispatch", "group", "parts", "register",
+    "serve", "worker",
 }  # fmt: skip
 LAYERS = {
     "api": {"jobs", "delivery", "data", "inference", "web", "execution", "store", "telemetry"},
@@ -80,10 +83,16 @@ def test_folders_of_the_service_import_downward_only() -> None:
     each_holds(_imports_downward, sorted((ROOT / "service").rglob("*.py")))
 
 
+def _prefixes(module: str) -> list[str]:
+    """`a.b.c` -> a, a.b, a.b.c."""
+    parts = module.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts) + 1)]
+
+
 def test_there_are_no_circles() -> None:
     names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in FILES}
     graph = {
-        name: {other for other in names if any(f"{found}.".startswith(f"{other}.") for found in imports(path))} - {name}
+        name: {other for found in imports(path) for other in _prefixes(found)} & names.keys() - {name}
         for name, path in names.items()
     }
     while leaves := {name for name, targets in graph.items() if not targets & graph.keys()}:
@@ -101,7 +110,11 @@ def test_there_are_no_circles() -> None:
         ("service.client.command", {"httpx", "rich"}),
         ("service.command", {"pydantic", "importlib.metadata", "httpx"}),
         ("models.catalog", {"torch", "training", "service", "fastapi", "matplotlib", "sklearn", "scipy"}),
-        ("service.app", NOT_AT_IMPORT | {"torch", "onnx", "training", "matplotlib", "sklearn", "scipy"}),
+        (
+            "service.app",
+            NOT_AT_IMPORT
+            | {"torch", "onnx", "training", "matplotlib", "sklearn", "scipy", "httpx", "rich", "pygments"},
+        ),
         ("service.__main__", {"obstore", "ray", "torch", "fastapi", "onnxruntime"}),
         ("training.recipe", {"service", "fastapi"}),
         ("service.worker", NOT_OF_A_WORKER),
@@ -141,14 +154,75 @@ def test_the_shipped_models_are_served_without_torch(tmp_path: Path) -> None:
     assert not {"torch", "onnx", "scipy"} & set(loaded.split())
 
 
-def _stays_short(path: Path) -> None:
+@cache
+def _words_about(path: Path) -> tuple[str, ...]:
+    """What a file does that it must not do, one rule's name at the start of each; the file is parsed once for all."""
     text = path.read_text()
-    assert len(text.splitlines()) <= 400
+    found = [f"long: {len(text.splitlines())} lines"] if len(text.splitlines()) > 400 else []
     for node in ast.walk(ast.parse(text)):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            assert node.end_lineno - node.lineno < 60, f"{path}: {node.name}"
+        found += [*_too_long(node), *_patches_something_private(node), *_asserts_wall_time(node)]
+    return tuple(found)
+
+
+def _has_no(fault: str) -> Callable[[Path], None]:
+    """A check that a file has no fault whose name is that."""
+
+    def check(path: Path) -> None:
+        found = [words for words in _words_about(path) if words.startswith(f"{fault}:")]
+        assert not found, "; ".join(found)
+
+    return check
+
+
+def _too_long(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        assert node.end_lineno is not None
+        if node.end_lineno - node.lineno >= 60:
+            yield f"long: {node.name}"
 
 
 def test_files_and_functions_stay_short() -> None:
-    each_holds(_stays_short, SOURCES)
+    each_holds(_has_no("long"), SOURCES)
+
+
+def _is_private(node: ast.expr) -> bool:
+    """Whether a string names a private attribute: "_x", or "module._x"."""
+    if not isinstance(node, ast.Constant) or not isinstance(node.value, str):
+        return False
+    name = node.value.rpartition(".")[2]
+    return name.startswith("_") and not name.startswith("__")
+
+
+def _patches_something_private(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "setattr":
+        if any(map(_is_private, node.args[:2])):
+            yield f"private: line {node.lineno} patches a private name"
+    elif isinstance(node, ast.Assign):
+        for target in node.targets:
+            of_itself = (
+                isinstance(target, ast.Attribute)
+                and isinstance(target.value, ast.Name)
+                and target.value.id in {"self", "cls"}
+            )
+            if isinstance(target, ast.Attribute) and not of_itself and _is_private(ast.Constant(target.attr)):
+                yield f"private: line {node.lineno} assigns to a private name"
+
+
+def test_no_test_patches_a_private_name() -> None:
+    each_holds(_has_no("private"), TESTS)
+
+
+def _reads_a_clock(node: ast.AST) -> bool:
+    return called(node) in {"time.monotonic", "time.perf_counter", "time.time"}
+
+
+def _asserts_wall_time(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Assert):
+        reckoned = [one for one in ast.walk(node) if isinstance(one, ast.BinOp | ast.Compare)]
+        if any(any(map(_reads_a_clock, ast.iter_child_nodes(one))) for one in reckoned):
+            yield f"clock: line {node.lineno} asserts wall time: take a clock as an argument, or wait for an event"
+
+
+def test_no_test_asserts_wall_time() -> None:
+    """Of a loaded machine it says nothing. Benchmarks measure it."""
+    each_holds(_has_no("clock"), [path for path in TESTS if path.name != "waiting.py"])

@@ -29,7 +29,8 @@ _MAY_GROW = 50 * 10**6  # bytes
 
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
-    with running_server({"TORCHLOOP_MAX_CHECKPOINT_BYTES": str(2**24)}) as url:  # the default is above the list's sizes
+    # The default is above the list's sizes; a faster form takes memory of its own once it is opened.
+    with running_server({"TORCHLOOP_MAX_CHECKPOINT_BYTES": str(2**24), "TORCHLOOP_FORM": "fp32"}) as url:
         yield url
 
 

@@ -16,12 +16,12 @@ from starlette.routing import Mount
 from starlette.testclient import TestClient
 
 from models import catalog
-from service.api.access import RULES
 from service.execution.recipes import RecipeSchema
 from service.logs import configure_logging
 from service.settings import Key
 from tests.fakes import LINE, save_line
 from tests.hostile import INSIDE
+from tests.rules import RULES
 from tests.serving import LINE_RECIPE, serving
 
 PUBLIC = {"/", "/page/{name}", "/health/live", "/health/ready", "/v2/health/live", "/v2/health/ready"}
@@ -116,6 +116,7 @@ def line(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         yield client
 
 
+@pytest.mark.slow
 def test_s01_s22_nothing_is_fetched_from_an_address_that_was_sent(
     client: TestClient,
     monkeypatch: pytest.MonkeyPatch,
@@ -161,6 +162,7 @@ class Canary:
         return (print, ("unpickled",))
 
 
+@pytest.mark.slow
 def test_s08_no_content_type_has_a_pickle_read(client: TestClient) -> None:
     sys.addaudithook(watch)
     pickled = pickle.dumps(Canary())
@@ -183,6 +185,7 @@ def test_s08_no_content_type_has_a_pickle_read(client: TestClient) -> None:
     assert len(seen) == 1, seen
 
 
+@pytest.mark.slow
 def test_s11_s35_without_a_key_each_verb_of_each_route_is_401(locked: TestClient) -> None:
     for path in {rule.split()[1] for rule in RULES}:
         for verb in VERBS:
@@ -192,6 +195,7 @@ def test_s11_s35_without_a_key_each_verb_of_each_route_is_401(locked: TestClient
         assert locked.get(path).status_code == 401, path
 
 
+@pytest.mark.slow
 def test_s15_no_error_of_any_route_shows_the_inside(client: TestClient) -> None:
     bodies: list[dict[str, Any]] = [
         {}, {"json": {}}, {"json": []}, {"json": {"version": "x"}}, {"content": b"{"}, {"content": b"\xff" * 100},
@@ -207,6 +211,7 @@ def test_s15_no_error_of_any_route_shows_the_inside(client: TestClient) -> None:
                 assert response.status_code < 400 or not INSIDE.search(response.text), (rule, response.text)
 
 
+@pytest.mark.slow
 def test_s19_s28_a_request_cannot_inject_lines_into_the_log(client: TestClient) -> None:
     root, stream = logging.getLogger(), io.StringIO()
     before = root.handlers[:], root.level
@@ -235,6 +240,7 @@ def test_s19_s28_a_request_cannot_inject_lines_into_the_log(client: TestClient) 
         assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d (INFO|WARNING|ERROR) |    ", line), line
 
 
+@pytest.mark.slow
 def test_s26_a_verb_that_is_no_method_is_405(client: TestClient) -> None:
     for path in {rule.split()[1] for rule in RULES}:
         for verb in ("EVIL", "__INIT__", "DISPATCH", "METHOD_NOT_ALLOWED", "PROPFIND"):

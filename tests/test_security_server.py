@@ -22,12 +22,12 @@ from starlette.routing import Route
 
 from benchmarks.floods import CHECKPOINT, FLOODS, FORM, JSON, LIMIT, PART, RANGES, UPLOAD, Hostile, asked, outputs, post
 from models.catalog import NAME
-from service.api.access import RULES
 from service.app import create_app
 from service.settings import Settings
 from tests.fakes import InProcess, running_server
 from tests.hostile import INSIDE, SEVEN
 from tests.hostile_client import normal, web_process
+from tests.rules import RULES
 from tests.sockets import listening
 from tests.turns import Turns, counting
 
@@ -223,7 +223,7 @@ def test_s27_s33_a_flood_of_form_parts_is_rejected_at_once_and_blocks_no_other_r
 
 
 def test_s33_upload_names_never_reach_the_disk(url: str, store: Path) -> None:
-    content = PART.replace(b'"x"', b'"../../canary.png"')[:-2] + SEVEN + b"\r\n--x--\r\n"
+    content = PART.replace(b'"x"', b'"../../outside.png"')[:-2] + SEVEN + b"\r\n--x--\r\n"
     assert asked(url, post("a name", FORM, content, 200))[0] == 200
     files = [Path(file.path) for process in processes(url) for file in process.open_files()]
-    assert not [path for path in [*files, *store.parent.rglob("*")] if "canary" in path.name]
+    assert not [path for path in [*files, *store.parent.rglob("*")] if "outside" in path.name]

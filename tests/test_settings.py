@@ -52,6 +52,12 @@ def test_an_object_store_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> N
         ({"TORCHLOOP_ARTIFACTS": os.devnull}, "TORCHLOOP_ARTIFACTS: .*not a folder"),
         ({"TORCHLOOP_ARTIFACTS": "ftp://a/b"}, "TORCHLOOP_ARTIFACTS: write a folder, s3://BUCKET/PREFIX, "),
         ({"TORCHLOOP_ARTIFACTS": "s3://"}, "TORCHLOOP_ARTIFACTS: write a folder, s3://BUCKET/PREFIX, "),
+        (
+            {"TORCHLOOP_ARTIFACTS": "s3:/bucket/p"},
+            "TORCHLOOP_ARTIFACTS: write two slashes after the colon, as in s3://",
+        ),
+        ({"TORCHLOOP_ARTIFACTS": "s3:bucket"}, "TORCHLOOP_ARTIFACTS: write two slashes"),
+        ({"TORCHLOOP_ARTIFACTS": "s3://bucket/../p"}, "TORCHLOOP_ARTIFACTS: write a folder, s3://BUCKET/PREFIX, "),
         ({"TORCHLOOP_STORE": os.devnull}, "TORCHLOOP_STORE: .*not a folder"),
         ({"TORCHLOOP_PORT": "many"}, "TORCHLOOP_PORT: .*integer"),
         ({"TORCHLOOP_PORT": "70000"}, "TORCHLOOP_PORT: .*65535"),
@@ -61,7 +67,9 @@ def test_an_object_store_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> N
         ({"TORCHLOOP_HOST": "example.org"}, "set TORCHLOOP_API_KEYS"),
         ({"TORCHLOOP_MAX_RESOURCES": "8"}, 'TORCHLOOP_MAX_RESOURCES: write it as "cpus=8,gpus=1,nodes=4"'),
         ({"TORCHLOOP_MAX_RESOURCES": "cores=8"}, 'TORCHLOOP_MAX_RESOURCES: write it as "cpus=8,gpus=1,nodes=4"'),
-        ({"TORCHLOOP_MAX_RESOURCES": "gpus=2"}, "TORCHLOOP_MAX_RESOURCES: .*less than or equal to 1"),
+        ({"TORCHLOOP_MAX_RESOURCES": "gpus=2"}, "TORCHLOOP_MAX_RESOURCES: gpus: .*less than or equal to 1"),
+        ({"TORCHLOOP_MAX_RESOURCES": "cpus=4,nodes=nan"}, "TORCHLOOP_MAX_RESOURCES: nodes: .*integer"),
+        ({"TORCHLOOP_MAX_RESOURCES": "gpus=0,gpus=1"}, 'TORCHLOOP_MAX_RESOURCES: write it as "cpus=8,gpus=1,nodes=4"'),
         ({"TORCHLOOP_API_KEYS": "s3cret"}, "TORCHLOOP_API_KEYS: .*predict:KEY1"),
         ({"TORCHLOOP_API_KEYS": "root:s3cret"}, "TORCHLOOP_API_KEYS: .*predict:KEY1"),
         ({"TORCHLOOP_API_KEYS": "admin:"}, "TORCHLOOP_API_KEYS: .*predict:KEY1"),
@@ -174,6 +182,7 @@ def test_a_bad_setting_stops_the_start(environ: dict[str, str]) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_help_lists_every_setting() -> None:
     done = subprocess.run(
         [sys.executable, "-m", "service", "--help"],
