@@ -14,7 +14,7 @@ COPY models models
 COPY training training
 COPY service service
 RUN PIP_NO_CACHE_DIR=1 python environment.py
-# s3, ray, parquet: what several machines need, and Parquet files. docker build --build-arg EXTRAS=s3,ray .
+# s3, ray, parquet, openvino: several machines, Parquet files, and numeric forms on CPUs. docker build --build-arg EXTRAS=s3,ray .
 ARG EXTRAS=""
 COPY requirements-dev.lock ./
 RUN [ -z "$EXTRAS" ] || .venv/bin/pip install --no-cache-dir --no-build-isolation \
