@@ -38,7 +38,7 @@ serve: serving  ## start the service on http://127.0.0.1:8000, with a web proces
 test: development  ## run the whole test suite, in a process per core and one more: many tests wait
 	$(BIN)/python -m pytest $(PARALLEL) $(ARGS)
 
-test-fast: development  ## run the tests that start no service and train for no seconds: for the inner loop
+test-fast: development  ## run the tests that start no service and take no half second: for the inner loop
 	$(BIN)/python -m pytest $(PARALLEL_FAST) -p no:schemathesis -m "not slow" $(ARGS)
 
 check: development  ## lint, format check, types
