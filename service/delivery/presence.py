@@ -168,6 +168,11 @@ class Presence:
         """Return the addresses of the other nodes that were live a few seconds ago."""
         return self._others
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether this is the only web process, as far as it knows."""
+        return self._followers.folder is None and not self._others
+
     async def _run(self) -> None:
         while not self._ended:
             with contextlib.suppress(TimeoutError):

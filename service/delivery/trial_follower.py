@@ -5,7 +5,7 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Awaitable, Callable, Container, Sequence
 from functools import partial
 from typing import Literal
 
@@ -29,6 +29,7 @@ _POLL_S = 0.25
 RETRY_S = 2.0  # after a candidate could not be fetched, or a fault not be recorded
 _CANARY_WAIT_S = 20.0  # at most, at the start: until then, the other web processes answer
 _HANDED_S = 3.0  # within which a promoted candidate goes live
+LEAD_S = 0.75  # between a transition and its larger share: longer than a look of every process takes
 
 
 class _Followed:
@@ -36,6 +37,8 @@ class _Followed:
 
     def __init__(self, trial: Trial) -> None:
         self.trial = trial
+        self.applied: Trial | None = None  # as it was when its stage was applied
+        self.begins: set[asyncio.Task[None]] = set()  # larger shares, at their time
         self.candidate: Loaded | None = None
         self.canary: TrialCanary | None = None
         self.shadow: Shadow | None = None
@@ -50,6 +53,8 @@ class _Followed:
 class TrialFollower:
     """Follows while entered; a look costs one tiny query. While the database is away, traffic goes on as it is.
 
+    A larger share begins `LEAD_S` after its transition, at one time in all processes of all machines, as far as their
+    clocks agree: a key that is new in it does not go back to the live version when another process answers.
     A candidate stays loaded besides TORCHLOOP_MAX_LOADED networks, as long as its trial is open.
     """
 
@@ -62,6 +67,8 @@ class TrialFollower:
         loader: Loader,
         presence: Presence,
         load_wait_s: float | None = None,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Entering waits for the candidates, until each is loaded or has failed, at most `load_wait_s` seconds; longer
         for those of canaries, whose keys would go back to the live version in a process that starts.
@@ -73,6 +80,7 @@ class TrialFollower:
         self._loader = loader
         self._presence = presence
         self._load_wait_s = load_wait_s
+        self._sleep = sleep
         self._counts = TrialCounts(store)
         admission, batcher = pipeline.admission, pipeline.batcher
         self._lane = Lane(lambda: admission.waiting == 0 and batcher.computing == 0)
@@ -85,12 +93,15 @@ class TrialFollower:
         self._loop = asyncio.get_running_loop()
         await self.follow()
         await self.settled(self._wait_s())
+        await asyncio.gather(*(begins for one in self._followed.values() for begins in one.begins))
         self._announce()
         self._counts.start()
         self._following = asyncio.create_task(self._run())
 
     async def __aexit__(self, *_: object) -> None:
-        ours = [self._following, *(one.loading for one in self._followed.values() if one.loading)]
+        followed = self._followed.values()
+        ours = [self._following, *(one.loading for one in followed if one.loading)]
+        ours += [begins for one in followed for begins in one.begins]
         for one in ours:
             one.cancel()
         await asyncio.gather(*ours, return_exceptions=True)
@@ -137,7 +148,7 @@ class TrialFollower:
                 followed = self._followed[trial.id] = _Followed(trial)
             elif followed.trial.attempt != trial.attempt:
                 followed.trial = trial
-                self._apply(followed)
+                self._enter(followed)
             self._load(followed)
             await self._record_faults(followed)
 
@@ -172,7 +183,7 @@ class TrialFollower:
             self._keep()
             fields = {"model": trial.model, "version": trial.version, "trial": trial.id}
             log.info("candidate loaded", extra={**fields, "seconds": round(time.monotonic() - began, 3)})
-            self._apply(one)
+            self._enter(one)
         finally:
             one.loading = None
         self._changed.set()
@@ -185,11 +196,31 @@ class TrialFollower:
         one.retry_at = math.inf
         one.faults[kind] = reason
 
-    def _apply(self, one: _Followed) -> None:
-        """Route, shadow and count as the trial's stage says."""
-        trial, candidate = one.trial, one.candidate
+    def _enter(self, one: _Followed) -> None:
+        """Apply the trial's stage: a larger share at the time when all processes do, anything else at once."""
+        trial = one.trial
+        known = 0.0 if one.applied is None else one.applied.share
+        wait_s = trial.stage_since + LEAD_S - time.time()
+        if trial.share <= known or wait_s <= 0 or self._presence.is_alone:
+            self._apply(one, trial)
+            return
+        begins = asyncio.create_task(self._begin(one, trial, min(wait_s, LEAD_S)))
+        one.begins.add(begins)
+        begins.add_done_callback(one.begins.discard)
+
+    async def _begin(self, one: _Followed, trial: Trial, wait_s: float) -> None:
+        """Apply a stage after some seconds, also if it was paused or the next stage was decided on meanwhile."""
+        await self._sleep(wait_s)
+        if one.applied is None or one.applied.stage < trial.stage:
+            self._apply(one, one.trial if one.trial.stage == trial.stage else trial)
+            self._announce()
+
+    def _apply(self, one: _Followed, trial: Trial) -> None:
+        """Route, shadow and count as the stage of the trial says."""
+        candidate = one.candidate
         if candidate is None:
             return
+        one.applied = trial
         self._stop_shadow(one)
         report = partial(self._report, one)
         context = (trial, candidate, self._engine, self._counts, self._lane, report)
@@ -205,9 +236,9 @@ class TrialFollower:
     def _announce(self) -> None:
         """Have the row of this node say which stages this process follows."""
         stages = {
-            one.trial.id: one.trial.stage
+            one.trial.id: (one.applied or one.trial).stage
             for one in self._followed.values()
-            if one.candidate is not None or one.trial.model not in self._models
+            if one.applied is not None or one.trial.model not in self._models
         }
         if stages != self._stages:
             self._stages = stages
@@ -218,6 +249,7 @@ class TrialFollower:
         if one.handed_until is None and one.canary is not None:
             ended = await asyncio.to_thread(self._trials.get, one.trial.id)
             one.handed_until = time.monotonic() + (_HANDED_S if ended.state == "promoted" else 0)
+            _cancel(one)
             self._stop_shadow(one)
             self._pipeline.canaries[one.trial.model] = Handing(one.canary)
         loaded = self._engine.loaded(one.trial.model)
@@ -230,6 +262,7 @@ class TrialFollower:
         trial = one.trial
         if one.loading is not None:
             one.loading.cancel()
+        _cancel(one)
         self._stop_shadow(one)
         if one.doubts is not None:
             self._lane.discard(one.doubts)
@@ -278,3 +311,8 @@ class TrialFollower:
             await asyncio.to_thread(record)
             one.told.add((one.trial.stage, kind))
             one.faults.pop(kind)
+
+
+def _cancel(one: _Followed) -> None:
+    for begins in one.begins:
+        begins.cancel()
