@@ -65,10 +65,10 @@ def test_a_drawn_request_waits_with_its_id_time_and_samples() -> None:
 def test_what_is_not_to_be_kept_or_has_no_answer_is_left_out() -> None:
     waiting = Waiting()
     observer, counted = sampler(waiting)
-    assert observer.wants({}, stem(1))
-    assert not observer.wants({b"x-capture": b" No "}, stem(1))
+    assert observer.wants({}, stem(1), 1)
+    assert not observer.wants({b"x-capture": b" No "}, stem(1), 1)
     observer.rate = 0.0
-    assert not observer.wants({}, stem(1))
+    assert not observer.wants({}, stem(1), 1)
     observer.ended(served(values=None, error=ValueError("failed")))
     observer.ended(served(version=None))
     assert waiting.take(10) == []

@@ -15,7 +15,7 @@ class Noting:
         self.seen: list[Served] = []
         self._error = error
 
-    def wants(self, headers: Mapping[bytes, bytes], stem: str) -> bool:
+    def wants(self, headers: Mapping[bytes, bytes], stem: str, size: int | None) -> bool:  # noqa: ARG002 - see Observer
         return b"x-skip" not in headers and bool(stem)
 
     def ended(self, served: Served) -> None:

@@ -231,9 +231,9 @@ class Exchange:
             return False
         self._samples, self._respond = samples, respond
         if pipeline.observers:
-            self._show = showing(
-                pipeline, self._route, request.stem, self._lane, request.headers, request.watch, body, counts=False
-            )
+            size = len(samples.good)
+            about = (self._route, request.stem, self._lane, request.headers, request.watch, body)
+            self._show = showing(pipeline, *about, counts=False, size=size)
         return True
 
     def abandon(self) -> None:

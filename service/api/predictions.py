@@ -183,12 +183,13 @@ def showing(
     *,
     decoded_for: DecodedFor | None = None,
     counts: bool = True,
+    size: int | None = None,
 ) -> Show | None:
     """Return the function that shows the outcome of a request to the observers that want it, and to the trial of its
-    model if it `counts` for it; None if none does.
+    model if it `counts` for it; None if none does. `size` is the number of good samples, if it is known.
     """
     observers = pipeline.observers
-    interested = observers.interested(lane.model, headers, stem)
+    interested = observers.interested(lane.model, headers, stem, None if lane.by_number else size)
     canary = pipeline.canaries.get(lane.model) if counts and not lane.by_number else None
     if canary is None and not interested:
         return None

@@ -61,7 +61,7 @@ class _Watch:
         self._over = True
         self._observers.remove(self._model, self)
 
-    def wants(self, headers: Mapping[bytes, bytes], stem: str) -> bool:  # noqa: ARG002 - see Observer
+    def wants(self, headers: Mapping[bytes, bytes], stem: str, size: int | None) -> bool:  # noqa: ARG002 - see Observer
         """See Observer."""
         self._observers.remove(self._model, self)
         asyncio.get_running_loop().call_later(self.pause_s, self.begin)

@@ -162,7 +162,7 @@ class Sampler:
         self.rate = 0.0
         self.originals = False
 
-    def wants(self, headers: Mapping[bytes, bytes], stem: str) -> bool:
+    def wants(self, headers: Mapping[bytes, bytes], stem: str, size: int | None) -> bool:  # noqa: ARG002 - see Observer
         """See Observer."""
         return is_drawn(stem, self.rate) and may_be_kept(headers)
 

@@ -78,9 +78,14 @@ class Shadow:
         """Count in the row of the current minute."""
         self._tally = self._counts.tally(self._place)
 
-    def wants(self, headers: Mapping[bytes, bytes], stem: str) -> bool:
-        """See Observer: whether the trial shadows this key."""
-        return self._bound is None or self._sticky.place(headers, stem) < self._bound
+    def wants(self, headers: Mapping[bytes, bytes], stem: str, size: int | None) -> bool:
+        """See Observer: whether the trial shadows this key. A request for which there is no room is dropped here."""
+        if self._bound is not None and self._sticky.place(headers, stem) >= self._bound:
+            return False
+        if size is not None and not self._lane.has_room(size):
+            self._tally.dropped += size
+            return False
+        return True
 
     def ended(self, served: Served) -> None:
         """See Observer. Queue a copy of a request of the live version."""

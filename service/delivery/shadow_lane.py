@@ -110,9 +110,13 @@ class Lane:
         """Number of samples in the queue."""
         return self._samples
 
+    def has_room(self, size: int, nbytes: int = 0) -> bool:
+        """Return whether a copy of so many samples and bytes fits into the queue."""
+        return self._samples + size <= self._most_samples and self._bytes + nbytes <= self._most_bytes
+
     def offer(self, copy: Copy) -> bool:
         """Queue a copy. Returns False if there is no room: it is dropped."""
-        if self._samples + copy.size > self._most_samples or self._bytes + copy.nbytes > self._most_bytes:
+        if not self.has_room(copy.size, copy.nbytes):
             return False
         self._waiting.append(copy)
         self._samples += copy.size

@@ -93,9 +93,10 @@ class Served:
 class Observer(Protocol):
     """See the module."""
 
-    def wants(self, headers: Mapping[bytes, bytes], stem: str) -> bool:
-        """Whether to be shown a request, asked once its body is decoded: a request that none wants costs nothing more.
+    def wants(self, headers: Mapping[bytes, bytes], stem: str, size: int | None) -> bool:
+        """Whether to be shown a request, asked before it is computed: a request that none wants costs nothing more.
 
+        `size` is its number of good samples; None if the body is not decoded yet, or the request names its version.
         Raises nothing.
         """
         ...
@@ -116,10 +117,12 @@ class Observers:
         """Whether any model has an observer."""
         return bool(self._observers)
 
-    def interested(self, model: str, headers: Mapping[bytes, bytes], stem: str) -> Sequence[Observer]:
-        """Return the observers of a model that want to be shown a request."""
+    def interested(
+        self, model: str, headers: Mapping[bytes, bytes], stem: str, size: int | None = None
+    ) -> Sequence[Observer]:
+        """Return the observers of a model that want to be shown a request, see Observer.wants."""
         found = self._observers.get(model, ())
-        return [observer for observer in found if observer.wants(headers, stem)] if found else found
+        return [observer for observer in found if observer.wants(headers, stem, size)] if found else found
 
     def add(self, model: str, observer: Observer) -> None:
         """Show the requests of a model to an observer from now on; adding it twice is adding it once."""

@@ -72,7 +72,7 @@ class Tracing:
         self._sampler = sampler
         self._now = now
 
-    def wants(self, headers: Mapping[bytes, bytes], stem: str) -> bool:  # noqa: ARG002 - see Observer
+    def wants(self, headers: Mapping[bytes, bytes], stem: str, size: int | None) -> bool:  # noqa: ARG002 - see Observer
         """See Observer."""
         return self._sampler.samples(headers.get(PARENT))
 
