@@ -102,13 +102,17 @@ class Client:
         answers: list[Answer] = []
         busy: dict[int, tuple[float, bytes]] = {}  # by file descriptor: due time, response so far
         start, sent, free = time.perf_counter(), 0, connections
-        while ((now := time.perf_counter() - start) < seconds and sent < at_most) or busy:
-            while free and now < seconds and sent < at_most and sent / rate <= now:
+        while True:
+            now = time.perf_counter() - start
+            # A request that was due in time is sent also if the client is late: else slow answers would be left out.
+            while (is_left := sent < at_most and (due := _due(sent, rate, now)) < seconds) and free and due <= now:
                 connection = self._idle.popleft()
-                busy[connection.fileno()] = (sent / rate if rate < math.inf else now, b"")
+                busy[connection.fileno()] = (due, b"")
                 connection.send(self._requests[0])
                 self._requests.rotate(-1)
                 sent, free = sent + 1, free - 1
+            if not (is_left or busy):
+                return answers
             wait = min(sent / rate - now, _LOOK_S) if free and sent < at_most else _LOOK_S
             for number, _ in self._poll.poll(max(0.0, wait)):
                 free += self._received(number, busy, answers, start)
@@ -118,8 +122,7 @@ class Client:
                 answers += [Answer(due, now - due, LOST) for due, _ in busy.values()]
                 for number in busy:
                     self._drop(number)
-                break
-        return answers
+                return answers
 
     def _connect(self, connections: int) -> None:
         """Ensure that `connections` are open and idle: replace those that the server has closed."""
@@ -174,6 +177,11 @@ class Client:
     def _drop(self, number: int) -> None:
         self._poll.unregister(number)
         self._all.pop(number).close()
+
+
+def _due(number: int, rate: float, now: float) -> float:
+    """Return when a request is due; in a closed loop at once."""
+    return number / rate if rate < math.inf else now
 
 
 def _whole(received: bytes) -> bool:
