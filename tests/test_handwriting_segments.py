@@ -22,7 +22,7 @@ from models.mnist import drawn_seven
 from models.spec import Array
 from tests.fakes import ROOT
 from tests.odd_pictures import Maker
-from tests.written_pages import filling, number, shadowed, small_on_pad
+from tests.written_pages import filling, in_shadow, number, shadowed, small_on_pad
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -56,6 +56,23 @@ def labels(network: nn.Module, fields: Sequence[Array]) -> list[int]:
 def test_a_seven_is_read_in_pictures_that_are_hard_to_read(make: Maker, network: nn.Module) -> None:
     fields = [read_digit(make(SEVEN, np.random.default_rng(seed))) for seed in range(20)]
     assert labels(network, fields).count(7) >= 19
+
+
+@pytest.mark.many
+@pytest.mark.parametrize("size", [(28, 28), (64, 64), (280, 280), (640, 480)])
+@pytest.mark.parametrize("light", [(0.4, 0.8), (0.25, 0.4)], ids=["shadow", "deep shadow"])
+def test_a_digit_is_read_in_a_hard_shadow(
+    light: tuple[float, float], size: tuple[int, int], network: nn.Module
+) -> None:
+    found = []
+    for seed in range(20):
+        try:
+            field = read_digit(in_shadow(size, light, (SEVEN, TWO)[seed % 2], np.random.default_rng(seed)))
+        except InvalidInput:
+            found.append(0)
+        else:
+            found += labels(network, [field])
+    assert sum(one == label for one, label in zip(found, [7, 2] * 10, strict=True)) >= 19
 
 
 def test_each_digit_of_a_number_is_read_in_order_with_its_box(network: nn.Module) -> None:

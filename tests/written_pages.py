@@ -43,6 +43,32 @@ def shadowed(ink: Array, random: np.random.Generator) -> Image.Image:
     return Image.fromarray((page[..., None] * random.uniform(0.9, 1, 3) + noise).clip(0, 255).astype(np.uint8))
 
 
+def in_shadow(
+    size: tuple[int, int], light: tuple[float, float], ink: Array, random: np.random.Generator
+) -> Image.Image:
+    """A page (width, height) with a digit, and a shadow with a sharp edge over a part of it, anywhere.
+
+    `light` is the light in the shadow, least and most, as a share of that beside it.
+    """
+    width, height = size
+    cover = Image.new("L", size)
+    shorter = min(size)
+    side = round(shorter * (0.6 if shorter <= 28 else random.uniform(0.35, 0.6)))
+    mark = cut(ink)
+    y = int(random.integers(shorter // 12, height - side - shorter // 12 + 1))
+    wide = max(2, round(mark.shape[1] * side / mark.shape[0]))
+    x = int(random.integers(shorter // 12, max(width - wide - shorter // 12, shorter // 12) + 1))
+    _put(cover, ink, side, (x, y))
+    turn, away = random.uniform(0, 2 * np.pi), random.uniform(-0.4, 0.4) * shorter
+    rows, columns = np.mgrid[:height, :width]
+    beyond = (columns - width / 2) * np.cos(turn) + (rows - height / 2) * np.sin(turn) > away
+    blur = random.uniform(0.3, 2.5) * max(1, shorter / 280)
+    shade = np.asarray(Image.fromarray(np.uint8(beyond) * 255).filter(ImageFilter.GaussianBlur(blur))) / 255
+    share = np.asarray(cover) / 255
+    page = random.uniform(215, 255) * (1 - share) + random.uniform(10, 70) * share
+    return Image.fromarray((page * (1 - (1 - random.uniform(*light)) * shade)).astype(np.uint8))
+
+
 def filling(ink: Array, random: np.random.Generator) -> Image.Image:
     """A digit from edge to edge of the picture, dark on light or light on dark."""
     mark = cut(ink)

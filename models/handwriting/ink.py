@@ -130,10 +130,12 @@ def _view(colours: Array) -> View:
         return View.whole(paper.distances(colours, paper.of_a_cut(colours)), corner=corner)
     fitted, surface = paper.smooth(colours)
     far = paper.distances(colours, fitted)
-    if min(far.shape) < paper.FITTED_SIZE or paper.fills_the_picture(colours, fitted, far):
+    if min(far.shape) < paper.LEAST_LOCAL or paper.fills_the_picture(colours, fitted, far):
         return View.whole(far, corner=corner)
     near, shaded = paper.local(colours, surface)
-    return View.whole(np.minimum(far, near), far, corner)._replace(shaded=shaded)
+    if min(far.shape) < paper.FITTED_SIZE and not shaded:
+        return View.whole(far, corner=corner)
+    return View.whole(near if shaded else np.minimum(far, near), far, corner)._replace(shaded=shaded)
 
 
 def _one_digit(found: Writing, box: Box) -> Array | None:

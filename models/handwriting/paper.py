@@ -12,6 +12,7 @@ from models.handwriting.levels import percentile
 from models.spec import Array
 
 FITTED_SIZE = 80  # pixels, shorter side: the paper's colour is estimated at this size
+LEAST_LOCAL = 28  # pixels, shorter side: of a smaller picture the paper of the neighbourhood is not estimated
 _SAMPLED = 40  # pixels, shorter side: of the pixels that a surface is fitted to
 _REACH = 10  # pixels of FITTED_SIZE: strokes of up to 2 * 10 + 1 pixels are not taken for paper
 _SHADED = 0.75  # of the lightest paper: darker paper is in a shadow
@@ -28,6 +29,7 @@ _ALIKE, _FAR_APART = 20, 100  # grey levels: of one colour, and between paper an
 _MUCH, _SOFT_EDGES = 0.15, 0.5  # of the pixels: ink or paper at least, and the soft edges of a small drawing at most
 _SHADE, _NARROW = 0.45, 2.0  # of the picture's side: no stroke is so wide; longer to shorter side
 _STRONGER = 1.25  # of the strength of most marks: what is stronger is ink, and the others are not
+_WIDE_CORNER, _FILLED = 0.25, 0.97  # of the shorter side; of the square
 _WIDE = 10  # levels from the paper: more is a mark
 _LEVELS = -20, 295  # grey levels: a surface beyond them was fitted through ink and paper alike
 _CORNER = 0.04  # of the shorter side
@@ -151,9 +153,18 @@ def fills_the_picture(colours: Array, paper: Array, distance: Array) -> bool:
         return False
     if percentile(distance, 0.998) > _STRONGER * strength:
         return False  # there is ink in a shaded or lit part
+    if _covers_corner(marked):
+        return False
     side = int(_SHADE * marked.size**0.5)
     is_narrow = max(marked.shape) > _NARROW * min(marked.shape)  # as one that was cut to a 1
     return is_narrow or not over_window(over_window(marked, side, np.logical_and).T, side, np.logical_and).any()
+
+
+def _covers_corner(marked: Array) -> bool:
+    """Whether marks fill a square in a corner of the picture: no stroke is so wide."""
+    side = max(1, round(_WIDE_CORNER * min(marked.shape)))
+    ends = (slice(side), slice(-side, None))
+    return any(np.count_nonzero(marked[y, x]) > _FILLED * side * side for y in ends for x in ends)
 
 
 def has_wide_marks(distance: Array, shorter: float) -> bool:
@@ -193,7 +204,7 @@ def local(colours: Array, surface: Surface) -> tuple[Array, bool]:
     small = _resized(colours, size, Image.Resampling.BOX)
     is_dark = _has_dark_ink(small, np.stack([levels(plane) for plane in surface.at(size[1], size[0])]))
     first, second = (np.maximum, np.minimum) if is_dark else (np.minimum, np.maximum)
-    bound = _extreme(_extreme(_extreme(small, first), second), second, _BLUR)
+    bound = _extreme(_filtered(small, first, second), second, _BLUR)
     found: Array | None = None
     shaded = False
     for plane, paper in zip(colours, _resized(bound, (width, height), Image.Resampling.BILINEAR), strict=True):
@@ -214,8 +225,8 @@ def _has_dark_ink(small: Array, fitted: Array) -> bool:
     and light. Fourth power: a lot of faint unevenness, as from a lamp, weighs less than a little ink.
     """
     logs, surface = _LOGARITHM[small], _LOGARITHM[fitted]
-    without_dark = _extreme(_extreme(logs, np.maximum), np.minimum)  # closing
-    without_light = _extreme(_extreme(logs, np.minimum), np.maximum)  # opening
+    without_dark = _filtered(logs, np.maximum, np.minimum)  # closing
+    without_light = _filtered(logs, np.minimum, np.maximum)  # opening
     dark, light = (
         float((np.square(np.square(np.minimum(removed, beyond - np.minimum(beyond, one)).astype(np.float32)))).sum())
         for removed, beyond, one in (
@@ -224,6 +235,16 @@ def _has_dark_ink(small: Array, fitted: Array) -> bool:
         )
     )
     return dark >= light
+
+
+def _filtered(planes: Array, first: np.ufunc, second: np.ufunc) -> Array:
+    """Closing (np.maximum, np.minimum) or opening of planes, uint8 (channels, height, width).
+
+    The planes are continued beyond their edges: a narrow part of the paper there, as the corner of a shadow, stays.
+    """
+    wider = np.pad(planes, [(0, 0), (_REACH, _REACH), (_REACH, _REACH)], mode="edge")
+    inner = slice(_REACH, -_REACH)
+    return _extreme(_extreme(wider, first), second)[:, inner, inner]
 
 
 def _resized(planes: Array, size: tuple[int, int], how: Image.Resampling) -> Array:
