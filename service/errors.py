@@ -17,7 +17,7 @@ A message names the problem and the way out. Clients see it, so it contains no p
 from collections.abc import Mapping
 
 from models.catalog import Specs
-from models.errors import ObjectsUnavailable
+from models.errors import ObjectsUnavailable, shown
 
 
 class ServiceError(Exception):
@@ -168,4 +168,4 @@ def require_model(name: str, known: Mapping[str, object]) -> None:
         raise ModelFault(
             f"{name} cannot serve until its file is corrected and the service restarted: {known.faults[name]}"
         )
-    raise NotFound(f"unknown model {name!r}; known are {', '.join(known)}")
+    raise NotFound(f"unknown model {shown(name)!r}; known are {', '.join(known)}")

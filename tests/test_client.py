@@ -308,6 +308,26 @@ def test_events_go_on_after_the_last_one_seen_when_the_stream_breaks() -> None:
     assert waits == [0.5, 1.0, 0.5]
 
 
+@pytest.mark.parametrize("after", ["1", -1, 1.5, True, "\0"])
+def test_events_go_on_after_the_id_of_an_event_only(after: Any) -> None:
+    client = answering(outcomes(seen=[]))
+    for stream in (client.events, client.trial_events):
+        with pytest.raises(torchloop.BadArgument, match="after must be the id of the last event"):
+            stream("j", after=after)
+
+
+def test_only_a_named_job_can_be_followed() -> None:
+    with pytest.raises(torchloop.BadArgument, match="job_id must be the id of a job"):
+        answering(outcomes(seen=[])).follow(None)  # type: ignore[arg-type]
+
+    async def go() -> None:
+        async with AsyncClient(transport=httpx.MockTransport(outcomes(seen=[]))) as client:
+            await client.follow(None)  # type: ignore[arg-type]
+
+    with pytest.raises(torchloop.BadArgument, match="job_id must be the id of a job"):
+        asyncio.run(go())
+
+
 def test_events_of_a_service_that_stays_away_end_in_an_error() -> None:
     waits: list[float] = []
     client = answering(outcomes(*[httpx.ConnectError("refused")] * 20, seen=[]), waits)

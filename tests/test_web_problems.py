@@ -61,6 +61,14 @@ def test_under_v2_an_error_has_the_shape_of_that_protocol(err: Exception, status
     assert "secret" not in body["error"]
 
 
+@pytest.mark.parametrize("path", ["/models", "/v2/models"])
+def test_of_a_long_detail_start_and_end_are_kept(path: str) -> None:
+    body = bytes(problems.of(Conflict(f"key {'x' * 100_000} is there twice: send it once"), path).body)
+    assert len(body) < 5000
+    assert b"key xxx" in body
+    assert b"xxx is there twice: send it once" in body
+
+
 def test_an_unexpected_error_says_that_the_connection_ends() -> None:
     assert problems.of(RuntimeError("x")).headers["connection"] == "close"
 

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar
 import httpx
 
 from service.client.answers import FINAL
-from service.client.errors import NotTorchloop, TorchloopError, Unreachable
+from service.client.errors import BadArgument, NotTorchloop, TorchloopError, Unreachable
 from service.client.trial_answers import TRIAL_FINAL
 
 Kind = Literal["progress", "log", "state", "fault"]
@@ -58,6 +58,9 @@ class Stream(ABC, Generic[E]):
     """Parses the lines of a stream into events, over several connections."""
 
     def __init__(self, after: int | None) -> None:
+        """Raises BadArgument if `after` is not the id of an event."""
+        if after is not None and (type(after) is not int or after < 0):
+            raise BadArgument("after must be the id of the last event that you know, a whole number, or 0 for all")
         self._last = after
         self._fields: dict[str, str] = {}
         self._vain = 0  # connections in a row without an event
@@ -100,8 +103,8 @@ class Stream(ABC, Generic[E]):
 class Feed(Stream[Event]):
     """The stream of a job or a trial. It ends."""
 
-    def __init__(self, after: int = 0) -> None:
-        super().__init__(after or None)
+    def __init__(self, after: int | None = None) -> None:
+        super().__init__(None if after == 0 else after)
 
     def _event(self, fields: Mapping[str, str]) -> Event | None:
         kind = _KINDS.get(fields.get("event", ""))

@@ -44,6 +44,12 @@ def _require_no_filter(model: str | None, kind: Kinds, *, follow: bool) -> None:
         raise BadArgument("model, kind and follow choose among all changes: leave out the job, or leave out these")
 
 
+def _require_job(job_id: str) -> None:
+    """Raise BadArgument if a job is not named: `events` would yield all changes, and never end."""
+    if not isinstance(job_id, str):
+        raise BadArgument("job_id must be the id of a job, as submit(...) returns it")
+
+
 class Streams(Calls, Synchronous):
     """The streams of Client."""
 
@@ -75,7 +81,7 @@ class Streams(Calls, Synchronous):
         """
         if job_id is not None:
             _require_no_filter(model, kind, follow=follow)
-            return self._events(partial(calls.stream, job_id), Feed(after or 0), self._has_ended(self.job, job_id))
+            return self._events(partial(calls.stream, job_id), Feed(after), self._has_ended(self.job, job_id))
         chosen = partial(calls.change_stream, model, kind, follow)
         return self._events(chosen, Changes(after), lambda: not follow)
 
@@ -116,6 +122,7 @@ class Streams(Calls, Synchronous):
 
     def follow(self, job_id: str, show: Show | None = None) -> Job:
         """Wait for a job and return it, whatever its final state; `show` is called with each event."""
+        _require_job(job_id)
         for event in self.events(job_id):
             if show:
                 show(event)
@@ -147,7 +154,7 @@ class AsyncStreams(Calls, Asynchronous):
         """As Client.events."""
         if job_id is not None:
             _require_no_filter(model, kind, follow=follow)
-            return self._events(partial(calls.stream, job_id), Feed(after or 0), self._has_ended(self.job, job_id))
+            return self._events(partial(calls.stream, job_id), Feed(after), self._has_ended(self.job, job_id))
 
         async def over() -> bool:
             return not follow
@@ -197,6 +204,7 @@ class AsyncStreams(Calls, Asynchronous):
 
     async def follow(self, job_id: str, show: Show | None = None) -> Job:
         """As Client.follow."""
+        _require_job(job_id)
         async for event in self.events(job_id):
             if show:
                 show(event)

@@ -16,6 +16,7 @@ from uuid import uuid4
 
 from sqlalchemy import Connection, delete, func, select, update
 
+from models.errors import shown
 from service.data.file_parts import FileParts, Part
 from service.data.object_parts import ObjectParts
 from service.data.parts import PART_BYTES, Parts, Receiving
@@ -256,4 +257,4 @@ def _required(connection: Connection, upload_id: str) -> Upload:
 
 
 def _unknown(upload_id: str) -> NotFound:
-    return NotFound(f"unknown upload {upload_id!r}, or it has expired: begin another one")
+    return NotFound(f"unknown upload {shown(upload_id)!r}, or it has expired: begin another one")

@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 
 from sqlalchemy import ColumnElement, Connection, and_, select, update
 
+from models.errors import shown
 from service.errors import NotFound
 from service.store.feed import append
 from service.store.tables import trial_events, trials
@@ -209,7 +210,7 @@ def required(connection: Connection, trial_id: str) -> Trial:
     """Return a trial. Raises NotFound."""
     found = [] if "\0" in trial_id else _all(connection, trials.c.id == trial_id)  # PostgreSQL rejects NUL in text
     if not found:
-        raise NotFound(f"unknown trial {trial_id!r}; GET /models/MODEL/trial shows the last one of a model")
+        raise NotFound(f"unknown trial {shown(trial_id)!r}; GET /models/MODEL/trial shows the last one of a model")
     return found[0]
 
 

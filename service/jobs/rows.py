@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select, update
 
+from models.errors import shown
 from service.delivery.gate import Policy
 from service.errors import Invalid, LimitReached, NotFound
 from service.store.feed import append
@@ -155,7 +156,7 @@ def required(connection: Connection, job_id: str) -> Job:
     """Return a job. Raises NotFound."""
     job = None if "\0" in job_id else one(connection, jobs.c.id == job_id)  # PostgreSQL rejects NUL in text
     if job is None:
-        raise NotFound(f"unknown job {job_id!r}; GET /jobs lists them")
+        raise NotFound(f"unknown job {shown(job_id)!r}; GET /jobs lists them")
     return job
 
 

@@ -7,6 +7,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from models.errors import shown
 from service.settings import ANY
 from service.web import problems
 from service.web.prefix import route_path
@@ -67,9 +68,9 @@ class Cors(CORSMiddleware):
             return answer
         origin, method = request_headers["origin"][:200], request_headers["access-control-request-method"][:40]
         detail = (
-            f"requests with the method {method!r} are not allowed from other origins"
+            f"requests with the method {shown(method)!r} are not allowed from other origins"
             if self.is_allowed_origin(origin)
-            else f"pages of the origin {origin!r} may not call this service: {SETTING} lists the origins that may"
+            else f"pages of the origin {shown(origin)!r} may not call this service: {SETTING} lists those that may"
         )
         headers = {name: value for name, value in answer.headers.items() if not name.startswith("content-")}
         return problems.problem(_REFUSED, "Preflight refused", detail, headers)

@@ -22,6 +22,7 @@ NO_SUCH_PATH = "no such path; /docs lists the routes"
 _METHODS = {"GET": ("GET", "HEAD"), "POST": ("POST",), "PUT": ("PUT",), "DELETE": ("DELETE",)}
 _UNCACHED = {"Cache-Control": "no-store"}
 _NO_OBJECT = {"dict_type", "model_type", "model_attributes_type"}  # of pydantic, which calls it a dictionary
+_KEPT = 2000  # characters at the start of a detail, and at its end
 _CLOSED = {"Connection": "close"}  # the server closes a connection after an error that it did not expect
 SCHEMA = {
     "type": "object",
@@ -39,14 +40,19 @@ def problem(status: int, title: str, detail: str, headers: Mapping[str, str] | N
     """Return one problem document; `type` is about:blank.
 
     Under /v2 return the error object of the Open Inference Protocol instead, with 400 for 422, which it does not use.
-    Lone surrogates of a text that the client sent are escaped: they are not valid in UTF-8.
+    Lone surrogates of a text that the client sent are escaped: they are not valid in UTF-8. Of a long detail, start and
+    end are kept: it repeats what the client sent, and its end names the way out.
     """
-    detail = detail.encode("utf-8", "backslashreplace").decode()
+    detail = _shortened(detail).encode("utf-8", "backslashreplace").decode()
     if path == "/v2" or path.startswith("/v2/"):
         error = orjson.dumps({"error": f"{title}: {detail}"})
         return Response(error, 400 if status == 422 else status, {**_UNCACHED, **(headers or {})}, JSON)
     body = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
     return Response(body, status, {**_UNCACHED, **(headers or {})}, MEDIA_TYPE)
+
+
+def _shortened(detail: str) -> str:
+    return detail if len(detail) <= 2 * _KEPT else f"{detail[:_KEPT]} ... {detail[-_KEPT:]}"
 
 
 def of(err: Exception, path: str = "") -> Response:
