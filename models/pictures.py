@@ -6,7 +6,7 @@ from collections.abc import Callable
 from PIL import ExifTags, Image, UnidentifiedImageError
 
 from models.errors import InvalidInput
-from models.picture_files import bmp, gif, jpeg, png, webp
+from models.picture_files import bmp, gif, jpeg, others, png, webp
 from models.picture_files.completed import completed
 from models.picture_files.stripped import Stripped, damaged_picture, ends_too_early
 
@@ -58,7 +58,7 @@ def _stripped(content: bytes, max_pixels: int) -> tuple[str, Stripped]:
     kind = format_of(content)
     match kind:
         case None:
-            raise _no_picture()
+            raise _no_picture(content)
         case "PNG":
             return kind, png.strip(content, max_pixels)
         case _:
@@ -72,7 +72,7 @@ def _opened(content: bytes, kind: str, max_pixels: int, check: Callable[[], obje
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
         raise InvalidInput("Picture too large", f"send a picture of at most {max_pixels} pixels in all") from err
     except UnidentifiedImageError as err:
-        raise _no_picture() from err
+        raise _no_picture(content) from err
     except Exception as err:  # Pillow's plugins raise KeyError, TypeError, struct.error and more for damaged headers
         raise damaged_picture() from err
     if picture.width * picture.height > max_pixels:
@@ -81,6 +81,8 @@ def _opened(content: bytes, kind: str, max_pixels: int, check: Callable[[], obje
     return picture
 
 
-def _no_picture() -> InvalidInput:
+def _no_picture(content: bytes) -> InvalidInput:
     *most, last = PICTURE_FORMATS.values()
-    return InvalidInput("No picture", f"the file cannot be read as a picture; send {', '.join(most)} or {last}")
+    what = others.description(content)
+    reason = "" if what is None else f": it is {what}"
+    return InvalidInput("No picture", f"the file cannot be read as a picture{reason}; send {', '.join(most)} or {last}")
