@@ -292,10 +292,22 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
         for name, value in environ.items()
         if name.startswith(PREFIX) and name not in others and value.strip()
     }
+    if faults := [f"{PREFIX}{name.upper()}: {fault}" for name, value in values.items() if (fault := _unfit(value))]:
+        raise SettingsError("; ".join(faults))
     try:
         return Settings.model_validate(values)
     except ValidationError as err:
         raise SettingsError("; ".join(_in_words(fault) for fault in err.errors())) from err
+
+
+def _unfit(value: str) -> str | None:
+    """Return what is wrong with a value whatever its setting is, if anything."""
+    text = value.strip()
+    if not value.isprintable() and any("\udc80" <= letter <= "\udcff" for letter in value):  # see os.fsdecode
+        return "has bytes that are not UTF-8: set it again"
+    if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
+        return f"is in quotes {text[0]}, which a file for docker --env-file keeps: leave them out"
+    return None
 
 
 def service_variables(environ: Mapping[str, str]) -> list[str]:
