@@ -60,7 +60,7 @@ def test_an_object_store_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> N
         ({"TORCHLOOP_ARTIFACTS": "s3://bucket/../p"}, "TORCHLOOP_ARTIFACTS: write a folder, s3://BUCKET/PREFIX, "),
         ({"TORCHLOOP_STORE": os.devnull}, "TORCHLOOP_STORE: .*not a folder"),
         ({"TORCHLOOP_PORT": "many"}, "TORCHLOOP_PORT: .*integer"),
-        ({"TORCHLOOP_PORT": '"8000"'}, "TORCHLOOP_PORT: is in quotes \", .* --env-file keeps: leave them out"),
+        ({"TORCHLOOP_PORT": '"8000"'}, 'TORCHLOOP_PORT: is in quotes ", .* --env-file keeps: leave them out'),
         ({"TORCHLOOP_HOST": "'127.0.0.1'"}, "TORCHLOOP_HOST: is in quotes ', .*: leave them out"),
         ({"TORCHLOOP_HOST": os.fsdecode(b"a\xff")}, "TORCHLOOP_HOST: has bytes that are not UTF-8: set it again"),
         ({"TORCHLOOP_PORT": "70000"}, "TORCHLOOP_PORT: .*65535"),
