@@ -71,3 +71,34 @@ def test_a_changed_form_gives_the_same_outcome_as_the_general_parser(monkeypatch
 def test_large_forms_are_left_to_the_general_parser(parts: list[bytes]) -> None:
     assert multipart.plain_parts(b"bound", form(parts)) is None
     assert multipart.plain_parts(b"x" * 71, form(PARTS)) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"--other\r\n", "not separated by the boundary of its Content-Type"),
+        (b"--boundX\r\n", "not separated by the boundary of its Content-Type"),
+        (b"--bound\nContent-Disposition: form-data; name=f\n\nx\n--bound--\n", "its lines do not end in CRLF"),
+        (b"--bound\r\nbad header\r\n\r\nx\r\n--bound--", "the headers of a part are malformed or too many"),
+        (
+            b"--bound\r\n" + b"X: y\r\n" * 3000 + b"\r\nx\r\n--bound--",
+            "the headers of a part are malformed or too many",
+        ),
+    ],
+    ids=["other boundary", "longer boundary", "line feeds", "header", "headers"],
+)
+def test_a_form_that_cannot_be_parsed_is_refused_in_plain_words(content: bytes, words: str) -> None:
+    with pytest.raises(ServiceError, match=words):
+        multipart.files("multipart/form-data; boundary=bound", content)
+
+
+@pytest.mark.parametrize("name", ["version", "segment", "method", "output"])
+def test_a_parameter_of_the_query_in_a_form_of_pictures_is_refused(name: str) -> None:
+    text = f'Content-Disposition: form-data; name="{name}"\r\n\r\n3'.encode()
+    with pytest.raises(InvalidInput, match=f"write it into the address, as \\?{name}=VALUE"):
+        multipart.files("multipart/form-data; boundary=bound", form([PARTS[0], text]))
+    assert [field.name for field in multipart.fields("multipart/form-data; boundary=bound", form([text]))] == [name]
+
+
+def test_other_text_fields_beside_pictures_are_ignored() -> None:
+    assert len(multipart.files("multipart/form-data; boundary=bound", form([PARTS[0], PARTS[1]]))) == 1

@@ -19,6 +19,9 @@ _MAX_TEXTS = 4096  # in a form with a field for each input of each sample
 _PLAIN_PARTS, _PLAIN_BYTES, _PLAIN_BOUNDARY = 16, 65_536, 70  # of a form that is split at once
 _PLAIN_HEADERS, _PLAIN_HEADER = 8, re.compile(rb"([A-Za-z-]{1,40}): ([!-~](?:[ -~]{0,1022}[!-~])?)")
 _PLAIN_TYPE = re.compile(r"multipart/form-data; ?boundary=([0-9A-Za-z_-]{1,70})")
+_BAD_HEADERS = "the headers of a part are malformed or too many"
+_BAD_BOUNDARY = "its parts are not separated by the boundary of its Content-Type, or its lines do not end in CRLF"
+_OF_THE_QUERY = {"version", "segment", "method", "output"}
 _FILE_NAME = re.compile(rb";\s*filename\*?\s*=\s*([^;]*)", re.IGNORECASE)  # also filename*, the form of RFC 8187
 
 
@@ -120,6 +123,8 @@ class _Form:
         if self._texts > (self._max_texts or MAX_FILES):
             others = "" if self._max_texts else ": leave out those that are not pictures"
             raise TooLarge(f"the form has more than {self._max_texts or MAX_FILES} text fields{others}")
+        if not (is_file or self._max_texts):
+            _require_no_parameter(self._part)
         if is_file or self._max_texts:
             self.parts.append((self._part, is_file))
 
@@ -127,11 +132,19 @@ class _Form:
         self.ended = True
 
 
+def _require_no_parameter(part: _Part) -> None:
+    """Raise InvalidInput for a text field beside pictures that is a parameter of the query elsewhere."""
+    if (name := part.field(is_file=False).name) in _OF_THE_QUERY:
+        raise InvalidInput(
+            "Parameter in the form", f"{name} is a parameter of the query: write it into the address, as ?{name}=VALUE"
+        )
+
+
 def files(content_type: str, content: bytes) -> list[bytes]:
     """Return the content of each file of a multipart body. File names from the client are ignored.
 
-    A part is a file if it has a file name, or the media type of a picture. Other fields are ignored.
-    Raises Malformed, TooManySamples, or InvalidInput if there is no file.
+    A part is a file if it has a file name, or the media type of a picture. Other fields are ignored, unless they have
+    the name of a parameter of the query. Raises Malformed, TooManySamples, or InvalidInput: then, or without a file.
     """
     form = _parsed(content_type, content, _Form())
     if not form.parts:
@@ -160,7 +173,8 @@ def _parsed(content_type: str, content: bytes, form: _Form) -> _Form:
     try:
         MultipartParser(boundary, form.callbacks()).write(content)
     except FormParserError as err:
-        raise Malformed(f"the multipart body cannot be read: {err}") from err
+        fault = _BAD_HEADERS if "header" in str(err).lower() else _BAD_BOUNDARY
+        raise Malformed(f"the multipart body cannot be read: {fault}") from err
     if not form.ended:
         raise Malformed("the multipart body cannot be read: it ends before its last boundary")
     return form
