@@ -174,6 +174,10 @@ def test_what_cannot_be_reached_is_named_in_one_line(
     )
     assert main(["haproxy", "--output", str(tmp_path / "file" / "haproxy.cfg")]) == 1
     assert "haproxy.cfg cannot be written (" in capsys.readouterr().err
+    with open("/dev/full", "w") as full, monkeypatch.context() as patch:  # noqa: PTH123 - a device
+        patch.setattr("sys.stdout", full)
+        assert main(["haproxy"]) == 1
+    assert capsys.readouterr().err == "torchloop: the output cannot be written (No space left on device)\n"
     monkeypatch.setenv("TORCHLOOP_DATABASE_URL", "")
     monkeypatch.setenv("TORCHLOOP_STORE", str(tmp_path / "empty"))
     assert main(["haproxy"]) == 2

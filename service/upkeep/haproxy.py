@@ -60,7 +60,8 @@ def _watch(store: Store, _: Settings, options: argparse.Namespace) -> int:
             _once(nodes.all(), options)
             said = ""
         except (NoHAProxy, ServiceError, OSError) as err:
-            if isinstance(err, ServiceError) and not options.watch:
+            of_stdout = isinstance(err, OSError) and options.output is None
+            if of_stdout or (isinstance(err, ServiceError) and not options.watch):
                 raise
             reason = err.detail if isinstance(err, ServiceError) else str(err)
             if isinstance(err, OSError):
