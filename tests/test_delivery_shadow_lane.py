@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,6 +14,7 @@ import pytest
 
 from service.delivery import shadow_lane
 from service.delivery.shadow_lane import Lane, Pace
+from tests.fakes import ROOT
 
 
 def priority() -> int:
@@ -28,6 +30,10 @@ class Noting:
     priorities: list[tuple[int, int]] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     error: Exception | None = None
+    late: list[list[int]] = field(default_factory=list)
+
+    def overdue(self, copies: "Sequence[Piece]") -> None:
+        self.late.append([copy.size for copy in copies])
 
     def compute(self, copies: "Sequence[Piece]", low: Executor) -> None:
         self.gate.wait(60)
@@ -195,12 +201,13 @@ def test_copies_of_an_owner_are_computed_together_up_to_a_small_batch() -> None:
             Piece(owner, 6),
             Piece(other, 1),
             Piece(owner, 40),
-            Piece(owner),
+            Piece(owner, 7),
+            Piece(owner, 9),
         ):
             assert lane.offer(piece)
-        assert lane.waiting == 60
-        await becomes(lambda: owner.computed + other.computed == 60)
-        assert (owner.batches, other.batches) == ([[6, 6], [6], [40], [1]], [[1]])
+        assert lane.waiting == 75
+        await becomes(lambda: owner.computed + other.computed == 75)
+        assert (owner.batches, other.batches) == ([[6, 6], [6], [40], [7, 9]], [[1]])
         assert lane.waiting == 0
         lane.close()
 
@@ -276,3 +283,73 @@ def test_the_copies_of_a_trial_that_ends_are_dropped_and_its_thread_with_the_las
         assert lane.waiting == 0
 
     run(go)
+
+
+def test_a_batch_that_hangs_and_those_behind_it_are_given_up_and_others_go_on_once_its_owner_is_gone() -> None:
+    async def go() -> None:
+        hanging, other = Noting(), opened()
+        lane = Lane(lambda: True, late_s=0.05)
+        lane.offer(Piece(hanging, 3))
+        await becomes(lambda: lane.waiting == 0)  # it is being computed
+        lane.offer(Piece(hanging, 2))
+        lane.offer(Piece(other))
+        await becomes(lambda: bool(hanging.late))
+        assert (hanging.late, lane.waiting) == ([[3, 2]], 1)
+        lane.offer(Piece(hanging, 4))
+        await becomes(lambda: len(hanging.late) == 2)
+        assert (hanging.late[1], other.batches) == ([4], [])  # one network hangs at most
+        lane.discard(hanging)
+        await becomes(lambda: other.batches == [[1]])
+        assert hanging.batches == []
+        hanging.gate.set()
+        await becomes(lambda: hanging.batches == [[3]])
+        lane.close()
+
+    run(go)
+
+
+def test_a_batch_that_hangs_after_its_trial_has_ended_holds_up_no_other_trial() -> None:
+    async def go() -> None:
+        ended, other = Noting(), opened()
+        lane = Lane(lambda: True, late_s=0.05)
+        lane.offer(Piece(ended))
+        await becomes(lambda: lane.waiting == 0)
+        lane.discard(ended)
+        lane.offer(Piece(other))
+        await becomes(lambda: other.batches == [[1]])
+        assert ended.late == [[1]]
+        ended.gate.set()
+        lane.close()
+
+    run(go)
+
+
+HANGING = """
+import asyncio, threading
+from service.delivery.shadow_lane import Lane
+
+begun = threading.Event()
+
+class Hanging:
+    size = nbytes = 1
+    def compute(self, copies, low):
+        low.submit(self.hang).result()
+    def hang(self):
+        begun.set()
+        threading.Event().wait()
+
+async def go():
+    lane, copy = Lane(lambda: True), Hanging()
+    copy.owner = copy
+    lane.offer(copy)
+    await asyncio.to_thread(begun.wait)
+    lane.close()
+
+asyncio.run(go())
+print("stopped")
+"""
+
+
+def test_a_network_that_hangs_does_not_keep_the_process_from_stopping() -> None:
+    done = subprocess.run([sys.executable, "-c", HANGING], cwd=ROOT, capture_output=True, timeout=60, check=True)
+    assert done.stdout == b"stopped\n"

@@ -85,15 +85,16 @@ SPECS: dict[str, ModelSpec] = {
 
 def add_line(store: Store, slope: float, *, live: bool = False) -> int:
     """Register slope * x + 1."""
-    return _add(store, "line", Line(slope=slope), {}, live=live)
+    return add(store, "line", Line(slope=slope), {}, live=live)
 
 
 def add_scaled(store: Store, weight: float, unit: float, *, live: bool = False) -> int:
     """Register weight * unit * x."""
-    return _add(store, "scaled", Scaled(weight), {"unit": unit}, live=live)
+    return add(store, "scaled", Scaled(weight), {"unit": unit}, live=live)
 
 
-def _add(store: Store, model: str, network: nn.Module, artifacts: Mapping[str, Any], *, live: bool) -> int:
+def add(store: Store, model: str, network: nn.Module, artifacts: Mapping[str, Any], *, live: bool) -> int:
+    """Register a network."""
     registry = Registry(store)
     with store.write() as connection:
         path = store.folder / "checkpoints" / model / f"{registry.count(connection, model)}.pt"
@@ -131,7 +132,7 @@ class Traffic:
 
     def ask(self, x: float, model: str = "line", path: str = "", **headers: str) -> httpx.Response:
         """Ask for the prediction of one sample."""
-        body = {"inputs": [[x]] if model == "line" else [{"x": x}]}
+        body = {"inputs": [{"x": x}] if model == "scaled" else [[x]]}
         return self.client.post(path or f"/predict/{model}", json=body, headers=headers)
 
     def ask_v2(self, x: float, **headers: str) -> httpx.Response:
@@ -173,13 +174,13 @@ def loaded_of(model: str, version: int) -> list[Loaded]:
 
 
 @contextmanager
-def served(folder: Path, **settings: Any) -> Iterator[Traffic]:
+def served(folder: Path, specs: Mapping[str, ModelSpec] = SPECS, **settings: Any) -> Iterator[Traffic]:
     """Serve 2x + 1 as version 1 of line."""
     store = Store(migrated(folder))
     add_line(store, 2, live=True)
     add_scaled(store, 6, 1, live=True)
     told = Settings(store=folder, backend="eager", **settings)
-    app = create_app(told, SPECS, folder / "none", no_recipes, partial(InProcess, SPECS))
+    app = create_app(told, specs, folder / "none", no_recipes, partial(InProcess, specs))
     with listening(app) as ((host, port), _), httpx.Client(base_url=f"http://{host}:{port}", timeout=60) as client:
         yield Traffic(store, client)
     store.close()

@@ -59,3 +59,6 @@ class Doubts:
                 place = Place(self._trial.id, self._trial.stage, "candidate")
                 self._counts.tally(place).not_finite += found
                 self._report("not finite", f"version {self._trial.version} answered with a number that is not finite")
+
+    def overdue(self, doubted: Sequence[Doubted]) -> None:
+        """See Owner. The live version hangs, which says nothing about the candidate."""

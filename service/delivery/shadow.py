@@ -20,6 +20,7 @@ from service.delivery.shadow_lane import Lane
 from service.delivery.trial_canary import Report, is_fault
 from service.delivery.trial_counts import TrialCounts
 from service.delivery.trials import Difference, Trial
+from service.errors import DeadlineExceeded
 from service.inference.decoding import Samples
 from service.inference.engine import Engine, Loaded
 from service.telemetry.served import Served, may_be_kept
@@ -42,6 +43,7 @@ class Copied:
     place: bytes
     may_be_kept: bool
     decoded_for: Callable[[Loaded], Awaitable[Samples]] | None
+    is_overdue: bool = False  # counted as an error: what the candidate gives later does not count
 
 
 class Shadow:
@@ -124,6 +126,12 @@ class Shadow:
             except Exception as err:  # noqa: BLE001 - the edge batch: whatever the candidate raises is counted
                 self._failed(copy, err)
 
+    def overdue(self, copies: Sequence[Copied]) -> None:
+        """See Owner. Each of the copies has missed any deadline, which is an error."""
+        for copy in copies:
+            self._failed(copy, DeadlineExceeded("the candidate has hung in shadow"))
+            copy.is_overdue = True
+
     def _compute(self, copies: Sequence[Copied], low: Executor) -> None:
         """Compute copies in one batch, or one whose body is to be decoded again, and count the outcomes."""
         if self._codes_anew:
@@ -134,6 +142,8 @@ class Shadow:
         began = time.perf_counter()
         values = self._engine.compute_aside(self._candidate, samples, low)
         seconds = time.perf_counter() - began
+        if len(values) != len(samples):
+            raise ValueError(f"{len(samples)} samples were given, {len(values)} answers came")
         row = 0
         for copy in copies:
             size = len(samples) if positions is not None else copy.size
@@ -142,6 +152,8 @@ class Shadow:
 
     def _count(self, copy: Copied, values: Batch, positions: Sequence[int], seconds: float) -> None:
         """Count the candidate's answers to one copy: `values` of the samples at these positions of its body."""
+        if copy.is_overdue:
+            return
         finite = finite_rows(values)
         described = Answers(_rows(values, np.flatnonzero(finite).tolist()), self._candidate.describe)
         if (err := self._undescribed(copy, described)) is not None:
@@ -215,6 +227,8 @@ class Shadow:
         return None if function is not None and takes_artifacts(function) else self._candidate.describe
 
     def _failed(self, copy: Copied, err: Exception) -> None:
+        if copy.is_overdue:
+            return
         self._tally.requests += 1
         self._erred(copy)
         if is_out_of_memory(err):

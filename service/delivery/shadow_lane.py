@@ -7,15 +7,15 @@ in samples and bytes. What does not fit is dropped, so shadow work never delays 
 
 import asyncio
 import logging
-import os
 import queue
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from typing import Any, Protocol
+
+from service.delivery.low_thread import LowThread
 
 log = logging.getLogger(__name__)
 MOST_SAMPLES = 1024
@@ -26,7 +26,8 @@ _RESTS = 60  # durations of a batch between it and the next one, if callers are 
 _LOOK_S = 0.01  # between looks for callers during a rest
 _LOOKS = 20  # over which the share of the time with callers is averaged
 _AGAIN_S = 0.001  # if callers wait
-_NICENESS = 10  # of the thread that runs networks, above that of the process
+_LATE_S = 60.0  # a batch that takes longer hangs
+_WATCHES = 10  # until then: a process that was frozen meanwhile counts one
 
 
 class Copy(Protocol):
@@ -55,6 +56,10 @@ class Owner(Protocol):
         """Compute copies of this owner, in the thread of the lane; networks run in `low`, which has low priority."""
         ...
 
+    def overdue(self, copies: Sequence[Any]) -> None:
+        """Give up copies: the batch of the first of them hangs, the others wait for it. In the event loop."""
+        ...
+
 
 class Pace:
     """How long the lane rests after a batch: the longer, the more of the time callers are there.
@@ -78,6 +83,44 @@ class Pace:
         return max(_EVERY_S, took_s * _RESTS * self._busy)
 
 
+class _Worker:
+    """The thread that computes batches, one after the other."""
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now = now
+        self.batch: Sequence[Copy] = ()  # that is computed: set by the event loop, emptied by the thread
+        self.number = 0  # of batches so far
+        self.hangs = False
+        self.is_given_up = False  # the owner of the batch was discarded
+        self.took_s = self.ended_at = 0.0  # the batch before
+        self._orders: queue.SimpleQueue[Sequence[Copy] | None] = queue.SimpleQueue()
+        threading.Thread(target=self._work, name="shadow", daemon=True).start()
+
+    def order(self, copies: Sequence[Copy]) -> None:
+        """Have a batch computed."""
+        self.number += 1
+        self.batch, self.hangs, self.is_given_up = copies, False, False
+        self._orders.put(copies)
+
+    def end(self) -> None:
+        """End the thread after its batch."""
+        self._orders.put(None)
+
+    def _work(self) -> None:
+        with LowThread("shadow_0") as low:
+            while (copies := self._orders.get()) is not None:
+                began = self._now()
+                try:
+                    copies[0].owner.compute(copies, low)
+                except Exception:  # a fault of ours: the owner handles those of the network
+                    log.exception("shadow work failed")
+                finally:
+                    del copies  # the candidate may be gone before the next batch
+                    self.ended_at = self._now()
+                    self.took_s = self.ended_at - began
+                    self.batch = ()
+
+
 class Lane:
     """The queue, and its thread while there are copies to compute. For the event loop.
 
@@ -91,7 +134,9 @@ class Lane:
         most_samples: int = MOST_SAMPLES,
         most_bytes: int = MOST_BYTES,
         now: Callable[[], float] = time.monotonic,
+        late_s: float = _LATE_S,
     ) -> None:
+        """A batch that takes more than `late_s` seconds hangs."""
         self._is_idle = is_idle
         self._now = now
         self._most_samples = most_samples
@@ -99,11 +144,10 @@ class Lane:
         self._waiting: deque[Copy] = deque()
         self._samples = self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._orders: queue.SimpleQueue[Sequence[Copy] | None] = queue.SimpleQueue()
-        self._thread: threading.Thread | None = None
-        self._is_computing = False  # set by the event loop, cleared by the thread
+        self._late_s = late_s
+        self._worker: _Worker | None = None
+        self._watching: asyncio.TimerHandle | None = None
         self._pace = Pace()
-        self._took_s = self._ended_at = 0.0  # the batch before
 
     @property
     def waiting(self) -> int:
@@ -126,16 +170,24 @@ class Lane:
         return True
 
     def discard(self, owner: Owner) -> None:
-        """Drop the copies of an owner. A batch that is being computed goes on."""
+        """Drop the copies of an owner. A batch that is being computed goes on; if it hangs, others go on without it."""
+        worker = self._worker
+        if worker is not None and (batch := worker.batch) and batch[0].owner is owner:
+            worker.is_given_up = True
+            if worker.hangs:
+                self.rest()
         left = deque(copy for copy in self._waiting if copy.owner is not owner)
         self._waiting = left
         self._samples, self._bytes = sum(copy.size for copy in left), sum(copy.nbytes for copy in left)
 
     def rest(self) -> None:
         """End the thread after its batch, until there are copies again."""
-        if self._thread is not None:
-            self._orders.put(None)
-            self._orders, self._thread = queue.SimpleQueue(), None
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+        if self._worker is not None:
+            self._worker.end()
+            self._worker = None
 
     def close(self) -> None:
         """Drop all copies and end the thread."""
@@ -154,21 +206,48 @@ class Lane:
         self._timer = None
         if not self._waiting:
             return
-        if self._is_computing:
-            self._look_in(_AGAIN_S)
+        worker = self._worker
+        if worker is not None and worker.batch:
+            self._look_in(_LOOK_S if worker.hangs else _AGAIN_S)
             return
         now, idle = self._now(), self._is_idle()
         self._pace.looked(now, idle=idle)
-        left_s = self._pace.rest_s(self._took_s) - (now - self._ended_at) if self._took_s else 0.0
+        left_s = self._pace.rest_s(worker.took_s) - (now - worker.ended_at) if worker and worker.took_s else 0.0
         if left_s > 0 or not idle:
             self._look_in(min(left_s, _LOOK_S) if left_s > 0 else _AGAIN_S)
             return
-        self._is_computing = True
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, args=(self._orders,), name="shadow", daemon=True)
-            self._thread.start()
-        self._orders.put(self._next())
+        if worker is None:
+            worker = self._worker = _Worker(self._now)
+        worker.order(self._next())
+        self._watch(worker, _WATCHES)
         self._look_in(_EVERY_S)
+
+    def _watch(self, worker: _Worker, left: int) -> None:
+        """Look so many times whether a batch is still computed. After the last, it hangs."""
+        if self._watching is not None:
+            self._watching.cancel()
+        later = asyncio.get_running_loop().call_later
+        self._watching = later(self._late_s / _WATCHES, self._watched, worker, worker.number, left - 1)
+
+    def _watched(self, worker: _Worker, number: int, left: int) -> None:
+        self._watching = None
+        batch = worker.batch
+        if not batch or worker.number != number:
+            return
+        if left:
+            self._watch(worker, left)
+            return
+        owner = batch[0].owner
+        late = [] if worker.hangs else list(batch)
+        late += [copy for copy in self._waiting if copy.owner is owner]
+        if worker.is_given_up:
+            self.rest()
+        else:
+            self.discard(owner)
+            worker.hangs, worker.is_given_up = True, False
+            self._watch(worker, _WATCHES)  # those that come now wait for it, too
+        if late:
+            owner.overdue(late)
 
     def _next(self) -> Sequence[Copy]:
         """Take the first copy, and those after it of the same owner that fit in a small batch."""
@@ -183,24 +262,3 @@ class Lane:
             self._samples -= copy.size
             self._bytes -= copy.nbytes
         return taken
-
-    def _work(self, orders: "queue.SimpleQueue[Sequence[Copy] | None]") -> None:
-        with ThreadPoolExecutor(1, thread_name_prefix="shadow", initializer=_lower_priority) as low:
-            while (copies := orders.get()) is not None:
-                began = self._now()
-                try:
-                    copies[0].owner.compute(copies, low)
-                except Exception:  # a fault of ours: the owner handles those of the network
-                    log.exception("shadow work failed")
-                finally:
-                    del copies  # the candidate may be gone before the next batch
-                    self._ended_at = self._now()
-                    self._took_s = self._ended_at - began
-                    self._is_computing = False
-
-
-def _lower_priority() -> None:
-    """Lower the priority of this thread. Only Linux has priorities of threads."""
-    if sys.platform == "linux":
-        thread = threading.get_native_id()
-        os.setpriority(os.PRIO_PROCESS, thread, os.getpriority(os.PRIO_PROCESS, thread) + _NICENESS)
