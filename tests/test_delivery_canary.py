@@ -53,3 +53,7 @@ def test_a_key_has_63_bits_of_its_place() -> None:
 def test_bounds_are_exact_at_both_ends() -> None:
     assert bound_of(0.0) == b"\0" * 8
     assert bound_of(0.5) == b"\x80" + b"\0" * 7
+
+
+def test_a_share_below_every_place_is_rounded_up() -> None:
+    assert bound_of(2.0**-65) == b"\0" * 7 + b"\1"

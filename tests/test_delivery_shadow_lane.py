@@ -221,6 +221,8 @@ def test_the_newest_copies_are_dropped_if_the_queue_is_full() -> None:
         assert [lane.offer(Piece(owner, 4, 0)) for _ in range(3)] == [True, True, False]
         assert lane.offer(Piece(owner, 2, 0))
         lane.discard(owner)
+        assert lane.offer(Piece(owner, 1, 60))
+        lane.discard(owner)  # its bytes are free again, too
         assert [lane.offer(Piece(owner, 1, 60)) for _ in range(2)] == [True, False]
         assert lane.waiting == 1
         owner.gate.set()

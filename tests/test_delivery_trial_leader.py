@@ -4,18 +4,19 @@ import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from service.delivery.registry import Registry
 from service.delivery.rollout import Change
 from service.delivery.trial_leader import Leader
 from service.delivery.trial_tally import Tallies
 from service.delivery.trials import Accuracy, Conditions, Counts, Trial, Trials
-from service.errors import Conflict, StoreUnavailable
+from service.errors import Conflict, NotFound, ServiceError, StoreUnavailable
 from service.store.database import Store
 from service.store.leadership import LEASE_S, Leadership
 from service.store.tables import leaders
@@ -302,12 +303,13 @@ def test_while_the_database_is_away_no_step_is_lost(store: Store, monkeypatch: p
     assert states(store, trial) == ["shadow", "canary", "promoted"]
 
 
-def test_a_candidate_that_cannot_be_loaded_is_rolled_back(store: Store) -> None:
+@pytest.mark.parametrize("refusal", [Conflict, NotFound])
+def test_a_candidate_that_cannot_be_loaded_is_rolled_back(store: Store, refusal: type[ServiceError]) -> None:
     trial, one = opened(store, CANARY), Process(store, "a")
     count(trial, store, "candidate", ENOUGH)
 
     async def loads() -> None:
-        raise Conflict("version 2 of line cannot be loaded")
+        raise refusal("version 2 of line cannot be loaded")
 
     one.loads = loads
     run(lambda: one.look(600))
@@ -378,3 +380,33 @@ def test_it_looks_while_it_is_entered_and_resigns_when_it_ends(store: Store) -> 
 
     run(go)
     assert states(store, trial) == ["canary", "rolled_back"]
+
+
+def test_without_a_trial_no_process_takes_the_lead(store: Store) -> None:
+    run(partial(Process(store, "a").look, 1))
+    with store.read() as connection:
+        assert connection.execute(select(leaders)).all() == []
+
+
+def test_a_promotion_that_still_loads_is_given_up_when_its_process_ends(store: Store) -> None:
+    trial, one = opened(store, CANARY), Process(store, "a", now=600)
+    count(trial, store, "candidate", ENOUGH)
+
+    async def go() -> None:
+        loading, ended = asyncio.Event(), []
+
+        async def load() -> None:
+            loading.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(1)
+
+        one.loads = load
+        async with one.leader:
+            one.looks.put_nowait(None)
+            await loading.wait()
+        assert ended == [1]
+
+    run(go)
+    assert states(store, trial) == ["canary"]

@@ -23,6 +23,10 @@ from tests.trials import count, differ, err
 pytestmark = pytest.mark.slow
 
 SPECS = {"line": LINE}
+PAUSED = (
+    "Paused: lunch. Callers get the answers of version 1 only, and version 2 computes nothing meanwhile. "
+    "The clock of the stage stands still."
+)
 SEEN = Counts(requests=360, samples=360, agreed=352, differed=8, latency=(0, 300, 60))
 
 
@@ -97,6 +101,7 @@ def test_a_trial_is_opened_watched_paused_and_rolled_back(page: Page, url: str, 
     expect(meter(page, "Stage 1: Samples")).to_have_attribute("aria-valuetext", "360 of 500")
     expect(meter(page, "errors: Evidence against it")).to_have_attribute("aria-valuetext", re.compile(r"\d, limit 100"))
     expect(meter(page, "agreement: Answered alike")).to_have_attribute("aria-valuetext", "97.8 %, at least 90.0 %")
+    expect(page.get_by_text("0 of 1 minutes did not meet this.", exact=True)).to_be_visible()  # the rest is in the bars
     expect(page.get_by_role("row", name="p2")).to_contain_text(re.compile("p2 *1 *2"))
     expect(page.get_by_role("heading", name="8 of 360 samples were answered differently, the first 2")).to_be_visible()
     page.get_by_role("button", name="Trial: Version 3").click()
@@ -110,8 +115,8 @@ def test_a_trial_is_opened_watched_paused_and_rolled_back(page: Page, url: str, 
     assert trial_of(store).stage == 0
     confirm(page, "Pause", "lunch")
     expect(chip).to_have_text("paused")
-    expect(page.locator(".history li").first).to_contain_text("Trial of version 2: paused")
-    expect(page.locator(".history li").first).to_contain_text("lunch")
+    expect(page.locator(".trial .next")).to_have_text(PAUSED)
+    expect(page.locator(".history li").first).to_contain_text(re.compile("Trial of version 2: paused.*lunch", re.DOTALL))
     confirm(page, "Resume")
     confirm(page, "Advance")
     expect(chip).to_have_text("canary")
@@ -119,8 +124,31 @@ def test_a_trial_is_opened_watched_paused_and_rolled_back(page: Page, url: str, 
     err(trial_of(store), store, "candidate", range(10, 20))
     expect(chip).to_have_text("rolled back")
     expect(stages.last).to_contain_text("failed")
+    expect(page.locator(".trial .next")).to_contain_text("Errors: keys with an error of one version only: 11 of the")
     expect(page.get_by_role("button", name="Abort")).to_be_hidden()
     expect(page.locator(".condition-name .chip").first).to_have_text("failed")
+
+
+def test_the_stages_of_a_new_trial_are_edited_by_keyboard(page: Page, url: str) -> None:
+    page.goto(f"{url}/#versions/line")
+    page.get_by_role("button", name="Trial: Version 2").press("Enter")
+    dialog = page.get_by_role("dialog")
+    kinds, removes = dialog.get_by_label("Kind"), dialog.get_by_label("Remove this stage")
+    add = dialog.get_by_role("button", name="Add a stage")
+    expect(kinds.first).to_be_focused()
+    add.press("Enter")
+    expect(kinds).to_have_count(4)
+    expect(kinds.last).to_be_focused()
+    removes.first.press("Enter")
+    expect(kinds.first).to_be_focused()
+    removes.last.press("Enter")
+    expect(kinds.last).to_be_focused()
+    removes.last.press("Enter")
+    removes.last.press("Enter")
+    expect(kinds).to_have_count(0)
+    expect(add).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("button", name="Trial: Version 2")).to_be_focused()
 
 
 def test_a_trial_of_another_client_appears_on_a_phone_and_ends_with_a_promotion(page: Page, url: str) -> None:
@@ -136,7 +164,7 @@ def test_a_trial_of_another_client_appears_on_a_phone_and_ends_with_a_promotion(
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     said = page.locator(".trial .next")
     words = "In a shadow version 3 computes 100 % of the requests again, and callers get the answers of version 1 only."
-    expect(said).to_contain_text(words)
+    expect(said).to_have_text(words)  # what its stage needs is said by its bars
     words = "At most one in 100 candidates that meet it gets so far by chance, however often one looks."
     expect(page.locator(".trial")).to_contain_text(words)
     assert httpx.post(f"{url}/models/line/trial/advance").status_code == 200

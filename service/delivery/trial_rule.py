@@ -48,7 +48,7 @@ class Step:
 
 def step(trial: Trial, tally: Tally, found: Sequence[Verdict], now: float) -> Step:
     """Return the step that follows from the verdicts. A paused trial may still be rolled back."""
-    failed = [f"{verdict.condition}: {verdict.detail}" for verdict in found if verdict.outcome == "failed"]
+    failed = [_failure(verdict) for verdict in found if verdict.outcome == "failed"]
     if reasons := [*_hard_stops(trial, tally), *failed]:
         return Step(action="roll_back", reason=reasons[0])
     lacking = _lacking(trial, tally, now)
@@ -128,7 +128,7 @@ def _errors(trial: Trial, tally: Tally, alpha: float) -> Verdict:
         bound=None,
         e_value=value,
         limit=most,
-        detail=f"{detail} (evidence {value:.3g}, limit {most:g})",
+        detail=detail,
     )
 
 
@@ -211,7 +211,7 @@ def _accuracy(trial: Trial, tally: Tally, alpha: float) -> Verdict:
         e_value=value,
         limit=most,
         detail=f"the truth of {known} of {tally.differing} differing samples is known: live alone is right in {live}, "
-        f"the candidate alone in {candidate} (evidence {value:.3g}, limit {most:g})",
+        f"the candidate alone in {candidate}",
     )
 
 
@@ -222,8 +222,27 @@ def _hard_stops(trial: Trial, tally: Tally) -> Sequence[str]:
     return [*tally.faults, *values]
 
 
+def _failure(verdict: Verdict) -> str:
+    reason = f"{verdict.condition}: {verdict.detail}"
+    if verdict.e_value is None or verdict.limit is None:
+        return reason
+    return f"{reason} (evidence {verdict.e_value:.3g}, limit {verdict.limit:g})"
+
+
 def _lacking(trial: Trial, tally: Tally, now: float) -> str:
-    return (
-        f"stage {trial.stage + 1} of {len(trial.stages)} still needs {seconds_left(trial, now):.0f} s "
-        f"and {samples_left(trial, tally)} samples of the candidate"
-    )
+    seconds, samples = seconds_left(trial, now), samples_left(trial, tally)
+    needs = [_lasting(seconds)] if seconds else []
+    if samples:
+        needs.append(f"{samples} {'sample' if samples == 1 else 'samples'} of the candidate")
+    return f"stage {trial.stage + 1} of {len(trial.stages)} still needs {' and '.join(needs)}"
+
+
+def _lasting(seconds: float) -> str:
+    """Say a duration by its two largest units: 595 -> "9 min 55 s"."""
+    left = max(1, round(seconds))
+    parts = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])

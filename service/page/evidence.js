@@ -2,7 +2,7 @@
 
 import { h } from "./dom.js";
 import { grouped } from "./counts.js";
-import { figure, percent, words } from "./format.js";
+import { figure, percent, sentence, words } from "./format.js";
 import { logarithmic, meter } from "./meter.js";
 
 const TONES = { passed: "good", failed: "bad", undecided: "warn" };
@@ -30,7 +30,12 @@ function explained(judged) {
 function condition(one) {
   return h("li", {},
     h("p", { class: "condition-name" }, h("strong", {}, one.condition), h("span", { class: "chip", data: { tone: TONES[one.outcome] } }, one.outcome)),
-    one.e_value === null ? null : evidenceBar(one), valueBar(one), h("p", { class: "help" }, one.detail));
+    one.e_value === null ? null : evidenceBar(one), valueBar(one), h("p", { class: "help" }, beyondBars(one)));
+}
+
+/** Return what the detail says besides the value and bound that a bar shows: its part after the semicolon. */
+function beyondBars({ detail, value, bound }) {
+  return value === null || bound === null ? sentence(detail) : sentence(detail.slice(detail.lastIndexOf("; ") + 1).trim());
 }
 
 function evidenceBar({ condition: name, e_value: value, limit, outcome }) {

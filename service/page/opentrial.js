@@ -10,13 +10,19 @@ const DEFAULTS = [["shadow", 100, 10, 500], ["canary", 5, 10, 200], ["canary", 2
 export function askTrial(model, version, live) {
   const rows = h("ol", { class: "stage-rows" });
   for (const one of DEFAULTS) rows.append(stageRow(...one));
-  const add = h("button", { type: "button", class: "small", on: { click: () => rows.append(stageRow("canary", 50, 10, 500)) } }, "Add a stage");
+  const add = h("button", { type: "button", class: "small", on: { click: addStage } }, "Add a stage");
   const header = field("Header with the key, such as X-User", "tells callers apart: requests with the same value are answered by the same version", { pattern: "[A-Za-z0-9!#$%&'*+.^_`\\|~\\-]{1,100}", placeholder: "each request is its own key" });
   const agreement = field("Answered alike, at least (%)", "of the samples in a shadow", { type: "number", min: 0, max: 100, step: "any", placeholder: "not judged" });
   const latency = field("95% of the answers within (ms)", "in a canary", { type: "number", min: 0.001, max: 600000, step: "any", placeholder: "not judged" });
   const alpha = field("False alarms, at most (%)", "of candidates as good as the live version so many are rolled back all the same", { type: "number", min: 0.0001, max: 50, step: "any", value: 1, required: true });
   const accuracy = h("input", { id: "trial-accuracy", type: "checkbox" });
   const undecided = h("select", { id: "trial-undecided" }, h("option", { value: "pause" }, "pause"), h("option", { value: "roll_back" }, "roll back"));
+
+  function addStage() {
+    const row = stageRow("canary", 50, 10, 500);
+    rows.append(row);
+    row.querySelector("select").focus();
+  }
 
   function order() {
     const conditions = { errors: { alpha: alpha.number() / 100 } };
@@ -53,12 +59,19 @@ function stageRow(kind, percent, minutes, samples) {
   const share = number("Share in percent", percent, { min: 0.01, step: "any" });
   const time = number("Minutes", minutes, { min: 0.001, step: "any" });
   const least = number("Samples", samples, { min: 1, step: 1 });
-  const remove = h("button", { type: "button", class: "quiet", "aria-label": "Remove this stage", on: { click: () => row.remove() } }, "×");
+  const remove = h("button", { type: "button", class: "quiet", "aria-label": "Remove this stage", on: { click: leave } }, "×");
   const row = h("li", {}, select, h("span", { class: "unit" }, share, "%"), h("span", { class: "unit" }, time, "min"), h("span", { class: "unit" }, least, "samples"), remove);
   function limit() {
     share.max = select.value === "shadow" ? 100 : 50;
   }
   limit();
+  /** Remove the row; the focus goes to the next one, else to the one before, else to the button that adds one. */
+  function leave() {
+    const rest = row.nextElementSibling ?? row.previousElementSibling;
+    const target = rest?.querySelector("select") ?? row.parentElement.nextElementSibling;
+    row.remove();
+    target.focus();
+  }
   row.read = () => ({ [select.value === "shadow" ? "shadow" : "share"]: Number(share.value) / 100, for: `PT${Number((Number(time.value) * 60).toFixed(3))}S`, samples: Number(least.value) });
   return row;
 }

@@ -20,8 +20,9 @@ export function nameOf({ shadow, share }) {
 /** Say what an open trial does now: who gets whose answers. */
 export function meaning({ state, stage, stages, version, live, key_header: header }) {
   const { shadow, share } = stages[stage];
-  const paused = state === "paused" ? " It is paused: its clock stands still." : "";
-  if (shadow !== null) return `In a shadow version ${version} computes ${shareText(shadow)} of the requests again, and callers get the answers of version ${live} only.${paused}`;
+  const paused = state === "paused" ? " The clock of the stage stands still." : "";
+  if (shadow !== null && paused) return `Callers get the answers of version ${live} only, and version ${version} computes nothing meanwhile.${paused}`;
+  if (shadow !== null) return `In a shadow version ${version} computes ${shareText(shadow)} of the requests again, and callers get the answers of version ${live} only.`;
   return `In a canary version ${version} answers ${shareText(share)} of the ${header ? `callers, told apart by ${header},` : "requests"} and version ${live} the others.${paused}`;
 }
 

@@ -79,7 +79,7 @@ export function trialCard(model, moved) {
     chip.dataset.tone = TONES[trial.state] ?? "on";
     const at = open ? `stage ${trial.stage + 1} of ${trial.stages.length}` : when(trial.finished_at);
     summary.textContent = `beside version ${trial.live} · ${at}`;
-    next.textContent = `${sentence(trial.evidence.next)} ${open ? meaning(trial) : ""}`.trim();
+    next.textContent = `${lacksInBars(trial) ? "" : sentence(trial.evidence.next || trial.reason)} ${open ? meaning(trial) : ""}`.trim();
     buttons.hidden = !open;
     pause.hidden = trial.state === "paused";
     resume.hidden = trial.state !== "paused";
@@ -125,6 +125,13 @@ export function trialCard(model, moved) {
       ending.abort();
     },
   };
+}
+
+/** Whether all that the trial waits for is shown by the bars of its stage. */
+function lacksInBars({ state, stage, stages, evidence }) {
+  if (isFinal(state) || state === "paused") return false;
+  const arms = evidence.stages.find((one) => one.stage === stage)?.arms ?? {};
+  return evidence.seconds_left > 0 || ((arms.candidate ?? arms.shadow)?.samples ?? 0) < stages[stage].samples;
 }
 
 /** Create a place for what `make(trial)` returns. It is drawn again if `key(trial)` has changed, so that it keeps focus, scroll and pictures. */
