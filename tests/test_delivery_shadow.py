@@ -3,10 +3,17 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
+import pytest
+
+from models.outputs import describe_values
+from models.spec import Array
+from service.delivery.canary import bound_of
 from service.delivery.count_rows import Place
-from service.delivery.shadow import Shadow
+from service.delivery.shadow import Copied, Shadow
 from service.delivery.shadow_lane import Lane
 from service.delivery.trial_counts import TrialCounts
+from service.errors import DeadlineExceeded, QueueFull
 from service.inference.engine import Engine, Loaded
 from service.store.database import Store
 from tests.open_trials import stage, trial_of
@@ -35,3 +42,73 @@ def test_a_request_that_the_stage_does_not_shadow_is_not_dropped(store: Store) -
     shadow, tally = shadow_of(store, 1e-9, room=0)
     assert not shadow.wants({}, "stem", 1)
     assert tally.dropped == 0
+
+
+def test_the_share_of_a_shadow_ends_before_its_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    shadow, _ = shadow_of(store, 0.5, room=9)
+    below = (2**63 - 1).to_bytes(8, "big")
+    for place, is_wanted in ((below, True), (bound_of(0.5), False)):
+        monkeypatch.setattr(shadow, "_sticky", SimpleNamespace(place=lambda *_, found=place: found))
+        assert shadow.wants({}, "stem", 1) is is_wanted
+
+
+def served(**values: Any) -> Any:
+    """A request that the live version has answered."""
+    samples = np.zeros((1, 1), np.float32)
+    ours = {"samples": samples, "values": samples, "positions": [0], "id": "p-1", "stem": "p", "headers": {}}
+    ours |= {"version": 1, "error": None, "by_number": False, "decoded_for": None, "body": b""}
+    return SimpleNamespace(**{**ours, **values})
+
+
+@pytest.mark.parametrize(
+    ("values", "is_copied"),
+    [
+        ({}, True),
+        ({"version": 3}, False),  # a promotion has just made another version live
+        ({"by_number": True}, False),
+        ({"version": None, "values": None, "error": QueueFull()}, False),
+        ({"version": None, "values": None, "error": DeadlineExceeded("late")}, True),
+        ({"version": None, "values": None, "error": ArithmeticError("broken")}, True),
+    ],
+)
+def test_what_the_live_version_answered_or_failed_at_is_copied(
+    store: Store, values: dict[str, Any], is_copied: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shadow, tally = shadow_of(store, 1.0, room=9)
+    offered: list[Copied] = []
+
+    def offer(copy: Copied) -> bool:
+        offered.append(copy)
+        return True
+
+    monkeypatch.setattr(shadow, "_lane", SimpleNamespace(offer=offer))
+    shadow.ended(served(**values))
+    assert (len(offered), tally.dropped) == (is_copied, 0)
+
+
+def test_a_copy_that_finds_no_room_is_counted_as_dropped(store: Store) -> None:
+    shadow, tally = shadow_of(store, 1.0, room=0)
+    shadow.ended(served())
+    assert tally.dropped == 1
+
+
+@pytest.mark.parametrize(
+    ("live", "candidate", "not_finite", "differed"), [(np.nan, np.nan, 0, 0), (np.nan, 1, 0, 1), (1, np.nan, 1, 1)]
+)
+def test_a_number_that_is_not_finite_counts_if_that_of_live_is(
+    store: Store, live: float, candidate: float, not_finite: int, differed: int
+) -> None:
+    def compute_aside(*_: object) -> Array:
+        return np.full((1, 1), candidate, np.float32)
+
+    trial, counts, reports = trial_of([stage(shadow=1.0)], version=2), TrialCounts(store), list[str]()
+    spec = SimpleNamespace(encode=None, describe=None, outputs={}, prediction=None)
+    loaded = cast("Loaded", SimpleNamespace(spec=spec, describe=describe_values))
+    engine = cast("Engine", SimpleNamespace(compute_aside=compute_aside, loaded=lambda _: None))
+    shadow = Shadow(trial, loaded, engine, counts, Lane(lambda: False), lambda kind, _: reports.append(kind))
+    values = np.full((1, 1), live, np.float32)
+    copy = Copied(shadow, 1, 8, values, values, [0], "p-1", bytes(8), may_be_kept=True, decoded_for=None)
+    shadow.compute([copy], cast("Any", None))
+    tally = counts.tally(Place(trial.id, 0, "shadow"))
+    assert (tally.not_finite, tally.errors, reports) == (not_finite, not_finite, ["not finite"] * not_finite)
+    assert tally.differed == differed
