@@ -11,8 +11,8 @@ import pytest
 from starlette.testclient import TestClient
 
 from service.client import AsyncClient, BadArgument, Client, Conflict, NotFound, Unavailable, __main__
-from service.client.stages import duration, of_stage, stages_in
-from service.delivery.trials import Counts, Trials
+from service.client.stages import DEFAULT, duration, of_stage, stages_in
+from service.delivery.trials import DEFAULT_STAGES, Counts, Trials
 from service.store.database import Store
 from tests.fakes import LINE, save_line
 from tests.line_versions import upload
@@ -217,3 +217,8 @@ def test_the_fault_of_a_candidate_is_an_event(run: Any, client: Client, store: S
     trial = Trials(store).get(client.open_trial("line", 2, STAGES)["id"])
     Trials(store).note_fault(trial, "load", "no such file", now=1.0)  # the service's leader rolls it back
     assert any(line.endswith("fault, load: no such file") for line in run("--follow")[1].splitlines())
+
+
+def test_the_help_says_the_stages_that_a_trial_has_by_default() -> None:
+    found = [(one.get("shadow") or one["share"], one["for"], one["samples"]) for one in stages_in(DEFAULT)]
+    assert found == [(one.shadow or one.share, f"PT{one.for_s / 60:g}M", one.samples) for one in DEFAULT_STAGES]

@@ -1,11 +1,13 @@
 """The shadow of a trial chooses the requests to copy."""
 
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
 
+from models.errors import InvalidInput
 from models.outputs import describe_values
 from models.spec import Array
 from service.delivery.canary import bound_of
@@ -92,23 +94,53 @@ def test_a_copy_that_finds_no_room_is_counted_as_dropped(store: Store) -> None:
     assert tally.dropped == 1
 
 
+def computing(store: Store, compute_aside: Callable[..., Array]) -> tuple[Shadow, Any, list[str]]:
+    """A shadow whose candidate computes so, its counters, and the faults that it reports."""
+    trial, counts, reports = trial_of([stage(shadow=1.0)], version=2), TrialCounts(store), list[str]()
+    spec = SimpleNamespace(encode=None, describe=None, outputs={}, prediction=None)
+    loaded = cast("Loaded", SimpleNamespace(spec=spec, describe=describe_values))
+    engine = cast("Engine", SimpleNamespace(compute_aside=compute_aside, loaded=lambda _: None))
+    shadow = Shadow(trial, loaded, engine, counts, Lane(lambda: False), lambda kind, _: reports.append(kind))
+    return shadow, counts.tally(Place(trial.id, 0, "shadow")), reports
+
+
+def copied(shadow: Shadow, values: Array | None) -> Copied:
+    """A request that the live version answered so."""
+    samples = np.zeros((1, 1), np.float32)
+    return Copied(shadow, 1, 8, samples, values, [0], "p-1", bytes(8), may_be_kept=True, decoded_for=None)
+
+
 @pytest.mark.parametrize(
     ("live", "candidate", "not_finite", "differed"), [(np.nan, np.nan, 0, 0), (np.nan, 1, 0, 1), (1, np.nan, 1, 1)]
 )
 def test_a_number_that_is_not_finite_counts_if_that_of_live_is(
     store: Store, live: float, candidate: float, not_finite: int, differed: int
 ) -> None:
-    def compute_aside(*_: object) -> Array:
-        return np.full((1, 1), candidate, np.float32)
-
-    trial, counts, reports = trial_of([stage(shadow=1.0)], version=2), TrialCounts(store), list[str]()
-    spec = SimpleNamespace(encode=None, describe=None, outputs={}, prediction=None)
-    loaded = cast("Loaded", SimpleNamespace(spec=spec, describe=describe_values))
-    engine = cast("Engine", SimpleNamespace(compute_aside=compute_aside, loaded=lambda _: None))
-    shadow = Shadow(trial, loaded, engine, counts, Lane(lambda: False), lambda kind, _: reports.append(kind))
-    values = np.full((1, 1), live, np.float32)
-    copy = Copied(shadow, 1, 8, values, values, [0], "p-1", bytes(8), may_be_kept=True, decoded_for=None)
-    shadow.compute([copy], cast("Any", None))
-    tally = counts.tally(Place(trial.id, 0, "shadow"))
+    shadow, tally, reports = computing(store, lambda *_: np.full((1, 1), candidate, np.float32))
+    shadow.compute([copied(shadow, np.full((1, 1), live, np.float32))], cast("Any", None))
     assert (tally.not_finite, tally.errors, reports) == (not_finite, not_finite, ["not finite"] * not_finite)
     assert tally.differed == differed
+
+
+def test_where_live_failed_a_number_that_is_not_finite_is_an_error_and_no_fault(store: Store) -> None:
+    shadow, tally, reports = computing(store, lambda *_: np.full((1, 1), np.nan, np.float32))
+    shadow.compute([copied(shadow, None)], cast("Any", None))
+    assert (tally.requests, tally.errors, tally.not_finite, reports) == (1, 1, 0, [])
+
+
+def test_an_input_that_the_candidate_refuses_counts_for_no_version(store: Store) -> None:
+    def compute_aside(*_: object) -> Array:
+        raise InvalidInput("No sample", "out of range")
+
+    shadow, tally, reports = computing(store, compute_aside)
+    shadow.compute([copied(shadow, np.zeros((1, 1), np.float32))], cast("Any", None))
+    assert (tally.requests, tally.errors, reports) == (0, 0, [])
+
+
+def test_a_candidate_without_memory_is_reported(store: Store) -> None:
+    def compute_aside(*_: object) -> Array:
+        raise MemoryError
+
+    shadow, tally, reports = computing(store, compute_aside)
+    shadow.compute([copied(shadow, np.zeros((1, 1), np.float32))], cast("Any", None))
+    assert (tally.errors, reports) == (1, ["memory"])

@@ -6,6 +6,7 @@ from service.client.errors import BadArgument
 from service.client.trial_answers import StageOrder, TrialStage
 
 EXAMPLE = "shadow 100% for 10m 500 samples, 5% for 10m, 25% for 1h"
+DEFAULT = "shadow 100% for 10m 500 samples, 5% for 10m 200 samples, 25% for 10m 500 samples"  # the service's own
 _STAGE = re.compile(
     r"(?P<kind>shadow |canary )? ?(?P<percent>\d+(\.\d+)?) ?% for (?P<time>\S+)(?: (?P<samples>\d+) samples?)?",
     re.IGNORECASE,

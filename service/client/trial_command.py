@@ -29,7 +29,8 @@ def add_to(commands: Any, shared: argparse.ArgumentParser) -> None:
     trial.add_argument("--follow", action="store_true", help="print the trial's events until it ends")
     trial.add_argument("--reason", metavar="TEXT", help="with a verb: why, for the history")
     opening = trial.add_argument_group("with a version")
-    opening.add_argument("--stages", metavar="TEXT", help=f'such as "{stages.EXAMPLE}"'.replace("%", "%%"))
+    text = f'such as "{stages.EXAMPLE}" [{stages.DEFAULT}]'
+    opening.add_argument("--stages", metavar="TEXT", help=text.replace("%", "%%"))
     text = "header whose value is the key of a request, as X-User: one version answers all requests of a key"
     opening.add_argument("--key-header", metavar="NAME", help=text)
     text = "how often chance alone may roll back a candidate as good as live, by its errors [0.01]"
