@@ -114,7 +114,7 @@ def _of_all(settings: Settings, devices: Sequence[str]) -> Settings:
 
 
 def environments(environ: Mapping[str, str], devices: Sequence[str], processes: int) -> list[dict[str, str]]:
-    """Return the environment of each of so many web processes: they get the devices in turn."""
+    """Return the environment of each of a number of web processes: they get the devices in turn."""
     common = {**of_any_folder(environ), f"{PREFIX}WEB_PROCESSES": str(processes)}
     return [{**common, f"{PREFIX}DEVICE": devices[number % len(devices)]} for number in range(processes)]
 

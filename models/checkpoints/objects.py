@@ -140,7 +140,7 @@ class Objects:
 
     def read(self, key: str) -> Iterator[bytes]:
         """Yield the content of an object in pieces. Raises FileNotFoundError, and ObjectsUnavailable also if patient:
-        a caller that has read some of it has to begin anew, see `insist`.
+        a caller that has read some of it has to begin again, see `insist`.
         """
         pieces = self._once(lambda: iter(self._obstore.get(self._store, key).stream(min_chunk_size=_PIECE)))
         while (piece := self._once(lambda: next(pieces, None))) is not None:

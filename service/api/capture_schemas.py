@@ -134,7 +134,7 @@ class FeedbackResults(BaseModel):
 
 
 class TruthPart(BaseModel):
-    """An output whose truth can be told: a label, a number, or an array of numbers."""
+    """An output whose truth can be reported: a label, a number, or an array of numbers."""
 
     name: str = Field(description="empty if the output has no name")
     kind: Literal["label", "value", "array"]

@@ -68,7 +68,7 @@ def router(
 
     @routes.get("/models/{model}/feedback", summary="What a truth is")
     async def truth_form(model: str) -> TruthForm:
-        """The outputs of the model that truths can be told about, with their labels."""
+        """The outputs of the model that truths can be reported for, with their labels."""
         require_model(model, specs)
         form = await forms.of(model, specs[model])
         return TruthForm(model=model, outputs=[_part(name, part) for name, part in form.items()])

@@ -42,7 +42,7 @@ def router(
         model: str, body: RetrainRequest, request: Request, authorization: Authorization = ""
     ) -> RetrainInfo:
         """All settings are replaced; those that are left out have their defaults. Corrections that no such job was
-        queued for count from the first call on, also earlier ones. Exactly one job is queued for so many.
+        queued for count from the first call on, also earlier ones. Exactly one job is queued for that number.
         """
         require_model(model, specs)
         if body.dataset is not None or body.config:

@@ -15,9 +15,9 @@ Corrections = Annotated[WholeJsonNumber, Field(ge=1, le=1_000_000)]
 class RetrainRequest(StrictBody):
     """When a model is retrained on its feedback. Without `corrections`, `every` and `on_drift` it never is."""
 
-    corrections: Corrections | None = Field(None, description="so many new corrections of captured answers queue a job")
+    corrections: Corrections | None = Field(None, description="number of new corrections that queues a job")
     every: Duration | None = Field(
-        None, description="so long after the last job, or after this call, new labelled samples queue one"
+        None, description="how long after the last job, or after this call, new labelled samples queue one"
     )
     on_drift: StrictBool = Field(
         False,

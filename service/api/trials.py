@@ -108,7 +108,7 @@ def _changes(
 
     @routes.post("/models/{model}/trial/resume", summary="Resume a paused trial")
     async def resume(model: str, body: ReasonRequest | None = None, authorization: Authorization = "") -> TrialInfo:
-        """The stage goes on with the time and samples that it had; `max` begins anew, and so does the time of a stage
+        """The stage goes on with the time and samples that it had; `max` begins again, and so does the time of a stage
         that was paused as undecided at its end.
         """
         return await move(control.resume, model, body, authorization)

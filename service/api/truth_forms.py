@@ -1,4 +1,4 @@
-"""The form in which the truths of a model can be told, from an answer to its example."""
+"""The form in which the truths of a model can be reported, from an answer to its example."""
 
 from models.coding import example_samples
 from models.samples import Columns

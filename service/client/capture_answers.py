@@ -28,8 +28,8 @@ class EntryError(TypedDict):
 
 
 class TruthPart(TypedDict):
-    """An output whose truth can be told. `name` is "" if it has none, `labels` None if any text or whole number is one,
-    a length in `shape` None if it may be any.
+    """An output whose truth can be reported. `name` is "" if it has none, `labels` None if any text or whole number
+    is one, a length in `shape` None if it may be any.
     """
 
     name: str

@@ -106,7 +106,7 @@ def feedback(
     kind: answers.Kind = "correction",
     by: str | None = None,
 ) -> Call[list[answers.FeedbackResult]] | Asking[list[answers.FeedbackResult]]:
-    """Tell the truth about one answer, by its id. Without `model`, the capture tells it, which needs scope train."""
+    """Tell the truth about one answer, by its id. Without `model`, the capture names it, which needs scope train."""
     entry = {"id": prediction, "truth": truth, "index": index, "kind": kind, **({} if by is None else {"by": by})}
     return _of_model(prediction, model, lambda name: send_feedback(name, [entry]))
 

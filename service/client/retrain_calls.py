@@ -48,7 +48,7 @@ def set_retrain(
     promote: Policy | None = None,
     config: Mapping[str, Any] | None = None,
 ) -> Call[Retrain]:
-    """Retrain a model after so many corrections, after a time such as "P7D", or on drift; without these, never.
+    """Retrain a model after a number of corrections, after a time such as "P7D", or on drift; without these, never.
 
     Settings that are None have the service's defaults. `dataset` is the one that grows, such as "mnist".
     """

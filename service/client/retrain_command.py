@@ -13,7 +13,7 @@ TEXT = "when a model is retrained on its feedback; with --corrections, --every, 
 
 def add_options(retrain: argparse.ArgumentParser) -> None:
     """Add the options of the command."""
-    retrain.add_argument("--corrections", type=int, metavar="N", help="after so many new corrections")
+    retrain.add_argument("--corrections", type=int, metavar="N", help="after this number of new corrections")
     retrain.add_argument("--every", metavar="DURATION", help="after that time, if there are new truths: P7D")
     retrain.add_argument("--on-drift", action="store_true", help="when the live version drifts; that never promotes")
     retrain.add_argument("--at-most-every", metavar="DURATION", help="least time between two jobs [PT6H]")

@@ -68,7 +68,7 @@ class Labelled:
     """A captured sample with its best truth, as an example of a dataset.
 
     entry     the sample as the spec checked it: an array, or values by name, None for those left to their defaults
-    feedback  number of the entry that tells the truth: a watermark
+    feedback  number of the entry with the truth: a watermark
     rate      share of the requests that was captured then: 1 / rate such requests stand behind the sample
     """
 

@@ -102,7 +102,7 @@ class Erasure:
     def scrub(self, now: float) -> bool:
         """Rewrite the database's file if there were erasures since it was last done, by any process; empty its log.
 
-        If this process ends in between, another one begins anew. Returns whether nothing is left to be done. Raises
+        If this process ends in between, another one begins again. Returns whether nothing is left to be done. Raises
         StoreUnavailable.
         """
         table = capture_erasures

@@ -63,7 +63,7 @@ Form = Mapping[str, Part]
 def form_of(
     spec: ModelSpec, prediction: Prediction | None = None, describe: Describe | None = None, k: int = 0
 ) -> Form:
-    """Return the outputs of a model whose truths can be told.
+    """Return the outputs of a model whose truths can be reported.
 
     prediction  one of the model's; without it, the names of its fields decide
     describe    with `k`, finds the labels of values (N, k): those of the answers to values with one 1 and else 0

@@ -79,7 +79,7 @@ class Pace:
             self._looked_at = now
 
     def rest_s(self, took_s: float) -> float:
-        """Return the time between a batch that took so long and the next one."""
+        """Return the time between a batch that took `took_s` and the next one."""
         return max(_EVERY_S, took_s * _RESTS * self._busy)
 
 
@@ -155,7 +155,7 @@ class Lane:
         return self._samples
 
     def has_room(self, size: int, nbytes: int = 0) -> bool:
-        """Return whether a copy of so many samples and bytes fits into the queue."""
+        """Return whether a copy of this size fits into the queue."""
         return self._samples + size <= self._most_samples and self._bytes + nbytes <= self._most_bytes
 
     def offer(self, copy: Copy) -> bool:
@@ -223,7 +223,7 @@ class Lane:
         self._look_in(_EVERY_S)
 
     def _watch(self, worker: _Worker, left: int) -> None:
-        """Look so many times whether a batch is still computed. After the last, it hangs."""
+        """Look `left` times whether a batch is still computed. After the last, it hangs."""
         if self._watching is not None:
             self._watching.cancel()
         later = asyncio.get_running_loop().call_later

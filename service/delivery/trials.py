@@ -252,7 +252,7 @@ class Trials:
         return self._change(trial, fence, by=by, reason=reason, now=now, state="paused", elapsed_s=trial.spent_s(now))
 
     def resume(self, trial: Trial, *, by: str, reason: str, now: float) -> Trial:
-        """Go on with the stage of a paused trial; its longest duration begins anew, and so does the time of a stage
+        """Go on with the stage of a paused trial; its longest duration begins again, and so does the time of a stage
         that was over: it was undecided, and would be so again at once.
         """
         elapsed_s = trial.elapsed_s if trial.elapsed_s < trial.now.for_s else 0.0

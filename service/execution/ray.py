@@ -209,7 +209,7 @@ class RayCluster:
         return True
 
     def _free(self, attempts: Collection[str]) -> None:
-        """Give up the reservations of attempts that are gone: their first node was lost."""
+        """Give up the reservations of attempts whose first node was lost."""
         groups = [group for group in placement_group_table().values() if group["state"] != "REMOVED"]
         at = time.monotonic()
         names = {group["name"] for group in groups if job_and_number(group["name"])}

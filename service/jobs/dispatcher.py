@@ -72,7 +72,7 @@ class Dispatcher:
     def _tell(self, pending: Mapping[str, Attempt], at: float) -> None:
         """Tell of jobs that wait for more than the cluster has, and of those for which it has enough by now.
 
-        Each change is told once, however many dispatchers see it: see Jobs.wait_for. Raises StoreUnavailable.
+        Each change is reported once, however many dispatchers see it: see Jobs.wait_for. Raises StoreUnavailable.
         """
         offers = self._cluster.nodes().values() if pending else ()
         lacking = {name for name, attempt in pending.items() if not _fits(attempt, offers)}

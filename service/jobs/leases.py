@@ -40,7 +40,7 @@ class Leases:
     ) -> list[str]:
         """Return the jobs whose lease has expired. `leases` are all current ones; call it at least once a second.
 
-        A lease that is `lost` expires sooner: by all that is known, its worker is gone. A look after a longer pause
+        A lease that is `lost` expires sooner: by all that is known, its worker has ended. A look after a longer pause
         counts as one second, because the worker or the database may have stood still.
         """
         passed = 0.0 if self._looked_at is None else min(max(0.0, monotonic_s - self._looked_at), _LOOK_S)

@@ -30,7 +30,7 @@ async def to_train_on(
 
 
 def data_of_recipe(model: str, config: Mapping[str, Any], recipes: Recipes) -> str:
-    """Return the name of the recipe's data that a config chooses. Raises Invalid if it cannot be told."""
+    """Return the name of the recipe's data that a config chooses. Raises Invalid if that is not known."""
     complete, names = complete_config(model, recipes, config), list(recipes[model].built_in)
     name = complete.get("dataset", names[0] if len(names) == 1 else None)
     if name not in names:

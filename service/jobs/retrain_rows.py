@@ -21,7 +21,7 @@ Fence = Callable[[Connection], None]  # raises if this process does not lead any
 class RetrainSettings:
     """When a model is retrained, and by what order. Without corrections, every_s and on_drift it never is.
 
-    corrections      so many new ones queue a job
+    corrections      number of new ones that queues a job
     every_s          seconds since the last job, after which new labelled samples queue one
     on_drift         drift of the live version queues one, if there are new labelled samples; it never promotes
     at_most_every_s  least seconds between two jobs

@@ -1,7 +1,7 @@
 """Retraining by settings: of all web processes of all machines, one queues the jobs that are due.
 
-Job, dataset and watermark are one transaction, with the lead as its fence: so many corrections queue exactly one job,
-however many processes look, and whenever one of them ends.
+Job, dataset and watermark are one transaction, with the lead as its fence: the number of corrections that is set queues
+exactly one job, however many processes look, and whenever one of them ends.
 """
 
 import asyncio

@@ -76,7 +76,7 @@ class Webhooks:
                 await asyncio.to_thread(self._leadership.resign)
 
     async def _lead(self) -> None:
-        """Renew the lease beside the requests, which may take longer than it lasts."""
+        """Renew the lease during the requests, which may take longer than it lasts."""
         while True:
             try:
                 attempt = await asyncio.to_thread(self._leadership.lead)

@@ -130,7 +130,7 @@ class Store:
                     raise SettingsError(f"{PREFIX}ARTIFACTS: {err}") from err
 
     def rewrite(self) -> None:
-        """Have SQLite write its file anew (VACUUM): pages keep old copies of rows that were moved between them.
+        """Have SQLite write its file again (VACUUM): pages keep old copies of rows that were moved between them.
 
         Writers wait meanwhile. Raises StoreUnavailable.
         """

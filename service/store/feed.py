@@ -78,7 +78,7 @@ class Changes:
             return connection.scalar(select(func.max(feed.c.id))) or 0
 
     def prune(self, before: float, most: int) -> int:
-        """Remove at most so many entries added before a time, the oldest first, and return how many. The last entry
+        """Remove at most `most` entries added before a time, the oldest first, and return how many. The last entry
         stays, and so do those that a webhook has yet to get.
         """
         waits = select(deliveries.c.entry).where(deliveries.c.entry == feed.c.id).exists()

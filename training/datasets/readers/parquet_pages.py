@@ -85,13 +85,13 @@ class _Column:
         self._sizes = [0, *accumulate(0 if page is None else page.size for page in own)]
 
     def bytes_of(self, rows: int) -> int:
-        """Return the most bytes that the values of so many rows take; a row may have all values of a list."""
+        """Return the most bytes that the values of this number of rows take; a row may have all values of a list."""
         if self._is_repeated:
             return self._values[-1] * (self._width + self._largest) + self._sizes[-1]
         return rows * (self._width + self._largest) + self._most_of_pages(rows)
 
     def _most_of_pages(self, rows: int) -> int:
-        """Return the most bytes of pages that follow each other and have so many values, the first one's last."""
+        """Return the most bytes of pages that follow each other and have all values, the first one's last."""
         last = len(self._sizes) - 1
         return max(
             (
