@@ -89,7 +89,6 @@ class _Worker:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self.batch: Sequence[Copy] = ()  # that is computed: set by the event loop, emptied by the thread
-        self.number = 0  # of batches so far
         self.hangs = False
         self.is_given_up = False  # the owner of the batch was discarded
         self.took_s = self.ended_at = 0.0  # the batch before
@@ -98,7 +97,6 @@ class _Worker:
 
     def order(self, copies: Sequence[Copy]) -> None:
         """Have a batch computed."""
-        self.number += 1
         self.batch, self.hangs, self.is_given_up = copies, False, False
         self._orders.put(copies)
 
@@ -176,6 +174,9 @@ class Lane:
             worker.is_given_up = True
             if worker.hangs:
                 self.rest()
+        self._drop(owner)
+
+    def _drop(self, owner: Owner) -> None:
         left = deque(copy for copy in self._waiting if copy.owner is not owner)
         self._waiting = left
         self._samples, self._bytes = sum(copy.size for copy in left), sum(copy.nbytes for copy in left)
@@ -227,12 +228,12 @@ class Lane:
         if self._watching is not None:
             self._watching.cancel()
         later = asyncio.get_running_loop().call_later
-        self._watching = later(self._late_s / _WATCHES, self._watched, worker, worker.number, left - 1)
+        self._watching = later(self._late_s / _WATCHES, self._watched, worker, left - 1)
 
-    def _watched(self, worker: _Worker, number: int, left: int) -> None:
+    def _watched(self, worker: _Worker, left: int) -> None:
         self._watching = None
         batch = worker.batch
-        if not batch or worker.number != number:
+        if not batch:
             return
         if left:
             self._watch(worker, left)
@@ -243,8 +244,8 @@ class Lane:
         if worker.is_given_up:
             self.rest()
         else:
-            self.discard(owner)
-            worker.hangs, worker.is_given_up = True, False
+            self._drop(owner)
+            worker.hangs = True
             self._watch(worker, _WATCHES)  # those that come now wait for it, too
         if late:
             owner.overdue(late)
