@@ -21,11 +21,11 @@ from service.store.database import Store
 from tests.open_trials import stage, trial_of
 
 
-def shadow_of(store: Store, share: float, room: int) -> tuple[Shadow, Any]:
-    """A shadow whose lane has room for so many samples, and its counters."""
+def shadow_of(store: Store, share: float, room: int, lane: Any = None) -> tuple[Shadow, Any]:
+    """A shadow whose lane has room for `room` samples, or with another lane; and its counters."""
     trial, counts = trial_of([stage(shadow=share)], version=2), TrialCounts(store)
     candidate = cast("Loaded", SimpleNamespace(spec=SimpleNamespace(encode=None)))
-    lane = Lane(lambda: False, most_samples=room)
+    lane = lane or Lane(lambda: False, most_samples=room)
     shadow = Shadow(trial, candidate, cast("Engine", None), counts, lane, lambda _kind, _detail: None)
     return shadow, counts.tally(Place(trial.id, 0, "shadow"))
 
@@ -47,10 +47,11 @@ def test_a_request_that_the_stage_does_not_shadow_is_not_dropped(store: Store) -
 
 
 def test_the_share_of_a_shadow_ends_before_its_bound(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    shadow, _ = shadow_of(store, 0.5, room=9)
     below = (2**63 - 1).to_bytes(8, "big")
     for place, is_wanted in ((below, True), (bound_of(0.5), False)):
-        monkeypatch.setattr(shadow, "_sticky", SimpleNamespace(place=lambda *_, found=place: found))
+        sticky = SimpleNamespace(place=lambda *_, found=place: found)
+        monkeypatch.setattr("service.delivery.shadow.Sticky", lambda *_, found=sticky: found)
+        shadow, _ = shadow_of(store, 0.5, room=9)
         assert shadow.wants({}, "stem", 1) is is_wanted
 
 
@@ -74,16 +75,15 @@ def served(**values: Any) -> Any:
     ],
 )
 def test_what_the_live_version_answered_or_failed_at_is_copied(
-    store: Store, values: dict[str, Any], is_copied: bool, monkeypatch: pytest.MonkeyPatch
+    store: Store, values: dict[str, Any], is_copied: bool
 ) -> None:
-    shadow, tally = shadow_of(store, 1.0, room=9)
     offered: list[Copied] = []
 
     def offer(copy: Copied) -> bool:
         offered.append(copy)
         return True
 
-    monkeypatch.setattr(shadow, "_lane", SimpleNamespace(offer=offer))
+    shadow, tally = shadow_of(store, 1.0, room=9, lane=SimpleNamespace(offer=offer))
     shadow.ended(served(**values))
     assert (len(offered), tally.dropped) == (is_copied, 0)
 

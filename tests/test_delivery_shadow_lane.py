@@ -305,7 +305,7 @@ def test_a_batch_that_hangs_and_those_behind_it_are_given_up_and_others_go_on_on
         lane.offer(Piece(hanging, 6))
         await becomes(lambda: len(hanging.late) == 4)
         assert other.batches == []  # one network hangs at most
-        lane._late_s = 6000.0  # not the next look, but the end of the trial makes way
+        lane.late_s = 6000.0  # not the next look, but the end of the trial makes way
         lane.discard(hanging)
         await becomes(lambda: other.batches == [[1]])
         assert hanging.batches == []

@@ -116,7 +116,9 @@ def test_a_trial_is_opened_watched_paused_and_rolled_back(page: Page, url: str, 
     confirm(page, "Pause", "lunch")
     expect(chip).to_have_text("paused")
     expect(page.locator(".trial .next")).to_have_text(PAUSED)
-    expect(page.locator(".history li").first).to_contain_text(re.compile("(?s)Trial of version 2: paused.*lunch"))
+    expect(page.locator(".history li").first).to_contain_text(
+        re.compile("Trial of version 2: paused.*lunch", re.DOTALL)
+    )
     confirm(page, "Resume")
     confirm(page, "Advance")
     expect(chip).to_have_text("canary")

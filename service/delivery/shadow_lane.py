@@ -142,7 +142,7 @@ class Lane:
         self._waiting: deque[Copy] = deque()
         self._samples = self._bytes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._late_s = late_s
+        self.late_s = late_s
         self._worker: _Worker | None = None
         self._watching: asyncio.TimerHandle | None = None
         self._pace = Pace()
@@ -228,7 +228,7 @@ class Lane:
         if self._watching is not None:
             self._watching.cancel()
         later = asyncio.get_running_loop().call_later
-        self._watching = later(self._late_s / _WATCHES, self._watched, worker, left - 1)
+        self._watching = later(self.late_s / _WATCHES, self._watched, worker, left - 1)
 
     def _watched(self, worker: _Worker, left: int) -> None:
         self._watching = None
