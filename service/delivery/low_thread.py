@@ -8,6 +8,8 @@ from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
 
+from service.execution.threads import settle
+
 _NICENESS = 10  # above that of the process
 _Order = tuple["Future[Any]", Callable[[], Any]]
 
@@ -37,12 +39,8 @@ class LowThread(Executor):
 def _work(orders: "queue.SimpleQueue[_Order | None]") -> None:
     _lower_priority()
     while (order := orders.get()) is not None:
-        future, function = order
-        try:
-            future.set_result(function())
-        except BaseException as err:  # noqa: BLE001 - raised again by the future
-            future.set_exception(err)
-        del order, future, function  # a candidate may be gone before the next order
+        settle(*order)
+        del order  # a candidate may be gone before the next order
 
 
 def _lower_priority() -> None:

@@ -44,16 +44,19 @@ async def in_own_thread(function: Callable[[], T]) -> T:
     event loop does not wait for them.
     """
     future: Future[T] = Future()
-
-    def call() -> None:
-        try:
-            future.set_result(function())
-        except BaseException as err:  # noqa: BLE001 - raised again for the caller
-            future.set_exception(err)
-
     future.set_running_or_notify_cancel()
-    _Own(target=call, name="own", daemon=True).start()
+    _Own(target=settle, args=(future, function), name="own", daemon=True).start()
     return await asyncio.wrap_future(future)
+
+
+def settle(future: Future[T], function: Callable[[], T]) -> None:
+    """Call `function`, and give the future its result, or what it raised."""
+    try:
+        future.set_result(function())
+    except BaseException as err:  # noqa: BLE001 - raised again by the future
+        future.set_exception(err)
+    finally:
+        del future, function  # the traceback of an error keeps this frame
 
 
 def left_running() -> bool:
