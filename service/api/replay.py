@@ -23,7 +23,7 @@ from service.api.capture_schemas import (
     ReplayInfo,
 )
 from service.api.captured import inputs_of, picture_of, shown_answer, shown_said, truth_infos
-from service.data.capture_rows import entry_of
+from service.data.capture_rows import entry_of, values_of
 from service.data.captures import Capture, Captures
 from service.data.feedback import Feedback
 from service.data.missing import why_missing
@@ -161,8 +161,7 @@ def _replayed(
     samples = []
     for place, row in enumerate(rows):
         assert row.answer is not None
-        now = values.sample(place) if isinstance(values, Columns) else {"": values[place]}
-        same, difference = _compared(unpacked_row(row.answer), now)
+        same, difference = _compared(unpacked_row(row.answer), values_of(values, place))
         samples.append(
             ReplayedSample(
                 index=row.position,
@@ -190,7 +189,7 @@ def _compared(then: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[bool, fl
     """Return whether two answers are the same to the bit, and their greatest difference; None for other shapes."""
     same, greatest = then.keys() == now.keys(), 0.0
     for name in then.keys() & now.keys():
-        before, after = np.asarray(then[name]), np.asarray(now[name])
+        before, after = np.asarray(then[name]), now[name]
         if before.shape != after.shape:
             return False, None
         same &= before.dtype == after.dtype and before.tobytes() == after.tobytes()

@@ -43,7 +43,7 @@ def rows_of(one: Sampled, spec: ModelSpec, origin: Origin, originals: Mapping[in
         if not finite[place]:
             continue
         prediction = predictions[place] or describe(one.values[place : place + 1])[0]
-        content, answer = _content(one, place, spec), packed_row(_values(one.values, place))
+        content, answer = _content(one, place, spec), packed_row(values_of(one.values, place))
         if len(content) + len(answer) > MOST_BYTES:
             continue
         original = originals.get(position)
@@ -88,7 +88,8 @@ def _content(one: Sampled, place: int, spec: ModelSpec) -> bytes:
     return packed_row(as_given(*entry) if spec.inputs else {ONLY: np.asarray(entry)})
 
 
-def _values(values: Batch, place: int) -> dict[str, Any]:
+def values_of(values: Batch, place: int) -> dict[str, Any]:
+    """Return one answer of several by the names of its outputs, as a row keeps it."""
     if isinstance(values, Columns):
         return {name: np.asarray(array) for name, array in values.sample(place).items()}
     return {ONLY: np.asarray(values[place])}
