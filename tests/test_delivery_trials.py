@@ -16,7 +16,7 @@ from service.store.database import Store
 from service.store.tables import promotions
 from service.upkeep.pruner import Pruner
 from service.upkeep.rules import Rules
-from tests.trials import CANARY, SHADOW, count, differ, err, opened, register
+from tests.trials import CANARY, SHADOW, count, differ, err, opened, register, written_counts
 
 BY: dict[str, Any] = {"by": "anyone", "reason": "because"}
 
@@ -196,7 +196,7 @@ def test_counts_of_all_processes_are_added_up_and_new_ones_seen(store: Store) ->
     count(trial, store, "shadow", Counts(samples=4), minute=2)
     assert tallies.of(trial).total(0, "shadow").samples == 7
     assert [one.samples for one in tallies.of(trial).of_minutes(0, "shadow")] == [3, 4]
-    assert len(Trials(store).counts(trial.id)) == 4
+    assert len(written_counts(store, trial.id)) == 4
 
 
 def test_late_counts_of_an_old_minute_are_seen_within_a_minute(store: Store) -> None:

@@ -23,7 +23,7 @@ from models.spec import Array, ModelSpec, Prediction
 from service.app import create_app
 from service.delivery.canary import Sticky, bound_of
 from service.delivery.registry import Registry
-from service.delivery.trials import Arm, Counts, Trial, Trials
+from service.delivery.trials import Arm, Counts, Trial
 from service.inference.engine import Loaded
 from service.settings import Settings
 from service.store.database import Store
@@ -33,6 +33,7 @@ from tests.open_trials import moved, opened
 from tests.serving import no_recipes
 from tests.sockets import listening
 from tests.templates import migrated
+from tests.trials import written_counts
 from tests.waiting import until
 
 TOO_MUCH = 1000.0  # the value from which on postprocessing fails
@@ -142,7 +143,7 @@ class Traffic:
 
     def counted(self, trial: Trial, arm: Arm, stage: int = 0) -> Counts:
         """The counts of an arm that are written."""
-        rows = [row for row in Trials(self.store).counts(trial.id) if (row.arm, row.stage) == (arm, stage)]
+        rows = [row for row in written_counts(self.store, trial.id) if (row.arm, row.stage) == (arm, stage)]
         return sum((row.counts for row in rows), Counts())
 
     def written(self, trial: Trial, requests: int) -> None:

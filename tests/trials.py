@@ -1,10 +1,10 @@
 """Trials for tests: a trial without a database, counts of its arms, and rows as web processes write them."""
 
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
-from sqlalchemy import Table, insert
+from sqlalchemy import Table, insert, select
 
 from models.checkpoints.record import Record
 from service.delivery.registry import Registry
@@ -51,6 +51,26 @@ def count(trial: Trial, store: Store, arm: Arm, counts: Counts, *, minute: int =
     """Add the counters of a minute in the current stage."""
     row = {"trial": trial.id, "stage": trial.stage, "minute": minute, "process": process, "arm": arm}
     _insert(store, trial_counts, [{**row, "counts": asdict(counts)}])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MinuteCounts:
+    """Counters of one minute in one web process."""
+
+    stage: int
+    minute: int
+    process: str
+    arm: Arm
+    counts: Counts
+
+
+def written_counts(store: Store, trial: str) -> Sequence[MinuteCounts]:
+    """Read the counters of a trial."""
+    query = select(trial_counts).where(trial_counts.c.trial == trial)
+    with store.read() as connection:
+        rows = connection.execute(query).mappings().all()
+    names = ("stage", "minute", "process", "arm")
+    return [MinuteCounts(**{name: row[name] for name in names}, counts=Counts.of(row["counts"])) for row in rows]
 
 
 def err(trial: Trial, store: Store, arm: Arm, keys: Iterable[int], stage: int | None = None) -> None:

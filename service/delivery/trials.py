@@ -5,7 +5,7 @@ resumed. Each transition is one transaction with its event, and with the promoti
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
@@ -40,7 +40,7 @@ from service.delivery.trial_rows import (
 )
 from service.errors import Conflict
 from service.store.database import Store
-from service.store.tables import trial_counts, trial_differences, trial_events, trials
+from service.store.tables import trial_differences, trial_events, trials
 
 __all__ = [
     "DEFAULT_STAGES",
@@ -85,17 +85,6 @@ class Opening:
     conditions: Conditions = DEFAULT_CONDITIONS
     when_undecided: Undecided = "pause"
     max_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MinuteCounts:
-    """Counters of one minute in one web process."""
-
-    stage: int
-    minute: int
-    process: str
-    arm: Arm
-    counts: Counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,12 +161,6 @@ class Trials:
         query = select(trial_events).where(*chosen).order_by(trial_events.c.id).limit(limit)
         with self._store.read() as connection:
             return [TrialEvent(**row) for row in connection.execute(query).mappings()]
-
-    def counts(self, trial_id: str) -> Sequence[MinuteCounts]:
-        """Return the counters of a trial."""
-        query = select(trial_counts).where(trial_counts.c.trial == trial_id)
-        with self._store.read() as connection:
-            return [_counts_of(row) for row in connection.execute(query).mappings()]
 
     def differences(self, trial_id: str, limit: int) -> Sequence[Difference]:
         """Return the first samples that the two versions answered differently."""
@@ -311,8 +294,3 @@ class Trials:
 def _deadline(trial: Trial, now: float) -> float | None:
     """Return when a trial that goes on now has lasted its longest time."""
     return None if trial.max_s is None else now + trial.max_s
-
-
-def _counts_of(row: Mapping[Any, Any]) -> MinuteCounts:
-    values = {name: row[name] for name in ("stage", "minute", "process", "arm")}
-    return MinuteCounts(**values, counts=Counts.of(row["counts"]))
