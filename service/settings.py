@@ -303,7 +303,7 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
 def _unfit(value: str) -> str | None:
     """Return what is wrong with a value whatever its setting is, if anything."""
     text = value.strip()
-    if not value.isprintable() and any("\udc80" <= letter <= "\udcff" for letter in value):  # see os.fsdecode
+    if any("\udc80" <= letter <= "\udcff" for letter in value):  # see os.fsdecode
         return "has bytes that are not UTF-8: set it again"
     if len(text) > 1 and text[0] == text[-1] and text[0] in "\"'":
         return f"is in quotes {text[0]}, which a file for docker --env-file keeps: leave them out"

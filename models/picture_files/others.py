@@ -2,10 +2,8 @@
 
 from collections.abc import Mapping
 
-_BRAND = slice(4, 8), slice(8, 12)  # of an ISO base media file: the box's type, and the major brand
 _HEIF = {b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"}
 _AVIF = {b"avif", b"avis"}
-_DICOM = slice(128, 132)
 _STARTS: Mapping[bytes, str] = {
     b"II*\0": "a TIFF file",
     b"MM\0*": "a TIFF file",
@@ -36,10 +34,10 @@ def description(content: bytes) -> str | None:
     """Return what a file is by its first bytes, such as "a TIFF file"; None if it is not known."""
     if not content:
         return "empty"
-    kind, brand = (content[place] for place in _BRAND)
-    if kind == b"ftyp":
+    if content[4:8] == b"ftyp":  # an ISO base media file
+        brand = content[8:12]
         return "a HEIC file" if brand in _HEIF else "an AVIF file" if brand in _AVIF else "a video"
-    if content[_DICOM] == b"DICM":
+    if content[128:132] == b"DICM":
         return "a DICOM file"
     start = content[:_MARKUP].lstrip(b"\xef\xbb\xbf \t\r\n")
     if start.startswith(b"<"):
