@@ -96,6 +96,15 @@ def test_nodes_are_behind_that_serve_the_model_and_are_live(store: Store) -> Non
     assert nodes.behind("line", 2, but=ROW.id) == []
 
 
+def test_a_node_that_went_silent_meanwhile_is_still_behind(store: Store) -> None:
+    nodes = Nodes(store)
+    beat(store, ROW, OTHER)
+    unseen(store, OTHER, 20)
+    for ago_s, named in ((0.0, []), (10.0, []), (60.0, [OTHER.address])):
+        assert nodes.behind("line", 2, but=ROW.id, ago_s=ago_s) == named
+        assert nodes.behind_trial("t1", 1, but=ROW.id, ago_s=ago_s) == named
+
+
 def test_a_node_that_leaves_has_no_row(store: Store) -> None:
     beat(store, ROW, OTHER)
     with store.beat(1) as connection:

@@ -67,16 +67,19 @@ class Nodes:
             found = connection.execute(_statements(connection.dialect.name).all)
             return [_node(row) for row in found.mappings()]
 
-    def behind(self, model: str, version: int, *, but: str) -> list[str]:
-        """Return the addresses of the live nodes that serve a model and have not loaded that version, without `but`."""
+    def behind(self, model: str, version: int, *, but: str, ago_s: float = 0.0) -> list[str]:
+        """Return the addresses of the nodes that serve a model and have not loaded that version, without `but`.
+
+        Of nodes that are live, or were so `ago_s` seconds ago and have gone silent since.
+        """
         with self._store.read() as connection:
-            found = connection.execute(_statements(connection.dialect.name).live, {"but": but})
+            found = connection.execute(_statements(connection.dialect.name).live, _asked(but, ago_s))
             return [row.address for row in found if row.loaded.get(model, version) != version]
 
-    def behind_trial(self, trial: str, stage: int | None, *, but: str) -> list[str]:
-        """Return the addresses of live nodes that do not follow a stage of a trial, None: its end; without `but`."""
+    def behind_trial(self, trial: str, stage: int | None, *, but: str, ago_s: float = 0.0) -> list[str]:
+        """Return the addresses of the nodes that do not follow a stage of a trial, None: its end; as `behind`."""
         with self._store.read() as connection:
-            found = connection.execute(_statements(connection.dialect.name).live, {"but": but})
+            found = connection.execute(_statements(connection.dialect.name).live, _asked(but, ago_s))
             return [row.address for row in found if row.trials.get(trial) != stage]
 
     def beat(self, connection: Connection, row: Row) -> None:
@@ -113,14 +116,19 @@ def _statements(dialect: str) -> _Statements:
     return _Statements(
         all=select(nodes, silent_s).where(~forgotten).order_by(nodes.c.started_at, nodes.c.id),
         live=select(nodes.c.address, nodes.c.loaded, nodes.c.trials)
-        .where(nodes.c.state == "serving", nodes.c.id != bindparam("but"), ~silent)
+        .where(nodes.c.state == "serving", nodes.c.id != bindparam("but"), ~_older(clock, bindparam("limit_s")))
         .order_by(nodes.c.address),
         beat=insert.on_conflict_do_update(index_elements=["id"], set_=changed),
         forget=delete(nodes).where(or_(replaced, forgotten)),
     )
 
 
-def _older(clock: ColumnElement[float], limit_s: float) -> ColumnElement[bool]:
+def _asked(but: str, ago_s: float) -> dict[str, Any]:
+    """Return the parameters of the statement `live`."""
+    return {"but": but, "limit_s": LIVE_S + ago_s}
+
+
+def _older(clock: ColumnElement[float], limit_s: float | ColumnElement[float]) -> ColumnElement[bool]:
     """Whether a row was not written within that time. One from the future was: the clock has been set back since."""
     return or_(nodes.c.seen_at < clock - limit_s, nodes.c.seen_at > clock + limit_s)
 

@@ -105,24 +105,25 @@ class Presence:
         self._state = "leaving"
         self._changed.set()
 
-    def behind(self, model: str, version: int) -> list[str]:
-        """Return the addresses of the live nodes that do not answer with that version in all of their processes.
+    def behind(self, model: str, version: int, ago_s: float = 0.0) -> list[str]:
+        """Return the addresses of the nodes that do not answer with that version in all of their processes.
 
-        A process that loads the model on demand does: it reads the live version then. If the database cannot be asked,
-        these are the nodes that were seen last.
+        Of nodes that are live, or were so `ago_s` seconds ago. A process that loads the model on demand does: it reads
+        the live version then. If the database cannot be asked, these are the nodes that were seen last.
         """
         own = [] if self._followers.versions(model) <= {version} else [self.address]
         try:
-            return own + self.nodes.behind(model, version, but=self.id)
+            return own + self.nodes.behind(model, version, but=self.id, ago_s=ago_s)
         except StoreUnavailable:
             return own + self._others
 
-    async def everywhere(self, model: str, version: int, timeout_s: float) -> Sequence[str]:
+    async def everywhere(self, model: str, version: int, since: float, timeout_s: float) -> Sequence[str]:
         """Wait until all web processes of all live nodes answer with that version, at most `timeout_s` seconds.
 
-        Returns the addresses of the nodes that do not.
+        Returns the addresses of the nodes that do not; also of those that were live at `since`, a time of
+        time.monotonic(), and are silent now.
         """
-        behind = await self._until_none(partial(self.behind, model, version), timeout_s)
+        behind = await self._until_none(partial(self.behind, model, version), since, timeout_s)
         if behind:
             fields = {"model": model, "version": version, "nodes": ", ".join(behind)}
             log.warning("promotion not followed by all nodes in time", extra=fields)
@@ -133,14 +134,14 @@ class Presence:
         self._followers.write_trials(stages)
         self._changed.set()
 
-    def behind_trial(self, trial: str, stage: int | None) -> list[str]:
-        """Return the addresses of the live nodes that do not follow a stage of a trial in all of their processes.
+    def behind_trial(self, trial: str, stage: int | None, ago_s: float = 0.0) -> list[str]:
+        """Return the addresses of the nodes that do not follow a stage of a trial in all of their processes.
 
-        None: that have not ended it. If the database cannot be asked, these are the nodes that were seen last.
+        None: that have not ended it. Of the nodes of `behind`.
         """
         own = [] if self._followers.stages().get(trial) == stage else [self.address]
         try:
-            return own + self.nodes.behind_trial(trial, stage, but=self.id)
+            return own + self.nodes.behind_trial(trial, stage, but=self.id, ago_s=ago_s)
         except StoreUnavailable:
             return own + self._others
 
@@ -148,19 +149,21 @@ class Presence:
         """Wait until all web processes of all live nodes follow a stage of a trial, None: its end, as `everywhere`
         does. Returns the addresses of the nodes that do not.
         """
-        behind = await self._until_none(partial(self.behind_trial, trial, stage), timeout_s)
+        behind = await self._until_none(partial(self.behind_trial, trial, stage), time.monotonic(), timeout_s)
         if behind:
             fields = {"trial": trial, "stage": stage, "nodes": ", ".join(behind)}
             log.warning("trial not followed by all nodes in time", extra=fields)
         return behind
 
-    async def _until_none(self, behind: Callable[[], Sequence[str]], timeout_s: float) -> Sequence[str]:
+    async def _until_none(
+        self, behind: Callable[[float], Sequence[str]], since: float, timeout_s: float
+    ) -> Sequence[str]:
         """Wait until no node is behind. Returns the addresses of those that are after `timeout_s` seconds."""
         left: Sequence[str] = self._others
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while left := await asyncio.to_thread(behind):  # noqa: ASYNC110 - another process would look as well
-                    await asyncio.sleep(_FOLLOWED_S)
+                while left := await asyncio.to_thread(behind, time.monotonic() - since):  # noqa: ASYNC110
+                    await asyncio.sleep(_FOLLOWED_S)  # no event: another process would look as well
         return left
 
     @property

@@ -220,11 +220,12 @@ class Rollout:
 
         `commit` returns the previous live version. Raises NotFound, Conflict, and what `commit` raises.
         """
+        began = time.monotonic()
         async with self._turns[model]:
             loaded = await self.loader.verified(model, number)
             previous = await asyncio.to_thread(commit)
             self._swap(loaded)
-        return Change(number, previous, await self._everywhere(model, number))
+        return Change(number, previous, await self._everywhere(model, number, began))
 
     async def rollback(self, model: str, by: str, expected: int | None = None, key: str | None = None) -> Change:
         """Make the version before the live one live, and wait for the other nodes. Raises Conflict.
@@ -232,17 +233,18 @@ class Rollout:
         A repeat with the same idempotency key returns the same and changes nothing.
         Raises PreconditionFailed if another version than `expected` is live, and Invalid if the key is another model's.
         """
+        began = time.monotonic()
         async with self._turns[model]:
             if (first := await asyncio.to_thread(self._changes.rolled_back, model, key)) is not None:
                 is_live = await asyncio.to_thread(self._registry.live_version, model) == first[0]
-                return Change(*first, await self._everywhere(model, first[0]) if is_live else [])
+                return Change(*first, await self._everywhere(model, first[0], began) if is_live else [])
             target = await asyncio.to_thread(self._registry.rollback_target, model)
             loaded = await self.loader.verified(model, target)
             commit = partial(self._changes.roll_back, model, target, by=by, expected=expected, key=key)
             done = await asyncio.to_thread(commit)
             if done.is_new:
                 self._swap(loaded)
-        waiting_for = await self._everywhere(model, target) if done.is_new else []
+        waiting_for = await self._everywhere(model, target, began) if done.is_new else []
         return Change(done.live, done.previous, waiting_for)
 
     async def reload(self, model: str) -> None:
