@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 
 from service.client import connection, files, numbers
-from service.client.errors import BadArgument
+from service.client.errors import BadArgument, first_line
 from service.client.show import Show
 
 T = TypeVar("T")
@@ -60,6 +60,14 @@ class Steps(Generic[T]):
     """
 
     begin: Callable[[int], Generator[Step, Any, T]]
+
+
+def require_call(call: object) -> None:
+    """Raise BadArgument if an object is not one call."""
+    if not isinstance(call, Call):
+        raise BadArgument(
+            f"execute takes a Call, as the functions of service.client.calls return it, not {type(call).__name__}"
+        )
 
 
 def object_with(*names: str) -> Callable[[httpx.Response], Any]:
@@ -116,6 +124,8 @@ def _segment(part: object) -> str:
         segment = quote(str(part), safe="")
     except UnicodeEncodeError as err:
         raise BadArgument(f"{str(part)!a} has characters that are not valid Unicode") from err
+    except ValueError as err:  # of more digits than Python converts
+        raise BadArgument(f"a number is no name or version of anything ({first_line(err)})") from err
     if segment in {"", ".", ".."}:
         raise BadArgument(f"{str(part)!r} is not a name of a model, version or job")
     return segment

@@ -197,10 +197,18 @@ def change_stream(
 ) -> Call[None]:
     """The feed of all changes, as server-sent events; see events.py."""
     chosen: dict[str, Any] = {} if model is None else {"model": model}
-    chosen |= {} if kind is None else {"kind": [kind] if isinstance(kind, str) else list(kind)}
+    chosen |= {} if kind is None else {"kind": _kinds(kind)}
     chosen |= {} if follow else {"follow": "false"}
     arguments = {"headers": headers, "params": chosen}
     return Call(method="GET", path="/events", read=no_content, repeatable=True, arguments=arguments)
+
+
+def _kinds(kind: str | Sequence[str]) -> list[str]:
+    """Return the kinds of changes that are asked for. Raises BadArgument."""
+    found = [kind] if isinstance(kind, str) else numbers.listed(kind)
+    if not all(isinstance(one, str) for one in found):
+        raise BadArgument('kind must be text such as "job.succeeded" or "job.*", or a list of such texts')
+    return found
 
 
 def plot(job_id: str) -> Call[bytes]:
@@ -268,7 +276,7 @@ def download(model: str, number: int, *, artifacts: bool = False) -> Call[bytes]
 def save(model: str, number: int, file: str | os.PathLike[str], *, artifacts: bool = False) -> Call[Path]:
     """As `download`, into a file, which is written as it arrives. Returns its path; raises OSError, too."""
     asked = download(model, number, artifacts=artifacts)
-    target = files.Target(Path(file).expanduser(), _TAR if artifacts else OCTETS)
+    target = files.Target(files.path(file), _TAR if artifacts else OCTETS)
     return Call(
         method=asked.method,
         path=asked.path,

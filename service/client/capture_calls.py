@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from service.client import capture_answers as answers
+from service.client import numbers
 from service.client.call import Asking, Call, file_of, get, json_body, list_under, object_with, path
 from service.client.errors import BadArgument
 
@@ -92,7 +93,9 @@ def send_feedback(model: str, entries: Sequence[Mapping[str, Any]]) -> Call[list
 
     A repeat adds nothing.
     """
-    arguments = json_body({"feedback": list(entries)}, "feedback")
+    if isinstance(entries, str | bytes | Mapping):
+        raise BadArgument('entries must be a list of dicts such as {"id": ..., "truth": 7}')
+    arguments = json_body({"feedback": numbers.listed(entries)}, "feedback")
     place = path("models", model, "feedback")
     return Call(method="POST", path=place, read=list_under("results"), repeatable=True, arguments=arguments)
 

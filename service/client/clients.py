@@ -16,7 +16,8 @@ import httpx
 
 from service.client import connection
 from service.client.answers import Job, Promote
-from service.client.call import Asking, Call
+from service.client.arguments import checked, required
+from service.client.call import Asking, Call, require_call
 from service.client.connection import Service
 from service.client.datasets import AsyncDatasets, Datasets
 from service.client.events import Retries
@@ -64,8 +65,8 @@ class Client(Streams):
     ) -> None:
         self._service = connection.address(url, proxies=transport is None)
         self._http = connection.opened(httpx.Client, self._service, key, timeout_s, transport)
-        self._retries = retries
-        self._wait = wait
+        self._retries = required("retries", retries, int)
+        self._wait = required("wait", wait, Callable)
         self.datasets = Datasets(self.execute, self.follow, wait, retries)
 
     def __enter__(self) -> Self:
@@ -79,9 +80,10 @@ class Client(Streams):
         self._http.close()
 
     def execute(self, call: Call[T] | Asking[T]) -> T:
-        """Execute a call."""
+        """Execute a call. Raises BadArgument for anything else."""
         if isinstance(call, Asking):
             call = call.then(self.execute(call.first))
+        require_call(call)
         retries = Retries(repeatable=call.repeatable, most=self._retries)
         while True:
             outcome: httpx.Response | httpx.RequestError
@@ -110,6 +112,7 @@ class Client(Streams):
                 response.read()
         return response
 
+    @checked
     def train(
         self,
         model: str,
@@ -154,8 +157,8 @@ class AsyncClient(AsyncStreams):
     ) -> None:
         self._service = connection.address(url, proxies=transport is None)
         self._http = connection.opened(httpx.AsyncClient, self._service, key, timeout_s, transport)
-        self._retries = retries
-        self._wait = wait
+        self._retries = required("retries", retries, int)
+        self._wait = required("wait", wait, Callable)
         self.datasets = AsyncDatasets(self.execute, self.follow, wait, retries)
 
     async def __aenter__(self) -> Self:
@@ -169,9 +172,10 @@ class AsyncClient(AsyncStreams):
         await self._http.aclose()
 
     async def execute(self, call: Call[T] | Asking[T]) -> T:
-        """Execute a call."""
+        """Execute a call. Raises BadArgument for anything else."""
         if isinstance(call, Asking):
             call = call.then(await self.execute(call.first))
+        require_call(call)
         retries = Retries(repeatable=call.repeatable, most=self._retries)
         while True:
             outcome: httpx.Response | httpx.RequestError
@@ -203,6 +207,7 @@ class AsyncClient(AsyncStreams):
             await response.aclose()
         return response
 
+    @checked
     async def train(
         self,
         model: str,

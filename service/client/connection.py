@@ -136,8 +136,13 @@ def timeout(seconds: Any) -> httpx.Timeout:
     if seconds is not None and (
         isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < 1e6
     ):
-        raise BadURL(f"timeout_s must be a number of seconds above 0, not {seconds!r}")
+        raise BadURL(f"timeout_s must be a number of seconds above 0, not {_number(seconds)}")
     return httpx.Timeout(seconds, connect=CONNECT_S)
+
+
+def _number(value: Any) -> str:
+    shown = isinstance(value, float) or (isinstance(value, int) and abs(value) < 1e18)
+    return repr(value) if shown else f"of type {type(value).__name__}"
 
 
 def header(name: str, text: Any) -> bytes:

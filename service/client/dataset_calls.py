@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from service.client import answers
+from service.client import answers, files
 from service.client.call import OCTETS, Call, Following, Step, Steps, get, json_body, list_under, object_with, path
 from service.client.errors import (
     BadArgument,
@@ -98,8 +98,8 @@ def upload(
     `resume`: the id of an upload that broke off; the error of that upload names it. `progress` shows a progress bar;
     `on_progress` is called with the bytes sent and the bytes in all, `on_begin` with the id of the upload.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
+    file = files.path(path)
+    if not files.is_regular(file):
         raise BadArgument(
             f"{file.name} is not a file: name a file of examples; pack a folder of pictures as zip or tar"
         )
@@ -244,7 +244,7 @@ def _finish(new: NewVersion, upload: str) -> Call[answers.Job]:
 def _version(model: str, reference: str) -> str:
     name, _, number = reference.partition("@") if isinstance(reference, str) else ("", "", "")
     if not name or not number.isdecimal():
-        raise BadArgument(f'{reference!r} is not a dataset version: write it as name@version, such as "field@4"')
+        raise BadArgument(f'{str(reference)!r} is not a dataset version: write it as name@version, such as "field@4"')
     return path("models", model, "datasets", name, "versions", number)
 
 

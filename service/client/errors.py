@@ -20,10 +20,14 @@ from typing import Any
 import httpx
 
 _LONGEST = 300  # characters of another library's message
+_KEPT = 2200  # characters at the start of a message, and at its end: more than the service writes
 
 
 class TorchloopError(Exception):
-    """A call that failed. The message says what to do."""
+    """A call that failed. The message says what to do; of a long one, start and end are kept."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message if len(message) <= 2 * _KEPT else f"{message[:_KEPT]} ... {message[-_KEPT:]}")
 
 
 class BadArgument(TorchloopError):

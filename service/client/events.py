@@ -22,6 +22,7 @@ E = TypeVar("E")
 ENDED = FINAL | TRIAL_FINAL
 EVENTS = "text/event-stream"
 _TRIES = 6
+_LAST = 2**63 - 1  # of an id
 _LONGEST_S = 10.0
 
 
@@ -59,7 +60,7 @@ class Stream(ABC, Generic[E]):
 
     def __init__(self, after: int | None) -> None:
         """Raises BadArgument if `after` is not the id of an event."""
-        if after is not None and (type(after) is not int or after < 0):
+        if after is not None and (type(after) is not int or not 0 <= after <= _LAST):
             raise BadArgument("after must be the id of the last event that you know, a whole number, or 0 for all")
         self._last = after
         self._fields: dict[str, str] = {}
@@ -104,7 +105,8 @@ class Feed(Stream[Event]):
     """The stream of a job or a trial. It ends."""
 
     def __init__(self, after: int | None = None) -> None:
-        super().__init__(None if after == 0 else after)
+        super().__init__(after)
+        self._last = self._last or None
 
     def _event(self, fields: Mapping[str, str]) -> Event | None:
         kind = _KINDS.get(fields.get("event", ""))

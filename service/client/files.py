@@ -76,6 +76,16 @@ def is_regular(item: Any) -> bool:
     return isinstance(item, str | os.PathLike) and os.path.isfile(os.path.expanduser(item))  # noqa: PTH111, PTH113 - names of bytes, too; no error for odd ones
 
 
+def path(item: Any) -> Path:
+    """Return a path, with the home folder for `~`. Raises BadArgument if it is none."""
+    try:
+        found = Path(os.fsdecode(item)).expanduser()
+        os.fsencode(found)
+    except (TypeError, ValueError, RuntimeError) as err:  # characters that are not valid Unicode; no home folder
+        raise BadArgument(f"a value of type {type(item).__name__} is not a path ({first_line(err)})") from err
+    return found
+
+
 def is_file(item: Any) -> bool:
     """Return whether `read` accepts an item. Memory that holds other items than bytes is an array, not a file."""
     return _is_bytes(item) or isinstance(item, str | os.PathLike) or _is_open(item)

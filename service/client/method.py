@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from functools import update_wrapper
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+from service.client.arguments import checked
 from service.client.call import Asking, Call, Steps
 
 P = ParamSpec("P")
@@ -22,7 +23,7 @@ class method(Generic[P, T]):  # noqa: N801 - used like a function
     """Turn a function that describes a call into a method that executes it, synchronously or asynchronously."""
 
     def __init__(self, describe: Callable[P, Call[T] | Asking[T] | Steps[T]]) -> None:
-        self._describe = describe
+        self._describe = checked(describe)
         self.__doc__ = describe.__doc__
 
     @overload

@@ -42,7 +42,10 @@ def listed(value: Any) -> list[Any]:
         raise BadArgument(
             f"{_described(value)} is not a list of samples: pass one such as [[0.5]], an array, a picture or a path"
         )
-    items = list(islice(value, _MOST_ITEMS + 1))
+    try:
+        items = list(islice(value, _MOST_ITEMS + 1))
+    except TypeError as err:  # an array of no dimension
+        raise BadArgument(f"{_described(value)} is not a list ({first_line(err)})") from err
     if len(items) > _MOST_ITEMS:
         raise BadArgument(f"an iterator gave more than {_MOST_ITEMS:,} items: send fewer at once")
     return items

@@ -20,7 +20,7 @@ def request(
     own: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
     try:
         built = http.build_request(call.method, call.path, **call.arguments, **own)
-    except (httpx.InvalidURL, ValueError, TypeError) as err:
+    except (httpx.InvalidURL, ValueError, TypeError, AttributeError, RecursionError) as err:
         raise BadArgument(f"the arguments of this call cannot be sent ({first_line(err)})") from err
     if call.stream is None:
         return built

@@ -8,6 +8,7 @@ import httpx
 
 from service.client import calls, trial_calls
 from service.client.answers import Job
+from service.client.arguments import checked
 from service.client.call import Call
 from service.client.connection import Service
 from service.client.errors import BadArgument, TorchloopError
@@ -44,12 +45,6 @@ def _require_no_filter(model: str | None, kind: Kinds, *, follow: bool) -> None:
         raise BadArgument("model, kind and follow choose among all changes: leave out the job, or leave out these")
 
 
-def _require_job(job_id: str) -> None:
-    """Raise BadArgument if a job is not named: `events` would yield all changes, and never end."""
-    if not isinstance(job_id, str):
-        raise BadArgument("job_id must be the id of a job, as submit(...) returns it")
-
-
 class Streams(Calls, Synchronous):
     """The streams of Client."""
 
@@ -63,6 +58,7 @@ class Streams(Calls, Synchronous):
     def events(
         self, *, model: str | None = None, kind: Kinds = None, after: int | None = None, follow: bool = True
     ) -> Iterator[Entry]: ...
+    @checked
     def events(
         self,
         job_id: str | None = None,
@@ -85,6 +81,7 @@ class Streams(Calls, Synchronous):
         chosen = partial(calls.change_stream, model, kind, follow)
         return self._events(chosen, Changes(after), lambda: not follow)
 
+    @checked
     def trial_events(self, trial_id: str, *, after: int = 0) -> Iterator[Event]:
         """Yield the events of a trial, from the first one after `after` to its end; connects again if necessary."""
         ended = self._has_ended(self.trial_by_id, trial_id)
@@ -120,9 +117,9 @@ class Streams(Calls, Synchronous):
         except httpx.RequestError as err:
             raise self._service.unreachable(err) from err
 
+    @checked
     def follow(self, job_id: str, show: Show | None = None) -> Job:
         """Wait for a job and return it, whatever its final state; `show` is called with each event."""
-        _require_job(job_id)
         for event in self.events(job_id):
             if show:
                 show(event)
@@ -142,6 +139,7 @@ class AsyncStreams(Calls, Asynchronous):
     def events(
         self, *, model: str | None = None, kind: Kinds = None, after: int | None = None, follow: bool = True
     ) -> AsyncIterator[Entry]: ...
+    @checked
     def events(
         self,
         job_id: str | None = None,
@@ -161,6 +159,7 @@ class AsyncStreams(Calls, Asynchronous):
 
         return self._events(partial(calls.change_stream, model, kind, follow), Changes(after), over)
 
+    @checked
     def trial_events(self, trial_id: str, *, after: int = 0) -> AsyncIterator[Event]:
         """As Client.trial_events."""
         ended = self._has_ended(self.trial_by_id, trial_id)
@@ -202,9 +201,9 @@ class AsyncStreams(Calls, Asynchronous):
         except httpx.RequestError as err:
             raise self._service.unreachable(err) from err
 
+    @checked
     async def follow(self, job_id: str, show: Show | None = None) -> Job:
         """As Client.follow."""
-        _require_job(job_id)
         async for event in self.events(job_id):
             if show:
                 show(event)

@@ -44,7 +44,7 @@ def open_trial(
         "key_header": key_header,
         "conditions": conditions,
         "when_undecided": when_undecided,
-        "max": None if max_duration is None else duration(max_duration),
+        "max": None if max_duration is None else duration(str(max_duration)),
     }
     given = {name: value for name, value in asked.items() if value is not None}
     return _changed(model, "trial", given)
