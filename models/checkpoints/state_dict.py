@@ -25,7 +25,7 @@ from torch.nn.modules.module import (
     register_module_parameter_registration_hook,
 )
 
-from models.checkpoints import archive, forms
+from models.checkpoints import archive, forms, safetensors_file
 from models.checkpoints.arguments import hint
 from models.checkpoints.files import write_whole
 from models.checkpoints.matching import Misfit, converted, match
@@ -39,8 +39,6 @@ _ERRORS = (
     RuntimeError, ValueError, TypeError, AttributeError, LookupError, ArithmeticError, AssertionError, ImportError,
     MemoryError, EOFError, NameError, struct.error, pickle.UnpicklingError, SafetensorError,
 )  # fmt: skip
-_SAFETENSORS = {"BOOL", "U8", "I8", "U16", "I16", "F16", "BF16", "U32", "I32", "F32", "U64", "I64", "F64", "C64"}
-_SAFETENSORS |= {"F8_E4M3", "F8_E5M2"}
 _SAVE = "Write it with torch.save(network.state_dict(), ...)"
 _DEPTH = 3  # of dictionaries in which the tensors of a checkpoint are looked for
 _ANY_SIZE = 64 * 2**20  # bytes of a network that are allocated whatever the size of the file
@@ -166,16 +164,10 @@ def _check(content: bytes, name: str) -> int:
     """Check the format, and return the size that it declares to have unpacked. Raises CheckpointError."""
     if content.startswith(archive.START):
         return archive.check(content, name)
-    if not _is_safetensors(content):
+    if not safetensors_file.is_safetensors(content):
         raise CheckpointError(f"{name} is not a state_dict file: {forms.of_content(content)}")
-    (header,) = struct.unpack_from("<Q", content)
-    if header > len(content) - 8:
-        raise CheckpointError(f"{name} is a damaged safetensors file: its header has {header:,} bytes, the file fewer")
+    safetensors_file.check(content, name)
     return len(content)
-
-
-def _is_safetensors(content: bytes) -> bool:
-    return content[8:9] == b"{" and content[:1] != b"{"  # eight bytes of length, then a JSON header
 
 
 def _parsed(content: bytes, name: str) -> tuple[dict[str, Tensor], list[str]]:
@@ -250,23 +242,7 @@ def _read_safetensors(content: bytes, name: str) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(content)
     except _ERRORS as err:
-        unknown = _unknown_dtypes(content)
-        raise CheckpointError(
-            f"{name} has tensors of dtypes that cannot be read: {', '.join(unknown[:5])}. Save tensor.float()"
-            if unknown
-            else f"{name} is a damaged safetensors file: write it again with safetensors.torch.save_file",
-        ) from err
-
-
-def _unknown_dtypes(content: bytes) -> list[str]:
-    """Return the tensors of a safetensors file whose dtypes its reader does not know, with these dtypes."""
-    (length,) = struct.unpack_from("<Q", content)
-    try:
-        header = json.loads(content[8 : 8 + length])
-        dtypes = {str(key): str(value["dtype"]) for key, value in header.items() if key != "__metadata__"}
-    except _ERRORS:
-        return []
-    return [f"{shown(key)} ({shown(dtype)})" for key, dtype in dtypes.items() if dtype not in _SAFETENSORS]
+        raise safetensors_file.refused(content, name) from err
 
 
 def adopt(network: nn.Module, state: Mapping[str, Tensor]) -> list[str]:
