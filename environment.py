@@ -8,12 +8,14 @@ import os
 import signal
 import sys
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_SIGNALS = [signal.SIGINT, signal.SIGTERM]
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored by nohup
+    _SIGNALS.append(signal.SIGHUP)
 _INTERRUPTED = 130
 
 
 def exit_at_signals() -> None:
-    """Have SIGINT and SIGTERM end the process at once: if there is nothing to clean up."""
+    """Have SIGINT, SIGTERM and SIGHUP end the process at once: if there is nothing to clean up."""
     for number in _SIGNALS:
         signal.signal(number, lambda *_: os._exit(_INTERRUPTED))
 
@@ -76,7 +78,7 @@ def main(words: Sequence[str] | None = None, environ: Mapping[str, str] = os.env
 
 
 def _interrupt_once() -> None:
-    """Raise KeyboardInterrupt at the first SIGINT or SIGTERM only, so that later ones do not interrupt the cleanup."""
+    """Raise KeyboardInterrupt at the first signal only, so that later ones do not interrupt the cleanup."""
     interrupted = False
 
     def interrupt(*_: object) -> None:

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM for the commands of training, and of all commands while they import their modules."""
+"""SIGINT, SIGTERM and SIGHUP for the commands of training, and of all commands while they import their modules."""
 
 import faulthandler
 import os
@@ -6,23 +6,28 @@ import signal
 import threading
 from types import FrameType
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-INTERRUPTED = 130  # exit status after SIGINT or SIGTERM, as shells use it for SIGINT
+INTERRUPTED = 130  # exit status after any of them, as shells use it for SIGINT
 _STDERR = 2
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def handled() -> tuple[signal.Signals, ...]:
+    """Return SIGINT, SIGTERM, and SIGHUP (a terminal was closed) unless it is ignored, as by nohup."""
+    return _SIGNALS if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else (*_SIGNALS, signal.SIGHUP)
 
 
 def exit_at_signals(status: int = INTERRUPTED) -> None:
-    """Have SIGINT and SIGTERM end the process at once, without a traceback.
+    """Have the signals end the process at once, without a traceback.
 
     For the first lines of a command: until its own handlers are installed there is nothing to clean up.
     """
-    for number in SIGNALS:
+    for number in handled():
         signal.signal(number, lambda *_: os._exit(status))
 
 
 def ignore_signals() -> None:
-    """Ignore SIGINT and SIGTERM, for a command that is about to end: Python resets other handlers before it exits."""
-    for number in SIGNALS:
+    """Ignore the signals, for a command that is about to end: Python resets other handlers before it exits."""
+    for number in handled():
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -31,7 +36,7 @@ class Interrupted(KeyboardInterrupt):
 
 
 class Interruption:
-    """Context in which the first SIGINT or SIGTERM raises KeyboardInterrupt. Later ones are ignored, also afterwards.
+    """Context in which the first of the signals raises KeyboardInterrupt. Later ones are ignored, also afterwards.
 
     So nothing interrupts the cleanup. Last resort: if the process still runs `limit_s` after the first signal, it ends
     with status 1 and the tracebacks of its threads. Does nothing outside the main thread.
@@ -40,11 +45,11 @@ class Interruption:
     def __init__(self, limit_s: float) -> None:
         self._limit_s = limit_s
         self._interrupted = False
-        self._before = {number: signal.getsignal(number) for number in SIGNALS}
+        self._before = {number: signal.getsignal(number) for number in handled()}
 
     def __enter__(self) -> "Interruption":
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in handled():
                 signal.signal(number, self._interrupt)
         return self
 

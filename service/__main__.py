@@ -41,7 +41,7 @@ _LAST_RESORT_S = 20.0  # after the deadline of the requests in progress
 
 
 def main(words: Sequence[str] | None = None, *, prog: str = "python -m service") -> int:
-    """Serve until SIGINT or SIGTERM. Returns the exit status: 2 for a bad setting, 3 if it could not start."""
+    """Serve until SIGINT, SIGTERM or SIGHUP. Returns the exit status: 2 for a bad setting, 3 if it could not start."""
     try:
         options = _parser(prog).parse_args(project.take_option(sys.argv[1:] if words is None else words))
         os.environ.update(_from_options(options))  # the other processes read it, too

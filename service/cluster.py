@@ -52,7 +52,7 @@ processes listen where the settings in the environment of the node say. See docs
 
 
 def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.cluster") -> int:
-    """Dispatch until SIGINT or SIGTERM. Returns the exit status: 2 for a bad setting, 3 if it could not start."""
+    """Dispatch until SIGINT, SIGTERM or SIGHUP. Returns the status: 2 for a bad setting, 3 if it could not start."""
     try:
         options = _parser(prog).parse_args(project.take_option(sys.argv[1:] if words is None else words))
         settings = checked(os.environ)

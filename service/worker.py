@@ -31,7 +31,7 @@ _LAST_RESORT_S = 20.0
 
 
 def main(words: Sequence[str] | None = None, *, prog: str = "python -m service.worker") -> int:
-    """Work until SIGINT or SIGTERM, or, embedded, until the parent has ended. Returns the exit status."""
+    """Work until SIGINT, SIGTERM or SIGHUP, or, embedded, until the parent has ended. Returns the exit status."""
     garbage.resume()
     parser = OptionParser(prog=prog, description="Do training jobs.", allow_abbrev=False)
     parser.add_argument(

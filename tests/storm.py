@@ -1,7 +1,7 @@
 """Run a command that sends signals to itself while it imports its modules.
 
 python tests/storm.py SEED COUNT MODULE [ARGUMENT ...]: at import number COUNT after the command has installed its first
-handlers, send a random number of signals, 1 to 20, of both kinds: some at once, the others at random distances.
+handlers, send a random number of signals, 1 to 20, of all kinds: some at once, the others at random distances.
 """
 
 import os
@@ -14,7 +14,7 @@ import time
 from importlib.abc import MetaPathFinder
 
 SEED, COUNT = int(sys.argv[1]), int(sys.argv[2])
-KINDS = (signal.SIGINT, signal.SIGTERM)
+KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Storm(MetaPathFinder):

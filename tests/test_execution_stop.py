@@ -22,7 +22,7 @@ from tests.fakes import ROOT, started_before
 
 pytestmark = pytest.mark.slow
 
-BOTH = (signal.SIGINT, signal.SIGTERM)
+KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PREDICTION = {"inputs": [[0.5]]}
 STORM = """
 import os, signal, sys
@@ -108,7 +108,7 @@ def seen(process: "subprocess.Popen[str]", pattern: str) -> "re.Match[str]":
 def send_many(process: "subprocess.Popen[str]", seed: int, until: int = 20) -> None:
     generator = random.Random(seed)  # noqa: S311
     for _ in range(generator.randint(1, until)):
-        process.send_signal(generator.choice(BOTH))
+        process.send_signal(generator.choice(KINDS))
 
 
 def end(process: "subprocess.Popen[str]") -> tuple[int, str]:

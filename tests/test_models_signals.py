@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, any number of them and at any moment, end each command without a traceback."""
+"""SIGINT, SIGTERM and SIGHUP, any number of them and at any moment, end each command without a traceback."""
 
 import os
 import random
@@ -15,7 +15,7 @@ from tests.fakes import ROOT
 
 pytestmark = pytest.mark.slow
 
-BOTH = (signal.SIGINT, signal.SIGTERM)
+KINDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 REGRESSOR = "models/pretrained/regressor.pt"
 # Command -> exit status after signals, and the number of imports that it surely makes: some as late as in its main.
 COMMANDS: dict[str, tuple[int, int]] = {
@@ -83,7 +83,7 @@ def started(words: Sequence[str], store: Path) -> Iterator["subprocess.Popen[str
 def send_many(process: "subprocess.Popen[str]", seed: int) -> None:
     generator = random.Random(seed)  # noqa: S311
     for _ in range(generator.randint(2, 20)):
-        process.send_signal(generator.choice(BOTH))
+        process.send_signal(generator.choice(KINDS))
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -205,11 +205,25 @@ except KeyboardInterrupt:
 def test_without_a_signal_the_handlers_are_as_before() -> None:
     ended = run("""
 import signal
-from models.signals import SIGNALS, Interruption
+from models.signals import Interruption, handled
 from service.client.interruption import interrupted_once
-before = [signal.getsignal(number) for number in SIGNALS]
+before = [signal.getsignal(number) for number in handled()]
 with Interruption(60), interrupted_once():
-    assert [signal.getsignal(number) for number in SIGNALS] != before
-assert [signal.getsignal(number) for number in SIGNALS] == before
+    assert [signal.getsignal(number) for number in handled()] != before
+assert [signal.getsignal(number) for number in handled()] == before
 """)
     assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("module", ["models.signals", "service.client.interruption", "environment"])
+def test_a_command_of_nohup_goes_on_when_its_terminal_is_closed(module: str) -> None:
+    ended = run(f"""
+import os, signal
+signal.signal(signal.SIGHUP, signal.SIG_IGN)
+from {module} import exit_at_signals
+exit_at_signals()
+os.kill(os.getpid(), signal.SIGHUP)
+print("goes on")
+os.kill(os.getpid(), signal.SIGTERM)
+""")
+    assert (ended.stdout, ended.returncode) == ("goes on\n", 130)

@@ -47,7 +47,7 @@ _DATA_HELP = "folder of datasets (TORCHLOOP_DATA, else data)"
 
 
 def main(words: Sequence[str] | None = None, *, prog: str = _PROG) -> int:
-    """Run the command. Exit status: 0, 1 if the run failed, 2 for wrong arguments, 130 after SIGINT or SIGTERM."""
+    """Run the command. Status: 0, 1 if the run failed, 2 for wrong arguments, 130 after SIGINT, SIGTERM or SIGHUP."""
     garbage.resume()
     return terminal.run(lambda: _main(words, prog))
 

@@ -5,7 +5,7 @@ standard output. It ends when its input does, because its parent has ended. SIGT
 half-written files.
 """
 
-_TERMINATED = 143  # exit status after SIGINT or SIGTERM
+_TERMINATED = 143  # exit status after SIGINT, SIGTERM or SIGHUP
 _FAILED = 1
 
 if __name__ == "__main__":  # the imports below take seconds

@@ -1,4 +1,4 @@
-"""Graceful stop at SIGINT and SIGTERM, with a last resort.
+"""Graceful stop at SIGINT, SIGTERM and SIGHUP, with a last resort.
 
 A signal handler may interrupt the main thread anywhere, also inside the lock of a threading.Event or a logger. So the
 handler here takes no lock: it sets a flag and writes to a pipe, which wakes the waiting threads (a self-pipe). Python
@@ -15,6 +15,8 @@ import signal
 import threading
 from collections.abc import Callable
 from typing import Protocol
+
+from models.signals import handled
 
 
 class Stopping(Protocol):
@@ -61,12 +63,12 @@ class Stop:
         loop.add_reader(self._reader, act)
 
     def at_signals(self) -> None:
-        """Have SIGINT and SIGTERM request the stop, from now on. For the main thread.
+        """Have SIGINT, SIGTERM and SIGHUP request the stop, from now on. For the main thread.
 
         The process may have no other signal handlers written in Python: each of their signals would wake `wait`.
         """
         signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in handled():
             signal.signal(number, lambda *_: self.set())
 
     def exit_after(self, limit_s: float) -> None:
