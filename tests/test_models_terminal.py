@@ -111,3 +111,13 @@ def test_closed_streams_are_empty(module: str, closed: str) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stderr in {"", "x\n"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full on this system")
+@pytest.mark.slow
+def test_a_run_whose_progress_cannot_be_written_saves_its_checkpoint(tmp_path: Path) -> None:
+    words = [sys.executable, "-m", *COMMANDS["training"](tmp_path)]
+    with Path("/dev/full").open("wb") as out:
+        done = subprocess.run(words, stdout=out, stderr=subprocess.PIPE, text=True, cwd=ROOT, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (1, FULL)
+    assert (tmp_path / "ü-鍵.pt").is_file()

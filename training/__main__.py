@@ -252,7 +252,8 @@ def _compare(options: Namespace, check: Callable[[], None]) -> None:
         options.fail("--vary dataset: all runs would learn your own data; remove one of the two")
 
     def tell(trial: Trial) -> None:
-        sys.stderr.write(f"{varied} {trial.label}: {trial.seconds:.1f} s\n")
+        with contextlib.suppress(OSError):  # the comparison goes on, whatever becomes of its log
+            sys.stderr.write(f"{varied} {trial.label}: {trial.seconds:.1f} s\n")
 
     with dataset_file(options, name, recipe, check) as file:
         trials = compare(name, recipe, configs, options.data, tell, device=options.device, check=check, dataset=file)

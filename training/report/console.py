@@ -39,7 +39,28 @@ def shown_progress() -> Iterator[Report]:
         with _bar() as report:
             yield report
     else:
-        yield lines(say)
+        yield lines(_while_written(say))
+
+
+def _while_written(write: Callable[[str], None]) -> Callable[[str], None]:
+    """Write lines until one cannot be written, as on a full disk: the run goes on, and its end reports the error.
+
+    Raises BrokenPipeError: a reader that has seen enough ends the run.
+    """
+    fails = False
+
+    def written(text: str) -> None:
+        nonlocal fails
+        if fails:
+            return
+        try:
+            write(text)
+        except BrokenPipeError:
+            raise
+        except OSError:
+            fails = True
+
+    return written
 
 
 def lines(write: Callable[[str], None], *, now: Callable[[], float] = time.monotonic) -> Report:
