@@ -280,3 +280,14 @@ def test_prune_leaves_the_candidate_of_an_open_trial_and_the_version_beside_it(s
         Trials(store).begin(Opening(model="line", version=trial.version), by="anyone", now=2)
     with store.read() as connection:
         assert [row.version for row in connection.execute(select(promotions))] == [1]
+
+
+def test_the_last_trial_is_the_one_begun_last_also_if_the_clock_was_set_back(store: Store) -> None:
+    trials, first = Trials(store), opened(store, now=7200.0)
+    assert first.spent_s(3600.0) == 0
+    trials.abort(first, **BY, now=7300.0)
+    second = trials.begin(Opening(model="line", version=first.version), by="anyone", now=3600.0)
+    trials.abort(second, **BY, now=3700.0)
+    found = trials.of("line")
+    assert found is not None
+    assert (found.id, found.opened_at) == (second.id, 3600.0)

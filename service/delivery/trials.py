@@ -134,7 +134,10 @@ class Trials:
     def of(self, model: str) -> Trial | None:
         """Return the open trial of a model, else its last one; None if it has had none."""
         query = select(trials).where(trials.c.model == model)
-        query = query.order_by(trials.c.finished_at.is_(None).desc(), trials.c.opened_at.desc()).limit(1)
+        # By its events, whose ids rise: by times, a trial from before the clock was set back would be the last one.
+        latest = select(func.max(trial_events.c.id)).where(trial_events.c.trial == trials.c.id).scalar_subquery()
+        last = func.coalesce(latest, 0).desc(), trials.c.opened_at.desc()
+        query = query.order_by(trials.c.finished_at.is_(None).desc(), *last).limit(1)
         with self._store.read() as connection:
             row = connection.execute(query).mappings().one_or_none()
         return None if row is None else trial_of(row)
