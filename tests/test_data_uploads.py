@@ -3,11 +3,13 @@
 import asyncio
 import hashlib
 import os
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import Engine, event
 from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
@@ -23,6 +25,7 @@ from tests.serving import serving
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+BULK = "x" * 100_000  # more than a page of the database
 UPLOADS = "/models/line/datasets/field/uploads"
 
 
@@ -293,3 +296,21 @@ def test_a_killed_process_leaves_no_file_for_longer_than_a_day(store: Store, upl
     assert not part.path.exists()
     assert Storage(store.folder).remove_abandoned(10**6) == 1
     assert not left.exists()
+
+
+def test_an_upload_that_a_full_database_refuses_leaves_no_file(tmp_path: Path) -> None:
+    Store(tmp_path).migrate()
+
+    def fill(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA max_page_count=1")  # SQLite takes the present size instead
+
+    event.listen(Engine, "connect", fill)
+    full = Store(tmp_path)
+    try:
+        for _ in range(3):
+            with pytest.raises(StoreUnavailable, match="full"):
+                Uploads(full, 10**6).begin("line", "x" * 60, 9, sha256=None, form="csv", options={"a": BULK}, now=0.0)
+    finally:
+        event.remove(Engine, "connect", fill)
+        full.close()
+    assert not [path for path in (tmp_path / "uploads").rglob("*") if path.is_file()]

@@ -82,16 +82,22 @@ class Uploads:
         )
         with self._store.files():
             self._parts(upload.id).begin()
+        try:
+            self._add(upload)
+        except (LimitReached, StoreUnavailable):
+            self.forget_parts(upload)
+            raise
+        return upload
+
+    def _add(self, upload: Upload) -> None:
         with self._store.write() as connection:
             if (connection.scalar(select(func.count()).where(uploads.c.job.is_(None))) or 0) >= MOST_OPEN:
-                self._parts(upload.id).remove()
                 raise LimitReached(
                     f"{MOST_OPEN} uploads are open: finish some of them, or remove them with DELETE /uploads/ID",
                     retry_after_s=60,
                 )
             row = {field.name: getattr(upload, field.name) for field in fields(Upload)}
             connection.execute(uploads.insert().values(row))
-        return upload
 
     def require_size(self, size: int) -> None:
         """Raise TooLarge for a file above the limit."""
