@@ -155,9 +155,13 @@ class ObjectsAway(StoreUnavailable, ObjectsUnavailable):
 
 
 class DeadlineExceeded(ServiceError):
-    """The answer would come after the deadline."""
+    """The answer would come after the deadline. `is_blocked`: another model or version had the device meanwhile."""
 
     status, title = 504, "Deadline exceeded"
+
+    def __init__(self, detail: str, *, is_blocked: bool = False) -> None:
+        super().__init__(detail)
+        self.is_blocked = is_blocked
 
 
 def require_model(name: str, known: Mapping[str, object]) -> None:

@@ -30,11 +30,16 @@ class Fake:
     brief: int = 0
     pace: Pace = field(default_factory=lambda: Steady(1000))
     at_once: Callable[[Array], Array] | None = None
+    left: int = 0  # threads that hung
 
     def now(self, samples: Array) -> Array:
         """See Forward."""
         assert self.at_once
         return self.at_once(samples)
+
+    def leave_thread(self) -> None:
+        """See Forward."""
+        self.left += 1
 
     def later(self, samples: Array) -> Awaitable[Array]:
         """See Forward."""

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -25,7 +26,7 @@ from service.inference.engine import Engine, Loaded
 from service.store.database import Store
 from tests.fakes import LINE
 from tests.open_trials import opened, stage, trial_of
-from tests.trial_traffic import SPECS, Traffic, add, served
+from tests.trial_traffic import SPECS, Traffic, add, is_chosen, served
 from tests.waiting import until
 
 REQUESTS = 12
@@ -83,7 +84,7 @@ def large(answers: Tensor, _: int) -> Tensor:
 @pytest.fixture(scope="module")
 def traffic(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Traffic]:
     specs = {**SPECS, "odd": replace(LINE, network=Odd)}
-    with served(tmp_path_factory.mktemp("faults") / "store", specs) as found:
+    with served(tmp_path_factory.mktemp("faults") / "store", specs, request_timeout_s=2) as found:
         add(found.store, "odd", Odd(), {}, live=True)
         until(lambda: found.ask(1.0, "odd").status_code == 200)
         yield found
@@ -179,6 +180,31 @@ def test_a_shadow_that_hangs_reaches_no_caller_and_not_the_next_trial(traffic: T
     until(lambda: traffic.counted(after, "shadow").samples == REQUESTS)
     traffic.move(after, state="aborted")
     ended.set()
+
+
+def test_callers_whom_a_hanging_canary_holds_up_are_no_errors_of_live(traffic: Traffic) -> None:
+    ended = threading.Event()
+
+    def hang(answers: Tensor, _: int) -> Tensor:
+        ended.wait(120)
+        return answers
+
+    candidate = add(traffic.store, "odd", Odd(1.0), {}, live=False)
+    stages = [stage(share=0.5)]
+    trial = traffic.open(trial_of(stages, version=candidate, model="odd", key_header="X-User"))
+    chosen, *others = sorted(map(str, range(20)), key=lambda key: not is_chosen(trial.id, key, 0.5))
+    held_up = [key for key in others if not is_chosen(trial.id, key, 0.5)]
+    Odd.does = hang
+    with ThreadPoolExecutor() as pool:
+        first = pool.submit(traffic.ask, 1.0, "odd", "", **{"X-User": chosen})
+        until(lambda: Odd.calls)
+        answers = list(pool.map(lambda key: traffic.ask(1.0, "odd", "", **{"X-User": key}), held_up[:3]))
+    assert [answer.status_code for answer in (first.result(), *answers)] == [504] * 4
+    ended.set()
+    until(lambda: traffic.counted(trial, "candidate").errors == 1)
+    assert traffic.counted(trial, "live").requests == 0
+    assert [arm for arm, _ in traffic.keys(trial)] == ["candidate"]
+    traffic.move(trial, state="aborted")
 
 
 def copied(shadow: Shadow, number: int) -> Copied:

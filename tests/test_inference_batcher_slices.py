@@ -1,6 +1,7 @@
 """Long batches are cut into slices, and lanes share the device by time. All in virtual seconds."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Hashable
 from typing import Any
 
@@ -26,10 +27,13 @@ class Device:
         self.brief: dict[Hashable, int] = {}
         self.version = 1
         self.fails_at = -1.0
+        self.forwards: list[Fake] = []
 
     def take(self, lane: Hashable) -> Fake:
         pace = Steady(self.at_once)
-        return Fake(lane, self.compute, self.version, self.brief.get(lane, 0), pace, lambda samples: samples * 2)
+        brief = self.brief.get(lane, 0)
+        self.forwards.append(Fake(lane, self.compute, self.version, brief, pace, lambda samples: samples * 2))
+        return self.forwards[-1]
 
     async def compute(self, lane: Hashable, samples: Array) -> Array:
         self.slices.append((lane, samples[:, 0].tolist()))
@@ -256,5 +260,68 @@ def test_callers_that_are_cut_off_while_they_wait_are_not_computed() -> None:
         await first
         await batcher.drain()
         assert device.slices == [("a", [0, 1])]
+
+    run(go)
+
+
+def test_a_slice_that_hangs_is_given_up_once_nobody_wants_it() -> None:
+    async def go(device: Device, batcher: Batcher) -> None:
+        device.seconds = {"hangs": math.inf}
+        batcher = Batcher(device.take, max_batch=64, now=clock.now, hung_s=20)
+        calls = [batcher.submit("hangs", rows(2), timeout_s) for timeout_s in (3, 5)]
+        hangs = asyncio.gather(*calls, return_exceptions=True)
+        await asyncio.sleep(1)
+        late, other = await asyncio.gather(
+            batcher.submit("other", rows(2), 6), batcher.submit("other", rows(2), 100), return_exceptions=True
+        )
+        assert isinstance(late, DeadlineExceeded)
+        assert isinstance(other, Answer)
+        assert [device.times[1], sum(forward.left for forward in device.forwards)] == [23, 1]
+        assert [type(err) for err in await hangs] == [DeadlineExceeded] * 2
+        device.seconds = {}
+        assert (await batcher.submit("hangs", rows(2), 10)).values[:, 0].tolist() == [0, 2]
+        await batcher.drain()
+        assert (batcher.waiting, batcher.computing) == (0, 0)
+
+    run(go)
+
+
+def test_a_slice_that_somebody_wants_is_not_given_up() -> None:
+    async def go(device: Device, batcher: Batcher) -> None:
+        device.seconds = {"long": 15}
+        batcher = Batcher(device.take, max_batch=64, now=clock.now, hung_s=1)
+        _, early, patient = await asyncio.gather(
+            batcher.submit("other", rows(1), 100),
+            batcher.submit("long", rows(1), 3),
+            batcher.submit("long", rows(1), 100),
+            return_exceptions=True,
+        )
+        assert isinstance(early, DeadlineExceeded)
+        assert isinstance(patient, Answer)
+        assert device.slices == [("other", [0]), ("long", [0, 0])]
+        assert (clock.now(), sum(forward.left for forward in device.forwards)) == (31, 0)
+
+    run(go)
+
+
+def test_a_caller_learns_whether_another_lane_kept_the_device() -> None:
+    async def go(device: Device, batcher: Batcher) -> None:
+        device.seconds = {"hangs": 50}
+
+        async def late(lane: str, after_s: float, timeout_s: float) -> bool:
+            await asyncio.sleep(after_s)
+            with pytest.raises(DeadlineExceeded) as caught:
+                await batcher.submit(lane, rows(1), timeout_s)
+            return caught.value.is_blocked
+
+        own = late("hangs", 0, 4), late("hangs", 1, 4)
+        others = late("other", 0.5, 4), late("other", 1, 4)
+        assert list(await asyncio.gather(*own, *others)) == [False, False, True, True]
+        device.seconds = {"other": 3, "brief": 5}
+        await batcher.drain()
+        first = asyncio.create_task(batcher.submit("other", rows(1), 100))
+        second = asyncio.create_task(batcher.submit("brief", rows(1), 100))
+        assert not await late("third", 0, 5)  # of which others had 3 and 2 seconds
+        await asyncio.gather(first, second)
 
     run(go)

@@ -43,6 +43,9 @@ class Device:
     def now(self, _: Any) -> Any:
         raise AssertionError("no ragged batch is brief")
 
+    def leave_thread(self) -> None:
+        raise AssertionError("no slice hangs")
+
     async def later(self, samples: Any) -> Batch:
         seconds = padded(samples) * ELEMENT_S
         self.slices.append((len(samples), seconds))

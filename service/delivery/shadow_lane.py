@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Any, Protocol
 
-from service.delivery.low_thread import LowThread
+from service.execution.daemon_thread import LOW, DaemonThread
 
 log = logging.getLogger(__name__)
 MOST_SAMPLES = 1024
@@ -105,7 +105,7 @@ class _Worker:
         self._orders.put(None)
 
     def _work(self) -> None:
-        with LowThread("shadow_0") as low:
+        with DaemonThread("shadow_0", niceness=LOW) as low:
             while (copies := self._orders.get()) is not None:
                 began = self._now()
                 try:

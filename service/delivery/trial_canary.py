@@ -128,5 +128,10 @@ class Handing:
 
 
 def is_fault(err: Exception) -> bool:
-    """Whether an error is that of the version: its network or postprocessing raised it, or it was too slow."""
-    return isinstance(err, DeadlineExceeded) or not isinstance(err, ServiceError | InvalidInput)
+    """Whether an error is that of the version: its network or postprocessing raised it, or it was too slow.
+
+    A version is not at fault that could not be computed in time because another one kept the device.
+    """
+    if isinstance(err, DeadlineExceeded):
+        return not err.is_blocked
+    return not isinstance(err, ServiceError | InvalidInput)

@@ -7,6 +7,7 @@ has used the device least is next.
 """
 
 import asyncio
+import logging
 import math
 import time
 from collections import deque
@@ -19,6 +20,8 @@ from service.inference.callers import Answer, Caller, Callers, Forward, Receiver
 from service.inference.fair_lock import FairLock
 from service.inference.pace import RaggedPace
 
+log = logging.getLogger(__name__)
+HUNG_S = 60.0
 Take = Callable[[Hashable], Forward]  # lane -> its network
 Hold = Callable[[Hashable], Awaitable[object]]  # lane -> an object that keeps its network loaded, once it is
 
@@ -29,7 +32,8 @@ class Batcher:
     A batch has at most `max_batch` samples, and no more than fit in one slice (see Pace); a caller with more gets a
     batch alone, of several slices. It still gets one answer, from one version. `max_wait_s` is how long the first
     caller of a batch that is not full waits for others. `hold`, if networks are loaded on demand, is awaited before
-    each batch: no other lane waits for it.
+    each batch: no other lane waits for it. A slice that goes on for `hung_s` seconds after its last caller has given up
+    hangs.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Batcher:
         max_wait_s: float = 0,
         now: Callable[[], float] = time.perf_counter,
         hold: Hold | None = None,
+        hung_s: float = HUNG_S,
     ) -> None:
         self._forward = take
         self._hold = hold
@@ -50,6 +55,8 @@ class Batcher:
         self._lanes: dict[Hashable, deque[Caller]] = {}
         self._arrival = asyncio.Event()
         self._device = FairLock(now)
+        self._hung_s = hung_s
+        self._in_turns: dict[Hashable, Callers] = {}  # batches that are computed in slices, by lane
         self._begun: list[Hashable] = []  # lanes whose first callers came in this turn of the event loop
         self._loops: set[asyncio.Task[None]] = set()
         self._batches: dict[Hashable, list[Caller]] = {}  # those that are being computed, by lane
@@ -171,15 +178,34 @@ class Batcher:
         before.
         """
         self._alarm, self._alarm_at = None, math.inf
-        callers = list(chain.from_iterable([*self._batches.values(), *self._lanes.values()]))
+        waiting = [
+            (lane, caller)
+            for lane, callers in chain(self._batches.items(), self._lanes.items())
+            for caller in callers
+            if not caller.receiver.done()
+        ]
         now = self._now()
-        for caller in callers:
-            if caller.deadline <= now and not caller.receiver.done():
+        for lane, caller in waiting:
+            if caller.deadline <= now:
                 late = f"no answer within {caller.timeout_s:g} s: send less at once, or later"
-                caller.receiver.set_exception(DeadlineExceeded(late))
-        later = [caller.deadline for caller in callers if not caller.receiver.done()]
+                is_blocked = self._is_blocked(lane, caller)
+                caller.receiver.set_exception(DeadlineExceeded(late, is_blocked=is_blocked))
+        later = [caller.deadline for _, caller in waiting if not caller.receiver.done()]
         if later:
             self._set_alarm(min(later))
+        for batch in self._in_turns.values():
+            if not batch.is_wanted:
+                asyncio.get_running_loop().call_later(self._hung_s, self._give_up, batch)
+
+    def _is_blocked(self, lane: Hashable, caller: Caller) -> bool:
+        """Whether a slice of another lane has had the device for half of a caller's time or longer."""
+        half = caller.deadline - caller.timeout_s / 2
+        return any(other != lane and since <= half for other, since in self._device.turns.items())
+
+    def _give_up(self, batch: Callers) -> None:
+        """Give the device to the other lanes if a slice that no caller wants any more is still computed: it hangs."""
+        if batch in self._in_turns.values() and batch.give_up():
+            log.error("network hangs: its thread is left alone", extra={"version": batch.forward.version})
 
     def _take(self, lane: Hashable, queue: deque[Caller]) -> tuple[Forward, list[Caller]] | None:
         """Take the lane's network and the next callers, as many as fit in a batch; drop those that are done.
@@ -231,13 +257,14 @@ class Batcher:
                             return
                         forward, callers = taken
                         self._begin(lane, callers)
-                        batch = Callers.of(callers, forward)
+                        batch = self._in_turns[lane] = Callers.of(callers, forward)
                     if batch.left:  # as before it waited for this turn
                         await batch.compute_slice(self._now)
             self._answer(callers, batch.forward.version, batch.values, batch.forward_s)
         except Exception as err:  # noqa: BLE001 - the edge, as in _compute_now
             fail_or_retry(queue, callers, err)
         finally:
+            self._in_turns.pop(lane, None)
             self._end(lane)
 
     def _begin(self, lane: Hashable, callers: list[Caller]) -> None:

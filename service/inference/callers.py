@@ -1,11 +1,13 @@
 """Callers that wait for the same network, and those whose samples are computed together."""
 
+import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from models.samples import Batch, Columns, joined, rejoined
+from service.errors import DeadlineExceeded
 from service.inference.pace import Pace, RaggedPace
 
 
@@ -33,6 +35,10 @@ class Forward(Protocol):
 
     def later(self, samples: Any) -> Awaitable[Any]:
         """Compute values (N, k) of samples (N, ...) in a thread."""
+        ...
+
+    def leave_thread(self) -> None:
+        """Compute what comes in another thread: the present one hangs."""
         ...
 
 
@@ -96,6 +102,8 @@ class Callers:
     parts: list[Batch] = field(default_factory=list)
     row: int = 0  # the first one that is not computed
     forward_s: float = 0.0
+    computing: "asyncio.Future[Any] | None" = None
+    hangs: bool = False
 
     @classmethod
     def of(cls, callers: list[Caller], forward: Forward) -> "Callers":
@@ -113,20 +121,41 @@ class Callers:
         return values if self.order is None else rejoined([values], [self.order])
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether any caller still waits for it."""
+        return any(not caller.receiver.done() for caller in self.callers)
+
+    @property
     def left(self) -> int:
         """Number of samples still to be computed; 0 if no caller wants them any more."""
-        wanted = any(not caller.receiver.done() for caller in self.callers)
-        return len(self.samples) - self.row if wanted else 0
+        return len(self.samples) - self.row if self.is_wanted else 0
 
     async def compute_slice(self, now: Callable[[], float]) -> None:
-        """Compute the next slice."""
+        """Compute the next slice. Raises DeadlineExceeded if it was given up."""
         size, cost = self.forward.pace.cut(self.samples, self.row)
         began = now()
-        self.parts.append(await self.forward.later(self.samples[self.row : self.row + size]))
+        self.computing = asyncio.ensure_future(self.forward.later(self.samples[self.row : self.row + size]))
+        try:
+            self.parts.append(await self.computing)
+        except asyncio.CancelledError as err:
+            if self.hangs:
+                raise DeadlineExceeded("the network hangs") from err
+            raise
+        finally:
+            self.computing = None
         spent_s = now() - began
         self.forward.pace.learn(cost, spent_s)
         self.forward_s += spent_s
         self.row += size
+
+    def give_up(self) -> bool:
+        """Wait no longer for the slice that is being computed. Returns whether there is one."""
+        if self.computing is None or self.computing.done():
+            return False
+        self.hangs = True
+        self.forward.leave_thread()
+        self.computing.cancel()
+        return True
 
 
 def first(queue: deque[Caller], limit: int) -> list[Caller]:

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,12 @@ from models.reference import Check, Reference
 from models.samples import Batch, Columns, joined, rejoined
 from models.spec import Array, ModelSpec, Prediction
 from service.errors import NothingLive, ServiceError, StillLoading
+from service.execution.daemon_thread import DaemonThread
 from service.inference.backends.backend import Backend, Network
 from service.inference.pace import RaggedPace
 from service.inference.rehearsal import rehearse
+
+_CLOSE_S = 10.0  # that the end waits for a batch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False, weakref_slot=True)
@@ -58,7 +61,7 @@ class Engine:
         self._unloaded: WeakValueDictionary[str, Loaded] = WeakValueDictionary()  # those that batches still use
         self.loading = set(specs)
         self.faults: dict[str, str] = {}
-        self._thread: Executor = ThreadPoolExecutor(1, thread_name_prefix="engine")
+        self._thread = DaemonThread("engine")
 
     def loaded(self, model: str) -> Loaded | None:
         """Return the version that is live in this process, or None."""
@@ -151,13 +154,19 @@ class Engine:
         values = parts[0] if len(parts) == 1 else joined(parts)
         return values if order is None else rejoined([values], [order])
 
-    async def compute(self, loaded: Loaded, samples: Batch) -> Any:
+    def compute(self, loaded: Loaded, samples: Batch) -> "asyncio.Future[Any]":
         """Compute values of N samples in the engine's thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self.compute_now, loaded, samples)
+        return asyncio.get_running_loop().run_in_executor(self._thread, self.compute_now, loaded, samples)
+
+    def leave_thread(self) -> None:
+        """Compute in a new thread from now on; the one that hangs ends when its network returns."""
+        self._thread.shutdown()
+        self._thread = DaemonThread("engine")
 
     def close(self) -> None:
         """Stop the thread after the current batch, and those of the backend."""
         self._thread.shutdown()
+        self._thread.join(_CLOSE_S)
         self._backend.close()
 
 

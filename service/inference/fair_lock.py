@@ -15,6 +15,7 @@ class FairLock:
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
         self._held = False  # or about to be granted
+        self.turns: dict[Hashable, float] = {}  # the lane whose turn it is, and since when
         self._waiting: dict[Hashable, asyncio.Future[None]] = {}  # by lane, in order of arrival
         self._used: dict[Hashable, float] = {}  # by lane: seconds, from a common start
         self._level = 0.0  # of the last lane that got the lock, then
@@ -27,10 +28,11 @@ class FairLock:
             await self._granted(lane)
         self._held = True
         self._level = self._used[lane]
-        began = self._now()
+        began = self.turns[lane] = self._now()
         try:
             yield
         finally:
+            del self.turns[lane]
             self._used[lane] += self._now() - began
             self._release()
 

@@ -195,6 +195,9 @@ class _Forward:
         self._metrics.batch(self._loaded.model, len(samples))
         return self._engine.compute(self._loaded, samples)
 
+    def leave_thread(self) -> None:
+        self._engine.leave_thread()
+
 
 def networks_of(engine: Engine, metrics: Metrics) -> Take:
     """Return the batcher's function that takes the network of a lane: the version asked for, else the live one."""
