@@ -8,7 +8,8 @@ that share the caches: so one that no key belongs to is measured, too. Latency i
 rate, where every sample is shadowed.
 
 Without a trial a request pays for asking whether there is one, and the process for looking for new trials four times a
-second: both are measured alone, and given as a share of what a request costs.
+second; with a canary, for choosing the version and counting the answer. Each is measured alone, and given as a share of
+what a request costs: other work on the machine does not change it.
 
 A p99 is that of the slowest moments, which other work on the machine sets as well: the median of the rounds leaves out
 those that such a moment has spoilt. It needs ten rounds or more.
@@ -25,9 +26,11 @@ from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, cast
+from uuid import uuid4
 
 import httpx
+import numpy as np
 import psutil
 
 from benchmarks import Options
@@ -36,7 +39,12 @@ from benchmarks.openloop import Client
 from benchmarks.report import Aim, table
 from benchmarks.servers import PRETRAINED, SEVEN
 from benchmarks.service_process import running_service
-from service.delivery.trials import Trials
+from service.delivery.trial_canary import Confirm, TrialCanary
+from service.delivery.trial_counts import TrialCounts
+from service.delivery.trials import Conditions, Stage, Trial, Trials
+from service.inference.callers import Answer
+from service.inference.decoding import Samples
+from service.inference.engine import Loaded
 from service.store.database import Store
 
 _CALLERS = 16
@@ -126,6 +134,7 @@ def _canary(service: Service, options: Options) -> list[Aim]:
     return [
         Aim("CPU of a request without a trial, µs", [cpu_us]),
         Aim("CPU of the question whether there is a trial, share of it", [_question_us() / cpu_us], 0.01),
+        Aim("CPU of choosing and counting with a canary open, share of it", [_canary_us() / cpu_us], 0.03),
         Aim("CPU of the looks for new trials, share of a core", [_look_s() * _LOOKS_PER_S], 0.01),
         Aim("CPU with a canary open that no key belongs to, ratio", [median(choosing)], 1.03),
         Aim("  each round", choosing),
@@ -182,6 +191,26 @@ def _question_us() -> float:
     setup, statement = "canary = show = None", "canary = canaries.get('mnist')\nif canary is not None: pass"
     asked = timeit.repeat(f"{statement}\nif canary is not None or show is not None: pass", setup, globals=locals())
     return min(asked)  # seconds for a million are µs for one
+
+
+def _canary_us() -> float:
+    """Measure what a request that the live version answers pays for an open canary, in µs."""
+    stages = (Stage(shadow=0.0, share=_SHARES[0], for_s=1.0, samples=1),)
+    trial = Trial(
+        id=uuid4().hex, model="mnist", version=2, live=1, stages=stages, stage=0, state="canary", attempt=0,
+        key_header=None, conditions=Conditions(), when_undecided="pause", max_s=None, opened_at=0.0, stage_since=0.0,
+        elapsed_s=0.0, decide_by=None, finished_at=None, by="", job=None, reason="",
+    )  # fmt: skip
+    pixels = np.zeros((1, 1, 28, 28), np.float32)
+    samples, answer = Samples(pixels, {}, 1, pixels), Answer(1, np.zeros((1, 10), np.float32), True, 1e-4, 1e-4, 1)
+    candidate, nobody, headers, stem = cast("Loaded", object()), cast("Confirm", None), {b"host": b"h"}, uuid4().hex
+    with TemporaryDirectory() as folder:
+        store = Store(Path(folder))
+        canary = TrialCanary(trial, candidate, TrialCounts(store), nobody, lambda *_: None)
+        statement = "canary.ended(canary.candidate_for(headers, stem), headers, stem, samples, answer)"
+        took = timeit.repeat(statement, number=100_000, globals=locals())
+        store.close()
+    return min(took) * 10  # seconds for 100,000 are tens of µs for one
 
 
 def _look_s() -> float:
