@@ -126,6 +126,14 @@ def store(tmp_path: Path, database_url: str) -> Iterator[Store]:
     store.close()
 
 
+@pytest.fixture
+def sqlite_store(tmp_path: Path) -> Iterator[Store]:
+    """An empty, migrated store on SQLite, in `tmp_path`."""
+    store = Store(migrated(tmp_path))
+    yield store
+    store.close()
+
+
 @pytest.fixture(scope="session")
 def mnist_folder() -> Path:
     """The data folder, where it holds the MNIST files; the test is skipped elsewhere."""

@@ -24,7 +24,6 @@ from service.telemetry.served import Observers
 from tests.captured import ALL, START, prediction, served
 from tests.fakes import LINE, save_line
 from tests.serving import serving
-from tests.templates import migrated
 from tests.waiting import until
 
 PATIENCE_S = 240.0  # for a failure
@@ -67,8 +66,8 @@ class Scene:
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return Store(migrated(tmp_path))
+def store(sqlite_store: Store) -> Store:
+    return sqlite_store
 
 
 def test_what_waits_is_written_in_transactions_of_at_most_200_rows(store: Store) -> None:

@@ -1,9 +1,8 @@
 """The statistic of drift by simulation, its counts in the database, and the counter."""
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,6 @@ from service.store.database import Store
 from service.store.tables import versions
 from service.telemetry.served import Observers, Served
 from tests.line import LINE
-from tests.templates import migrated
 
 TRAIN = np.random.default_rng(1).normal(size=(20_000, 1))
 REFERENCE = measured(LINE, [TRAIN], [], {})
@@ -149,22 +147,21 @@ def test_counts_are_added_to_their_minute_and_minutes_become_hours_and_go(store:
 
 
 @pytest.mark.slow
-def test_many_minutes_are_merged_a_few_at_a_time(tmp_path: Path) -> None:
-    rows = DriftRows(Store(migrated(tmp_path)))
+def test_many_minutes_are_merged_a_few_at_a_time(sqlite_store: Store) -> None:
+    rows = DriftRows(sqlite_store)
     rows.add({Place("line", 1, minute): counts(1) for minute in range(500)})
     rows.tidy(10 * DAY, keep_days=30)
     assert [one.samples for _, one in rows.between("line", 1, 0, DAY)] == [60] * 8 + [20]
 
 
-def test_a_version_without_a_reference_says_why(tmp_path: Path) -> None:
-    store = Store(migrated(tmp_path))
-    row(store, 1, None)
-    row(store, 2, pruned_at=5.0)
+def test_a_version_without_a_reference_says_why(sqlite_store: Store) -> None:
+    row(sqlite_store, 1, None)
+    row(sqlite_store, 2, pruned_at=5.0)
     for version, reason in ((1, "a release that kept none"), (2, "pruned")):
         with pytest.raises(ValueError, match=reason):
-            drift_of(DriftRows(store), "line", version, 3600, 0)
+            drift_of(DriftRows(sqlite_store), "line", version, 3600, 0)
     with pytest.raises(NotFound, match="no version 3"):
-        drift_of(DriftRows(store), "line", 3, 3600, 0)
+        drift_of(DriftRows(sqlite_store), "line", 3, 3600, 0)
 
 
 class Clock:
@@ -234,12 +231,10 @@ def served(samples: Any, values: Any = None, version: int | None = 1, error: Exc
 
 
 @pytest.fixture
-def counting(tmp_path: Path) -> Iterator[Counting]:
-    store = Store(migrated(tmp_path))
-    row(store, 1)
-    row(store, 2, None)
-    yield Counting(DriftRows(store))
-    store.close()
+def counting(sqlite_store: Store) -> Counting:
+    row(sqlite_store, 1)
+    row(sqlite_store, 2, None)
+    return Counting(DriftRows(sqlite_store))
 
 
 def test_one_request_in_ten_milliseconds_is_counted(counting: Counting) -> None:
@@ -287,13 +282,14 @@ def test_a_version_without_a_reference_is_looked_at_once(counting: Counting, cap
     assert counting.see(served(TRAIN[:2], version=2)) == 0
 
 
-def test_features_that_fail_end_the_counts_of_their_version(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_features_that_fail_end_the_counts_of_their_version(
+    sqlite_store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
     def broken(_: Any) -> Mapping[str, Any]:
         raise ZeroDivisionError
 
-    store = Store(migrated(tmp_path))
-    row(store, 1)
-    counting = Counting(DriftRows(store), replace(LINE, features=broken))
+    row(sqlite_store, 1)
+    counting = Counting(DriftRows(sqlite_store), replace(LINE, features=broken))
     for _ in range(2):
         counting.see(served(TRAIN[:2]))
         counting.counter.step()

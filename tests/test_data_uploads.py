@@ -22,6 +22,7 @@ from service.store.database import Store
 from tests.dataset_service import made, recipes, work
 from tests.fakes import LINE
 from tests.serving import serving
+from tests.templates import migrated
 
 CONTENT = bytes(range(256)) * 40
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -299,7 +300,7 @@ def test_a_killed_process_leaves_no_file_for_longer_than_a_day(store: Store, upl
 
 
 def test_an_upload_that_a_full_database_refuses_leaves_no_file(tmp_path: Path) -> None:
-    Store(tmp_path).migrate()
+    migrated(tmp_path)
 
     def fill(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("PRAGMA max_page_count=1")  # SQLite takes the present size instead

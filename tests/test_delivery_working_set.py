@@ -6,7 +6,7 @@ import re
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
@@ -269,10 +269,14 @@ def test_a_node_follows_the_promotion_of_an_unloaded_model_without_loading_it(tm
 
 
 def test_a_promotion_waits_for_a_node_that_loads_the_model_on_demand(loads: Loads, tmp_path: Path) -> None:
-    with started(tmp_path) as client, ThreadPoolExecutor(1) as pool:
+    with (
+        started(tmp_path) as client,
+        closing(Store(tmp_path / "store")) as store,
+        ThreadPoolExecutor(1) as pool,
+    ):
         client.post("/predict/a", json=BODY)
         until(lambda: client.get("/nodes").json()["nodes"][0]["loaded"] == {"a": 1})
-        nodes = Nodes(Store(tmp_path / "store"))
+        nodes = Nodes(store)
         assert nodes.behind("b", 2, but="another") == []
         loads.close()
         waiting = pool.submit(client.post, "/predict/b", json=BODY)

@@ -1,7 +1,6 @@
 """The dispatcher with a cluster in memory. Time is an argument: nothing here waits."""
 
 from collections.abc import Collection, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,10 +88,8 @@ class Trial:
 
 
 @pytest.fixture
-def trial(tmp_path: Path) -> Trial:
-    store = Store(tmp_path)
-    store.migrate()
-    return Trial(store)
+def trial(sqlite_store: Store) -> Trial:
+    return Trial(sqlite_store)
 
 
 def test_names_of_attempts_and_workers_are_read_back() -> None:

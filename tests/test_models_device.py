@@ -9,7 +9,7 @@ from models import device
 def test_auto_takes_an_accelerator_where_there_is_one() -> None:
     assert (
         torch.device(device.resolve("auto")).type
-        == (torch.accelerator.current_accelerator() or torch.device("cpu")).type
+        == (torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")).type
     )
 
 

@@ -16,6 +16,7 @@ from service.errors import NotFound, StoreUnavailable
 from service.store.database import Store
 from service.store.faults import Condition, Kind, Part, classify
 from service.store.postgres import NoAnswer
+from tests.templates import migrated
 
 STATES = sorted(
     {
@@ -202,7 +203,7 @@ def test_a_store_finds_out_that_it_can_be_written_again(store: Store) -> None:
 
 
 def test_a_full_database_stays_a_fault_until_there_is_room(tmp_path: Path) -> None:
-    Store(tmp_path).migrate()
+    migrated(tmp_path)
     opened: list[sqlite3.Connection] = []
 
     def fill(connection: sqlite3.Connection, _: object) -> None:
