@@ -286,6 +286,23 @@ def test_a_slice_that_hangs_is_given_up_once_nobody_wants_it() -> None:
     run(go)
 
 
+def test_the_end_waits_for_no_slice_that_nobody_wants() -> None:
+    async def go(device: Device, batcher: Batcher) -> None:
+        device.seconds = {"hangs": math.inf}
+        for timeout_s, ended in ((3, 4), (5, 10)):
+            hangs = asyncio.create_task(batcher.submit("hangs", rows(1), timeout_s))
+            if timeout_s == 3:  # it is given up before the end begins, the other one after it
+                await asyncio.wait([hangs])
+            other = asyncio.create_task(batcher.submit("other", rows(1), 100))
+            await asyncio.sleep(0)
+            await batcher.drain()
+            assert (clock.now(), other.done()) == (ended, True)
+            assert isinstance(hangs.exception(), DeadlineExceeded)
+        assert sum(forward.left for forward in device.forwards) == 2
+
+    run(go)
+
+
 def test_a_slice_that_somebody_wants_is_not_given_up() -> None:
     async def go(device: Device, batcher: Batcher) -> None:
         device.seconds = {"long": 15}

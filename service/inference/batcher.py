@@ -7,7 +7,6 @@ has used the device least is next.
 """
 
 import asyncio
-import logging
 import math
 import time
 from collections import deque
@@ -20,7 +19,6 @@ from service.inference.callers import Answer, Caller, Callers, Forward, Receiver
 from service.inference.fair_lock import FairLock
 from service.inference.pace import RaggedPace
 
-log = logging.getLogger(__name__)
 HUNG_S = 60.0
 Take = Callable[[Hashable], Forward]  # lane -> its network
 Hold = Callable[[Hashable], Awaitable[object]]  # lane -> an object that keeps its network loaded, once it is
@@ -109,7 +107,11 @@ class Batcher:
         self._arrival.set()
 
     async def drain(self) -> None:
-        """Wait until every queued caller has an answer."""
+        """Wait until every queued caller has an answer. From now on, a slice that nobody wants is given up at once."""
+        self._hung_s = 0.0
+        for batch in self._in_turns.values():
+            if not batch.is_wanted:
+                batch.give_up()
         while self._lanes:
             await (asyncio.wait(set(self._loops)) if self._loops else asyncio.sleep(0))
 
@@ -204,8 +206,8 @@ class Batcher:
 
     def _give_up(self, batch: Callers) -> None:
         """Give the device to the other lanes if a slice that no caller wants any more is still computed: it hangs."""
-        if batch in self._in_turns.values() and batch.give_up():
-            log.error("network hangs: its thread is left alone", extra={"version": batch.forward.version})
+        if batch in self._in_turns.values():
+            batch.give_up()
 
     def _take(self, lane: Hashable, queue: deque[Caller]) -> tuple[Forward, list[Caller]] | None:
         """Take the lane's network and the next callers, as many as fit in a batch; drop those that are done.

@@ -148,14 +148,12 @@ class Callers:
         self.forward_s += spent_s
         self.row += size
 
-    def give_up(self) -> bool:
-        """Wait no longer for the slice that is being computed. Returns whether there is one."""
-        if self.computing is None or self.computing.done():
-            return False
-        self.hangs = True
-        self.forward.leave_thread()
-        self.computing.cancel()
-        return True
+    def give_up(self) -> None:
+        """Wait no longer for the slice that is being computed, if there is one."""
+        if self.computing is not None and not self.computing.done():
+            self.hangs = True
+            self.forward.leave_thread()
+            self.computing.cancel()
 
 
 def first(queue: deque[Caller], limit: int) -> list[Caller]:

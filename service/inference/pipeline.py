@@ -12,6 +12,7 @@ and answered; nothing between differs.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ from service.inference.working_set import WorkingSet
 from service.telemetry.metrics import Metrics
 from service.telemetry.served import Observers
 
+log = logging.getLogger(__name__)
 Show = Callable[[Samples, Answer | Exception], None]  # show the outcome of decoded samples to observers
 _T = TypeVar("_T")
 
@@ -196,6 +198,9 @@ class _Forward:
         return self._engine.compute(self._loaded, samples)
 
     def leave_thread(self) -> None:
+        log.error(
+            "network hangs: its thread is left alone", extra={"model": self._loaded.model, "version": self.version}
+        )
         self._engine.leave_thread()
 
 
