@@ -1,4 +1,4 @@
-"""Artifacts: what belongs to a version besides its weights, such as a vocabulary, names of labels, statistics.
+"""Artifacts: files of a version other than its weights, such as a vocabulary, names of labels, statistics.
 
 They are JSON-able values and NumPy arrays by name. The record of the checkpoint carries them in packed form, in which
 arrays are base64 of the .npy format; nothing is pickled. Large ones are files: see `checkpoints.artifact_files`.

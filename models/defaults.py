@@ -17,7 +17,7 @@ def default_of(kind: Input) -> Any:
 
 
 def default_fault(kind: Input) -> str | None:
-    """Return why the network cannot take an input's default as it is, without an `encode`; None if it can."""
+    """Return why the network cannot take an input's default unchanged, without an `encode`; None if it can."""
     if is_required(kind) or (isinstance(kind, Number) and is_missing(kind.default)):
         return None
     if isinstance(kind, Tensor):

@@ -56,7 +56,7 @@ class UnwritableCopy(CheckpointError):
 class ObjectsUnavailable(Exception):
     """Error: the object store cannot be reached or used for now. The message names no address.
 
-    `why` is for logs: the cause as far as it is known, without addresses and credentials.
+    `why` is for logs: the cause if it is known, without addresses and credentials.
     """
 
     def __init__(self, message: str, why: str = "") -> None:

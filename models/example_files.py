@@ -1,4 +1,4 @@
-"""Files of examples that are at hand already decoded: .npz for arrays, JSON Lines for samples by name.
+"""Files of examples that are decoded already: .npz for arrays, JSON Lines for samples by name.
 
 The ingest of such a file decodes the samples that were written. The same examples make the same bytes.
 """

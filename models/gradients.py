@@ -26,7 +26,7 @@ def may_be_explained(spec: ModelSpec) -> bool:
 def without_gradient(spec: ModelSpec, coder: Coder) -> dict[str, str]:
     """Return the inputs without a gradient, and the reason of each in words.
 
-    Each of the others is an array of its own for the network: floating-point numbers, or a picture. A spec's `encode`
+    Each of the others is a separate array for the network: floating-point numbers, or a picture. A spec's `encode`
     is tried with the example and random samples: it must leave the array of the input unchanged, and make no other of
     it.
     """

@@ -88,7 +88,7 @@ def _fields(outputs: Any, wanted: Sequence[str]) -> Any:
 
 
 def _tensors(found: list[Any], names: Sequence[str]) -> list[Any]:
-    """Return what a network returned if each is a tensor. Raises TypeError."""
+    """Return the outputs of a network if each is a tensor. Raises TypeError."""
     for name, output in zip(names or [""], found, strict=False):
         if hasattr(output, "shape"):
             continue

@@ -1,7 +1,7 @@
 """Typed inputs and outputs of a model with named inputs: its signature.
 
 An input checks one value of one sample, before the queue, so that a bad sample fails alone: `code` returns the checked
-value or raises InvalidInput with the value and what is allowed. An input with a default is optional: null, an absent
+value or raises InvalidInput with the value and the allowed ones. An input with a default is optional: null, an absent
 value and, for numbers, NaN mean the default.
 """
 

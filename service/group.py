@@ -39,7 +39,7 @@ def run(share: Share, node: str, stop: Stop) -> None:
 def environment(environ: Mapping[str, str], share: Share) -> dict[str, str]:
     """Return the environment of the service: that of the node, without the variables of the cluster.
 
-    Jobs are the cluster's, so no worker is embedded unless the node asks for one. Without GPUs of its own, the service
+    Jobs are the cluster's, so no worker is embedded unless the node asks for one. Without a GPU, the service
     computes on the CPU, whatever the node says.
     """
     own = {name: value for name, value in environ.items() if not name.startswith(_OF_THE_CLUSTER) and name != _THREADS}

@@ -32,7 +32,7 @@ UNREGISTERED_PICTURES = frozenset({
 })  # fmt: skip
 
 # Subtypes of image/ that are registered for formats which are not read
-# (https://www.iana.org/assignments/media-types/media-types.xhtml#image), besides those that begin with vnd. and prs.
+# (https://www.iana.org/assignments/media-types/media-types.xhtml#image), without those that begin with vnd. and prs.
 _OTHER_FORMATS = frozenset({
     "aces", "avci", "avcs", "avif", "cgm", "dicom-rle", "dpx", "emf", "fits", "g3fax", "heic", "heic-sequence",
     "heif", "heif-sequence", "hej2k", "hsj2", "ief", "j2c", "jaii", "jais", "jls", "jp2", "jph", "jphc", "jpm", "jpx",

@@ -301,7 +301,7 @@ def from_environment(environ: Mapping[str, str]) -> Settings:
 
 
 def _unfit(value: str) -> str | None:
-    """Return what is wrong with a value whatever its setting is, if anything."""
+    """Return the fault of a value that no setting may have, if any."""
     text = value.strip()
     if any("\udc80" <= letter <= "\udcff" for letter in value):  # see os.fsdecode
         return "has bytes that are not UTF-8: set it again"

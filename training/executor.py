@@ -119,7 +119,7 @@ class Executor:
         detail: str,
         summary: messages.DatasetSummary | None = None,
     ) -> None:
-        # detail may have text from a file; lone surrogates are no valid JSON for the reader
+        # detail may have text from a file; lone surrogates are not valid JSON for the reader
         detail = detail.encode("utf-8", "backslashreplace").decode()
         self._tell(messages.Failed(kind=kind, title=title, detail=detail, summary=summary))
 

@@ -32,7 +32,7 @@ def main() -> int:
 
 
 def write_export(name: str, spec: ModelSpec, folder: Path, dataset: Dataset | None = None) -> Path:
-    """Export the checkpoint NAME.pt in `folder`, and replace its export there; judge its forms on `dataset`, if given.
+    """Export the checkpoint NAME.pt in `folder`, and replace its export; evaluate its forms on `dataset`, if given.
 
     Raises CheckpointError and OSError.
     """

@@ -1,4 +1,4 @@
-"""Numeric forms of a network: judge each on the validation split, against float32."""
+"""Numeric forms of a network: evaluate each on the validation split, against float32."""
 
 import math
 from collections.abc import Callable
@@ -28,8 +28,8 @@ Run = Callable[[Any], Any]
 def judged(exported: Exported, spec: ModelSpec, artifacts: Artifacts, dataset: Dataset) -> Exported:
     """Add the verdicts on the numeric forms that this machine can compute, and the network in int8.
 
-    The export is returned unchanged if OpenVINO is not installed, if there is no network to judge, or if the model is
-    not one whose outputs are the probabilities of classes for one tensor.
+    The export is returned unchanged if OpenVINO is not installed, if there is no network to evaluate, or if it is
+    not a model whose outputs are the probabilities of classes for one tensor.
     """
     forms = openvino_session.forms()
     if not exported.onnx or not forms or not _takes_one_tensor(spec, dataset.validation):

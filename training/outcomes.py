@@ -26,7 +26,7 @@ class OfOutputs:
     of: Callable[[Tensor, Tensor], Outcomes]
 
     def __call__(self, network: nn.Module, split: Split) -> Outcomes:
-        """Run the network on the samples, and judge its outputs."""
+        """Run the network on the samples, and evaluate its outputs."""
         return self.of(outputs(network, split.samples), split.targets)
 
 

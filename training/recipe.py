@@ -164,7 +164,7 @@ class Recipe(Generic[C]):
     built_in   names of the data that `load` returns -> examples in train, validation and test: they are listed as
                datasets before a run has read them. Data that is not named here is listed once it was trained on.
     fixture    prepares the contract tests: writes a small dataset into a data folder, and returns the hyperparameters
-               to run with. By default there are no files, and the defaults.
+               to run with. By default no files, and the defaults.
     """
 
     config: type[C]

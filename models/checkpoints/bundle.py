@@ -53,7 +53,7 @@ class Bundle:
     files: tuple[_Member, ...]
 
     def unpack(self, folder: Path) -> Path:
-        """Write weights and files into a folder of its own, a piece at a time. Returns the path of the weights.
+        """Write weights and files into a new folder, a piece at a time. Returns the path of the weights.
 
         Raises OSError.
         """

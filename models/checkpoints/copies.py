@@ -66,7 +66,7 @@ class Copies:
         self.make_room()
 
     def give(self, path: Path) -> bool:
-        """Put a file that never changes, and leave it as it is. Returns False if it was there. Raises OSError."""
+        """Put a file that never changes, and leave it unchanged. Returns False if it was there. Raises OSError."""
         return self.objects.put(f"{self.name(path)}/{file_digest(path)}", path)
 
     def replace(self, path: Path) -> None:
@@ -75,7 +75,7 @@ class Copies:
         path.chmod(_COPY)
 
     def give_state(self, path: Path) -> bool:
-        """Put the state of a file, and leave the file as it is. Returns False if it was there. Raises OSError."""
+        """Put the state of a file, and leave the file unchanged. Returns False if it was there. Raises OSError."""
         name, content = self.name(path), path.read_bytes()
         before = [found.key for found in self.objects.below(name)]
         sha256 = hashlib.sha256(content).hexdigest()
@@ -121,7 +121,7 @@ class Copies:
         self.make_room()
 
     def give_folder(self, folder: Path) -> bool:
-        """Put a folder as `publish_folder` does, and leave it as it is. Returns False if it was there."""
+        """Put a folder as `publish_folder` does, and leave it unchanged. Returns False if it was there."""
         if self.has_folder(folder):
             return False
         name, files = (
@@ -156,7 +156,7 @@ class Copies:
             raise _missing(key) from err
 
     def take(self, path: Path, key: str) -> bool:
-        """Copy an object to a file that is no copy. Returns False if it was there. Raises as `fetch`."""
+        """Copy an object to a file outside the cache. Returns False if it was there. Raises as `fetch`."""
         sha256 = sha256_of(key) or ""
         if _used(path, sha256):
             return False

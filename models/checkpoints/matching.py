@@ -128,7 +128,7 @@ def _by_position(names: Sequence[str], tensors: Mapping[str, Tensor]) -> dict[st
         placed = {f"{layer[int(parts[key][0])]}.{parts[key][2]}": tensor for key, tensor in tensors.items()}
         if placed.keys() == set(names):
             return placed
-    if [_last(name) for name in names] != [_last(key) for key in tensors]:  # `0.kernel` is no `weight`
+    if [_last(name) for name in names] != [_last(key) for key in tensors]:  # `0.kernel` is not a `weight`
         return {}
     return dict(zip(names, tensors.values(), strict=True))
 

@@ -255,7 +255,7 @@ def _status(err: BaseException) -> int | None:
 
 
 def _check_endpoint(url: str) -> None:
-    """Raise ObjectsRefused for an endpoint in the environment that is no URL: obstore would panic."""
+    """Raise ObjectsRefused for an endpoint in the environment that is not a URL: obstore would panic."""
     for name in _ENDPOINTS.get(url.partition(":")[0], ()):
         if (value := os.environ.get(name)) and not _is_http(value):
             raise ObjectsRefused(f"{name} is no URL of a server: write it as https://minio.example:9000")

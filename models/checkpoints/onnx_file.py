@@ -31,7 +31,7 @@ class Exported:
     A large network that was read from a file stays there: `onnx` is a view of the mapped file.
 
     `cases` are compared again by each process that loads the export. `quantised` is the network in int8, empty if there
-    is none. `verdicts` are those on its numeric forms; none if there was no data to judge them by.
+    is none. `verdicts` are those on its numeric forms; none if there was no data to evaluate them on.
     """
 
     onnx: bytes | memoryview

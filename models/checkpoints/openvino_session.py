@@ -117,7 +117,7 @@ class _Sized:
         only = network.inputs[0]
         network.reshape({only: [size, *list(only.partial_shape)[1:]]})
         self.size = size
-        self._network = _compiled(network, form, {"NUM_STREAMS": 0})  # no thread of its own
+        self._network = _compiled(network, form, {"NUM_STREAMS": 0})  # no other threads
         self._idle: list[tuple[Callable[..., object], Array, Array]] = []
 
     def __call__(self, samples: Array) -> Array:

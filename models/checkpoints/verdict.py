@@ -15,7 +15,7 @@ class Verdict:
     rows            examples of the split
     changed         examples that get another label
     largest_change  largest change of a probability, 0 to 1
-    fault           why the form could not be judged; there are no figures then
+    fault           why the form could not be evaluated; then it has no figures
     """
 
     form: Form

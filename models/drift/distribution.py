@@ -122,7 +122,7 @@ def _labelled(labels: int, codes: NDArray[Any]) -> Counts:
 
 
 def _edges(numbers: NDArray[np.float64]) -> tuple[float, ...]:
-    """Return the ends of the range, and between them a cut at each quantile, around a value that is a bin of its own.
+    """Return the ends of the range, and between them a cut at each quantile, around a value that has its own bin.
 
     Cuts lie between two neighbouring values, and not beside many: other rounding moves no value to another bin.
     """

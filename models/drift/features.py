@@ -16,7 +16,7 @@ from models.signature import Category
 from models.spec import ModelSpec
 
 MOST = 64  # features of a model
-_SIDE = 8  # px: a smaller array is no picture
+_SIDE = 8  # px: a smaller array is not taken for a picture
 _CHANNELS = 4
 _INK = 0.4  # of the range between the darkest and the brightest pixel: pixels above are ink
 Array = NDArray[Any]

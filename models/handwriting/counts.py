@@ -94,7 +94,7 @@ def _gap(one: Box, other: Box) -> float:
 
 
 def _groups(labels: NDArray[np.int32], boxes: Sequence[Box]) -> list[Box]:
-    """Return the boxes of the components that are digits of their own."""
+    """Return the boxes of the components that are separate digits."""
     ink = np.bincount(labels.reshape(-1))[1:]
     heights = np.array([y.stop - y.start for y, _ in boxes])
     large = [

@@ -23,7 +23,7 @@ from models.spec import Array
 
 _LEAST_CONTRAST = float(FAINTEST)  # grey levels between paper and ink: less than this is noise
 _SOFT = 2  # pixels of the soft edges of the ink
-_LEAST_FRAME = 16  # pixels of the shorter side: a smaller shape, such as the stroke of a 1, is no frame
+_LEAST_FRAME = 16  # pixels of the shorter side: a smaller shape, such as the stroke of a 1, is not a frame
 _MOST_NOISE = 0.35  # of the ink's strength: the median distance from the paper
 _MOST_STEPS, _UNEVEN_STEPS = 0.45, 0.15  # of the pairs of neighbours, in both directions together
 

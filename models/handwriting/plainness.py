@@ -28,7 +28,7 @@ class Looks(NamedTuple):
 
 
 def looks(field: Array) -> Looks:
-    """Judge a field in the form of MNIST, uint8 (28, 28)."""
+    """Classify a field in the form of MNIST, uint8 (28, 28)."""
     numbers = _numbers()
     score = strangeness(field, numbers)
     return Looks(score <= float(numbers["threshold"]), score <= float(numbers["sure"]))

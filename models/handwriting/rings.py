@@ -7,9 +7,9 @@ from models.handwriting.components import Parts
 
 Mask = NDArray[np.bool_]
 
-_LEAST_CONTENT = 0.25  # of the ring's longer side: smaller marks inside it are no digit
+_LEAST_CONTENT = 0.25  # of the ring's longer side: smaller marks inside it are not a digit
 _DIRECTIONS, _CLOSED = 36, 0.85  # of the directions from the inside, the share in which a ring has marks
-_LEAST_SIDE = 0.3  # of the marks' longer side: a smaller component is no ring
+_LEAST_SIDE = 0.3  # of the marks' longer side: a smaller component is not a ring
 
 
 def inside_ring(marks: Mask, parts: Parts) -> Mask:

@@ -15,7 +15,7 @@ _PADDINGS = b"\x00", b"\xa5"
 
 
 def strip(content: bytes) -> Stripped:
-    """Return the file; padded to the end of its pixels if it is truncated. A compressed file is returned as it is."""
+    """Return the file; padded to the end of its pixels if it is truncated. A compressed file is returned unchanged."""
     if len(content) < _HEADERS.size:
         return Stripped(())
     offset, header, width, height, _, bits, kind = _HEADERS.unpack_from(content)

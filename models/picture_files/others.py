@@ -1,4 +1,4 @@
-"""Name files that are no picture of a supported format, for the error message."""
+"""Name the format of files that are not supported pictures, for the error message."""
 
 from collections.abc import Mapping
 
@@ -31,7 +31,7 @@ _MARKUP = 1024  # bytes in which the first element of a document is looked for
 
 
 def description(content: bytes) -> str | None:
-    """Return what a file is by its first bytes, such as "a TIFF file"; None if it is not known."""
+    """Return the format of a file by its first bytes, such as "a TIFF file"; None if it is not known."""
     if not content:
         return "empty"
     if content[4:8] == b"ftyp":  # an ISO base media file

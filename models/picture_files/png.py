@@ -137,7 +137,7 @@ class CheckedPng(PngImageFile):
             access = super().load()
         except (OSError, SyntaxError):
             if check is not None:
-                check()  # tells how many rows are there
+                check()  # counts the rows that are there
             raise
         if check is not None and not self._has_last_row():
             check()

@@ -186,7 +186,7 @@ def _reading(specs: Mapping[str, ModelSpec], datasets: Datasets, storage: Storag
     ) -> ReportInfo:
         """Counts by reason with the first rows of each, and a page of all refused rows.
 
-        Each job has a report of its own: files with equal good rows, which make one version, may differ in bad ones.
+        Each job has its own report: files with equal good rows, which make one version, may differ in bad ones.
         """
         require_model(model, specs)
         one = await asyncio.to_thread(datasets.get, model, name, version)

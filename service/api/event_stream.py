@@ -36,7 +36,7 @@ def _all(_: object) -> bool:
 
 
 def line_of(event: E, told: Callable[[E], Mapping[str, Any]]) -> bytes:
-    """Return an event as it is sent."""
+    """Encode an event as text/event-stream."""
     return b"id: %d\nevent: %s\ndata: %s\n\n" % (event.id, event.kind.encode(), orjson.dumps(told(event)))
 
 

@@ -94,7 +94,7 @@ def router(
 
 
 def _read(given: Any, form: Form, by: str) -> Entry | ServiceError | InvalidInput:
-    """Return an entry as it is stored, or why it is refused."""
+    """Return an entry in its stored form, or why it is refused."""
     try:
         entry = FeedbackEntry.model_validate(given)
         if (entry.id is None) == (entry.key is None):

@@ -40,7 +40,7 @@ class PromotionInfo(BaseModel):
 
 class TrialStep(BaseModel):
     """A trial of `version` was in this state from `at` on. The live version did not change: if the
-    trial ended with a promotion, that has an entry of its own.
+    trial ended with a promotion, that is a separate entry.
     """
 
     version: int

@@ -160,7 +160,7 @@ class ConditionsInfo(BaseModel):
 
 
 class LatencyInfo(BaseModel):
-    """Quantiles of the time of a request, in milliseconds; of a shadow, of its own computation."""
+    """Quantiles of the time of a request, in milliseconds; of a shadow, of its computation alone."""
 
     p50: float
     p95: float
@@ -226,7 +226,7 @@ class Evidence(BaseModel):
 
 
 class TrialInfo(BaseModel):
-    """A trial of a candidate beside the live version."""
+    """A trial of a candidate version against the live one."""
 
     id: str
     model: str

@@ -16,7 +16,7 @@ from service.client.errors import BadArgument
 P = ParamSpec("P")
 T = TypeVar("T")
 _Test = Callable[[Any], bool]
-_MOST = 10**18  # a greater number is no name
+_MOST = 10**18  # a greater number is not a name
 
 
 def checked(function: Callable[P, T]) -> Callable[P, T]:

@@ -51,7 +51,7 @@ class FeedbackResult(TypedDict):
     accepted: bool
     matched: Literal["captured", "version only", "not yet"] | None
     error: EntryError | None
-    current: "Told | None"  # what stands instead, if the entry has `replace` false
+    current: "Told | None"  # the entry that counts instead, if the entry has `replace` false
 
 
 class Told(TypedDict):

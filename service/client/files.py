@@ -177,7 +177,7 @@ def _read_open(item: Any, most: int) -> tuple[bytes, str]:
 
 
 def _start_of(file: Any, size: int) -> Any:
-    """Read up to `size` bytes of an open file, or all of it if it is no file of io: its `read` may take no size."""
+    """Read up to `size` bytes of an open file, or all of it if it is not a file of io: its `read` may take no size."""
     if isinstance(file, io.RawIOBase):  # whose `read` may return fewer
         buffered = io.BufferedReader(file)
         try:

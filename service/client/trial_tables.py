@@ -80,7 +80,7 @@ def _differences(found: Trial) -> None:
 
 
 def _answer(value: Any) -> str:
-    """Return the fields of an answer that are no lists; of other answers, the beginning of their JSON."""
+    """Return the fields of an answer that are not lists; of other answers, the beginning of their JSON."""
     if isinstance(value, Mapping) and "error" not in value:
         fields = {name: one for name, one in value.items() if not isinstance(one, list | dict)}
         if fields:

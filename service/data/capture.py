@@ -32,7 +32,7 @@ POLL_S = 1.0  # between looks at the settings
 _GAP_S = 0.001  # between requests, for the event loop; none while more than one transaction waits
 _RETENTION_S = 5.0
 _RETRY_S = 1.0  # after the database was away
-_LAST_S = 2.0  # for which the end waits for what is queued
+_LAST_S = 2.0  # for which the end waits for the queue
 
 
 @dataclass(frozen=True, slots=True)

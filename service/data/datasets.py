@@ -304,7 +304,7 @@ def parsed(reference: str) -> tuple[str, int | None]:
 
 
 def may_mean(reference: str | None, label: str | None) -> bool:
-    """Return whether a reference to a dataset may have been pinned to the name@version `label`; None is no dataset."""
+    """Return whether a reference to a dataset may have been pinned to the name@version `label`; None: no dataset."""
     if reference is None or label is None:
         return reference == label
     name, number = parsed(reference)

@@ -90,7 +90,7 @@ def drift_of(rows: DriftRows, model: str, version: int, window_s: float, now: fl
 def drift_from(
     reference: DriftReference, rows: DriftRows, model: str, version: int, window_s: float, now: float
 ) -> Drift:
-    """Compare as `drift_of` does, with a reference that is at hand. Raises StoreUnavailable."""
+    """Compare as `drift_of` does, with a reference that is already loaded. Raises StoreUnavailable."""
     begin, end = window_of(window_s, now)
     return judged(reference, rows.between(model, version, begin, end), begin, end)
 

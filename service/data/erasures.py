@@ -1,4 +1,4 @@
-"""Erasures of the last day: what was still on its way to the database then is not written.
+"""Erasures of the last day: captures that were still queued then are not written.
 
 A key, which may name a person, is remembered by its digest alone.
 """

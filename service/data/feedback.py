@@ -233,7 +233,7 @@ def _drawn(known: _Known, entry: Entry, capture: Any, current: Any) -> str:
     """Return how the sample of an entry was chosen among all answers.
 
     A sample that was drawn at random once stays one, if it is audited again. One that retention has kept longer than
-    others, for its correction, is no random one.
+    others, for its correction, is not a random one.
     """
     if entry.kind == "correction":
         return entry.drawn

@@ -15,7 +15,7 @@ def page_of(path: Path, begin: int, limit: int) -> tuple[list[dict[str, Any]], i
     """
     try:
         with path.open("rb") as file:
-            is_inside = begin <= path.stat().st_size  # a position beyond what the file system can have is an OSError
+            is_inside = begin <= path.stat().st_size  # a position beyond the limit of the file system is an OSError
             if is_inside:
                 file.seek(max(0, begin - 1))
             if not is_inside or (begin and file.read(1) != b"\n"):

@@ -12,7 +12,7 @@ _BYTES = 8
 
 
 class Sticky:
-    """The keys of one trial. The key of a request is a header's value, else the stem of its id: a key of its own."""
+    """The keys of one trial. The key of a request is a header's value, else the stem of its id, which is unique."""
 
     __slots__ = ("_header", "_trial")
 

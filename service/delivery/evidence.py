@@ -43,7 +43,7 @@ def e_of(worse: int, total: int, share: float = 0.5) -> float:
 
 
 def limit(alpha: float) -> float:
-    """Return the e-value that decides, so that equal versions are told apart with probability at most `alpha`."""
+    """Return the e-value that decides, so that equal versions are rolled back with probability at most `alpha`."""
     return 1 / alpha
 
 

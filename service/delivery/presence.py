@@ -33,7 +33,7 @@ class Work(NamedTuple):
 
 class Presence:
     """Keep the row of this service while entered: written every second, every two if there is no other node, and with
-    each change of what is loaded.
+    each load or unload.
 
     Of several web processes the one that finds the row that old writes it, for all of them: what they have loaded and
     have to do is in the files of `followers`. While the database is away, the service goes on without a row.

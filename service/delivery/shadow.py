@@ -43,7 +43,7 @@ class Copied:
     place: bytes
     may_be_kept: bool
     decoded_for: Callable[[Loaded], Awaitable[Samples]] | None
-    is_overdue: bool = False  # counted as an error: what the candidate gives later does not count
+    is_overdue: bool = False  # counted as an error: a later answer does not count
 
 
 class Shadow:

@@ -110,7 +110,7 @@ class _Worker:
                 began = self._now()
                 try:
                     copies[0].owner.compute(copies, low)
-                except Exception:  # a fault of ours: the owner handles those of the network
+                except Exception:  # our own fault: the owner handles those of the network
                     log.exception("shadow work failed")
                 finally:
                     del copies  # the candidate may be gone before the next batch

@@ -1,4 +1,4 @@
-"""Leader of the trials: of all web processes of all machines, one judges the open trials and makes their transitions.
+"""Leader of the trials: one of all web processes of all machines evaluates the open trials, and makes the transitions.
 
 The lease is in the database; its number is the fence of each transition, so that a process that froze and wakes up
 writes nothing. A leader that ends between two steps loses nothing: each step is one transaction, and the next leader
@@ -36,7 +36,7 @@ def _no_truths(_: Trial) -> None:
 
 
 class Leader:
-    """Judges the open trials every second while entered, if this process leads."""
+    """Evaluates the open trials every second while entered, if this process leads."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class Leader:
                 log.exception("trials were not judged, it is tried again")
 
     async def look(self) -> None:
-        """Judge each open trial once, if this process leads."""
+        """Evaluate each open trial once, if this process leads."""
         try:
             found = await asyncio.to_thread(self._trials.open)
             attempt = await asyncio.to_thread(self._leadership.lead) if found else None
@@ -159,7 +159,7 @@ class Leader:
         try:
             await judging
         except StoreUnavailable:
-            pass  # the store logs it; the next look judges the trial again
+            pass  # the store logs it; the next look evaluates the trial again
         except (Overtaken, LeadershipLost):
             log.info("trial left as it is: it was changed meanwhile", extra=_about(trial))
         except Exception as err:

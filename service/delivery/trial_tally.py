@@ -31,7 +31,7 @@ class Keys:
 
 @dataclass(frozen=True, kw_only=True)
 class Tally:
-    """Everything that a trial is judged by."""
+    """All evidence that a trial is decided by."""
 
     minutes: Mapping[Minute, Counts] = field(default_factory=dict)
     keys: Mapping[int, Keys] = field(default_factory=dict)  # by stage

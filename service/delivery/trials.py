@@ -174,7 +174,7 @@ class Trials:
             return [Difference(**{name: row[name] for name in Difference.__slots__}) for row in rows]
 
     def begin(self, order: Opening, *, by: str, now: float) -> Trial:
-        """Open a trial in a transaction of its own; see `begin_in`."""
+        """Open a trial in a separate transaction; see `begin_in`."""
         with self._store.write() as connection:
             return self.begin_in(connection, order, by=by, job=None, now=now)
 

@@ -1,4 +1,4 @@
-"""An attempt at a job, as it is placed on a node of a cluster."""
+"""An attempt at a job, placed on a node of a cluster."""
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass

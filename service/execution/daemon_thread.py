@@ -34,7 +34,7 @@ class DaemonThread(Executor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002
-        """End the thread after what was submitted. Does not wait for it."""
+        """End the thread after the submitted functions. Does not wait for it."""
         self._orders.put(None)
 
     def join(self, timeout_s: float) -> None:

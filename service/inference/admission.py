@@ -52,7 +52,7 @@ class Admission:
         self.refused: set[int] = set()  # since `_looked_at`
         self._unnamed = 0  # requests that were refused since then, of unknown connections
         self._looked_at = 0.0
-        self._look_at = 0.0  # until then nothing is decided anew
+        self._look_at = 0.0  # no new decision before
         self._refused_at = 0.0
         self._answered = 0
         self._counted_from = 0.0

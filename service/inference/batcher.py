@@ -107,7 +107,7 @@ class Batcher:
         self._arrival.set()
 
     async def drain(self) -> None:
-        """Wait until every queued caller has an answer. From now on, a slice that nobody wants is given up at once."""
+        """Wait until every queued caller has an answer. From now on, a slice without callers is given up at once."""
         self._hung_s = 0.0
         for batch in self._in_turns.values():
             if not batch.is_wanted:

@@ -38,7 +38,7 @@ class Forward(Protocol):
         ...
 
     def leave_thread(self) -> None:
-        """Compute what comes in another thread: the present one hangs."""
+        """Compute later batches in another thread: the present one hangs."""
         ...
 
 

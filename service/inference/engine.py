@@ -43,7 +43,7 @@ class Loaded:
 
 
 class Engine:
-    """Holds the live network of each model, and computes with it, in the caller's thread or in one of its own.
+    """Holds the live network of each model, and computes with it, in the caller's thread or in its own.
 
     A batch takes the network once, before it starts; `swap` is one assignment. So no lock is needed, every answer of a
     batch comes from one version, and the old network stays alive until its last batch is done.

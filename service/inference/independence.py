@@ -12,7 +12,7 @@ from models.samples import Columns, all_finite
 from models.spec import Array, ModelSpec
 from service.inference.backends.backend import Run
 
-_RANDOM = 12  # samples beside those of the example
+_RANDOM = 12  # samples in addition to the example
 _TOLERANCE = 1e-3  # of the largest output: sums in another order differ by 1e-6, answers that see the padding by more
 _FEW = 0.05  # of the elements: labels that are nearly equal may change places with the last digit of a sum
 

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 _LOOKED_AT = 200  # waiting jobs, the first ones
 _PENDING = 4  # attempts of the same resources that wait for a node: the order of the queue holds for the others
 _OVER_S = 15.0  # after which an attempt that counts no more is ended by force, if it has not ended by itself
-_LACKING_S = 5.0  # without nodes that have the resources of a job, after which that is told
+_LACKING_S = 5.0  # without nodes that have the resources of a job, after which an event says so
 _SUSPECT_S = 60.0  # for which a node that let a lease expire is avoided
 
 
@@ -48,7 +48,7 @@ class Dispatcher:
         self._over: dict[str, float] = {}  # name of an attempt that counts no more -> since when
         self._pauses = Pauses()  # between placements of an attempt that ends before it claims its job
         self._lacking: dict[str, float] = {}  # name of an attempt that no nodes have the resources for -> since when
-        self._told: set[str] = set()  # of these, the ones of which that is told
+        self._told: set[str] = set()  # of these, the ones of which an event says so
         self._suspects: dict[str, float] = {}  # id of a node -> until when
 
     def look(self) -> None:

@@ -52,7 +52,7 @@ class FeedRetention:
             await self._pause()
 
     async def look(self) -> int:
-        """Remove what is too old, and return how many. Raises StoreUnavailable."""
+        """Remove entries that are too old, and return their number. Raises StoreUnavailable."""
         removed, before = 0, self._now() - self._keep_s
         while some := await asyncio.to_thread(self._changes.prune, before, _AT_ONCE):
             removed += some

@@ -139,7 +139,7 @@ class Store:
                 connection.exec_driver_sql("VACUUM")
 
     def empty_log(self) -> bool:
-        """Have SQLite move its log into its file, and empty it: until then, the log has what was deleted.
+        """Have SQLite move its log into its file, and empty it: until then, the log has deleted rows.
 
         Returns whether it is done; not if somebody reads or writes meanwhile. Raises StoreUnavailable.
         """
@@ -325,7 +325,7 @@ def _sqlite_engine(url: URL) -> Engine:
         connection.isolation_level = None  # BEGIN is sent below, not by the driver
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute("PRAGMA synchronous=NORMAL")
-        connection.execute("PRAGMA secure_delete=ON")  # what is deleted is overwritten: see data/erasure.py
+        connection.execute("PRAGMA secure_delete=ON")  # deleted rows are overwritten: see data/erasure.py
 
     @event.listens_for(engine, "begin")
     def _begun(connection: Connection) -> None:

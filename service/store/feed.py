@@ -50,7 +50,7 @@ def append_all(connection: Connection, kind: str, at: float, changes: Sequence[t
     """Add entries, as `append` does, for changes of a kind: the model and the data of each."""
     for _, data in changes:
         require(kind, data)
-    before = connection.scalar(select(func.max(feed.c.id))) or 0  # writers take turns: what follows are these entries
+    before = connection.scalar(select(func.max(feed.c.id))) or 0  # writers take turns: later ids are of these rows
     rows = [{"at": at, "kind": kind, "model": model, "data": dict(data)} for model, data in changes]
     connection.execute(insert(feed), rows)
     receivers = select(feed.c.id, webhooks.c.id, literal(0), literal(at)).join_from(feed, webhooks, true())

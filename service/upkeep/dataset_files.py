@@ -90,7 +90,7 @@ class DatasetFiles:
         return self._named(path, f"of no {what}" if goes else f"of no {what}: --orphans removes it"), goes
 
     def _caches(self, folder: Path, version: DatasetVersion, *, is_pinned: bool) -> Iterator[Decided]:
-        """Yield decoded samples that the code as it is now decodes again from the originals."""
+        """Yield decoded samples that the present code decodes again from the originals."""
         for path in self._storage.caches(version.model, version.sha256):
             if path.name == self._keys.get(version.model) or self._storage.age_s(path, self._now) <= DAY_S:
                 continue

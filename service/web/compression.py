@@ -111,7 +111,7 @@ class Inflating:
         self._step, self._is_full, self._total_before = _SMALL, False, self._total
 
     def _decompressed(self, most: int) -> bytes:
-        """Give zlib what it left over, or more input. Raises Malformed."""
+        """Give zlib its unconsumed input, or more. Raises Malformed."""
         given = self._stream.unconsumed_tail
         if not given:
             given = self._input[self._start : self._start + self._step]

@@ -25,7 +25,7 @@ class Deaf:
 
 
 class Lingering(asyncio.Protocol):
-    """Protocol of a connection in lingering close. It discards what it reads, so it needs no memory for it."""
+    """Protocol of a connection in lingering close. It discards its input, so it needs no memory for it."""
 
     cycle = None  # read by the server's shutdown: there is no request in progress
     _all: ClassVar[dict["Lingering", None]] = {}  # of this process, the oldest first

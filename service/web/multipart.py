@@ -133,7 +133,7 @@ class _Form:
 
 
 def _require_no_parameter(part: _Part) -> None:
-    """Raise InvalidInput for a text field beside pictures that is a parameter of the query elsewhere."""
+    """Raise InvalidInput for a text field of a form with pictures that is a parameter of the query elsewhere."""
     if (name := part.field(is_file=False).name) in _OF_THE_QUERY:
         raise InvalidInput(
             "Parameter in the form", f"{name} is a parameter of the query: write it into the address, as ?{name}=VALUE"

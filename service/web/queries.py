@@ -1,4 +1,4 @@
-"""Query parameters that a route does not have: ignored, unless they look like a misspelt one of its own."""
+"""Query parameters that a route does not have: ignored, unless they look like a misspelt one of the route."""
 
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches

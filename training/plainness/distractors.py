@@ -59,7 +59,7 @@ def ruled(digits: Array, random: np.random.Generator) -> Array:
 
 
 def lines(count: int, digits: Array, random: np.random.Generator) -> Array:
-    """A digit and lines through it, or beside it so that they touch it."""
+    """A digit and lines through it, or next to it so that they touch it."""
     page = _digit(digits, random)
     half_width, half_height = (side / 2 for side in _box(page))
     turn = random.uniform(0, np.pi)
@@ -100,7 +100,7 @@ def frame(digits: Array, random: np.random.Generator) -> Array:
 
 
 def digits_together(digits: Array, random: np.random.Generator) -> Array:
-    """Two or three digits that touch each other, or nearly so, beside or above each other."""
+    """Two or three digits that touch, or nearly touch, side by side or one above the other."""
     inks = [_cut(digits[int(random.integers(len(digits)))]) for _ in range(2 if random.random() < 0.8 else 3)]
     stacked = random.random() < 0.2
     page, at = Image.new("L", (3 * _SIDE, 3 * _SIDE)), float(_SIDE / 2)

@@ -59,7 +59,7 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Stop what works on loaded networks in threads of its own."""
+        """Stop the backend's own threads."""
         ...
 
 

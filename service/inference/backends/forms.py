@@ -79,7 +79,7 @@ class Switched:
 
 
 def let_in(exported: Exported, policy: Policy) -> Forms:
-    """Return the verdicts, and why a form is not used by what is known without loading it."""
+    """Return the verdicts, and why a form is not used, as far as this is known before it is loaded."""
     refusals: dict[str, str] = {}
     for verdict in exported.verdicts:
         if policy.wanted not in {"auto", verdict.form}:

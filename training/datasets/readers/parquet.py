@@ -64,7 +64,7 @@ def _records(path: Path, file: Any, names: Sequence[str]) -> Iterator[dict[str, 
 
 
 def _require_short_lists(batch: Any) -> None:
-    """Raise DatasetError if a row has lists that are no sample: a list of Python takes more memory than its bytes."""
+    """Raise DatasetError if a row has lists that are not samples: a list of Python takes more memory than its bytes."""
     for column in batch.columns:
         if column.type.num_fields and column.nbytes > MOST_ROW:
             longest = max(column.slice(place, 1).nbytes for place in range(len(column)))

@@ -9,7 +9,7 @@ _DEEPEST = 16
 
 
 class Damaged(ValueError):
-    """The bytes are no struct, or it is cut short."""
+    """The bytes are not a struct, or it is incomplete."""
 
 
 def read_struct(content: bytes) -> tuple[dict[int, Any], int]:
