@@ -1,6 +1,9 @@
 """Work for a client that has disconnected is cancelled."""
 
 import asyncio
+import contextlib
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -70,3 +73,25 @@ def test_a_cancelled_request_cancels_its_work() -> None:
 
     clock.run(go())
     assert ended == [3]
+
+
+def test_an_error_keeps_nothing_alive_until_the_garbage_is_collected() -> None:
+    class Body:
+        """One that may have 16 MB."""
+
+    async def refuse(body: Body) -> None:
+        raise ValueError("malformed", id(body))
+
+    async def answer(body: Body) -> None:
+        with contextlib.suppress(ValueError):
+            await unless_gone(connection(1000), refuse(body))
+
+    body = Body()
+    kept = weakref.ref(body)
+    gc.disable()
+    try:
+        clock.run(answer(body))
+        del body
+        assert kept() is None
+    finally:
+        gc.enable()

@@ -1,10 +1,10 @@
 """POST /explain/{model}: feature attributions of each answer. Bodies as for /predict."""
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import orjson
@@ -29,13 +29,13 @@ from service.telemetry.ids import next_stem
 from service.telemetry.metrics import Metrics
 from service.web import problems
 from service.web.auth import Access
+from service.web.disconnect import unless_gone
 from service.web.queries import require_known
 
 ACCESS: Mapping[str, Access] = {
     "POST /explain/{model}": Access("predict", 400, 403, 404, 409, 413, 415, 422, 429, 503, 504),
 }
 
-T = TypeVar("T")
 _PARAMETERS = ("version", "method", "output")
 MAX_SAMPLES = 256  # a gradient costs several forward passes, integrated gradients cost hundreds
 
@@ -86,7 +86,7 @@ def router(
         path, faults = await asyncio.to_thread(lambda: (checkpoint_of(loaded), faults_of(loaded)))
         inputs = [name for name in spec.inputs if name not in faults]
         computed = explainer.attributions(model, path, loaded.record, samples.good, method, inputs, output)
-        outputs, attributions = await while_connected(request, computed)
+        outputs, attributions = await unless_gone(request.receive, computed)
         body: dict[str, Any] = {"model": model, "version": loaded.version}
         if output:
             body["output"] = output
@@ -133,23 +133,6 @@ def counted(metrics: Metrics, model: str) -> Iterator[None]:
         metrics.explanation(model, problems.of(err).status_code)
         raise
     metrics.explanation(model, 200)
-
-
-async def while_connected(request: Request, answer: Coroutine[Any, Any, T]) -> T:
-    """Return the result of `answer`; cancel it when the client disconnects. Raises ClientDisconnect.
-
-    The body of the request must have been read.
-    """
-    answering = asyncio.ensure_future(answer)
-    leaving = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
-            raise ClientDisconnect
-        return answering.result()
-    finally:
-        answering.cancel()
-        leaving.cancel()
 
 
 def explanations(

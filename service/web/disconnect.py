@@ -26,6 +26,7 @@ async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T], after_s: f
         return working.result()
     finally:
         working.cancel()
+        del working  # the traceback of its error refers to this frame: a cycle, which would keep the body
 
 
 async def _first_of(working: "asyncio.Future[Any]", watching: "asyncio.Future[None]") -> None:
