@@ -1,6 +1,7 @@
 """Parity: an export is proven on random batches, and refused if the trace holds numbers of one batch."""
 
 import logging
+import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -241,6 +242,24 @@ def test_a_large_network_is_proven_where_it_is_exported_and_loaded_with_two_batc
     kept = onnx_file.read(tmp_path / "x")
     assert kept is not None
     assert [case.outputs.tolist() for case in kept.cases] == [case.outputs.tolist() for case in made.cases]
+
+
+class Spectrum(Series):
+    """The exporter has no complex numbers."""
+
+    def forward(self, samples: Tensor) -> Tensor:
+        spectrum = torch.stft(samples, n_fft=4, window=torch.ones(4), center=False, return_complex=True)
+        return spectrum.abs().mean(dim=(1, 2))[:, None]
+
+
+def test_a_network_that_the_exporter_refuses_leaves_its_graph_neither_in_the_reason_nor_in_the_output(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    sys.stdout.write("before\n")
+    refused = export(series(Spectrum), Spectrum().eval())
+    sys.stdout.write("after\n")
+    assert refused.refusal == "SymbolicValueError: STFT does not currently support complex types"
+    assert capfd.readouterr() == ("before\nafter\n", "")
 
 
 class Fails(Series):

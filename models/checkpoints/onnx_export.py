@@ -1,10 +1,12 @@
 """Export a PyTorch network to ONNX, and prove that ONNX Runtime gives the same outputs."""
 
 import io
+import os
 import re
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -28,6 +30,8 @@ from models.spec import Array, ModelSpec
 _NONE: Artifacts = MappingProxyType({})
 _Traced: type[Warning] = torch.jit.TracerWarning  # type: ignore[attr-defined]  # it is public, but not listed
 CHEAP = 8 * 2**20  # bytes of a network and its batches: all of them are computed again whenever it is loaded
+_GRAPH = "[Caused by the value"  # part of the graph follows, in the exporter's message
+_STDOUT = 1  # file descriptor
 # Warnings of the tracer about a value of a tensor that becomes a constant of the export. Booleans are left out: most
 # come from checks of shapes, and the other branch of a network shows in the random batches.
 _CONSTANT = re.compile(r"Converting a tensor to a (Python (?!boolean)\w+|NumPy array)")
@@ -54,7 +58,8 @@ def export(spec: ModelSpec, network: nn.Module, artifacts: Artifacts = _NONE) ->
     except DisagreementError as err:
         return Exported(b"", refusal=in_one_line(err))
     except Exception as err:  # noqa: BLE001 - the exporter's errors have no common class; without ONNX the network runs eagerly
-        return Exported(b"", refusal=f"{type(err).__name__}: {in_one_line(err)}")
+        reason = in_one_line(err).partition(_GRAPH)[0].rstrip()
+        return Exported(b"", refusal=f"{type(err).__name__}: {reason}")
     return Exported(onnx, [*short, *random] if _size(onnx, random) <= CHEAP else short)
 
 
@@ -144,6 +149,25 @@ def _attention_of_any_length(network: nn.Module) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _without_stdout() -> Iterator[None]:
+    """Discard the standard output of the process: the exporter prints the whole graph of a network that it refuses."""
+    with suppress(AttributeError, OSError, ValueError):  # it is None, a broken pipe, or closed
+        sys.stdout.flush()
+    try:
+        kept = os.dup(_STDOUT)
+    except OSError:  # it is closed
+        yield
+        return
+    with Path(os.devnull).open("wb") as nothing:
+        os.dup2(nothing.fileno(), _STDOUT)
+    try:
+        yield
+    finally:
+        os.dup2(kept, _STDOUT)
+        os.close(kept)
+
+
 def _to_onnx(spec: ModelSpec, network: nn.Module, batches: Sequence[Batch]) -> bytes:
     """Trace the network on one of the batches. Raises DisagreementError if the trace holds a number of it as a
     constant.
@@ -154,7 +178,7 @@ def _to_onnx(spec: ModelSpec, network: nn.Module, batches: Sequence[Batch]) -> b
     outputs = [f"{OF_OUTPUT}{name}" for name in spec.outputs] or [ONE_OUTPUT]
     if spec.inputs or spec.outputs:
         network = _Positional(network, spec, list(samples)).eval()
-    with _attention_of_any_length(network), warnings.catch_warnings(record=True) as told:
+    with _attention_of_any_length(network), _without_stdout(), warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")
         warnings.filterwarnings("ignore", category=_Traced, module=r"torch\.")  # as torch itself does
         torch.onnx.export(
