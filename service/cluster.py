@@ -22,7 +22,6 @@ from models.signals import ignore_signals
 from service.execution.stop import Stop
 from service.execution.supervisor import Kept
 from service.jobs.resources import LEAST
-from service.jobs.worker import LEASE_S
 from service.logs import configure_logging, log_uncaught
 from service.settings import (
     OptionParser,
@@ -36,6 +35,7 @@ from service.settings import (
 from service.store.url import locate
 
 _SILENT_S = 60.0  # of the dispatcher: a call of Ray blocks while the head of the cluster is away
+_LEASE_S = 5.0  # less than a worker's: the process of a new attempt takes seconds to start
 _STOP_S = 10.0
 _LAST_RESORT_S = 20.0
 _UNPROTECTED = (
@@ -105,8 +105,8 @@ def _parser(prog: str) -> argparse.ArgumentParser:
     parser.add_argument("--address", metavar="HOST:PORT", type=_address, default=default, help=text)
     parser.add_argument("--cpus", type=_amount, default=1.0, help="CPUs of a job that asks for no number of them [1]")
     parser.add_argument("--gpus", type=_gpus, default=0.0, help="GPUs, or the part of one, likewise [0]")
-    text = f"a job whose attempt is silent for this long is placed again [{LEASE_S:g}]"
-    parser.add_argument("--lease-s", type=_lease, default=LEASE_S, help=text)
+    text = f"a job whose attempt is silent for this long is placed again [{_LEASE_S:g}]"
+    parser.add_argument("--lease-s", type=_lease, default=_LEASE_S, help=text)
     text = "run the service on each node that offers CPUs, and start it again if it ends"
     parser.add_argument("--web", action="store_true", help=text)
     text = "CPUs that Ray sets aside for it on each node [0: none, predictions share them with jobs]"
