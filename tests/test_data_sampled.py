@@ -31,6 +31,14 @@ def test_the_share_of_drawn_requests_is_the_rate() -> None:
     assert not any(is_drawn(stem(number), 0.0) for number in range(100))
 
 
+@pytest.mark.parametrize("every", [2, 3, 7, 10, 16])
+def test_requests_that_take_turns_are_drawn_alike(every: int) -> None:
+    for first in range(every):
+        turn = range(first, 40_000, every)
+        drawn = sum(is_drawn(stem(number), 0.05) for number in turn)
+        assert abs(drawn - 0.05 * len(turn)) < 5 * (0.05 * 0.95 * len(turn)) ** 0.5
+
+
 def test_what_a_smaller_rate_draws_a_larger_one_draws_too() -> None:
     drawn = [number for number in range(1000) if is_drawn(stem(number), 0.1)]
     assert all(is_drawn(stem(number), 0.2) for number in drawn)
