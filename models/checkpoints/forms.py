@@ -40,6 +40,10 @@ _BY_START: tuple[tuple[bytes, str, str], ...] = (
         "Send the file itself as the body, e.g. curl --data-binary @FILE",
     ),
     (b"<", "a web page or XML, e.g. the login page of a download", "Download the state_dict file itself"),
+    (b'{"learner"', "an XGBoost model", _OTHER),
+    (b"{L\0\0\0\0\0\0\0\x07learner", "an XGBoost model (UBJSON)", _OTHER),
+    (b"tree\nversion=", "a LightGBM model", _OTHER),
+    (b"CBM1", "a CatBoost model", _OTHER),
     (b"{", "JSON", _SAVE),
 )  # fmt: skip
 
