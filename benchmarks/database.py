@@ -1,4 +1,5 @@
-"""What one database carries: jobs queued, claimed, and kept by heartbeats, promotions, and reads of the live versions.
+"""What one database carries: jobs queued, claimed, and kept by heartbeats, promotions, reads of the live versions, and
+captures.
 
 Each database is asked by threads of this process, each with connections of its own, as workers and web processes on
 other machines would ask it. Heartbeats come every half a second from each job, as a worker sends them.
@@ -13,19 +14,28 @@ from pathlib import Path
 from statistics import quantiles
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from benchmarks import Options
 from benchmarks.postgres import NoPostgres, Postgres
 from benchmarks.report import table
 from models.checkpoints.record import Record
+from models.mnist import SPEC
+from service.data.capture import MOST_ROWS
+from service.data.capture_rows import Origin, Row, rows_of
+from service.data.captures import Captures
+from service.data.sampled import Sampled
 from service.delivery.registry import Registry
 from service.errors import StoreUnavailable
 from service.jobs.queue import Job, Jobs
 from service.store.database import Store
+from service.telemetry.ids import next_stem, prediction_id
 
 _MODEL = "mnist"
 _BEAT_S = 0.5
 _JOBS = (10, 100)  # that run at once
 _CALLERS = 4
+_WRITERS = 2  # web processes that capture
 _CONNECTIONS = 300
 Open = Callable[[], Store]
 Ask = Callable[[], object]
@@ -99,6 +109,10 @@ def _measured(opened: Open, seconds: float) -> str:
         ),
         ["promotions, 4 callers", *ask([_promote(opened()) for _ in range(_CALLERS)], seconds).cells()],
         ["reads of the live versions, 4 callers", *ask([Registry(opened()).live] * _CALLERS, seconds).cells()],
+        [
+            f"transactions of {MOST_ROWS} captures, {_WRITERS} web processes",
+            *ask([capturing(opened()) for _ in range(_WRITERS)], seconds).cells(),
+        ],
     ]
     return table(["", "a second", "p50 ms", "p99 ms", "refused"], rows)
 
@@ -153,6 +167,40 @@ def _promote(store: Store) -> Ask:
             registry.promote(connection, _MODEL, 1 if live == 2 else 2, by="bench", reason="benchmark", now=time.time())
 
     return promote
+
+
+def capturing(store: Store) -> Ask:
+    """Return the work of a web process that captures: a transaction of as many new samples as it has at the most."""
+    captures, row = Captures(store), _captured_row()
+
+    def capture() -> None:
+        rows = [{**row, "id": prediction_id(next_stem(), row["version"])} for _ in range(MOST_ROWS)]
+        captures.insert(rows, time.time())
+
+    return capture
+
+
+def _captured_row() -> Row:
+    """Return the row of a captured picture of mnist."""
+    one = Sampled(
+        model=_MODEL,
+        id=prediction_id(next_stem(), 1),
+        version=1,
+        at=time.time(),
+        key=None,
+        media_type="image/png",
+        content_type="image/png",
+        body=b"",
+        entries=SPEC.example[:1],
+        positions=[0],
+        values=np.full((1, 10), 0.1, np.float32),
+        describe=None,
+        backend="onnxruntime",
+        form=None,
+        rate=1.0,
+        size=1,
+    )
+    return rows_of(one, SPEC, Origin(), {})[0]
 
 
 def ask(work: Sequence[Ask], seconds: float, every_s: float = 0.0) -> Seen:

@@ -3,9 +3,13 @@
 import math
 
 import pytest
+from sqlalchemy import func, select
 
-from benchmarks.database import ask
+from benchmarks.database import ask, capturing
+from service.data.capture import MOST_ROWS
 from service.errors import StoreUnavailable
+from service.store.database import Store
+from service.store.tables import captures
 
 
 def test_each_piece_of_work_is_timed_and_refusals_are_counted_apart() -> None:
@@ -36,3 +40,11 @@ def test_a_fault_of_the_benchmark_itself_is_no_refusal(monkeypatch: pytest.Monke
 
     assert math.isnan(ask([broken], seconds=60).p50_ms)  # it ends with the first error
     assert [type(err) for err in raised] == [ValueError]
+
+
+def test_each_transaction_of_captures_writes_as_many_new_rows(sqlite_store: Store) -> None:
+    capture = capturing(sqlite_store)
+    for _ in range(2):
+        capture()
+    with sqlite_store.read() as connection:
+        assert connection.execute(select(func.count()).select_from(captures)).scalar_one() == 2 * MOST_ROWS
