@@ -67,6 +67,20 @@ def test_schemas_of_a_few_recipes_are_in_the_list(tmp_path: Path) -> None:
     assert listed["m3"] is None
 
 
+def test_thirty_models_with_examples_of_medium_size_are_described_in_50_kb(tmp_path: Path) -> None:
+    medium = replace(LINE, entry=replace(LINE.tensor, shape=(1000,)), example=np.zeros((1, 1000), np.float32))
+    specs = {"line": LINE, **{f"m{i}": medium for i in range(29)}}
+    with serving(tmp_path, specs, few_recipes) as client:
+        response = client.get("/models")
+        whole = client.get("/models/m3/example").json()
+    found = {model["name"]: model for model in response.json()["models"]}
+    assert len(response.content) < 50_000
+    assert found["line"]["example"] == {"inputs": [[3]]}
+    assert found["line"]["hyperparameters"] == {"$ref": "models/line#/hyperparameters"}
+    assert found["m3"]["example"] is None
+    assert whole == {"inputs": [[0] * 1000]}
+
+
 def test_errors_are_described_once_for_all_operations(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     refusal = document["paths"]["/predict/line"]["post"]["responses"]["429"]

@@ -37,18 +37,27 @@ ACCESS: Mapping[str, Access] = {
 
 
 _MOST_SCHEMAS = 12_000  # bytes, of all hyperparameter schemas in the list
+_LONG = 48_000  # bytes of the list
+_SHORT_EXAMPLE = 1_000  # bytes of an example that stays in a long list
 
 
 def _shorten(models: Sequence[ModelInfo]) -> None:
-    """Leave out what GET /models/{model} has: long lists, and the schemas of the hyperparameters if they are large
-    together, which references replace.
+    """Leave out what other addresses have: long lists of values; the schemas of the hyperparameters, which references
+    replace, if they or the list are large; and larger examples if the list is still long.
     """
     for model in models:
         _leave_out(model)
+    size = sum(len(model.model_dump_json()) for model in models)
     trainable = [model for model in models if model.hyperparameters]
-    if sum(len(orjson.dumps(model.hyperparameters)) for model in trainable) > _MOST_SCHEMAS:
+    schemas = sum(len(orjson.dumps(model.hyperparameters)) for model in trainable)
+    if schemas > _MOST_SCHEMAS or size > _LONG:
+        size -= schemas
         for model in trainable:
             model.hyperparameters = {"$ref": f"models/{model.name}#/hyperparameters"}
+    if size > _LONG:
+        for model in models:
+            if len(orjson.dumps(model.example)) > _SHORT_EXAMPLE:
+                model.example = None
 
 
 def _leave_out(model: ModelInfo) -> None:
