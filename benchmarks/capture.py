@@ -2,15 +2,19 @@
 
 `python -m service` with one web process answers a 28x28 picture, first in a closed loop, which measures the
 sustainable rate, then at a quarter of it in an open loop. Rates of capture take turns within a round, so that each
-figure is a ratio of neighbours. At the end SQLite's write lock is held, for 60 seconds with --whole, while each request
-is to be captured: every response must be 200, and the memory of the service bounded. Client and service share the
-machine.
+figure is a median of ratios of neighbours; the ratios of one load without capture to the next show what difference
+chance makes. The p99 of a load is the median of that of each two seconds, in which captured samples are written at
+least once: a moment that other work on the machine has spoilt counts once.
+
+At the end SQLite's write lock is held, for 60 seconds with --whole, while each request is to be captured: every
+response must be 200, and the memory of the service bounded. Client and service share the machine.
 """
 
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -20,8 +24,7 @@ import httpx
 import psutil
 
 from benchmarks import Options
-from benchmarks.loop import percentile
-from benchmarks.openloop import Client
+from benchmarks.openloop import Client, p99s_ms
 from benchmarks.report import table
 from benchmarks.servers import SEVEN, cpu_s
 from benchmarks.service_process import running_service
@@ -31,6 +34,7 @@ _SHARE = 0.25  # of the sustainable rate
 _RATES = (0.0, 0.05)
 _TURNS = 6  # of each rate in a round
 _FROZEN_S = 60.0
+_WRITTEN_S = 2.0  # captured samples wait for as long at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +88,13 @@ def _round(
 
 
 def _load(client: Client, service: psutil.Process, rate: float, seconds: float) -> Seen:
+    """Measure once samples are written as they come, and none of an earlier load wait."""
+    client.open_loop(rate, 1.5 * _WRITTEN_S)
     before = cpu_s(service)
     answers = client.open_loop(rate, seconds)
     spent_s = cpu_s(service) - before
-    took = [answer.took_s * 1000 for answer in answers if answer.status == 200]
-    return Seen(len(answers) - len(took), percentile(took, 0.99), spent_s / max(1, len(answers)) * 1e6)
+    bad = sum(answer.status != 200 for answer in answers)
+    return Seen(bad, median(p99s_ms(answers, _WRITTEN_S)), spent_s / max(1, len(answers)) * 1e6)
 
 
 def _frozen(client: Client, service: psutil.Process, url: str, rate: float, seconds: float, folder: Path) -> Frozen:
@@ -124,17 +130,23 @@ def _outcomes(url: str) -> dict[str, float]:
 
 
 def _compared(rounds: Sequence[Mapping[float, Sequence[Seen]]], rate: float) -> str:
+    loads = {share: [seen for turn in rounds for seen in turn[share]] for share in _RATES}
+    base = loads[0.0]
     rows = []
-    for share in _RATES:
-        loads = [seen for turn in rounds for seen in turn[share]]
-        base = [seen for turn in rounds for seen in turn[0.0]]
-        p99 = median(one.p99_ms / other.p99_ms for one, other in zip(loads, base, strict=True))
-        cpu = median(one.cpu_us / other.cpu_us for one, other in zip(loads, base, strict=True))
-        figures = median(seen.p99_ms for seen in loads), median(seen.cpu_us for seen in loads)
+    for share, seen in loads.items():
+        p99, cpu = _median_ratios(zip(seen, base, strict=True))
+        figures = median(one.p99_ms for one in seen), median(one.cpu_us for one in seen)
         rows.append([f"{share:.0%}", f"{figures[0]:.2f}", f"{p99:.3f}", f"{figures[1]:.1f}", f"{cpu:.3f}"])
     head = ["captured", "p99 ms", "ratio", "CPU µs a request", "ratio"]
-    pairs = len(rounds) * _TURNS
-    return f"  {rate:.0f} requests/s; medians of {pairs} loads, ratios within neighbours\n{table(head, rows)}"
+    p99, cpu = _median_ratios(pairwise(base))
+    rows.append(["one load without it to the next", "", f"{p99:.3f}", "", f"{cpu:.3f}"])
+    return f"  {rate:.0f} requests/s; medians of {len(base)} loads, ratios within neighbours\n{table(head, rows)}"
+
+
+def _median_ratios(pairs: Iterable[tuple[Seen, Seen]]) -> tuple[float, float]:
+    """Return the median ratios of p99 and of CPU time."""
+    found = [(one.p99_ms / other.p99_ms, one.cpu_us / other.cpu_us) for one, other in pairs]
+    return median(p99 for p99, _ in found), median(cpu for _, cpu in found)
 
 
 def _of_frozen(frozen: Frozen, seconds: float) -> str:

@@ -17,6 +17,8 @@ from contextlib import suppress
 from itertools import islice
 from typing import NamedTuple
 
+from benchmarks.loop import percentile
+
 _CONNECTIONS = 2048  # most concurrent requests
 _AT_ONCE, _ACCEPTED_S = 128, 0.05  # connections opened in a row, then a pause for the server to accept them
 _LOOK_S = 0.1  # longest wait in epoll, so that the clock is checked
@@ -30,6 +32,18 @@ class Answer(NamedTuple):
     at: float
     took_s: float
     status: int
+
+
+def p99s_ms(answers: Sequence[Answer], window_s: float = 0.5) -> list[float]:
+    """Return the p99 latency of the requests due in each window, in ms.
+
+    Their median is the p99 of a usual moment: a moment that other work on the machine has spoilt counts once, while the
+    p99 of all requests may lie in such moments alone.
+    """
+    windows: dict[int, list[float]] = {}
+    for answer in answers:
+        windows.setdefault(int(answer.at / window_s), []).append(answer.took_s * 1e3)
+    return [percentile(times, 0.99) for _, times in sorted(windows.items())]
 
 
 def post(path: str, content: bytes, media_type: str, *more: str, version: str = "1.1") -> bytes:

@@ -11,8 +11,9 @@ Without a trial a request pays for asking whether there is one, and the process 
 second; with a canary, for choosing the version and counting the answer. Each is measured alone, and given as a share of
 what a request costs: other work on the machine does not change it.
 
-A p99 is that of the slowest moments, which other work on the machine sets as well: the median of the rounds leaves out
-those that such a moment has spoilt. It needs ten rounds or more.
+The p99 of all requests of a phase is that of its slowest moments, which other work on the machine sets as well. So the
+p99 is taken of each half second, and a phase has the median of these: a spoilt moment counts once. It needs ten rounds
+or more; what difference chance makes is seen from the phases without a trial.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ import timeit
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -35,20 +37,21 @@ import psutil
 
 from benchmarks import Options
 from benchmarks.loop import percentile
-from benchmarks.openloop import Client
+from benchmarks.openloop import Answer, Client, p99s_ms
 from benchmarks.report import Aim, table
 from benchmarks.servers import PRETRAINED, SEVEN
 from benchmarks.service_process import running_service
 from service.delivery.trial_canary import Confirm, TrialCanary
 from service.delivery.trial_counts import TrialCounts
 from service.delivery.trials import Conditions, Stage, Trial, Trials
-from service.inference.callers import Answer
+from service.inference import callers
 from service.inference.decoding import Samples
 from service.inference.engine import Loaded
 from service.store.database import Store
 
 _CALLERS = 16
 _LOOKS, _LOOKS_PER_S = 200, 4
+_WARM_S = 1.0  # of load before a phase: the queue of the shadow fills
 _WRITTEN_S = 2.5  # counts are written each second
 _STAGE = {"for": "PT6H", "samples": 100_000_000}
 _SHARES = 1e-9, 0.1
@@ -56,12 +59,16 @@ _SHARES = 1e-9, 0.1
 
 @dataclass(frozen=True)
 class Phase:
-    """CPU µs of the service per answer, answers a second, latencies in ms, and the number of answers other than 200."""
+    """CPU µs of the service per answer, answers a second, and the answers."""
 
     cpu_us: float
     rate: float
-    times_ms: Sequence[float]
-    bad: int
+    answers: Sequence[Answer]
+
+    @property
+    def bad(self) -> int:
+        """Return the number of answers other than 200."""
+        return sum(answer.status != 200 for answer in self.answers)
 
 
 class Service:
@@ -94,13 +101,12 @@ class Service:
     def loaded(self, seconds: float, rate: float | None = None) -> Phase:
         """Send the picture for some seconds: over a fixed number of connections, or at a fixed rate."""
         with Client(*self._where, "/predict/mnist", SEVEN.content, SEVEN.media_type) as client:
-            client.closed_loop(_CALLERS, 0.3)
+            send = partial(client.closed_loop, _CALLERS) if rate is None else partial(client.open_loop, rate)
+            send(_WARM_S)
             before, began = self._cpu_s(), time.perf_counter()
-            answers = client.closed_loop(_CALLERS, seconds) if rate is None else client.open_loop(rate, seconds)
+            answers = send(seconds)
             spent, took = self._cpu_s() - before, time.perf_counter() - began
-        bad = sum(answer.status != 200 for answer in answers)
-        times = [answer.took_s * 1e3 for answer in answers]
-        return Phase(spent / len(answers) * 1e6, len(answers) / took, times, bad)
+        return Phase(spent / len(answers) * 1e6, len(answers) / took, answers)
 
     def _cpu_s(self) -> float:
         """Return the CPU time of all threads, in s."""
@@ -145,7 +151,7 @@ def _canary(service: Service, options: Options) -> list[Aim]:
 
 
 def _shadow(service: Service, options: Options) -> list[Aim]:
-    """Compare latency at half load, over all phases with and all without a shadow."""
+    """Compare latency at half load."""
     half = service.loaded(options.seconds).rate / 2
     plain, during = [service.loaded(options.seconds, half)], []
     shares, dropped = [], 0
@@ -157,32 +163,37 @@ def _shadow(service: Service, options: Options) -> list[Aim]:
         shares.append(counts["shadow"]["samples"] / counts["live"]["samples"])
         dropped += counts["shadow"]["dropped"]
         plain.append(service.loaded(options.seconds, half))
-    ratios = [
-        _p99_ms([beside]) / ((_p99_ms([before]) + _p99_ms([after])) / 2)
-        for beside, (before, after) in zip(during, pairwise(plain), strict=True)
-    ]
+    ratios = [_p99_ms(beside) / _mean_p99_ms(*around) for beside, around in zip(during, pairwise(plain), strict=True)]
+    chance = [_p99_ms(later) / _p99_ms(before) for before, later in pairwise(plain)]
     return [
         Aim("requests a second at half load", [half]),
-        Aim("p99 at half load without a trial, ms", [_p99_ms(plain)]),
-        Aim("p99 with every sample shadowed, ms", [_p99_ms(during)]),
+        Aim("p99 without a trial, ms", [median(map(_p99_ms, plain))]),
+        Aim("p99 with every sample shadowed, ms", [median(map(_p99_ms, during))]),
         Aim("  ratio to the phases before and after it, median of the rounds", [median(ratios)], 1.1),
         Aim("  each round", ratios),
-        Aim("  ratio over all phases", [_p99_ms(during) / _p99_ms(plain)]),
-        Aim("  p50, ratio", [_p50_ms(during) / _p50_ms(plain)]),
-        Aim("  p99 of single phases without a trial, ms", [percentile(one.times_ms, 0.99) for one in plain]),
-        Aim("  p99 of single phases beside a shadow, ms", [percentile(one.times_ms, 0.99) for one in during]),
+        Aim("  of a phase without a trial to the one before it, median", [median(chance)]),
+        Aim("    each", chance),
+        Aim("  p50, ratio", [_ms(during, 0.5) / _ms(plain, 0.5)]),
+        Aim("  p99 of all requests, ratio", [_ms(during, 0.99) / _ms(plain, 0.99)]),
+        Aim("  p99 of single phases without a trial, ms", [_ms([one], 0.99) for one in plain]),
+        Aim("  p99 of single phases beside a shadow, ms", [_ms([one], 0.99) for one in during]),
         Aim("  samples that the shadow computed, share", shares),
         Aim("  samples that it dropped", [dropped]),
         Aim("answers other than 200", [sum(phase.bad for phase in [*plain, *during])], 0),
     ]
 
 
-def _p99_ms(phases: Sequence[Phase]) -> float:
-    return percentile([took for phase in phases for took in phase.times_ms], 0.99)
+def _p99_ms(phase: Phase) -> float:
+    """Return the median p99 of half a second."""
+    return median(p99s_ms(phase.answers))
 
 
-def _p50_ms(phases: Sequence[Phase]) -> float:
-    return percentile([took for phase in phases for took in phase.times_ms], 0.5)
+def _mean_p99_ms(one: Phase, other: Phase) -> float:
+    return (_p99_ms(one) + _p99_ms(other)) / 2
+
+
+def _ms(phases: Sequence[Phase], share: float) -> float:
+    return percentile([answer.took_s * 1e3 for phase in phases for answer in phase.answers], share)
 
 
 def _question_us() -> float:
@@ -202,7 +213,8 @@ def _canary_us() -> float:
         elapsed_s=0.0, decide_by=None, finished_at=None, by="", job=None, reason="",
     )  # fmt: skip
     pixels = np.zeros((1, 1, 28, 28), np.float32)
-    samples, answer = Samples(pixels, {}, 1, pixels), Answer(1, np.zeros((1, 10), np.float32), True, 1e-4, 1e-4, 1)
+    samples = Samples(pixels, {}, 1, pixels)
+    answer = callers.Answer(1, np.zeros((1, 10), np.float32), True, 1e-4, 1e-4, 1)
     candidate, nobody, headers, stem = cast("Loaded", object()), cast("Confirm", None), {b"host": b"h"}, uuid4().hex
     with TemporaryDirectory() as folder:
         store = Store(Path(folder))

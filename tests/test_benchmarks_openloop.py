@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from benchmarks import shapes
-from benchmarks.openloop import LOST, Answer, Client, post
+from benchmarks.openloop import LOST, Answer, Client, p99s_ms, post
 from benchmarks.overload import Phase, table_of
 
 pytestmark = pytest.mark.slow
@@ -141,3 +141,11 @@ def test_each_shape_is_one_whole_request() -> None:
     for request, _ in shapes.requests().values():
         head, _, body = request.partition(b"\r\n\r\n")
         assert int(head.rpartition(b"Content-Length: ")[2]) == len(body)
+
+
+def test_the_p99_of_a_window_is_that_of_the_requests_due_in_it() -> None:
+    quiet = [Answer(number / 200, 0.001, 200) for number in range(300)]
+    spoilt = [Answer(0.5 + number / 200, 0.080, 200) for number in range(50)]
+    assert p99s_ms([*reversed(quiet), *spoilt]) == [1.0, 80.0, 1.0]
+    assert p99s_ms(quiet, 10.0) == [1.0]
+    assert p99s_ms([Answer(0.0, one / 1000, 200) for one in range(1, 101)]) == [99.0]
