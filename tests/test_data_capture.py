@@ -36,12 +36,14 @@ class Away(Captures):
         super().__init__(store)
         self.away = True
         self.sizes: list[int] = []
+        self.repeats: list[bool] = []
 
-    def insert(self, rows: Any, now: float) -> int:
+    def insert(self, rows: Any, now: float, *, repeat: bool = True) -> int:
+        self.repeats.append(repeat)
         if self.away:
             raise StoreUnavailable("the database is away")
         self.sizes.append(len(rows))
-        return super().insert(rows, now)
+        return super().insert(rows, now, repeat=repeat)
 
 
 class Scene:
@@ -79,7 +81,7 @@ def test_what_waits_is_written_in_transactions_of_at_most_200_rows(store: Store)
     assert scene.captures.sizes == [198, 198, 54]
     assert max(scene.captures.sizes) <= MOST_ROWS
     assert scene.counted == {"captured": 450}
-    assert (scene.waiting.load.rows, len(scene.pauses)) == (0, 150)
+    assert (scene.waiting.load.rows, len(scene.pauses)) == (0, 75)
     (first, *_) = scene.captures.of_prediction(prediction(0, version=4))
     assert (first.backend, first.said, first.version) == ("line 4", {"": {"value": 3.0}}, 4)
 
@@ -94,7 +96,74 @@ def test_the_writer_makes_gaps_for_the_event_loop_unless_it_is_behind(store: Sto
     assert not scene.writer.is_behind  # the others wait for the next turn
     scene.pauses.clear()
     assert scene.writer.write(START) == 3
+    assert len(scene.pauses) == 1
+    scene.pauses.clear()
+    for number in range(10):
+        scene.sampler.ended(served(1_000 + number, count=1 if number < 6 else 7))
+    scene.writer.write(START)
+    assert len(scene.pauses) == 5  # before the first request, the sixth one, and each one after seven samples
     assert min(scene.pauses) > 0
+
+
+@pytest.mark.parametrize(("rows", "may_wait"), [(0, False), (25, False), (26, True), (199, True), (200, False)])
+def test_more_rows_than_a_transaction_costs_may_wait_until_one_is_full(store: Store, rows: int, may_wait: bool) -> None:
+    scene = Scene(store)
+    for number in range(rows):
+        scene.sampler.ended(served(number))
+    assert scene.writer.may_wait is may_wait
+
+
+def test_rows_of_a_transaction_that_failed_do_not_wait_for_others(store: Store) -> None:
+    scene = Scene(store)
+    scene.captures.away = True
+    for number in range(30):
+        scene.sampler.ended(served(number))
+    with pytest.raises(StoreUnavailable):
+        scene.writer.write(START)
+    assert not scene.writer.may_wait
+    scene.captures.away = False
+    scene.writer.write(START)
+    scene.sampler.ended(served(30))
+    scene.writer.write(START)
+    assert scene.captures.repeats == [False, True, False]
+
+
+class Patient(CaptureWriter):
+    """A writer whose rows may wait until they may not: the looks at its queue, and the look of each write."""
+
+    looks, ready = 0, False
+
+    def __init__(self, *about: Any) -> None:
+        super().__init__(*about)
+        self.written_at: list[int] = []
+
+    @property
+    def may_wait(self) -> bool:
+        self.looks += 1
+        return not self.ready
+
+    def write(self, now: float) -> int:
+        self.written_at.append(self.looks)
+        return super().write(now)
+
+
+@pytest.mark.parametrize("latest_s", [0.0, PATIENCE_S])
+def test_rows_that_may_wait_are_written_once_they_are_many_or_late(
+    store: Store, monkeypatch: pytest.MonkeyPatch, latest_s: float
+) -> None:
+    monkeypatch.setattr(capture, "TICK_S", 0.001)
+    monkeypatch.setattr(capture, "LATEST_S", latest_s)
+    waiting = Waiting()
+    writer = Patient({"line": LINE}, Captures(store), waiting, lambda *_: None)
+
+    async def go() -> None:
+        async with Capture(Observers(), store, writer, waiting, lambda *_: None, lambda _: None):
+            until(lambda: writer.looks >= 5)
+            assert writer.written_at[:3] == ([1, 2, 3] if latest_s == 0 else [1])
+            writer.ready = True
+            until(lambda: len(writer.written_at) >= 4)
+
+    asyncio.run(go())
 
 
 @pytest.mark.slow
@@ -147,7 +216,7 @@ def test_an_answer_that_cannot_be_described_is_counted_and_the_next_one_is_writt
 def test_a_transaction_that_fails_is_counted_and_not_repeated(store: Store, caplog: pytest.LogCaptureFixture) -> None:
     scene = Scene(store)
 
-    def broken(rows: Any, now: float) -> int:
+    def broken(rows: Any, now: float, **_: Any) -> int:
         raise ValueError(f"{len(rows)} rows cannot be written at {now}")
 
     scene.captures.insert = broken  # type: ignore[method-assign]

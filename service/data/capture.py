@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from models.checkpoints.code import code_digest
 from models.spec import ModelSpec
-from service.data.capture_retention import CaptureRetention
+from service.data.capture_retention import MOST_AT_ONCE, CaptureRetention
 from service.data.capture_rows import Origin, Row, rows_of
 from service.data.capture_settings import CaptureSettings, Kept
 from service.data.captures import Captures
@@ -27,9 +27,12 @@ from service.telemetry.served import Observers
 
 log = logging.getLogger(__name__)
 MOST_ROWS = 200  # in one transaction: 1,000 hold the lock of SQLite for 44 ms
-_TICK_S = 0.5  # between writes: a transaction costs as much as 25 rows
+TICK_S = 0.5  # between looks at the queue
+_FEW_ROWS = 25  # cost as much as the transaction that writes them; they are written at the next look
+LATEST_S = 2.0  # for which more rows than that wait for others, until a transaction is full
 POLL_S = 1.0  # between looks at the settings
-_GAP_S = 0.001  # between requests, for the event loop; none while more than one transaction waits
+_GAP_S = 0.001  # for the event loop, after so many rows; none while more than one transaction waits
+_AT_ONCE = 5
 _RETENTION_S = 5.0
 _RETRY_S = 1.0  # after the database was away
 _LAST_S = 2.0  # for which the end waits for the queue
@@ -58,7 +61,7 @@ class CaptureWriter:
     ) -> None:
         """`backend` names the one that computes a version; it and `count` are called in the thread.
 
-        `pause` is called with seconds before each request: it gives the interpreter's lock back to the event loop.
+        `pause` is called with seconds between a few requests: it gives the interpreter's lock back to the event loop.
         """
         self._specs = specs
         self._captures = captures
@@ -75,19 +78,25 @@ class CaptureWriter:
         """Whether more samples wait, or are being written, than one transaction takes."""
         return self._waiting.load.rows > MOST_ROWS
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether the samples that wait are better written together with later ones."""
+        return self._batch is None and _FEW_ROWS < self._waiting.load.rows < MOST_ROWS
+
     def write(self, now: float) -> int:
         """Write queued samples in one transaction. Returns the number of rows that were taken.
 
         Raises StoreUnavailable; the next call tries the same rows again.
         """
+        repeat = self._batch is not None
         if self._batch is None:
             taken = self._waiting.take(MOST_ROWS)
             if not taken:
                 return 0
-            self._batch = _Batch(taken, [row for one in taken for row in self._rows(one)])
+            self._batch = _Batch(taken, self._all_rows(taken))
         batch = self._batch
         try:
-            self._captures.insert(batch.rows, now)
+            self._captures.insert(batch.rows, now, repeat=repeat)
         except StoreUnavailable:
             raise
         except Exception:  # of the edge batch
@@ -109,9 +118,19 @@ class CaptureWriter:
         for one in taken:
             self._count(one.model, "dropped", len(one))
 
+    def _all_rows(self, taken: Sequence[Sampled]) -> list[Row]:
+        rows: list[Row] = []
+        in_a_row = _AT_ONCE
+        for one in taken:
+            if in_a_row >= _AT_ONCE:
+                self._pause(0 if self.is_behind else _GAP_S)
+                in_a_row = 0
+            rows += self._rows(one)
+            in_a_row += len(one)
+        return rows
+
     def _rows(self, one: Sampled) -> list[Row]:
         """Return the rows of a request; none if the model's code cannot describe its answers."""
-        self._pause(0 if self.is_behind else _GAP_S)
         try:
             origin = Origin(self._code(one.model), one.backend or self._backend(one.model, one.version))
             rows = rows_of(one, self._specs[one.model], origin, self._originals(one) if one.body else {})
@@ -192,13 +211,16 @@ class Capture:
 
     def _run(self) -> None:
         """Write until the end, then flush the queue."""
-        due_at = 0.0
-        while not self._ending.wait(0 if self._writer.is_behind else _TICK_S):
+        due_at = written_at = -LATEST_S
+        while not self._ending.wait(0 if self._writer.is_behind else TICK_S):
             try:
-                self._writer.write(time.time())
+                if not self._writer.may_wait or time.monotonic() >= written_at + LATEST_S:
+                    self._writer.write(time.time())
+                    written_at = time.monotonic()
                 if time.monotonic() >= due_at:
                     removed, scrubbed = self._retention.step(time.time()), self._erasure.scrub(time.time())
-                    due_at = time.monotonic() + (0 if removed or not scrubbed else _RETENTION_S)
+                    more = removed >= MOST_AT_ONCE or not scrubbed
+                    due_at = time.monotonic() + (0 if more else _RETENTION_S)
             except StoreUnavailable:
                 self._ending.wait(_RETRY_S)
             except Exception:  # of the edge batch

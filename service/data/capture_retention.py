@@ -2,18 +2,25 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, bindparam, delete, func, select, update
 
 from service.data import capture_settings
 from service.data.capture_settings import Kept
 from service.data.erasure import emptied
 from service.data.feedback import STATES
+from service.data.turns import yield_to_requests
 from service.store.database import Store
 from service.store.tables import capture_uses, captures, feedback
 
 DAY_S = 86_400.0
 UNMATCHED_DAYS = 30.0  # that feedback waits for its capture, or stays known of an answer that was not captured
-_AT_ONCE = 200  # rows in one transaction
+MOST_AT_ONCE = 200  # rows in one transaction
+_OLDEST = (
+    select(captures.c.number, captures.c.at, captures.c.bytes)
+    .where(captures.c.model == bindparam("of"), captures.c.state == bindparam("in_state"))
+    .order_by(captures.c.number)
+    .limit(MOST_AT_ONCE)
+)
 
 
 class CaptureRetention:
@@ -23,11 +30,14 @@ class CaptureRetention:
         self._store = store
 
     def step(self, now: float) -> int:
-        """Remove at most some hundred captures of each model. Returns how many; 0: nothing is left to be removed."""
+        """Remove at most 200 captures of each model. Returns how many; of fewer than that nothing is left to remove."""
         removed = 0
         with self._store.read() as connection:
             kept = capture_settings.read(connection)
-            due = [model for model, one in kept.items() if _surplus(connection, model, one, now)]
+            due = []
+            for model, one in kept.items():
+                yield_to_requests()
+                due += [model] if _surplus(connection, model, one, now) else []
             unmatched = bool(_unmatched(connection, now))
         for model in due:
             with self._store.write(durable=False) as connection:
@@ -43,14 +53,16 @@ class CaptureRetention:
 def remove(connection: Connection, model: str, numbers: Sequence[int], now: float) -> None:
     """Remove captures with their feedback. Those that a dataset has leave a tombstone: an erasure names the dataset."""
     mine = captures.c.number.in_(numbers)
+    yield_to_requests()
     examples, size = connection.execute(select(func.count(), func.sum(captures.c.bytes)).where(mine)).one()
     used = set(connection.scalars(select(capture_uses.c.capture).where(capture_uses.c.capture.in_(numbers))))
-    key = captures.c.key
-    connection.execute(
-        update(captures).where(captures.c.number.in_(used)).values(**{**emptied(), "key": key}, pruned_at=now)
-    )
+    if used:
+        emptied_row = {**emptied(), "key": captures.c.key}
+        connection.execute(update(captures).where(captures.c.number.in_(used)).values(**emptied_row, pruned_at=now))
     gone = [number for number in numbers if number not in used]
+    yield_to_requests()
     connection.execute(delete(feedback).where(feedback.c.capture.in_(gone)))
+    yield_to_requests()
     connection.execute(delete(captures).where(captures.c.number.in_(gone)))
     capture_settings.count(connection, model, -examples, -int(size or 0))
     if numbers:
@@ -63,16 +75,14 @@ def _surplus(connection: Connection, model: str, kept: Kept, now: float) -> Sequ
     too_many, too_large = kept.examples - settings.max_examples, kept.bytes - settings.max_bytes
     found: list[int] = []
     for state in STATES:  # the first to go first
-        oldest = select(captures.c.number, captures.c.at, captures.c.bytes)
-        oldest = oldest.where(captures.c.model == model, captures.c.state == state)
-        rows = connection.execute(oldest.order_by(captures.c.number).limit(_AT_ONCE)).all()
+        rows = connection.execute(_OLDEST, {"of": model, "in_state": state}).all()
         for row in rows:
             if row.at >= old and too_many <= 0 and too_large <= 0:
                 break
             found.append(row.number)
             too_many, too_large = too_many - 1, too_large - row.bytes
         else:
-            if len(rows) == _AT_ONCE:  # there may be more of these: those of the next state are not due yet
+            if len(rows) == MOST_AT_ONCE:  # there may be more of these: those of the next state are not due yet
                 break
     return found
 
@@ -80,4 +90,4 @@ def _surplus(connection: Connection, model: str, kept: Kept, now: float) -> Sequ
 def _unmatched(connection: Connection, now: float) -> Sequence[int]:
     """Return the oldest entries of feedback that have found no capture for too long."""
     query = select(feedback.c.number).where(feedback.c.capture.is_(None), feedback.c.at < now - UNMATCHED_DAYS * DAY_S)
-    return connection.scalars(query.limit(_AT_ONCE)).all()
+    return connection.scalars(query.limit(MOST_AT_ONCE)).all()

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, bindparam, select, update
 
 from service.store.feed import append
 from service.store.tables import capture_settings
@@ -12,6 +12,13 @@ from service.store.tables import capture_settings
 MAX_EXAMPLES = 10_000
 MAX_BYTES = 256 * 2**20
 DAYS = 30.0
+_COUNT = (
+    update(capture_settings)
+    .where(capture_settings.c.model == bindparam("of"))
+    .values(
+        examples=capture_settings.c.examples + bindparam("more"), bytes=capture_settings.c.bytes + bindparam("size")
+    )
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,9 +76,7 @@ def write(connection: Connection, model: str, settings: CaptureSettings, *, by: 
 
 def count(connection: Connection, model: str, examples: int, size: int) -> None:
     """Add to the recorded size of a model's captures; negative numbers for removed ones."""
-    table = capture_settings
-    sums = {"examples": table.c.examples + examples, "bytes": table.c.bytes + size}
-    connection.execute(update(table).where(table.c.model == model).values(**sums))
+    connection.execute(_COUNT, {"of": model, "more": examples, "size": size})
 
 
 def note_removed(connection: Connection, model: str, last: int) -> None:

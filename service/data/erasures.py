@@ -6,10 +6,12 @@ A key, which may name a person, is remembered by its digest alone.
 from dataclasses import dataclass
 from hashlib import blake2b
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from service.store.tables import capture_erasures
 from service.telemetry.ids import begun_at
+
+_OF_MODEL = select(capture_erasures).where(capture_erasures.c.model == bindparam("model"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +25,7 @@ class Erasures:
     @classmethod
     def of(cls, connection: Connection, model: str) -> "Erasures":
         """Read the erasures of a model."""
-        found = connection.execute(select(capture_erasures).where(capture_erasures.c.model == model)).all()
+        found = connection.execute(_OF_MODEL, {"model": model}).all()
         return cls(
             frozenset(one.id for one in found if one.id is not None),
             frozenset(one.key for one in found if one.key is not None),

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from sqlalchemy import ColumnElement, Connection, and_, func, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, bindparam, func, or_, select, update
 
 from models.errors import shown
 from service.data import capture_settings
@@ -29,6 +29,7 @@ _BEST_FIRST: tuple[Kind, ...] = ("audit", "outcome", "correction")
 _AT_ONCE = 100  # entries in one transaction
 _ON_ITS_WAY_S = 600.0  # a capture may be written that long after its request, while the store is away
 _AHEAD_S = 300.0  # that the clock of another machine may be
+_UNMATCHED = select(feedback.c.number).where(feedback.c.capture.is_(None), feedback.c.model == bindparam("of")).limit(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +119,8 @@ def truths(
 
 def match(connection: Connection, model: str, ids: Sequence[str], keys: Sequence[str], now: float) -> None:
     """Match entries that came before their captures, once these are written: at most some hundred ids and keys."""
+    if connection.execute(_UNMATCHED, {"of": model}).first() is None:
+        return
     about = or_(feedback.c.id.in_(ids), and_(feedback.c.id.is_(None), feedback.c.key.in_(keys)))
     query = select(feedback).where(feedback.c.capture.is_(None), feedback.c.model == model, about)
     waiting = connection.execute(query.order_by(feedback.c.number)).all()
