@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
 
 from models.packed_rows import packed_row
 from service.data import captures as table
@@ -183,3 +184,12 @@ def test_feedback_that_found_no_capture_goes_after_thirty_days(store: Store) -> 
     captured(store, [], replace(ALL, days=100))
     CaptureRetention(store).step(START + 31 * DAY)
     assert set(feed.history([prediction(1), prediction(2)])) == {(prediction(1), 0)}
+
+
+def test_an_error_of_the_database_does_not_name_contents(store: Store) -> None:
+    rows = [row(1, key="jane@example.org", said={"": {"label": "her diagnosis"}})]
+    captures = captured(store, rows)
+    with pytest.raises(IntegrityError) as failed:
+        captures.insert(rows, START, repeat=False)
+    assert "jane" not in str(failed.value)
+    assert "diagnosis" not in str(failed.value)

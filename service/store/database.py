@@ -317,8 +317,11 @@ def _postgres_engine(url: URL) -> Engine:
 
 
 def _sqlite_engine(url: URL) -> Engine:
-    """Return a SQLite engine in WAL mode: readers never wait. Transactions take the write lock at their start."""
-    engine = create_engine(url, connect_args={"timeout": _SQLITE_LOCK_S})
+    """Return a SQLite engine in WAL mode: readers never wait. Transactions take the write lock at their start.
+
+    Errors leave out the parameters of their statement: these may be what somebody sent, which belongs in no log.
+    """
+    engine = create_engine(url, connect_args={"timeout": _SQLITE_LOCK_S}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _connected(connection: Any, _: Any) -> None:
