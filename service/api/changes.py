@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 
+from models.errors import shown
 from service.api.event_stream import EVENTS, STILL_HERE, EventStream, line_of, position_of
 from service.api.jobs import LastEvent
 from service.api.written import WITHOUT_NUL
@@ -84,7 +85,7 @@ def _kinds(words: Collection[str]) -> Collection[str]:
     """Return the kinds, and groups of kinds, that a filter names. Raises Invalid."""
     chosen = {word.removesuffix(".*") if word.removesuffix(".*") in GROUPS else word for word in words}
     if unknown := sorted(chosen - KINDS.keys() - GROUPS):
-        raise Invalid(f"kind {unknown[0][:40]!r} is none of the feed: {', '.join(KINDS)}; job.* means all of jobs")
+        raise Invalid(f"kind {shown(unknown[0])!r} is none of the feed: {', '.join(KINDS)}; job.* means all of jobs")
     return chosen
 
 

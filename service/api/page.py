@@ -9,6 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from models.errors import shown
 from service.errors import NotFound
 from service.web.answers import is_known
 from service.web.auth import Access
@@ -57,7 +58,7 @@ def routes(folder: Path = FOLDER) -> list[Route]:
     async def file(request: Request) -> Response:
         name = request.path_params["name"]
         if name not in files:
-            raise NotFound(f"the page has no file {name[:80]!r}")
+            raise NotFound(f"the page has no file {shown(name)!r}")
         return _answer(request, files[name])
 
     endpoints: dict[str, Callable[[Request], Awaitable[Response]]] = {"/": page, f"{PREFIX}{{name}}": file}

@@ -8,7 +8,7 @@ from starlette.requests import ClientDisconnect
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from models.errors import InvalidInput
+from models.errors import InvalidInput, shown
 from models.samples import Columns
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
@@ -19,7 +19,7 @@ from service.execution.threads import Threads
 from service.inference.callers import Answer
 from service.inference.decoding import Samples
 from service.inference.engine import Loaded
-from service.inference.pipeline import Lane, Pipeline, shown
+from service.inference.pipeline import Lane, Pipeline, reply_then_show
 from service.telemetry.served import by_name
 from service.web import problems
 from service.web.auth import Access
@@ -100,7 +100,7 @@ class PredictRoute:
         reply = self._threads.run_if_large(
             _size(answer), lambda: request.answer(samples, answer, self._pipeline.metrics)
         )
-        return await shown(show, samples, answer, reply)
+        return await reply_then_show(show, samples, answer, reply)
 
     async def _decoded_for(self, scope: Scope, body: bytes, segment: bool, version: Loaded) -> Samples:
         """Decode the body of a request for another version."""
@@ -133,7 +133,7 @@ def asked_version(model: str, query: QueryParams) -> int | None:
     if not given:
         return None
     if not is_whole_number(given[0]):
-        raise Invalid(f"version must be a whole number such as 3, not {given[0][:40]!r}")
+        raise Invalid(f"version must be a whole number such as 3, not {shown(given[0])!r}")
     if len(given[0]) > 9:
         raise NotFound(f"{model} has no version {given[0][:40]}")
     return int(given[0])
@@ -146,4 +146,4 @@ def asks_for_segments(query: QueryParams) -> bool:
         return False
     if given == ["true"]:
         return True
-    raise Invalid(f"segment must be true or false, given once, not {', '.join(given)[:40]!r}")
+    raise Invalid(f"segment must be true or false, given once, not {shown(', '.join(given))!r}")

@@ -16,7 +16,7 @@ from sqlalchemy import ColumnElement, Connection, and_, func, select, update
 
 from models import dataset_manifest as manifest
 from models.catalog import NAME
-from models.errors import CheckpointError
+from models.errors import CheckpointError, shown
 from models.messages import Ingested
 from service.errors import Conflict, Invalid, NotFound, ObjectsAway
 from service.store.database import Store
@@ -297,7 +297,7 @@ def parsed(reference: str) -> tuple[str, int | None]:
     match = _REFERENCE.fullmatch(reference)
     if match is None:
         raise Invalid(
-            f'dataset {reference[:80]!r}: write it as name@version, for example "field@4", or as the name alone for '
+            f'dataset {shown(reference)!r}: write it as name@version, for example "field@4", or as the name alone for '
             "its newest version; names have lower-case letters, digits, - and _"
         )
     return match[1], int(match[2]) if match[2] else None

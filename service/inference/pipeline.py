@@ -124,7 +124,7 @@ class Pipeline:
         show: Show | None = None,
     ) -> tuple[Samples, Answer]:
         """Decode the body of one request and compute its samples. `show` is called with an error of the network; the
-        caller shows the rest, see `shown`.
+        caller shows the rest, see `reply_then_show`.
 
         Raises QueueFull, DeadlineExceeded, NothingLive, StillLoading, or what `decode` or the network raised.
         """
@@ -153,7 +153,7 @@ class Pipeline:
         self.admission.leave(answered=answered)
 
 
-async def shown(show: Show | None, samples: Samples, answer: Answer, reply: Awaitable[_T]) -> _T:
+async def reply_then_show(show: Show | None, samples: Samples, answer: Answer, reply: Awaitable[_T]) -> _T:
     """Await the reply to samples, and show the outcome: the answer, or what describing it raised.
 
     An answer that is refused, as with NaN, or that a client does not wait for, is an answer all the same.

@@ -6,6 +6,7 @@ Clients of HTTP need read no more than these; br and zstd would take two more li
 import zlib
 from typing import Any
 
+from models.errors import shown
 from service.errors import Malformed, TooLarge, UnsupportedMediaType
 
 # HTTP's deflate is zlib's format; some clients send the raw stream.
@@ -29,7 +30,7 @@ def coding_of(header: str) -> str | None:
     if len(named) > 1 or coding not in _WINDOWS:
         known = ", ".join(_WINDOWS)
         raise UnsupportedMediaType(
-            f"the body came with Content-Encoding {header[:40]!r}; send one of {known}, or none",
+            f"the body came with Content-Encoding {shown(header)!r}; send one of {known}, or none",
             {"Accept-Encoding": known},
         )
     return coding

@@ -28,7 +28,7 @@ from service.errors import ServiceError
 from service.execution.threads import Threads
 from service.inference.decoding import Samples
 from service.inference.engine import Loaded
-from service.inference.pipeline import Pipeline, shown
+from service.inference.pipeline import Pipeline, reply_then_show
 from service.telemetry.served import by_name
 from service.web import problems
 from service.web.auth import Access
@@ -87,7 +87,7 @@ class InferRoute:
         predicted = self._pipeline.predict(lane, decode, watch, timeout_s, show)
         samples, answer = await unless_gone(request.receive, predicted)
         reply = self._threads.run_if_large(answer.values.nbytes, partial(asking.reply, asked, answer))
-        response = response_of(await shown(show, samples, answer, reply))
+        response = response_of(await reply_then_show(show, samples, answer, reply))
         self._pipeline.metrics.stages(name, watch.stages(answer))
         return response
 

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from models.catalog import Specs
+from models.errors import shown
 from models.spec import ModelSpec
 from service.api.bodies import RequestBodies
 from service.api.openinference.codec import json_object
@@ -76,7 +77,7 @@ class Offered:
         if version is None:
             return None
         if not (is_whole_number(version) and len(version) <= 9):
-            raise NotFound(f"{name} has no version {version[:40]!r}")
+            raise NotFound(f"{name} has no version {shown(version)!r}")
         return await self._rollout.pinned(name, int(version))
 
     async def lane(self, request: Request, watch: Stopwatch, stem: str, headers: Mapping[bytes, bytes]) -> Lane:
