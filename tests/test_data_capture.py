@@ -62,6 +62,10 @@ class Scene:
             {"line": spec}, self.captures, self.waiting, self.count, pause=self.pauses.append, **options
         )
 
+    def queue(self, requests: int) -> None:
+        for number in range(requests):
+            self.sampler.ended(served(number))
+
     def count(self, model: str, outcome: str, samples: int) -> None:
         assert model == "line"
         self.counted[outcome] = self.counted.get(outcome, 0) + samples
@@ -88,8 +92,7 @@ def test_what_waits_is_written_in_transactions_of_at_most_200_rows(store: Store)
 
 def test_the_writer_makes_gaps_for_the_event_loop_unless_it_is_behind(store: Store) -> None:
     scene = Scene(store)
-    for number in range(MOST_ROWS + 3):
-        scene.sampler.ended(served(number))
+    scene.queue(MOST_ROWS + 3)
     assert scene.writer.is_behind
     assert scene.writer.write(START) == MOST_ROWS
     assert set(scene.pauses) == {0}
@@ -108,16 +111,14 @@ def test_the_writer_makes_gaps_for_the_event_loop_unless_it_is_behind(store: Sto
 @pytest.mark.parametrize(("rows", "may_wait"), [(0, False), (25, False), (26, True), (199, True), (200, False)])
 def test_more_rows_than_a_transaction_costs_may_wait_until_one_is_full(store: Store, rows: int, may_wait: bool) -> None:
     scene = Scene(store)
-    for number in range(rows):
-        scene.sampler.ended(served(number))
+    scene.queue(rows)
     assert scene.writer.may_wait is may_wait
 
 
 def test_rows_of_a_transaction_that_failed_do_not_wait_for_others(store: Store) -> None:
     scene = Scene(store)
     scene.captures.away = True
-    for number in range(30):
-        scene.sampler.ended(served(number))
+    scene.queue(30)
     with pytest.raises(StoreUnavailable):
         scene.writer.write(START)
     assert not scene.writer.may_wait
@@ -188,8 +189,7 @@ def test_while_the_database_is_away_memory_is_bounded_and_the_first_rows_are_wri
 def test_at_the_end_what_cannot_be_written_is_counted_as_dropped(store: Store) -> None:
     scene = Scene(store)
     scene.captures.away = True
-    for number in range(300):
-        scene.sampler.ended(served(number))
+    scene.queue(300)
     with pytest.raises(StoreUnavailable):
         scene.writer.write(START)
     scene.writer.give_up()

@@ -166,8 +166,7 @@ def _extend_around(components: dict[int, _Component], labels: Array, wider: Arra
 def halved(marks: Array) -> Array:
     """Halve both sides: a pixel is marked if one of its two by two is. This bridges the smallest gaps."""
     height, width = marks.shape
-    is_odd = height % 2, width % 2
-    even = np.pad(marks, [(0, is_odd[0]), (0, is_odd[1])]) if any(is_odd) else marks
+    even = np.pad(marks, [(0, height % 2), (0, width % 2)]) if height % 2 or width % 2 else marks
     rows: Array = even[::2] | even[1::2]
     halved: Array = rows[:, ::2] | rows[:, 1::2]
     return halved

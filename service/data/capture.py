@@ -21,6 +21,7 @@ from service.data.capture_settings import CaptureSettings, Kept
 from service.data.captures import Captures
 from service.data.erasure import Erasure
 from service.data.sampled import Count, FormOf, Originals, Sampled, Sampler, Waiting
+from service.data.turns import GAP_S
 from service.errors import StoreUnavailable
 from service.store.database import Store
 from service.telemetry.served import Observers
@@ -31,8 +32,7 @@ TICK_S = 0.5  # between looks at the queue
 _FEW_ROWS = 25  # cost as much as the transaction that writes them; they are written at the next look
 LATEST_S = 2.0  # for which more rows than that wait for others, until a transaction is full
 POLL_S = 1.0  # between looks at the settings
-_GAP_S = 0.001  # for the event loop, after so many rows; none while more than one transaction waits
-_AT_ONCE = 5
+_AT_ONCE = 5  # rows between pauses, which give way to the event loop; of 0 s while more than one transaction waits
 _RETENTION_S = 5.0
 _RETRY_S = 1.0  # after the database was away
 _LAST_S = 2.0  # for which the end waits for the queue
@@ -123,7 +123,7 @@ class CaptureWriter:
         in_a_row = _AT_ONCE
         for one in taken:
             if in_a_row >= _AT_ONCE:
-                self._pause(0 if self.is_behind else _GAP_S)
+                self._pause(0 if self.is_behind else GAP_S)
                 in_a_row = 0
             rows += self._rows(one)
             in_a_row += len(one)

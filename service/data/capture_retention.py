@@ -34,10 +34,7 @@ class CaptureRetention:
         removed = 0
         with self._store.read() as connection:
             kept = capture_settings.read(connection)
-            due = []
-            for model, one in kept.items():
-                yield_to_requests()
-                due += [model] if _surplus(connection, model, one, now) else []
+            due = [model for model, one in kept.items() if _surplus(connection, model, one, now)]
             unmatched = bool(_unmatched(connection, now))
         for model in due:
             with self._store.write(durable=False) as connection:
@@ -71,6 +68,7 @@ def remove(connection: Connection, model: str, numbers: Sequence[int], now: floa
 
 def _surplus(connection: Connection, model: str, kept: Kept, now: float) -> Sequence[int]:
     """Return the next captures to be removed: those that are too old, then the oldest above count or bytes."""
+    yield_to_requests()
     settings, old = kept.settings, now - kept.settings.days * DAY_S
     too_many, too_large = kept.examples - settings.max_examples, kept.bytes - settings.max_bytes
     found: list[int] = []

@@ -2,11 +2,11 @@
 
 import time
 
-_GAP_S = 0.001
+GAP_S = 0.001
 
 
 def yield_to_requests() -> None:
     """Give the event loop its turn: sqlite3 frees the interpreter's lock for each statement, but takes it again before
     a waiting thread has woken up.
     """
-    time.sleep(_GAP_S)
+    time.sleep(GAP_S)

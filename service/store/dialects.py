@@ -13,9 +13,9 @@ def insert_of(dialect: str) -> Any:
 
 
 class Insertion:
-    """An INSERT of rows, compiled once: SQLAlchemy would prepare each row of each call anew.
+    """An INSERT of rows, compiled once: SQLAlchemy would prepare each row again at each call.
 
-    Whole groups of `at_once` rows take one statement. The driver of SQLite frees the interpreter's lock while it runs
+    A whole group of `at_once` rows takes one statement. The driver of SQLite frees the interpreter's lock while it runs
     one, so that other threads interrupt a group once and not at each row.
     """
 
@@ -29,17 +29,16 @@ class Insertion:
         self._one, self._group = self._compiled(dialect, table, 1), self._compiled(dialect, table, at_once)
 
     def execute(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Insert rows, each with all the columns."""
-        alone = len(rows) % self._at_once
-        statement, names = self._group
-        for at in range(0, len(rows) - alone, self._at_once):
-            connection.exec_driver_sql(statement, self._parameters(rows[at : at + self._at_once], names))
-        if alone:
+        """Insert at most a group of rows, each with all the columns."""
+        if len(rows) == self._at_once:
+            statement, names = self._group
+            connection.exec_driver_sql(statement, self._parameters(rows, names))
+        else:
             statement, names = self._one
-            connection.exec_driver_sql(statement, [self._parameters([row], names) for row in rows[-alone:]])
+            connection.exec_driver_sql(statement, [self._parameters([row], names) for row in rows])
 
     def _compiled(self, dialect: Dialect, table: Table, count: int) -> tuple[str, Sequence[str] | None]:
-        """Return the statement for so many rows, and the names of its parameters; None if they are taken in order."""
+        """Return the statement for `count` rows, and the names of its parameters; None if they are taken in order."""
         rows = [
             {name: bindparam(f"{name}_{number}", type_=table.c[name].type) for name, _ in self._columns}
             for number in range(count)

@@ -67,8 +67,9 @@ def postgres_engine(url: URL) -> Engine:
     """Return an engine whose transactions end within seconds, whatever the server does."""
     options = f"-c idle_in_transaction_session_timeout={_IDLE_MS} -c lock_timeout={_LOCK_MS}"
     arguments = {"connect_timeout": _CONNECT_S, "options": options}
-    pool: dict[str, Any] = {"pool_pre_ping": True, "pool_size": 4, "pool_timeout": _POOL_S}
-    engine = create_engine(url, connect_args=arguments, hide_parameters=True, **pool)
+    engine = create_engine(
+        url, pool_pre_ping=True, pool_size=4, pool_timeout=_POOL_S, connect_args=arguments, hide_parameters=True
+    )
 
     silent_at = -math.inf
 
